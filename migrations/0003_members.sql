@@ -1,0 +1,49 @@
+-- One row per user and group that were ever named together. Three registers of presence: the newest join, the newest
+-- leave, the newest confirmation by something else. A member is present when max(join, confirmation) is newer than
+-- the leave and not older than the barriers of the group; see group_member_states.
+--
+-- No foreign key to groups: every fact about a member creates the row of its group in the same transaction, replay
+-- proves the whole, and the check would cost a lookup per row in the hottest statement.
+
+CREATE TABLE group_members (
+    sdk_app_id      bigint NOT NULL,
+    group_id        text   COLLATE "C" NOT NULL,
+    user_id         text   COLLATE "C" NOT NULL,
+    join_stamp      bytea  NOT NULL DEFAULT '',
+    join_type       text,
+    joined_by       text   COLLATE "C",
+    leave_stamp     bytea  NOT NULL DEFAULT '',
+    exit_type       text,
+    left_by         text   COLLATE "C",
+    confirmed_stamp bytea  NOT NULL DEFAULT '',
+    role            text   NOT NULL DEFAULT 'Member',
+    role_stamp      bytea  NOT NULL DEFAULT '',
+    name_card       text,
+    name_card_stamp bytea  NOT NULL DEFAULT '',
+    joined_at timestamptz GENERATED ALWAYS AS (stamp_time(join_stamp)) STORED,
+    left_at   timestamptz GENERATED ALWAYS AS (CASE
+        WHEN leave_stamp > GREATEST(join_stamp, confirmed_stamp) THEN stamp_time(leave_stamp) END) STORED,
+    CONSTRAINT group_members_pkey PRIMARY KEY (sdk_app_id, group_id, user_id),
+    CONSTRAINT group_members_role_check CHECK (role IN ('Admin', 'Member'))
+);
+
+-- Serves GET /v1/users/{user_id}/groups and the filter `member`.
+CREATE INDEX group_members_user_idx ON group_members (sdk_app_id, user_id, group_id);
+
+COMMENT ON TABLE group_members IS 'Every membership ever heard of; active_group_members shows what is true now.';
+COMMENT ON COLUMN group_members.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN group_members.group_id IS 'The group.';
+COMMENT ON COLUMN group_members.user_id IS 'The user, as Tencent writes it; case counts.';
+COMMENT ON COLUMN group_members.join_stamp IS 'Stamp of the newest join.';
+COMMENT ON COLUMN group_members.join_type IS 'Apply or Invited; NULL for a member from the start.';
+COMMENT ON COLUMN group_members.joined_by IS 'Operator of the newest join.';
+COMMENT ON COLUMN group_members.leave_stamp IS 'Stamp of the newest leave.';
+COMMENT ON COLUMN group_members.exit_type IS 'Quit or Kicked.';
+COMMENT ON COLUMN group_members.left_by IS 'Operator of the newest leave.';
+COMMENT ON COLUMN group_members.confirmed_stamp IS 'Newest fact but a join that shows the membership: change of role, card or owner, REST.';
+COMMENT ON COLUMN group_members.role IS 'Newest role a body gave, Admin or Member; Owner follows from groups.owner, see active_group_members.';
+COMMENT ON COLUMN group_members.role_stamp IS 'Stamp of role.';
+COMMENT ON COLUMN group_members.name_card IS 'Name card; empty where it was cleared, NULL where never told.';
+COMMENT ON COLUMN group_members.name_card_stamp IS 'Stamp of name_card.';
+COMMENT ON COLUMN group_members.joined_at IS 'Event time of the newest join.';
+COMMENT ON COLUMN group_members.left_at IS 'Event time of the newest leave, if nothing newer shows the member; the end of the group is not written here.';

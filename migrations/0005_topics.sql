@@ -1,0 +1,42 @@
+-- Topics of communities. A topic lives while its newest sign of life is newer than its destroy and not older than the
+-- barriers of the group. Topic callbacks carry no event time; their stamps hold the time of receipt.
+
+CREATE TABLE group_topics (
+    sdk_app_id         bigint NOT NULL,
+    group_id           text   COLLATE "C" NOT NULL,
+    topic_id           text   COLLATE "C" NOT NULL,
+    created_by         text   COLLATE "C",
+    created_stamp      bytea  NOT NULL DEFAULT '',
+    alive_stamp        bytea  NOT NULL DEFAULT '',
+    destroyed_stamp    bytea  NOT NULL DEFAULT '',
+    name               text,
+    name_stamp         bytea  NOT NULL DEFAULT '',
+    introduction       text,
+    introduction_stamp bytea  NOT NULL DEFAULT '',
+    notification       text,
+    notification_stamp bytea  NOT NULL DEFAULT '',
+    face_url           text,
+    face_url_stamp     bytea  NOT NULL DEFAULT '',
+    created_at   timestamptz GENERATED ALWAYS AS (stamp_time(created_stamp)) STORED,
+    destroyed_at timestamptz GENERATED ALWAYS AS (CASE
+        WHEN destroyed_stamp >= alive_stamp THEN stamp_time(destroyed_stamp) END) STORED,
+    CONSTRAINT group_topics_pkey PRIMARY KEY (sdk_app_id, group_id, topic_id)
+);
+COMMENT ON TABLE group_topics IS 'Topics of communities, the destroyed ones included.';
+COMMENT ON COLUMN group_topics.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN group_topics.group_id IS 'The community.';
+COMMENT ON COLUMN group_topics.topic_id IS 'Id as Tencent writes it; case counts.';
+COMMENT ON COLUMN group_topics.created_by IS 'Operator of the newest create.';
+COMMENT ON COLUMN group_topics.created_stamp IS 'Stamp of the newest create.';
+COMMENT ON COLUMN group_topics.alive_stamp IS 'Newest create or change of profile.';
+COMMENT ON COLUMN group_topics.destroyed_stamp IS 'Stamp of the newest destroy.';
+COMMENT ON COLUMN group_topics.name IS 'Name.';
+COMMENT ON COLUMN group_topics.name_stamp IS 'Stamp of name.';
+COMMENT ON COLUMN group_topics.introduction IS 'Introduction; empty where it was cleared, NULL where never told.';
+COMMENT ON COLUMN group_topics.introduction_stamp IS 'Stamp of introduction.';
+COMMENT ON COLUMN group_topics.notification IS 'Notice; empty where it was cleared, NULL where never told.';
+COMMENT ON COLUMN group_topics.notification_stamp IS 'Stamp of notification.';
+COMMENT ON COLUMN group_topics.face_url IS 'URL of the avatar; empty where it was cleared, NULL where never told.';
+COMMENT ON COLUMN group_topics.face_url_stamp IS 'Stamp of face_url.';
+COMMENT ON COLUMN group_topics.created_at IS 'Time of the newest create.';
+COMMENT ON COLUMN group_topics.destroyed_at IS 'Time of the newest destroy, if nothing newer shows the topic.';

@@ -1,0 +1,74 @@
+-- What is true, for people and for the read API. `…_states` show every row with what follows from stamps and barriers;
+-- `active_…` show what is true now, without tombstones. The same rules stand once in Rust (mirror/state.rs), and a
+-- test compares both.
+
+CREATE VIEW group_states AS
+SELECT s.sdk_app_id, s.group_id, s.status,
+       CASE WHEN s.type_stamp >= s.profile_barrier THEN s.type END AS type,
+       CASE WHEN s.name_stamp >= s.profile_barrier THEN s.name END AS name,
+       CASE WHEN s.owner_stamp >= s.profile_barrier
+             -- A Work group lives on without the owner who left it, and no callback says so.
+             AND NOT (s.type IS NOT DISTINCT FROM 'Work' AND s.type_stamp >= s.profile_barrier
+                      AND EXISTS (SELECT FROM group_members o
+                                   WHERE o.sdk_app_id = s.sdk_app_id AND o.group_id = s.group_id
+                                     AND o.user_id = s.owner AND o.leave_stamp > s.owner_stamp))
+            THEN s.owner END AS owner,
+       CASE WHEN s.created_stamp >= s.profile_barrier THEN s.created_by END AS created_by,
+       CASE WHEN s.introduction_stamp >= s.profile_barrier THEN s.introduction END AS introduction,
+       CASE WHEN s.notification_stamp >= s.profile_barrier THEN s.notification END AS notification,
+       CASE WHEN s.face_url_stamp >= s.profile_barrier THEN s.face_url END AS face_url,
+       s.created_at, s.updated_at, s.destroyed_at,
+       -- What is older does not count: for the profile, for fields, attributes, members and topics.
+       GREATEST(s.profile_barrier, s.fields_barrier) AS fields_from,
+       GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
+       GREATEST(s.create_barrier, s.destroyed_stamp, s.members_barrier) AS members_from,
+       GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from
+  FROM (SELECT g.*,
+               -- A destroyed group still shows the newest profile it had.
+               CASE WHEN g.status = 'destroyed' THEN g.create_barrier
+                    ELSE GREATEST(g.create_barrier, g.destroyed_stamp) END AS profile_barrier
+          FROM groups g) s;
+COMMENT ON VIEW group_states IS 'Every group with what follows from its stamps; the …_from columns are barriers.';
+
+CREATE VIEW group_member_states AS
+SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
+       CASE WHEN NOT s.present THEN 'Member'
+            WHEN s.user_id = (SELECT o.owner FROM group_states o
+                               WHERE o.sdk_app_id = s.sdk_app_id AND o.group_id = s.group_id) THEN 'Owner'
+            WHEN s.role_stamp > s.leave_stamp AND s.role_stamp >= s.members_from THEN s.role
+            ELSE 'Member' END AS role,
+       CASE WHEN s.present AND s.name_card_stamp > s.leave_stamp AND s.name_card_stamp >= s.members_from
+            THEN s.name_card END AS name_card,
+       CASE WHEN s.join_shown THEN s.joined_at END AS joined_at,
+       CASE WHEN s.join_shown THEN s.join_type END AS join_type,
+       CASE WHEN s.join_shown THEN s.joined_by END AS joined_by,
+       CASE WHEN s.present THEN NULL
+            WHEN s.leave_stamp > s.arrived THEN stamp_time(s.leave_stamp)
+            ELSE stamp_time(s.members_from) END AS left_at,
+       CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.exit_type END AS exit_type,
+       CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.left_by END AS left_by
+  FROM (SELECT p.*,
+               -- A present member whose join belongs to an earlier stay has a beginning that is not known.
+               NOT p.present OR (p.join_stamp > p.leave_stamp AND p.join_stamp >= p.members_from) AS join_shown
+          FROM (SELECT m.*, b.members_from,
+                       GREATEST(m.join_stamp, m.confirmed_stamp) AS arrived,
+                       b.status <> 'destroyed'
+                       AND GREATEST(m.join_stamp, m.confirmed_stamp) > m.leave_stamp
+                       AND GREATEST(m.join_stamp, m.confirmed_stamp) >= b.members_from AS present
+                  FROM group_members m
+                  JOIN (SELECT g.sdk_app_id, g.group_id, g.status,
+                               GREATEST(g.create_barrier, g.destroyed_stamp, g.members_barrier) AS members_from
+                          FROM groups g) b
+                    ON b.sdk_app_id = m.sdk_app_id AND b.group_id = m.group_id) p) s
+ WHERE s.arrived > '' OR s.leave_stamp > '';
+COMMENT ON VIEW group_member_states IS 'Every membership, present or past, with what follows from its stamps.';
+
+CREATE VIEW active_groups AS
+SELECT sdk_app_id, group_id, type, name, owner, created_by, introduction, notification, face_url, created_at, updated_at
+  FROM group_states WHERE status = 'active';
+COMMENT ON VIEW active_groups IS 'Groups that exist now, with their owner of now.';
+
+CREATE VIEW active_group_members AS
+SELECT sdk_app_id, group_id, user_id, role, name_card, joined_at, join_type, joined_by
+  FROM group_member_states WHERE present;
+COMMENT ON VIEW active_group_members IS 'Who is in which group now, with the role of now.';

@@ -1,0 +1,301 @@
+//! What Tencent says: a request becomes a [`Callback`], or one of the closed list that is counted and not kept.
+//!
+//! Pure: no clock, no database, no HTTP. Bytes come from the callback listener or from the ledger; callbacks go to
+//! `mirror`. Tencent's spelling stays in `wire`, the quirks in `decode`, the signature in `sign`.
+//!
+//! Command catalogue: tencentcloud.com/document/product/1047/34355.
+
+pub mod decode;
+pub mod sign;
+mod wire;
+
+use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, UserId};
+
+pub use decode::{Decoded, decode};
+
+/// The largest body in bytes. Tencent documents none; a destroyed group of 6,000 members makes about 350 KB.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest free text from the query string that is kept, in bytes. A longer one is dropped: it is not
+/// Tencent's, and must not make a ledger row fail.
+pub const QUERY_TEXT_BYTES_MAX: usize = 128;
+
+/// A request that was verified, with the moment of its receipt: everything that decoding may depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The app whose token or id the request carried.
+    pub app: SdkAppId,
+    /// `CallbackCommand` of the query.
+    pub query_command: Option<String>,
+    /// `ClientIP` of the query: who did it.
+    pub client_ip: Option<String>,
+    /// `OptPlatform` of the query: with what.
+    pub platform: Option<String>,
+    /// `RequestID` of the query; seen, not documented.
+    pub request_id: Option<String>,
+    /// Fixed once, before the first attempt to commit.
+    pub received_at: Millis,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
+/// One kept callback: the ledger row it will be, and what it says if that could be made out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// As it was received.
+    pub received: Received,
+    /// The command of the body, else that of the query, else empty.
+    pub command: String,
+    /// The group it is about, where that is known.
+    pub group: Option<GroupId>,
+    /// `EventTime` as sent, whether or not it is believed.
+    pub event_time: Option<Millis>,
+    /// Its place in the ledger: the event time, else the time of receipt.
+    pub time: Millis,
+    /// Equal for every repeat.
+    pub digest: Digest,
+    /// What it says, or why it is parked.
+    pub event: Result<Event, String>,
+}
+
+/// What a callback says about one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The group.
+    pub group: GroupId,
+    /// Its type under the present name, where the body has one.
+    pub group_type: Option<String>,
+    /// Who did it: often an app administrator who is no member.
+    pub operator: Option<UserId>,
+    /// What happened.
+    pub what: What,
+}
+
+/// The eleven changes of state. An absent text is unchanged, an empty one is now empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// `AfterCreateGroup`, 1047/34369.
+    GroupCreated {
+        /// Absent when created over REST without one.
+        owner: Option<UserId>,
+        /// Always there in the samples.
+        profile: Profile,
+        /// Initial members; the owner may or may not be among them.
+        members: Vec<UserId>,
+    },
+    /// `AfterNewMemberJoin`, 1047/34372.
+    MembersJoined {
+        /// `Apply` or `Invited`; free text.
+        how: Option<String>,
+        /// Who joined.
+        members: Vec<UserId>,
+    },
+    /// `AfterMemberExit`, 1047/34373.
+    MembersLeft {
+        /// `Quit` or `Kicked`; free text.
+        how: Option<String>,
+        /// Who left; never taken from the operator.
+        members: Vec<UserId>,
+    },
+    /// `AfterGroupDestroyed`, 1047/34377. Its list of members may be incomplete, so it is not read.
+    GroupDestroyed,
+    /// `AfterGroupInfoChanged`, 1047/34378.
+    ProfileChanged(Profile),
+    /// `AfterMemberFieldChanged`, 1047/60393.
+    MemberChanged {
+        /// Whose.
+        member: UserId,
+        /// `Admin` or `Member`, if it changed.
+        role: Option<Role>,
+        /// The new card, if it changed.
+        name_card: Option<String>,
+    },
+    /// `AfterGroupAttrChanged`, 1047/60394.
+    AttributesChanged(AttributesChange),
+    /// `AfterChangeGroupOwner`, 1047/60396.
+    OwnerChanged {
+        /// Absent where there was none.
+        old: Option<UserId>,
+        /// Absent where there is none now.
+        new: Option<UserId>,
+    },
+    /// `AfterCreateTopic`, 1047/49464.
+    TopicCreated {
+        /// The topic.
+        topic: TopicId,
+        /// Its name.
+        profile: Profile,
+    },
+    /// `AfterTopicDestroyed`, 1047/49465.
+    TopicsDestroyed(Vec<TopicId>),
+    /// `AfterTopicInfoChanged`, 1047/49466. Documented without a topic id.
+    TopicChanged {
+        /// Which one, if Tencent says so after all.
+        topic: Option<TopicId>,
+        /// What changed.
+        profile: Profile,
+    },
+}
+
+impl What {
+    /// The rank of the command inside one millisecond.
+    #[must_use]
+    pub fn rank(&self) -> Rank {
+        match self {
+            Self::GroupCreated { .. } | Self::TopicCreated { .. } => Rank::Create,
+            Self::MembersJoined { .. } => Rank::Join,
+            Self::MembersLeft { .. } => Rank::Leave,
+            Self::GroupDestroyed | Self::TopicsDestroyed(_) => Rank::Destroy,
+            Self::ProfileChanged(_)
+            | Self::MemberChanged { .. }
+            | Self::AttributesChanged(_)
+            | Self::OwnerChanged { .. }
+            | Self::TopicChanged { .. } => Rank::Change,
+        }
+    }
+
+    /// True for the callbacks that speak of membership alone.
+    #[must_use]
+    pub fn is_membership(&self) -> bool {
+        matches!(self, Self::MembersJoined { .. } | Self::MembersLeft { .. } | Self::MemberChanged { .. })
+    }
+}
+
+/// The parts of a profile that a body names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// `Name`.
+    pub name: Option<String>,
+    /// `Introduction`.
+    pub introduction: Option<String>,
+    /// `Notification`.
+    pub notification: Option<String>,
+    /// `FaceUrl`.
+    pub face_url: Option<String>,
+    /// `UserDefinedDataList`; each key once.
+    pub user_defined_fields: Vec<(FieldKey, String)>,
+}
+
+/// What a change of attributes does to the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttributesChange {
+    /// These and no others.
+    Set(Vec<(FieldKey, String)>),
+    /// These are added or overwritten.
+    Modify(Vec<(FieldKey, String)>),
+    /// These are gone.
+    Delete(Vec<FieldKey>),
+    /// All are gone.
+    Clear,
+    /// No `OptionType`, or one that is not documented: nothing is known but that something changed.
+    Unknown,
+}
+
+/// A role that a body can give. `Owner` is not one: it follows from the owner of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// May manage the group.
+    Admin,
+    /// An ordinary member.
+    Member,
+}
+
+impl Role {
+    /// As Tencent writes it, and as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "Admin",
+            Self::Member => "Member",
+        }
+    }
+}
+
+/// The type that audio-video rooms have; their owner is no member, and their membership is mirrored on request only.
+pub const AVCHATROOM: &str = "AVChatRoom";
+
+/// The type whose owner may leave (`Private` of old).
+pub const WORK: &str = "Work";
+
+/// The group type under its present name; unknown ones as they come (1047/33529).
+#[must_use]
+pub fn present_type_name(name: &str) -> &str {
+    match name {
+        "Private" => WORK,
+        "ChatRoom" => "Meeting",
+        other => other,
+    }
+}
+
+/// Where a command belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Changes the state of a group; kept.
+    State,
+    /// On the closed list of what the mirror does not keep; the label is for the counter.
+    Out(&'static str),
+    /// A group command that the catalogue does not have: kept, parked.
+    Unknown,
+}
+
+/// The group commands that change state.
+pub const STATE_COMMANDS: [&str; 11] = [
+    "Group.CallbackAfterCreateGroup",
+    "Group.CallbackAfterNewMemberJoin",
+    "Group.CallbackAfterMemberExit",
+    "Group.CallbackAfterGroupDestroyed",
+    "Group.CallbackAfterGroupInfoChanged",
+    "Group.CallbackAfterMemberFieldChanged",
+    "Group.CallbackAfterGroupAttrChanged",
+    "Group.CallbackAfterChangeGroupOwner",
+    "Group.CallbackAfterCreateTopic",
+    "Group.CallbackAfterTopicDestroyed",
+    "Group.CallbackAfterTopicInfoChanged",
+];
+
+/// The rest of the group catalogue: messages, presence, alarms, and what is asked before something happens.
+const OUT_OF_SCOPE: [&str; 13] = [
+    "Group.CallbackBeforeCreateGroup",
+    "Group.CallbackBeforeApplyJoinGroup",
+    "Group.CallbackBeforeInviteJoinGroup",
+    "Group.CallbackBeforeSendMsg",
+    "Group.CallbackBeforeCreateTopic",
+    "Group.CallbackAfterSendMsg",
+    "Group.CallbackSendMsgException",
+    "Group.CallbackAfterGroupFull",
+    "Group.CallbackAfterReadReceipt",
+    "Group.CallbackAfterRecallMsg",
+    "Group.CallbackAfterGroupMsgExtension",
+    "Group.CallbackOnMemberStateChange",
+    "Group.CallbackOnDailyGroupQuotaAlarm",
+];
+
+/// Where a command belongs. Every "before" command is out of scope, listed or not: the answer to it must let the
+/// user's action pass. Other families (`State.`, `C2C.`, `Sns.` …) share one label, so that a sender cannot grow
+/// the set of labels.
+#[must_use]
+pub fn scope(command: &str) -> Scope {
+    if STATE_COMMANDS.contains(&command) {
+        return Scope::State;
+    }
+    if let Some(label) = OUT_OF_SCOPE.into_iter().find(|known| *known == command) {
+        return Scope::Out(label);
+    }
+    if command.starts_with("Group.CallbackBefore") {
+        Scope::Out("Group.CallbackBefore…")
+    } else if command.starts_with("Group.") || command.is_empty() {
+        Scope::Unknown
+    } else {
+        Scope::Out("other family")
+    }
+}
+
+/// The label of a command for counters: from a closed set, whatever is sent.
+#[must_use]
+pub fn command_label(command: &str) -> &'static str {
+    match scope(command) {
+        Scope::State => STATE_COMMANDS.into_iter().find(|known| *known == command).unwrap_or("unknown"),
+        Scope::Out(label) => label,
+        Scope::Unknown => "unknown",
+    }
+}

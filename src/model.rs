@@ -1,0 +1,314 @@
+//! The small values that every other module speaks: ids, times, digests and the stamp.
+//!
+//! A value that exists is valid: each type has one `parse` and private fields. Nothing here knows of HTTP, SQL,
+//! JSON or the clock; the time of receipt is handed in by the caller.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+/// The longest id or key in bytes. Tencent's longest is a topic id of 96 bytes; PostgreSQL refuses an index entry
+/// of more than about 2,700 bytes, and the widest key of ours holds two ids.
+pub const ID_BYTES_MAX: usize = 512;
+
+/// 2010-01-01, in Unix milliseconds. The product is younger than this, so an older event time is not a time in
+/// milliseconds (it may be one in seconds).
+pub const EVENT_TIME_MIN_MS: i64 = 1_262_304_000_000;
+
+/// How far an event time may lie ahead of its receipt, in milliseconds: one day. A time further ahead would win
+/// over every later event until that time comes.
+pub const EVENT_TIME_AHEAD_MAX_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Why a text is no value of the wanted type; the message names both.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ModelError {
+    /// Empty where an id has to stand.
+    #[error("{0} is empty; it must name something")]
+    Empty(&'static str),
+    /// Longer than [`ID_BYTES_MAX`].
+    #[error("{0} has {1} bytes; at most {ID_BYTES_MAX} are allowed")]
+    TooLong(&'static str, usize),
+    /// Not the digits of an app id.
+    #[error("{0:?} is not an app id; it must be a positive decimal number such as 1400000001")]
+    AppId(String),
+    /// An event time that would never lose, or that is not one in milliseconds.
+    #[error(
+        "event time {0} is not in milliseconds between 2010 and one day after receipt; it looks like {1}"
+    )]
+    EventTime(i64, &'static str),
+}
+
+/// Text as PostgreSQL can hold it: `U+0000`, which its `text` refuses, becomes `U+FFFD`. The ledger keeps the bytes.
+#[must_use]
+pub fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
+fn parse_id(what: &'static str, text: &str) -> Result<String, ModelError> {
+    if text.is_empty() {
+        return Err(ModelError::Empty(what));
+    }
+    parse_key(what, text)
+}
+
+fn parse_key(what: &'static str, text: &str) -> Result<String, ModelError> {
+    let text = storable(text);
+    if text.len() > ID_BYTES_MAX {
+        return Err(ModelError::TooLong(what, text.len()));
+    }
+    Ok(text)
+}
+
+/// The number of a Tencent Cloud Chat application (`SDKAppID`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SdkAppId(i64);
+
+impl SdkAppId {
+    /// Decimal digits, greater than zero.
+    ///
+    /// # Errors
+    /// Anything else, signs and white space included.
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(number) if digits && number > 0 => Ok(Self(number)),
+            _ => Err(ModelError::AppId(text.chars().take(40).collect())),
+        }
+    }
+
+    /// As stored in `sdk_app_id bigint`.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for SdkAppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A group id as Tencent writes it; case counts, spaces and slashes are possible. 1 to 512 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(String);
+
+impl GroupId {
+    /// # Errors
+    /// Empty, or longer than [`ID_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        parse_id("the group id", text).map(Self)
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A user id as Tencent writes it. 1 to 512 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(String);
+
+impl UserId {
+    /// # Errors
+    /// Empty, or longer than [`ID_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        parse_id("the user id", text).map(Self)
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A topic id as Tencent writes it. 1 to 512 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(String);
+
+impl TopicId {
+    /// # Errors
+    /// Empty, or longer than [`ID_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        parse_id("the topic id", text).map(Self)
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The key of a user-defined field or of an attribute. At most 512 bytes; empty is a key like any other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FieldKey(String);
+
+impl FieldKey {
+    /// # Errors
+    /// Longer than [`ID_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        parse_key("the key", text).map(Self)
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A moment in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(i64);
+
+impl Millis {
+    /// A moment read off a clock or the ledger; it needs no check against a time of receipt.
+    #[must_use]
+    pub fn new(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// An event time from a body, which must lie between 2010 and one day after its receipt.
+    ///
+    /// # Errors
+    /// A time outside: it would never lose against a later event, or always.
+    pub fn parse_event_time(millis: i64, received: Self) -> Result<Self, ModelError> {
+        if millis > received.0.saturating_add(EVENT_TIME_AHEAD_MAX_MS) {
+            let guess =
+                if millis > received.0.saturating_mul(100) { "a time in microseconds" } else { "the future" };
+            return Err(ModelError::EventTime(millis, guess));
+        }
+        if millis < EVENT_TIME_MIN_MS {
+            let guess = if millis > 1_000_000_000 { "a time in seconds" } else { "no time at all" };
+            return Err(ModelError::EventTime(millis, guess));
+        }
+        Ok(Self(millis))
+    }
+
+    /// Unix milliseconds.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+/// SHA-256 of what a callback says; equal for every repeat of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Over the command and the content, which cannot run into each other: a command holds no line feed.
+    #[must_use]
+    pub fn of(command: &str, content: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(command.as_bytes());
+        hash.update(b"\n");
+        hash.update(content);
+        Self(hash.finalize().into())
+    }
+
+    /// As read back from the ledger; `None` unless there are exactly 32 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The 32 bytes, as stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Settles events of one millisecond in the sensible order. The numbers are stored; they never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Rank {
+    /// A group or topic came to be.
+    Create = 1,
+    /// Profile, owner, fields, attributes, role and name card.
+    Change = 2,
+    /// Somebody joined.
+    Join = 3,
+    /// Somebody left.
+    Leave = 4,
+    /// A group or topic ended.
+    Destroy = 5,
+}
+
+/// Who wins: event time, then rank, then content. The greater stamp is newer, everywhere.
+///
+/// 17 bytes: the time in milliseconds big-endian, the rank, the first 8 bytes of the digest. Byte order is the order
+/// here, in SQL and in every index. [`Stamp::ZERO`] stands for "never" and is stored as an empty `bytea`, which sorts
+/// before everything.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp([u8; Stamp::BYTES]);
+
+impl Stamp {
+    /// The length of every stamp but zero, in bytes.
+    pub const BYTES: usize = 17;
+    /// Older than everything: nothing has been learned yet.
+    pub const ZERO: Self = Self([0; Self::BYTES]);
+
+    /// The stamp of an event. A moment before 1970 counts as 1970: no event time that passed its check is one.
+    #[must_use]
+    pub fn new(time: Millis, rank: Rank, digest: &Digest) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&time.0.max(0).to_be_bytes());
+        bytes[8] = rank as u8;
+        bytes[9..].copy_from_slice(&digest.0[..8]);
+        Self(bytes)
+    }
+
+    /// The oldest stamp that the millisecond `spare_ms` before this one can have: a barrier that spares what came
+    /// shortly before.
+    #[must_use]
+    pub fn earlier(self, spare_ms: i64) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&(self.time().0 - spare_ms).max(0).to_be_bytes());
+        Self(bytes)
+    }
+
+    /// The time in it.
+    #[must_use]
+    pub fn time(self) -> Millis {
+        let mut millis = [0; 8];
+        millis.copy_from_slice(&self.0[..8]);
+        Millis(i64::from_be_bytes(millis))
+    }
+
+    /// True for [`Stamp::ZERO`].
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self == Self::ZERO
+    }
+
+    /// As stored: empty for zero, else 17 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.is_zero() { &[] } else { &self.0 }
+    }
+
+    /// As read back; `None` unless the length is 0 or 17.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() { Some(Self::ZERO) } else { bytes.try_into().ok().map(Self) }
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{:02x}{:02x}", self.time().0, self.0[8], self.0[9], self.0[10])
+    }
+}
