@@ -51,11 +51,3 @@ COMMENT ON COLUMN ledger.client_ip IS 'ClientIP of the query: whose action it wa
 COMMENT ON COLUMN ledger.platform IS 'OptPlatform of the query; free text.';
 COMMENT ON COLUMN ledger.request_id IS 'RequestID of the query; seen, not documented.';
 COMMENT ON COLUMN ledger.body IS 'The body as it came; it may hold NUL, broken UTF-8 or no JSON at all.';
-
--- The time inside a stamp; NULL for the empty one. Used by generated columns and views, so that a time shown can
--- never differ from the stamp that won.
-CREATE FUNCTION stamp_time(stamp bytea) RETURNS timestamptz
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN octet_length(stamp) > 0
-        THEN to_timestamp(('x' || encode(substring(stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END;
-COMMENT ON FUNCTION stamp_time(bytea) IS 'The event time inside a stamp; NULL for the empty stamp.';

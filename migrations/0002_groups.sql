@@ -32,7 +32,8 @@ CREATE TABLE groups (
     attributes_unclear  bytea  NOT NULL DEFAULT '',
     topics_barrier      bytea  NOT NULL DEFAULT '',
     topics_unclear      bytea  NOT NULL DEFAULT '',
-    -- Kept as columns, not only in a view, because lists are filtered and sorted by them.
+    -- Kept as columns, not only in a view, because lists are filtered and sorted by them. A time is read out of its
+    -- stamp (the first 8 bytes), so that it can never differ from the stamp that won.
     status text GENERATED ALWAYS AS (CASE
         WHEN destroyed_stamp > '' AND destroyed_stamp >= alive_stamp THEN 'destroyed'
         WHEN GREATEST(created_stamp, name_stamp, introduction_stamp, notification_stamp, face_url_stamp) > ''
@@ -40,11 +41,13 @@ CREATE TABLE groups (
              >= GREATEST(create_barrier, destroyed_stamp) THEN 'active'
         ELSE 'unseen' END) STORED,
     created_at timestamptz GENERATED ALWAYS AS (CASE
-        WHEN created_stamp >= destroyed_stamp OR destroyed_stamp >= alive_stamp THEN stamp_time(created_stamp)
-        END) STORED,
-    updated_at timestamptz GENERATED ALWAYS AS (stamp_time(updated_stamp)) STORED,
+        WHEN created_stamp >= destroyed_stamp OR destroyed_stamp >= alive_stamp
+        THEN to_timestamp(('x' || encode(substring(NULLIF(created_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
+    updated_at timestamptz GENERATED ALWAYS AS (
+        to_timestamp(('x' || encode(substring(NULLIF(updated_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
     destroyed_at timestamptz GENERATED ALWAYS AS (CASE
-        WHEN destroyed_stamp >= alive_stamp THEN stamp_time(destroyed_stamp) END) STORED,
+        WHEN destroyed_stamp >= alive_stamp
+        THEN to_timestamp(('x' || encode(substring(NULLIF(destroyed_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
     CONSTRAINT groups_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80); -- every callback of a group touches its row; spare room keeps the indexes untouched
 

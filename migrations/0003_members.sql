@@ -20,9 +20,11 @@ CREATE TABLE group_members (
     role_stamp      bytea  NOT NULL DEFAULT '',
     name_card       text,
     name_card_stamp bytea  NOT NULL DEFAULT '',
-    joined_at timestamptz GENERATED ALWAYS AS (stamp_time(join_stamp)) STORED,
+    joined_at timestamptz GENERATED ALWAYS AS (
+        to_timestamp(('x' || encode(substring(NULLIF(join_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
     left_at   timestamptz GENERATED ALWAYS AS (CASE
-        WHEN leave_stamp > GREATEST(join_stamp, confirmed_stamp) THEN stamp_time(leave_stamp) END) STORED,
+        WHEN leave_stamp > GREATEST(join_stamp, confirmed_stamp)
+        THEN to_timestamp(('x' || encode(substring(NULLIF(leave_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
     CONSTRAINT group_members_pkey PRIMARY KEY (sdk_app_id, group_id, user_id),
     CONSTRAINT group_members_role_check CHECK (role IN ('Admin', 'Member'))
 );

@@ -17,9 +17,11 @@ CREATE TABLE group_topics (
     notification_stamp bytea  NOT NULL DEFAULT '',
     face_url           text,
     face_url_stamp     bytea  NOT NULL DEFAULT '',
-    created_at   timestamptz GENERATED ALWAYS AS (stamp_time(created_stamp)) STORED,
+    created_at   timestamptz GENERATED ALWAYS AS (
+        to_timestamp(('x' || encode(substring(NULLIF(created_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
     destroyed_at timestamptz GENERATED ALWAYS AS (CASE
-        WHEN destroyed_stamp >= alive_stamp THEN stamp_time(destroyed_stamp) END) STORED,
+        WHEN destroyed_stamp >= alive_stamp
+        THEN to_timestamp(('x' || encode(substring(NULLIF(destroyed_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
     CONSTRAINT group_topics_pkey PRIMARY KEY (sdk_app_id, group_id, topic_id)
 );
 COMMENT ON TABLE group_topics IS 'Topics of communities, the destroyed ones included.';

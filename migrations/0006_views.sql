@@ -43,8 +43,9 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
        CASE WHEN s.join_shown THEN s.join_type END AS join_type,
        CASE WHEN s.join_shown THEN s.joined_by END AS joined_by,
        CASE WHEN s.present THEN NULL
-            WHEN s.leave_stamp > s.arrived THEN stamp_time(s.leave_stamp)
-            ELSE stamp_time(s.members_from) END AS left_at,
+            ELSE to_timestamp(('x' || encode(substring(NULLIF(
+                     CASE WHEN s.leave_stamp > s.arrived THEN s.leave_stamp ELSE s.members_from END, '')
+                     FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS left_at,
        CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.exit_type END AS exit_type,
        CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.left_by END AS left_by
   FROM (SELECT p.*,

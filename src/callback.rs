@@ -58,6 +58,17 @@ pub struct Callback {
     pub event: Result<Event, String>,
 }
 
+impl Callback {
+    /// True for what speaks of the membership of an audio-video room: high volume, and no list to reconcile with, so
+    /// it is mirrored on request only.
+    #[must_use]
+    pub fn is_avchatroom_membership(&self) -> bool {
+        self.event
+            .as_ref()
+            .is_ok_and(|event| event.group_type.as_deref() == Some(AVCHATROOM) && event.what.is_membership())
+    }
+}
+
 /// What a callback says about one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

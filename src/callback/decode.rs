@@ -127,17 +127,17 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
         "AfterCreateGroup" => What::GroupCreated {
             // Absent or empty when the app's administrator creates a group for nobody (sample `…no-owner`).
             owner: optional_user(body.owner.as_deref(), "Owner_Account")?,
-            members: members(body.member_list.take().unwrap_or_default(), "MemberList")?,
+            members: members(&body.member_list.take().unwrap_or_default(), "MemberList")?,
             profile: profile(body)?,
         },
         "AfterNewMemberJoin" => What::MembersJoined {
             how: text(body.join_type.as_deref()),
-            members: members(required(body.new_member_list, "NewMemberList")?, "NewMemberList")?,
+            members: members(&required(body.new_member_list, "NewMemberList")?, "NewMemberList")?,
         },
         "AfterMemberExit" => What::MembersLeft {
             how: text(body.exit_type.as_deref()),
             // Never from Operator_Account: the page calls that the leaver in its table and the operator in its sample.
-            members: members(required(body.exit_member_list, "ExitMemberList")?, "ExitMemberList")?,
+            members: members(&required(body.exit_member_list, "ExitMemberList")?, "ExitMemberList")?,
         },
         "AfterGroupDestroyed" => What::GroupDestroyed,
         "AfterGroupInfoChanged" => What::ProfileChanged(profile(body)?),
@@ -232,7 +232,7 @@ fn later_wins(
     Ok(kept)
 }
 
-fn members(list: Vec<wire::Member>, what: &str) -> Result<Vec<UserId>, String> {
+fn members(list: &[wire::Member], what: &str) -> Result<Vec<UserId>, String> {
     list.iter().map(|member| user(&member.account, what)).collect()
 }
 

@@ -1,0 +1,295 @@
+//! The composition root: lock → listeners → database → schema → writer → serving, and the way down in reverse.
+//!
+//! The only place that knows all others. A test starts the same thing on port 0 by [`start`].
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, DatabaseChoice, ServeConfig, Settings};
+use crate::embedded::{Embedded, Programs};
+use crate::http::api::{self, ApiState};
+use crate::http::callback::{self, CallbackState};
+use crate::http::health::{self, HealthState};
+use crate::http::{self, auth::ApiAuth};
+use crate::ingest::Writer;
+use crate::store::schema::{self, Mismatch};
+use crate::store::{Database, StoreError};
+use crate::telemetry;
+
+/// How often the schema is compared with the program's: a migration by another hand is noticed within this time.
+const SCHEMA_CHECK_PERIOD: Duration = Duration::from_secs(5);
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where callbacks are taken.
+    pub callback_addr: SocketAddr,
+    /// Where the mirror is read.
+    pub api_addr: SocketAddr,
+    database: Database,
+    writer: Writer,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// Resolves when the service cannot go on by itself.
+    pub async fn broken(&self) {
+        self.writer.ended().await;
+    }
+
+    /// Stops accepting, finishes what is open, commits what waits, closes the pools; in this order.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.writer.close().await;
+        self.database.close().await;
+    }
+}
+
+/// `serve`: runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// A bad setting, an occupied port or directory, a database that cannot be used; one line each.
+pub async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let (config, serving) = (settings.config(), settings.serve_config()?);
+    let signals = Signals::new()?;
+    let _lock = lock_data_dir(&config.data_dir)?;
+    let listeners = bind(&serving).await?;
+    let (database, embedded) = open_database(&config).await?;
+    if embedded.is_some() {
+        schema::migrate(&database).await?;
+    }
+    let running = start(&serving, database, listeners).await?;
+    announce(&running, &serving, &config, embedded.as_ref());
+    let code = tokio::select! {
+        () = signals.nth(1) => ExitCode::SUCCESS,
+        () = running.broken() => {
+            tracing::error!("the writer ended by itself; stopping");
+            ExitCode::from(2)
+        }
+    };
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = running.stop() => {}
+        () = signals.nth(2) => tracing::warn!("stopped with requests open"),
+    }
+    stop_embedded(embedded).await?;
+    Ok(code)
+}
+
+/// `migrate`: brings the schema up to date.
+///
+/// # Errors
+/// A database that cannot be used, or that is another application's.
+pub async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+    let (database, embedded) = open_database(config).await?;
+    let done = schema::migrate(&database).await;
+    database.close().await;
+    stop_embedded(embedded).await?;
+    match done? {
+        0 => tracing::info!("the schema is up to date"),
+        count => tracing::info!("{count} migrations applied; the schema is up to date"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts everything on listeners that are bound already.
+///
+/// # Errors
+/// A database that cannot be reached, or that is another application's.
+pub async fn start(
+    serving: &ServeConfig,
+    database: Database,
+    (callbacks, api): (TcpListener, TcpListener),
+) -> anyhow::Result<Running> {
+    let (trouble_in, trouble) = watch::channel(first_check(&database).await?);
+    let metrics = telemetry::start_metrics()?;
+    let writer = Writer::start(&database);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let health = HealthState { database: database.clone(), trouble: trouble.clone() };
+    let public = callback::router(CallbackState {
+        gate: Arc::new(serving.gate.clone()),
+        avchatroom_members: serving.avchatroom_members,
+        writer: writer.clone(),
+        trouble: trouble.clone(),
+    })
+    .merge(health::router(health.clone()));
+    let reads = ApiState {
+        reader: database.reader().clone(),
+        trouble,
+        app: serving.gate.app,
+        auth: Arc::clone(&serving.api_auth),
+    };
+    let guarded = api::routes().merge(health::metrics_router(metrics.clone()));
+    let internal = api::guarded(guarded, reads).merge(health::router(health));
+    let running = Running {
+        callback_addr: callbacks.local_addr()?,
+        api_addr: api.local_addr()?,
+        database,
+        writer,
+        stop,
+        tasks,
+    };
+    let stop = &running.stop;
+    running.tasks.spawn(http::serve(callbacks, public, stop.clone()));
+    running.tasks.spawn(http::serve(api, internal, stop.clone()));
+    running.tasks.spawn(telemetry::keep_up(metrics, stop.clone()));
+    running.tasks.spawn(watch_schema(running.database.clone(), trouble_in, stop.clone()));
+    running.tasks.close();
+    Ok(running)
+}
+
+/// Both listeners, before anything slow is begun.
+///
+/// # Errors
+/// An occupied port, or an address that is not this machine's.
+pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpListener)> {
+    let bind = async |name: &str, addr: SocketAddr| {
+        TcpListener::bind(addr).await.with_context(|| format!("{name}: cannot listen on {addr}"))
+    };
+    Ok((
+        bind("CALLBACK_LISTEN", serving.callback_listen).await?,
+        bind("API_LISTEN", serving.api_listen).await?,
+    ))
+}
+
+/// A database that can be reached and may be ours, or none of our business.
+async fn first_check(database: &Database) -> anyhow::Result<Option<String>> {
+    let mut conn = database.connect().await?;
+    match schema::check(&mut conn).await? {
+        None => Ok(None),
+        Some(foreign @ Mismatch::Foreign(_)) => Err(StoreError::Schema(foreign).into()),
+        Some(mismatch) => {
+            tracing::error!("{mismatch}; until then callbacks and reads are answered with 503");
+            Ok(Some(mismatch.to_string()))
+        }
+    }
+}
+
+/// Notices when schema and program begin or cease to agree. A database that does not answer changes nothing here.
+async fn watch_schema(database: Database, trouble: watch::Sender<Option<String>>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SCHEMA_CHECK_PERIOD)).await.is_some() {
+        let Ok(mut conn) = database.connect().await else { continue };
+        let Ok(mismatch) = schema::check(&mut conn).await else { continue };
+        let mismatch = mismatch.map(|mismatch| mismatch.to_string());
+        let _ = sqlx::Connection::close(conn).await;
+        trouble.send_if_modified(|known| {
+            let changed = *known != mismatch;
+            if changed {
+                match &mismatch {
+                    Some(mismatch) => tracing::error!("{mismatch}"),
+                    None => tracing::info!("the schema fits; serving"),
+                }
+                *known = mismatch;
+            }
+            changed
+        });
+    }
+}
+
+async fn open_database(config: &Config) -> anyhow::Result<(Database, Option<Embedded>)> {
+    match &config.database {
+        DatabaseChoice::Url(url) => Ok((Database::new(url)?, None)),
+        DatabaseChoice::Embedded => {
+            std::fs::create_dir_all(&config.data_dir)
+                .with_context(|| format!("DATA_DIR: cannot make {}", config.data_dir.display()))?;
+            let dir = config.data_dir.join("postgres");
+            let programs = Programs { bin_dir: config.pg_bin_dir.clone(), path: config.path.clone() };
+            let embedded = tokio::task::spawn_blocking(move || Embedded::start(&dir, &programs)).await??;
+            Ok((Database::new(embedded.url())?, Some(embedded)))
+        }
+    }
+}
+
+async fn stop_embedded(embedded: Option<Embedded>) -> anyhow::Result<()> {
+    if let Some(embedded) = embedded {
+        tokio::task::spawn_blocking(move || embedded.stop()).await?;
+    }
+    Ok(())
+}
+
+/// Held for the life of the process; the system gives it back however that ends.
+fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("DATA_DIR: cannot make {}", dir.display()))?;
+    let path = dir.join("serve.lock");
+    let file = File::create(&path).with_context(|| format!("DATA_DIR: cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("DATA_DIR: another `serve` uses {}; give each its own directory", dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("DATA_DIR: cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// What runs, where, and what to try next.
+fn announce(running: &Running, serving: &ServeConfig, config: &Config, embedded: Option<&Embedded>) {
+    match embedded {
+        Some(embedded) => {
+            tracing::info!(
+                "database: a private PostgreSQL in {}; {}",
+                config.data_dir.display(),
+                embedded.psql_line()
+            );
+        }
+        None => tracing::info!("database: the one of DATABASE_URL"),
+    }
+    let signed = if serving.gate.tokens.is_empty() { "unsigned ones too" } else { "signed" };
+    tracing::info!(
+        "callbacks of app {} ({signed}): http://{}/callback",
+        serving.gate.app,
+        running.callback_addr
+    );
+    let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
+    tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+    if serving.gate.tokens.is_empty() {
+        tracing::info!(
+            "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \
+             '{{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"first\",\"Type\":\"Public\",\
+             \"Name\":\"First\",\"Owner_Account\":\"ana\",\"MemberList\":[]}}' && curl http://{}/v1/groups/first",
+            running.callback_addr,
+            serving.gate.app,
+            running.api_addr
+        );
+    }
+}
+
+/// SIGINT and SIGTERM, caught from the beginning, so that none is lost while starting.
+struct Signals(watch::Receiver<u32>);
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (count, seen) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self(seen))
+    }
+
+    /// Resolves when as many signals have come since the beginning.
+    async fn nth(&self, wanted: u32) {
+        let _ = self.0.clone().wait_for(|count| *count >= wanted).await;
+    }
+}

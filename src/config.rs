@@ -1,0 +1,263 @@
+//! Settings: one clap definition for flags and environment, then a checked [`Config`]. The only reader of the
+//! environment.
+//!
+//! Every value is taken as text and checked here, so that a bad one is told in one line that names the variable, the
+//! value (never a secret) and what would be right.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+
+use crate::callback::sign::{Gate, Token};
+use crate::http::auth::{ApiAuth, ApiToken};
+use crate::model::SdkAppId;
+
+/// The app id of the embedded mode, where nobody has to set one.
+pub const EMBEDDED_APP_ID: &str = "1400000001";
+
+/// Flags and environment, as text.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// The mirror's database; unset: an embedded PostgreSQL in `DATA_DIR`
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
+    /// Directory of the embedded PostgreSQL; only one `serve` per directory [default: data]
+    #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
+    pub data_dir: Option<String>,
+    /// Directory of PostgreSQL's server programs for the embedded mode; unset: they are looked for
+    #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
+    pub pg_bin_dir: Option<String>,
+    /// The app whose callbacks are accepted [default: 1400000001 in embedded mode, otherwise required]
+    #[arg(long, env = "SDK_APP_ID", value_name = "ID", global = true)]
+    pub sdk_app_id: Option<String>,
+    /// Token of the console's callback authentication; two, separated by a comma, while one is being replaced
+    #[arg(long, env = "CALLBACK_TOKEN", value_name = "TOKEN[,TOKEN]", hide_env_values = true, global = true)]
+    pub callback_token: Option<String>,
+    /// `token`, or `none` to accept unsigned callbacks [default: token; none in embedded mode on loopback without a token]
+    #[arg(long, env = "CALLBACK_AUTH", value_name = "token|none", global = true)]
+    pub callback_auth: Option<String>,
+    /// Allowed distance of a callback's `RequestTime` from the clock, both ways, in seconds [default: 60]
+    #[arg(long, env = "CALLBACK_MAX_SKEW_SECS", value_name = "SECONDS", global = true)]
+    pub callback_max_skew_secs: Option<String>,
+    /// Public listener: callbacks only [default: 127.0.0.1:8080]
+    #[arg(long, env = "CALLBACK_LISTEN", value_name = "IP:PORT", global = true)]
+    pub callback_listen: Option<String>,
+    /// Internal listener: read API, health, metrics [default: 127.0.0.1:8081]
+    #[arg(long, env = "API_LISTEN", value_name = "IP:PORT", global = true)]
+    pub api_listen: Option<String>,
+    /// Bearer tokens of the read API, separated by commas; `name:token` gives a caller a name in the log
+    #[arg(long, env = "API_TOKEN", value_name = "[NAME:]TOKEN,…", hide_env_values = true, global = true)]
+    pub api_token: Option<String>,
+    /// `token`, or `none` on loopback only [default: token; none in embedded mode on loopback without a token]
+    #[arg(long, env = "API_AUTH", value_name = "token|none", global = true)]
+    pub api_auth: Option<String>,
+    /// Mirror the membership of audio-video rooms, too [default: false]
+    #[arg(long, env = "MIRROR_AVCHATROOM_MEMBERS", value_name = "true|false", global = true)]
+    pub mirror_avchatroom_members: Option<String>,
+    /// `text` or `json` [default: text]
+    #[arg(long, env = "LOG_FORMAT", value_name = "text|json", global = true)]
+    pub log_format: Option<String>,
+    /// What is logged, such as `info` or `group_mirror=debug` [default: info]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
+    pub rust_log: Option<String>,
+}
+
+/// Which database.
+#[derive(Debug, Clone)]
+pub enum DatabaseChoice {
+    /// The one of `DATABASE_URL`. Not printed: it may hold a password.
+    Url(String),
+    /// A private PostgreSQL in the data directory.
+    Embedded,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// What every command needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which database.
+    pub database: DatabaseChoice,
+    /// Where the embedded PostgreSQL lives.
+    pub data_dir: PathBuf,
+    /// `PG_BIN_DIR`.
+    pub pg_bin_dir: Option<PathBuf>,
+    /// `PATH`, where server programs are looked for.
+    pub path: Option<OsString>,
+}
+
+/// What `serve` needs beside.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// App and tokens.
+    pub gate: Gate,
+    /// Public listener.
+    pub callback_listen: SocketAddr,
+    /// Internal listener.
+    pub api_listen: SocketAddr,
+    /// Who may read.
+    pub api_auth: Arc<ApiAuth>,
+    /// Whether the membership of audio-video rooms is mirrored.
+    pub avchatroom_members: bool,
+}
+
+/// Reads `.env` of the working directory or one above, if there is one. What the environment has already stays.
+///
+/// # Errors
+/// A file that is not readable or has a line that is no setting.
+pub fn read_dotenv() -> anyhow::Result<()> {
+    match dotenvy::dotenv() {
+        Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
+        _ => Ok(()),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one reader of the environment; PATH is no setting of ours"
+)]
+fn search_path() -> Option<OsString> {
+    std::env::var_os("PATH")
+}
+
+/// Unset and empty are the same: a compose file or a `.env` often has `KEY=`.
+fn set(value: Option<&String>) -> Option<&str> {
+    value.map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
+impl Settings {
+    /// What every command needs.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        Config {
+            database: match set(self.database_url.as_ref()) {
+                Some(url) => DatabaseChoice::Url(url.to_owned()),
+                None => DatabaseChoice::Embedded,
+            },
+            data_dir: set(self.data_dir.as_ref()).unwrap_or("data").into(),
+            pg_bin_dir: set(self.pg_bin_dir.as_ref()).map(PathBuf::from),
+            path: search_path(),
+        }
+    }
+
+    /// The form of log lines, and the filter.
+    ///
+    /// # Errors
+    /// One line that names the variable.
+    pub fn logging(&self) -> anyhow::Result<(LogFormat, &str)> {
+        let format = match set(self.log_format.as_ref()) {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => bail!("LOG_FORMAT is {other:?}; it should be text or json"),
+        };
+        Ok((format, set(self.rust_log.as_ref()).unwrap_or("info")))
+    }
+
+    /// What `serve` needs.
+    ///
+    /// # Errors
+    /// One line that names the variable, the value (never a secret) and what would be right.
+    pub fn serve_config(&self) -> anyhow::Result<ServeConfig> {
+        let embedded = set(self.database_url.as_ref()).is_none();
+        let app = match set(self.sdk_app_id.as_ref()) {
+            Some(text) => SdkAppId::parse(text).context("SDK_APP_ID")?,
+            None if embedded => SdkAppId::parse(EMBEDDED_APP_ID)?,
+            None => bail!("SDK_APP_ID is not set; it is the number of your application, such as 1400000001"),
+        };
+        let callback_listen = address("CALLBACK_LISTEN", self.callback_listen.as_ref(), "127.0.0.1:8080")?;
+        let api_listen = address("API_LISTEN", self.api_listen.as_ref(), "127.0.0.1:8081")?;
+        let max_skew_secs = match set(self.callback_max_skew_secs.as_ref()) {
+            None => 60,
+            Some(text) => {
+                text.parse().ok().filter(|secs| (1..=86_400).contains(secs)).with_context(|| {
+                    format!(
+                        "CALLBACK_MAX_SKEW_SECS is {text:?}; it should be a number of seconds from 1 to 86400"
+                    )
+                })?
+            }
+        };
+        let tokens = secrets(self.callback_token.as_ref());
+        ensure!(
+            tokens.len() <= 2,
+            "CALLBACK_TOKEN holds {} tokens; it should be one, or two while one is being replaced",
+            tokens.len()
+        );
+        let open = open(
+            "CALLBACK",
+            self.callback_auth.as_ref(),
+            tokens.is_empty(),
+            embedded && callback_listen.ip().is_loopback(),
+        )?;
+        ensure!(
+            open || !tokens.is_empty(),
+            "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks"
+        );
+        Ok(ServeConfig {
+            gate: Gate { app, tokens: tokens.into_iter().map(Token::new).collect(), max_skew_secs },
+            callback_listen,
+            api_listen,
+            api_auth: Arc::new(self.api_auth(embedded, api_listen)?),
+            avchatroom_members: match set(self.mirror_avchatroom_members.as_ref()) {
+                None | Some("false" | "0") => false,
+                Some("true" | "1") => true,
+                Some(other) => bail!("MIRROR_AVCHATROOM_MEMBERS is {other:?}; it should be true or false"),
+            },
+        })
+    }
+
+    fn api_auth(&self, embedded: bool, listen: SocketAddr) -> anyhow::Result<ApiAuth> {
+        let tokens = secrets(self.api_token.as_ref());
+        let loopback = listen.ip().is_loopback();
+        if open("API", self.api_auth.as_ref(), tokens.is_empty(), embedded && loopback)? {
+            ensure!(
+                loopback,
+                "API_AUTH is \"none\" and API_LISTEN is {listen}; without tokens it should be a loopback address such as 127.0.0.1:8081"
+            );
+            return Ok(ApiAuth::None);
+        }
+        ensure!(
+            !tokens.is_empty(),
+            "API_TOKEN is not set; set it to one or more bearer tokens, or say API_AUTH=none on a loopback listener"
+        );
+        let token = |text: &String| match text.split_once(':') {
+            Some((name, token)) => ApiToken::new(Some(name), token),
+            None => ApiToken::new(None, text),
+        };
+        Ok(ApiAuth::Tokens(tokens.iter().map(token).collect()))
+    }
+}
+
+/// Whether a listener works without tokens. `none` beside a token is a contradiction, not a choice.
+fn open(name: &str, auth: Option<&String>, no_token: bool, safe: bool) -> anyhow::Result<bool> {
+    match set(auth) {
+        None => Ok(safe && no_token),
+        Some("token") => Ok(false),
+        Some("none") if no_token => Ok(true),
+        Some("none") => bail!("{name}_AUTH is \"none\" and {name}_TOKEN is set; unset one of them"),
+        Some(other) => bail!("{name}_AUTH is {other:?}; it should be token or none"),
+    }
+}
+
+fn secrets(text: Option<&String>) -> Vec<String> {
+    let parts = set(text).unwrap_or_default().split(',').map(str::trim);
+    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn address(name: &str, text: Option<&String>, default: &str) -> anyhow::Result<SocketAddr> {
+    let text = set(text).unwrap_or(default);
+    text.parse().with_context(|| {
+        format!("{name} is {text:?}; it should be an IP address and a port such as {default}")
+    })
+}

@@ -1,0 +1,378 @@
+//! The files of a private PostgreSQL: one directory with the cluster, its socket, log and start lock, who may
+//! enter it, and what a killed server leaves in it. Knows the layout; it neither chooses programs nor starts
+//! or stops the server.
+//!
+//! `lock`, `cluster/`, `socket/`, `postgres.log`, `programs-*/` (unpacked) and `*.new*` (unfinished) lie in
+//! it.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown,
+};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::EmbeddedError;
+use super::process::{self, Farewell, RunAs};
+use super::programs::Found;
+use super::running::pid_file;
+use super::{NAME, PORT};
+
+/// Longest wait for another process that is starting the same server: the sum of what it may wait for itself.
+const LOCK_LIMIT: Duration = Duration::from_mins(5);
+
+/// How often the lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(25);
+
+/// Longest run of `initdb` or of the program call that makes the database. They take 1 s; a slow disk takes
+/// longer.
+const INITDB_LIMIT: Duration = Duration::from_mins(1);
+
+/// Longest run of a program that is asked for nothing but its version.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest path of a unix socket that the operating system takes, without the final NUL.
+const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// Size in bytes from which a start sets the log aside (one old log is kept).
+const LOG_MAX: u64 = 16 * 1024 * 1024;
+
+/// Lines of a program's output that an error text quotes, and bytes that are read to find them.
+const TAIL_LINES: usize = 5;
+const TAIL_BYTES: u64 = 16 * 1024;
+
+/// The directory of a private server; absolute, without links, 0700.
+#[derive(Debug)]
+pub(super) struct Home {
+    dir: PathBuf,
+    /// Its owner.
+    uid: u32,
+    gid: u32,
+}
+
+impl Home {
+    /// Opens `dir`, making it where needed. Only root may open another user's.
+    pub(super) fn open(dir: &Path) -> Result<Home, EmbeddedError> {
+        let failed = |doing| EmbeddedError::io(doing, dir);
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent).map_err(EmbeddedError::io("make", parent))?;
+        }
+        make_private(dir).map_err(failed("make"))?;
+        let dir = fs::canonicalize(dir).map_err(failed("find"))?;
+        let failed = |doing| EmbeddedError::io(doing, &dir);
+        let about = fs::metadata(&dir).map_err(failed("look at"))?;
+        let this_user = process::effective_uid();
+        if about.uid() != this_user && this_user != 0 {
+            let owner = about.uid();
+            return Err(EmbeddedError::NotOwner { dir, owner });
+        }
+        if about.mode() & 0o777 != 0o700 {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
+                .map_err(failed("set the mode of"))?;
+        }
+        let (uid, gid) = (about.uid(), about.gid());
+        Ok(Home { dir, uid, gid })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn cluster(&self) -> PathBuf {
+        self.dir.join("cluster")
+    }
+
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.dir.join("postgres.log")
+    }
+
+    /// Keeps other processes from starting the same server for as long as the file is held. The kernel lets
+    /// go of the lock when the process ends.
+    pub(super) fn lock(&self) -> Result<File, EmbeddedError> {
+        let path = self.dir.join("lock");
+        let file = private_file().open(&path).map_err(EmbeddedError::io("open", &path))?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => {
+                    return Err(EmbeddedError::io("lock", &path)(error));
+                }
+                Err(TryLockError::WouldBlock) if begun.elapsed() > LOCK_LIMIT => {
+                    return Err(EmbeddedError::Locked {
+                        dir: self.dir.clone(),
+                        seconds: LOCK_LIMIT.as_secs(),
+                    });
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL),
+            }
+        }
+    }
+
+    /// Major version that the cluster belongs to; none before there is one.
+    pub(super) fn major(&self) -> Result<Option<u32>, EmbeddedError> {
+        if !self.cluster().exists() {
+            return Ok(None);
+        }
+        let path = self.cluster().join("PG_VERSION");
+        let failed = EmbeddedError::io("read the version of the cluster from", &path);
+        let parsed = fs::read_to_string(&path).and_then(|text| text.trim().parse().map_err(io::Error::other));
+        parsed.map(Some).map_err(failed)
+    }
+
+    /// Whom the server runs as. For root that is the directory's owner, or an appearance of root in a user
+    /// namespace, or an account of its own, which then gets the directory.
+    pub(super) fn choose_user(&self, found: &Found) -> Result<RunAs, EmbeddedError> {
+        if process::effective_uid() != 0 {
+            return Ok(RunAs::Same);
+        }
+        let refused = || EmbeddedError::RootRefused { dir: self.dir.clone() };
+        let namespace = process::namespace().filter(|_| self.uid == 0);
+        if let Some(run_as) = namespace.filter(|run_as| self.can_run(found, *run_as)) {
+            return Ok(run_as);
+        }
+        let (uid, gid) =
+            if self.uid == 0 { process::server_account().ok_or_else(refused)? } else { (self.uid, self.gid) };
+        let run_as = RunAs::User { uid, gid };
+        self.give_to(uid, gid)?;
+        if self.can_run(found, run_as) {
+            return Ok(run_as);
+        }
+        self.give_to(self.uid, self.gid)?;
+        Err(refused())
+    }
+
+    /// Whether `run_as` is allowed here, and can enter the directory and run the programs.
+    fn can_run(&self, found: &Found, run_as: RunAs) -> bool {
+        let mut probe = process::command(&found.postgres(), run_as, Farewell::Kill);
+        probe.arg("--version").current_dir(&self.dir);
+        process::run(probe, "", PROBE_LIMIT).is_ok_and(|output| output.status.success())
+    }
+
+    fn give_to(&self, uid: u32, gid: u32) -> Result<(), EmbeddedError> {
+        give(&self.dir, uid, gid).map_err(EmbeddedError::io("change the owner of", &self.dir))
+    }
+
+    /// Makes the cluster with its role and database, unless there is one.
+    ///
+    /// All is done in a side directory that is renamed at the end, so that there is never half a cluster.
+    pub(super) fn make_cluster(&self, found: &Found, run_as: RunAs) -> Result<(), EmbeddedError> {
+        if self.cluster().exists() {
+            return Ok(());
+        }
+        self.remove_unfinished();
+        // A name of its own: programs of an earlier start that was killed may live for another moment.
+        let side = self.dir.join(format!("cluster.new-{}", std::process::id()));
+        let locale = if cfg!(target_os = "linux") { "--locale=C.UTF-8" } else { "--locale=C" };
+        let mut initdb = process::command(&found.initdb(), run_as, Farewell::Kill);
+        initdb
+            .arg("-D")
+            .arg(&side)
+            .args(["-U", NAME, "-A", "trust", "-E", "UTF8", locale])
+            .arg("--no-instructions")
+            .current_dir(&self.dir);
+        self.run_maker("initdb", initdb, "")?;
+        let mut single = process::command(&found.postgres(), run_as, Farewell::Kill);
+        single.args(["--single", "-D"]).arg(&side).args(["-c", "exit_on_error=on"]).current_dir(&self.dir);
+        if found.carried {
+            single.args(["-c", "dynamic_shared_memory_type=mmap"]);
+        }
+        single.arg("postgres");
+        self.run_maker("postgres --single", single, &format!("create database {NAME};\n"))?;
+        fs::rename(&side, self.cluster())
+            .and_then(|()| File::open(&self.dir)?.sync_all())
+            .map_err(EmbeddedError::io("finish", &self.cluster()))
+    }
+
+    fn run_maker(&self, program: &'static str, command: Command, input: &str) -> Result<(), EmbeddedError> {
+        let words = match process::run(command, input, INITDB_LIMIT) {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => {
+                format!("{} ({})", last_lines(&String::from_utf8_lossy(&output.stderr)), output.status)
+            }
+            Err(error) => error.to_string(),
+        };
+        Err(EmbeddedError::Initdb { program, dir: self.dir.clone(), words })
+    }
+
+    /// Clears what killed starts left. What resists stays: its name is not used again.
+    fn remove_unfinished(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().as_bytes().starts_with(b"cluster.new-") {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// The directory for the socket, which the server's user owns: `socket` in the data directory or, where
+    /// the socket's path would be too long for the operating system, one with a short name below the
+    /// temporary directory.
+    pub(super) fn socket_dir(&self, run_as: RunAs) -> Result<PathBuf, EmbeddedError> {
+        let near = self.dir.join("socket");
+        let place = if fits(&near) {
+            near
+        } else {
+            let name = format!("group-mirror-{:016x}", fingerprint(self.dir.as_os_str().as_bytes()));
+            let usual = env::temp_dir().join(&name);
+            if fits(&usual) { usual } else { Path::new("/tmp").join(name) }
+        };
+        let failed = |doing| EmbeddedError::io(doing, &place);
+        let made = make_private(&place).map_err(failed("make"))?;
+        let owner = match run_as {
+            RunAs::User { uid, gid } => {
+                if made {
+                    lchown(&place, Some(uid), Some(gid)).map_err(failed("change the owner of"))?;
+                }
+                uid
+            }
+            RunAs::Same | RunAs::Namespace { .. } => process::effective_uid(),
+        };
+        // Anyone can make things below the temporary directory, under this very name too.
+        let about = fs::symlink_metadata(&place).map_err(failed("look at"))?;
+        if about.is_dir() && about.uid() == owner && about.mode() & 0o777 == 0o700 {
+            Ok(place)
+        } else {
+            Err(failed("use")(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("it is not a directory of user id {owner} that only this user can enter"),
+            )))
+        }
+    }
+
+    /// Removes what a killed server left behind. To be called when no process of the server lives.
+    ///
+    /// PostgreSQL does the same, but takes a zombie for a living process, and where nobody reaps zombies it
+    /// would refuse to start for ever.
+    pub(super) fn remove_stale(&self, socket_dir: &Path) -> Result<(), EmbeddedError> {
+        let socket = socket_dir.join(format!(".s.PGSQL.{PORT}"));
+        let socket_lock = socket_dir.join(format!(".s.PGSQL.{PORT}.lock"));
+        for path in [pid_file(&self.cluster()), socket, socket_lock] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(EmbeddedError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the log for appending and tells its length.
+    pub(super) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
+        let path = self.log_file();
+        let length = fs::metadata(&path).map_or(0, |about| about.len());
+        let opened =
+            if length > LOG_MAX { fs::rename(&path, self.dir.join("postgres.log.old")) } else { Ok(()) }
+                .and_then(|()| private_file().open(&path))
+                .and_then(|file| {
+                    let owner = fs::metadata(&self.dir)?;
+                    let about = file.metadata()?;
+                    if about.uid() != owner.uid() {
+                        // Made by root in another user's directory, who must be able to go on without root.
+                        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+                    }
+                    Ok((about.len(), file))
+                });
+        let (length, file) = opened.map_err(EmbeddedError::io("open", &path))?;
+        Ok((file, length))
+    }
+
+    /// The last lines of the log from byte `start` on, on one line.
+    pub(super) fn log_tail(&self, start: u64) -> String {
+        let read = || -> io::Result<String> {
+            let mut file = File::open(self.log_file())?;
+            let end = file.metadata()?.len();
+            file.seek(SeekFrom::Start(start.max(end.saturating_sub(TAIL_BYTES))))?;
+            let mut bytes = Vec::new();
+            file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+            Ok(last_lines(&String::from_utf8_lossy(&bytes)))
+        };
+        read().unwrap_or_else(|error| format!("its log cannot be read: {error}"))
+    }
+}
+
+/// Makes directory `path` with mode 0700; tells whether it was not there before.
+fn make_private(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// For files that only the owner may read. Links are refused: root may work in a directory of another user,
+/// who must not be able to point it elsewhere.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+/// Gives `path` and everything below it to a user; links themselves, never what they point at, and no file
+/// that has a second name, for that may lie anywhere.
+fn give(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let about = fs::symlink_metadata(path)?;
+    let shared = about.is_file() && about.nlink() > 1;
+    if (about.uid() != uid || about.gid() != gid) && !shared {
+        lchown(path, Some(uid), Some(gid))?;
+    }
+    if about.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), uid, gid)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a socket in `dir` has a path that the system takes and the server's list of directories can hold.
+fn fits(dir: &Path) -> bool {
+    let bytes = dir.as_os_str().as_bytes();
+    bytes.len() + format!("/.s.PGSQL.{PORT}").len() <= SOCKET_PATH_MAX
+        && !bytes.iter().any(|byte| b",\"".contains(byte))
+}
+
+/// 64-bit FNV-1a: the same in every build, unlike the hash of the standard library.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The last lines of a program's words, put on one.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut tail = String::new();
+    for line in lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)) {
+        let _ = write!(tail, "{}{line}", if tail.is_empty() { "" } else { " | " });
+    }
+    if tail.is_empty() {
+        tail.push_str("it printed nothing");
+    }
+    tail
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{fits, last_lines};
+
+    #[test]
+    fn long_or_odd_socket_paths_do_not_fit() {
+        assert!(fits(Path::new(&format!("/{}", "x".repeat(92)))));
+        assert!(!fits(Path::new(&format!("/{}", "x".repeat(93)))));
+        assert!(!fits(Path::new("/a,b")));
+    }
+
+    #[test]
+    fn five_lines_are_quoted() {
+        assert_eq!(last_lines("1\n2\n\n3\n4\n5\n6\n"), "2 | 3 | 4 | 5 | 6");
+        assert_eq!(last_lines("\n"), "it printed nothing");
+    }
+}

@@ -1,0 +1,278 @@
+//! Which PostgreSQL server programs the private server runs: installed ones in a fixed order of places, else
+//! the ones carried inside this binary (feature `carried-postgres`), which are unpacked once per data
+//! directory. Knows nothing of clusters but the major version they need, and never reads the environment.
+
+use std::cmp::Reverse;
+use std::env;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Programs;
+use super::error::EmbeddedError;
+use super::process::{self, Farewell, RunAs};
+
+/// Oldest PostgreSQL whose SQL this service is written for.
+const OLDEST_MAJOR: u32 = 15;
+
+/// Longest that `postgres --version` may take. It prints a constant; more means a broken file found on
+/// `PATH`.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest wait for a stranger on port 5432. It is on this machine, and only an error text depends on it.
+const STRANGER_LIMIT: Duration = Duration::from_millis(200);
+
+/// Port of a server that someone else may run here. Looked at for the error text only.
+const STRANGER_PORT: u16 = 5432;
+
+/// Server programs that can be run here.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// Directory with `postgres` and `initdb`.
+    bin: PathBuf,
+    /// What `postgres --version` printed behind the name, e.g. `15.18 (Debian 15.18-0+deb12u1)`.
+    pub(super) version: String,
+    /// From inside this binary, not installed by the machine's owner.
+    pub(super) carried: bool,
+}
+
+impl Found {
+    pub(super) fn postgres(&self) -> PathBuf {
+        self.bin.join("postgres")
+    }
+
+    pub(super) fn initdb(&self) -> PathBuf {
+        self.bin.join("initdb")
+    }
+}
+
+/// Candidates that were looked at and not taken.
+#[derive(Debug, Default)]
+struct Refused {
+    /// Usable, but of a major version that cannot open the cluster.
+    other_majors: Vec<String>,
+    /// Not usable: place and reason.
+    unusable: Vec<String>,
+}
+
+/// Finds programs; with `wanted` only of that major version. Carried ones are unpacked below `home`.
+///
+/// # Errors
+/// [`EmbeddedError::WrongMajor`] when there are only programs of other versions,
+/// [`EmbeddedError::NoPrograms`] when there are none, [`EmbeddedError::Io`] when the carried ones cannot be
+/// unpacked.
+pub(super) fn find(programs: &Programs, wanted: Option<u32>, home: &Path) -> Result<Found, EmbeddedError> {
+    let mut refused = Refused::default();
+    for bin in places(programs) {
+        if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused) {
+            return Ok(found);
+        }
+    }
+    match (wanted, carried::MAJOR) {
+        // Not worth unpacking.
+        (Some(wanted), Some(major)) if wanted != major => {
+            let found = format!("{major} inside this program");
+            refused.other_majors.push(found);
+        }
+        _ => {
+            if let Some(bin) = carried::unpack(home)? {
+                // Root does not run what lies in another user's directory.
+                let owner = process::owner_of(home).map_err(EmbeddedError::io("look at", home))?;
+                if let Some(found) = look_at(&bin, owner, wanted, &mut refused) {
+                    return Ok(Found { carried: true, ..found });
+                }
+            }
+        }
+    }
+    match wanted {
+        Some(wanted) if !refused.other_majors.is_empty() => Err(EmbeddedError::WrongMajor {
+            dir: home.to_path_buf(),
+            wanted,
+            found: refused.other_majors.join(", "),
+        }),
+        _ => Err(EmbeddedError::NoPrograms { hints: hints(&refused) }),
+    }
+}
+
+/// Tells what `run_as` can run in `bin`, as if it were installed; notes a reason when that is nothing.
+fn look_at(bin: &Path, run_as: RunAs, wanted: Option<u32>, refused: &mut Refused) -> Option<Found> {
+    let postgres = bin.join("postgres");
+    let mut asked = process::command(&postgres, run_as, Farewell::Kill);
+    asked.arg("--version");
+    let printed = match process::run(asked, "", VERSION_LIMIT) {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) => {
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            refused.note(bin, words.trim());
+            return None;
+        }
+        Err(error) => {
+            refused.note(bin, &error.to_string());
+            return None;
+        }
+    };
+    let Some((version, major)) = parse_version(&printed) else {
+        refused.note(bin, "does not tell its version");
+        return None;
+    };
+    if major < OLDEST_MAJOR {
+        refused.note(bin, &format!("PostgreSQL {version}; {OLDEST_MAJOR} or newer is needed"));
+        return None;
+    }
+    if wanted.is_some_and(|wanted| wanted != major) {
+        refused.other_majors.push(format!("{version} in {}", bin.display()));
+        return None;
+    }
+    Some(Found { bin: bin.to_path_buf(), version: version.to_owned(), carried: false })
+}
+
+impl Refused {
+    fn note(&mut self, bin: &Path, reason: &str) {
+        self.unusable.push(format!("{}: {reason}", bin.display()));
+    }
+}
+
+/// Version and major of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+fn parse_version(printed: &str) -> Option<(&str, u32)> {
+    let (_, version) = printed.trim().split_once("(PostgreSQL) ")?;
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    let major = version.get(..digits)?.parse().ok()?;
+    Some((version, major))
+}
+
+/// Directories that hold both programs, best first, each once.
+fn places(programs: &Programs) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    all.extend(programs.bin_dir.clone());
+    if let Some(path) = &programs.path {
+        // A relative entry would make the choice depend on the working directory.
+        all.extend(env::split_paths(path).filter(|entry| entry.is_absolute()));
+    }
+    all.extend(numbered("/usr/lib/postgresql", "", "bin"));
+    all.extend(numbered("/usr", "pgsql-", "bin"));
+    all.extend(numbered("/opt/homebrew/opt", "postgresql", "bin"));
+    all.extend(numbered("/usr/local/opt", "postgresql", "bin"));
+    all.extend(numbered("/Applications/Postgres.app/Contents/Versions", "", "bin"));
+    let mut usable: Vec<PathBuf> = Vec::new();
+    for bin in all {
+        // A link such as /usr/local/bin/postgres leads to the directory that has `initdb` and the shared
+        // files too.
+        let real = fs::canonicalize(bin.join("postgres"))
+            .ok()
+            .and_then(|postgres| Some(postgres.parent()?.to_path_buf()));
+        if let Some(real) = real
+            && real.join("postgres").is_file()
+            && real.join("initdb").is_file()
+            && !usable.contains(&real)
+        {
+            usable.push(real);
+        }
+    }
+    usable
+}
+
+/// `<parent>/<prefix>*/<leaf>`, highest number first (`postgresql@17` before `postgresql@16`, plain names
+/// last).
+fn numbered(parent: &str, prefix: &str, leaf: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else {
+        return Vec::new();
+    };
+    let mut found: Vec<(u32, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let rest = name.to_str()?.strip_prefix(prefix)?;
+            let digits: String =
+                rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+            Some((digits.parse().unwrap_or(0), entry.path().join(leaf)))
+        })
+        .collect();
+    found.sort_by_key(|(number, _)| Reverse(*number));
+    found.into_iter().map(|(_, bin)| bin).collect()
+}
+
+/// Extra lines for the error text, each with a line break before it.
+fn hints(refused: &Refused) -> String {
+    let mut lines = String::new();
+    for reason in &refused.unusable {
+        lines.push_str("\nnot used: ");
+        lines.push_str(&reason.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    let stranger = SocketAddr::from((Ipv4Addr::LOCALHOST, STRANGER_PORT));
+    if TcpStream::connect_timeout(&stranger, STRANGER_LIMIT).is_ok() {
+        lines.push_str("\na server answers on port 5432; it is not touched");
+    }
+    lines
+}
+
+#[cfg(has_carried_postgres)]
+mod carried {
+    use std::fs;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use super::EmbeddedError;
+
+    /// Programs, plpgsql and time zones of PostgreSQL 17.5, verified by the build script.
+    static ARCHIVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/postgres.tar.zst"));
+
+    /// SHA-256 of the archive; part of the directory name, so that another archive is never taken for this
+    /// one.
+    const DIGEST: &str = env!("CARRIED_POSTGRES_DIGEST");
+
+    /// Major version in the archive.
+    pub(super) const MAJOR: Option<u32> = Some(17);
+
+    /// Returns the directory with the carried programs, unpacked when they are not there yet. The caller
+    /// holds the lock of `home`.
+    pub(super) fn unpack(home: &Path) -> Result<Option<PathBuf>, EmbeddedError> {
+        let short: String = DIGEST.chars().take(12).collect();
+        let place = home.join(format!("programs-{short}"));
+        if !place.exists() {
+            let half_done = home.join(format!("programs-{short}.new"));
+            unpack_to(&half_done)
+                .and_then(|()| fs::rename(&half_done, &place))
+                .map_err(EmbeddedError::io("unpack the carried programs to", &place))?;
+        }
+        Ok(Some(place.join("bin")))
+    }
+
+    fn unpack_to(place: &Path) -> io::Result<()> {
+        if place.exists() {
+            fs::remove_dir_all(place)?;
+        }
+        let plain = ruzstd::decoding::StreamingDecoder::new(ARCHIVE).map_err(io::Error::other)?;
+        tar::Archive::new(plain).unpack(place)
+    }
+}
+
+#[cfg(not(has_carried_postgres))]
+mod carried {
+    use std::path::{Path, PathBuf};
+
+    use super::EmbeddedError;
+
+    /// Nothing is carried: the feature is off or the target has no payload.
+    pub(super) const MAJOR: Option<u32> = None;
+
+    #[expect(clippy::unnecessary_wraps, reason = "same signature as with programs")]
+    pub(super) fn unpack(_home: &Path) -> Result<Option<PathBuf>, EmbeddedError> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn versions_of_releases_and_betas() {
+        assert_eq!(
+            parse_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
+            Some(("15.18 (Debian 15.18-0+deb12u1)", 15))
+        );
+        assert_eq!(parse_version("postgres (PostgreSQL) 19beta1"), Some(("19beta1", 19)));
+        assert_eq!(parse_version("pyenv: postgres: command not found"), None);
+    }
+}

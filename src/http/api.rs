@@ -1,0 +1,83 @@
+//! The read API put together: paths, state, and what stands around all of them.
+//!
+//! [`routes`] is the list of paths; [`guarded`] closes a router with answers for unknown paths and methods and with
+//! authentication. What else the internal listener serves to authenticated readers is merged before it is closed;
+//! health is merged after.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use sqlx::postgres::PgConnection;
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use tokio::sync::watch;
+
+use super::auth::{self, ApiAuth};
+use super::error::ApiError;
+use super::{groups, members};
+use crate::model::SdkAppId;
+
+/// What the read API works with.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// Connections that only read, with a statement timeout and custom plans.
+    pub reader: PgPool,
+    /// Why schema and database do not agree; none: they do.
+    pub trouble: watch::Receiver<Option<String>>,
+    /// The app of a request that names none.
+    pub app: SdkAppId,
+    /// Who may read.
+    pub auth: Arc<ApiAuth>,
+}
+
+/// The paths, without authentication.
+pub fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/v1/groups", get(groups::list))
+        .route("/v1/groups/{group_id}", get(groups::find))
+        .route("/v1/groups/{group_id}/members", get(members::of_group))
+        .route("/v1/users/{user_id}/groups", get(members::of_user))
+}
+
+/// Closes a router: problems for unknown paths and methods, and authentication around everything.
+pub fn guarded(routes: Router<ApiState>, state: ApiState) -> Router {
+    let auth = Arc::clone(&state.auth);
+    routes
+        .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(from_fn_with_state(auth, auth::require))
+        .with_state(state)
+}
+
+/// The read API alone, closed.
+pub fn router(state: ApiState) -> Router {
+    guarded(routes(), state)
+}
+
+/// A connection for one read; the last argument of a handler, so that none is taken for a request that is refused.
+#[derive(Debug)]
+pub struct Reader(PoolConnection<Postgres>);
+
+impl Reader {
+    /// For a function of `store`.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl FromRequestParts<ApiState> for Reader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        if state.trouble.borrow().is_some() {
+            return Err(ApiError::unavailable(
+                "The mirror's database is not there, or its schema is not the one of this version; nothing is read \
+                 until both agree.",
+            ));
+        }
+        Ok(Self(state.reader.acquire().await?))
+    }
+}

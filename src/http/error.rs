@@ -1,0 +1,159 @@
+//! What went wrong, as the reader is told: RFC 9457 `application/problem+json`.
+//!
+//! Handlers return [`ApiError`]; the answer holds a stable `code` and a text for a person, never text of the database
+//! or of a library. The cause travels in the extensions of the response as [`ErrorSource`], so that one middleware
+//! outside everything writes it to the log, once.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use thiserror::Error;
+
+/// How long a reader should wait before asking again, in seconds. Restarts and failovers take a few of them.
+const RETRY_AFTER_SECS: &str = "1";
+
+/// An answer that is not what was asked for.
+#[derive(Debug, Clone, Error)]
+#[error("{code}: {detail}")]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    source: Option<ErrorSource>,
+}
+
+/// The cause of an error answer, in the extensions of its response.
+#[derive(Debug, Clone)]
+pub struct ErrorSource(pub Arc<dyn Error + Send + Sync>);
+
+impl std::fmt::Display for ErrorSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for ErrorSource {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), source: None }
+    }
+
+    /// 404 `not_found`: there is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// 405 `method_not_allowed`: the API is read with GET.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        let detail = "This path cannot be called with this method; the API is read with GET.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
+    /// 400 `bad_parameter`: a parameter of path or query that cannot be used as it is.
+    pub fn bad_parameter(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_parameter", detail)
+    }
+
+    /// 400 `bad_cursor`: not a cursor of this list.
+    pub fn bad_cursor(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_cursor", detail)
+    }
+
+    /// 401 `unauthorized`: no token, or a wrong one; the answer asks for a bearer token.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 403 `unauthorized`: a request that no token would make right.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "unauthorized", detail)
+    }
+
+    /// 503 `unavailable`: not now, with `Retry-After`.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+
+    /// 500 `internal`: our fault; the cause is for the log.
+    pub fn internal(source: impl Error + Send + Sync + 'static) -> Self {
+        let detail = "Something went wrong inside; the log has the cause.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).caused_by(source)
+    }
+
+    #[must_use]
+    fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(ErrorSource(Arc::new(source)));
+        self
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_passing(&error) {
+            Self::unavailable("The database cannot answer just now; try again.").caused_by(error)
+        } else {
+            Self::internal(error)
+        }
+    }
+}
+
+/// True where the same read can succeed a little later: no connection, a lost one, a statement that ran out of its
+/// time, a server short of something (class 53) or going down (57).
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
+
+/// The body of every error answer. `type` is `about:blank`, so `title` is the phrase of the status; `code` is what
+/// programs look at.
+#[derive(Debug, Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+        };
+        let mut response = (self.status, axum::Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+        }
+        if let Some(source) = self.source {
+            response.extensions_mut().insert(source);
+        }
+        response
+    }
+}

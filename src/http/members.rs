@@ -1,0 +1,129 @@
+//! `GET /v1/groups/{group_id}/members` and `GET /v1/users/{user_id}/groups`.
+//!
+//! Query → filter → rows of `store::members` → [`MemberView`] → JSON. Who is present, and with which role, was decided
+//! below.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use serde::Serialize;
+
+use super::api::{ApiState, Reader};
+use super::error::ApiError;
+use super::groups::{GroupView, unknown_group};
+use super::page::{Limit, Listing, Page};
+use super::query::{Query, path_id};
+use super::time::Time;
+use crate::model::{GroupId, UserId};
+use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
+
+/// A membership as a reader sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberView {
+    user_id: String,
+    /// `Owner`, `Admin` or `Member`.
+    role: String,
+    name_card: Option<String>,
+    /// `member`, or `left`.
+    status: &'static str,
+    joined_at: Option<Time>,
+    join_type: Option<String>,
+    joined_by: Option<String>,
+    left_at: Option<Time>,
+    exit_type: Option<String>,
+    left_by: Option<String>,
+}
+
+impl From<MemberStateRow> for MemberView {
+    fn from(row: MemberStateRow) -> Self {
+        Self {
+            user_id: row.user_id,
+            role: row.role,
+            name_card: row.name_card,
+            status: if row.present { "member" } else { "left" },
+            joined_at: row.joined_at.map(Time),
+            join_type: row.join_type,
+            joined_by: row.joined_by,
+            left_at: row.left_at.map(Time),
+            exit_type: row.exit_type,
+            left_by: row.left_by,
+        }
+    }
+}
+
+/// A membership of a user, with its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UserGroupView {
+    group: GroupView,
+    member: MemberView,
+}
+
+impl From<UserGroupRow> for UserGroupView {
+    fn from(row: UserGroupRow) -> Self {
+        Self { group: row.group.into(), member: row.member.into() }
+    }
+}
+
+/// The parameter `status`: present ones unless something else is asked for.
+fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
+    let words = [("member", Some(true)), ("left", Some(false)), ("all", None)];
+    Ok(query.take_word("status", &words)?.unwrap_or(Some(true)))
+}
+
+/// The last id of a page, as the model sees it: what the database would refuse is no place in a list.
+fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>, ApiError> {
+    let Some(id) = listing.take_after::<String>(query)? else { return Ok(None) };
+    // Group ids and user ids have one and the same rule.
+    let id =
+        UserId::parse(&id).map_err(|_| ApiError::bad_cursor("This cursor names an id that cannot be."))?;
+    Ok(Some(id.as_str().to_owned()))
+}
+
+/// `GET /v1/groups/{group_id}/members`, by `user_id`.
+///
+/// # Errors
+/// `not_found`, `bad_parameter`, `bad_cursor`, `unavailable`.
+pub async fn of_group(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(raw): RawQuery,
+    mut reader: Reader,
+) -> Result<Json<Page<MemberView>>, ApiError> {
+    let group = path_id(path, GroupId::parse)?;
+    let mut query = Query::parse(raw.as_deref(), &["status", "role", "limit", "cursor", "sdk_app_id"])?;
+    let app = query.take_app(state.app)?;
+    let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
+    let listing = Listing { name: "members of a group", filters };
+    let after = take_after_id(&listing, &mut query)?;
+    let limit = Limit::take(&mut query, Limit::MAX)?;
+    let roles = ["Owner", "Admin", "Member"].map(|role| (role, role));
+    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &roles)? };
+    let after = after.as_deref();
+    let rows = members::of_group(reader.connection(), app, &group, filter, after, limit.rows()).await?;
+    let rows = rows.ok_or_else(|| unknown_group(&group))?;
+    Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
+}
+
+/// `GET /v1/users/{user_id}/groups`, by `group_id`. Nobody keeps a list of users, so one that was never heard of is in
+/// no group.
+///
+/// # Errors
+/// `bad_parameter`, `bad_cursor`, `unavailable`.
+pub async fn of_user(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(raw): RawQuery,
+    mut reader: Reader,
+) -> Result<Json<Page<UserGroupView>>, ApiError> {
+    let user = path_id(path, UserId::parse)?;
+    let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
+    let app = query.take_app(state.app)?;
+    let filters = query.fingerprint(&[&app.to_string(), user.as_str()]);
+    let listing = Listing { name: "groups of a user", filters };
+    let after = take_after_id(&listing, &mut query)?;
+    let limit = Limit::take(&mut query, Limit::MAX)?;
+    let present = take_present(&mut query)?;
+    let rows =
+        members::of_user(reader.connection(), app, &user, present, after.as_deref(), limit.rows()).await?;
+    Page::of(rows, limit, &listing, |row| row.group.group_id.clone()).map(Json)
+}

@@ -1,0 +1,218 @@
+//! The database: pools, the schema and whether it is ours, the only place that begins a transaction.
+//!
+//! Statements stand in the files below this one, one per group of tables; each function takes the connection it works
+//! on, and the caller commits. Knows nothing of HTTP and nothing of Tencent's words.
+
+pub mod groups;
+pub mod ledger;
+pub mod members;
+pub mod rows;
+pub mod schema;
+
+use std::str::FromStr as _;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres, Transaction};
+use thiserror::Error;
+
+/// Connections for writing: one per lane of the writer, and a few for replay and the probe.
+const WRITER_CONNECTIONS_MAX: u32 = 8;
+
+/// Connections for reading. With the writers' far below the 100 that PostgreSQL allows by default, so that three
+/// replicas and a person with `psql` fit.
+const READER_CONNECTIONS_MAX: u32 = 16;
+
+/// How long a caller waits for a connection of the pool. Below the answer budget of a callback.
+const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
+
+/// How long a connection made outside the pools may take.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a writing session asks of the server. A statement that waits longer than the answer budget helps nobody; a
+/// frozen replica must not hold locks for longer than that either.
+const WRITER_SETTINGS: [(&str, &str); 3] =
+    [("statement_timeout", "10s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "10s")];
+
+/// What a reading session asks of the server. Plans are made for the values at hand, because one statement serves
+/// every combination of filters.
+const READER_SETTINGS: [(&str, &str); 3] = [
+    ("default_transaction_read_only", "on"),
+    ("statement_timeout", "5s"),
+    ("plan_cache_mode", "force_custom_plan"),
+];
+
+/// A server may be set to answer before it has written; this service may not.
+const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Why the database cannot be used; one line each.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The URL is none.
+    #[error(
+        "DATABASE_URL is no PostgreSQL URL ({0}); it should read postgres://user:password@host:5432/database"
+    )]
+    Url(#[source] sqlx::Error),
+    /// No connection could be made.
+    #[error("cannot connect to the database: {}", cause(.0))]
+    Connect(#[source] sqlx::Error),
+    /// No connection was made in time.
+    #[error("cannot connect to the database: no answer in {} s", CONNECT_WAIT_MAX.as_secs())]
+    ConnectTimeout,
+    /// The server is older than the schema needs.
+    #[error("the server runs PostgreSQL {0}; 15 or later is needed")]
+    Version(String),
+    /// The schema is not what this program needs.
+    #[error("{0}")]
+    Schema(schema::Mismatch),
+    /// A statement failed.
+    #[error("the database refused a statement: {}", cause(.0))]
+    Statement(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error("a migration failed: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// What was read back is not what was written.
+    #[error("{0} in the database is damaged")]
+    Damaged(&'static str),
+}
+
+/// The server's own words, without the crate's preamble.
+fn cause(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// What a failed statement means for what was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Two transactions met; the same again will do.
+    Retry,
+    /// The database cannot take it now, whatever it is.
+    Unavailable,
+    /// The data's fault: it would fail every time.
+    Data,
+}
+
+/// Sorts failures by SQLSTATE: 40 is a meeting; 08, 53, 57, 58, 25006, 42, 55P03 and everything that is no answer of
+/// the server is the database's state; the rest is the data's fault.
+#[must_use]
+pub fn classify(error: &sqlx::Error) -> Failure {
+    let sqlx::Error::Database(error) = error else { return Failure::Unavailable };
+    let state = error.code().unwrap_or_default();
+    match state.as_ref() {
+        "40001" | "40P01" => Failure::Retry,
+        "25006" | "55P03" | "25P03" | "" => Failure::Unavailable,
+        code if ["08", "53", "57", "58", "42", "40"].iter().any(|class| code.starts_with(class)) => {
+            Failure::Unavailable
+        }
+        _ => Failure::Data,
+    }
+}
+
+/// The two pools of the service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    options: PgConnectOptions,
+    writer: PgPool,
+    reader: PgPool,
+}
+
+impl Database {
+    /// Pools that connect when they are needed; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn new(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(StoreError::Url)?
+            .application_name("group-mirror")
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2));
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_WAIT_MAX)
+                .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+        };
+        let writer = pool(WRITER_CONNECTIONS_MAX)
+            .after_connect(|conn, _| Box::pin(async move { conn.execute(DURABLE_COMMITS).await.map(drop) }))
+            .connect_lazy_with(options.clone().options(WRITER_SETTINGS));
+        let reader = pool(READER_CONNECTIONS_MAX).connect_lazy_with(options.clone().options(READER_SETTINGS));
+        Ok(Self { options, writer, reader })
+    }
+
+    /// The pool for reads: read-only sessions with a statement timeout.
+    #[must_use]
+    pub fn reader(&self) -> &PgPool {
+        &self.reader
+    }
+
+    /// A connection outside the pools, without their time limits: for migrations, replay and the first check, where
+    /// the cause of a failure must be told.
+    ///
+    /// # Errors
+    /// No server, no such database, wrong password; or a server older than PostgreSQL 15.
+    pub async fn connect(&self) -> Result<PgConnection, StoreError> {
+        let connecting = PgConnection::connect_with(&self.options);
+        let mut conn = tokio::time::timeout(CONNECT_WAIT_MAX, connecting)
+            .await
+            .map_err(|_| StoreError::ConnectTimeout)?
+            .map_err(StoreError::Connect)?;
+        let (number, name): (i32, String) = sqlx::query_as(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
+        )
+        .fetch_one(&mut conn)
+        .await?;
+        if number < 150_000 {
+            return Err(StoreError::Version(name));
+        }
+        Ok(conn)
+    }
+
+    /// True when a write could be committed now, as far as one round trip can tell.
+    pub async fn answers(&self) -> bool {
+        let probe = sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&self.writer);
+        matches!(tokio::time::timeout(ACQUIRE_WAIT_MAX, probe).await, Ok(Ok(true)))
+    }
+
+    /// Begins a transaction, the only way to do so. The name is for the metrics.
+    ///
+    /// # Errors
+    /// No connection in time.
+    pub async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
+        Ok(Tx { inner: self.writer.begin().await?, name, begun: Instant::now() })
+    }
+
+    /// Closes both pools, after what is running.
+    pub async fn close(&self) {
+        tokio::join!(self.writer.close(), self.reader.close());
+    }
+}
+
+/// A transaction; rolled back unless committed.
+#[derive(Debug)]
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+    name: &'static str,
+    begun: Instant,
+}
+
+impl Tx {
+    /// The connection it runs on.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+
+    /// Commits; on an error nobody knows whether it did.
+    ///
+    /// # Errors
+    /// The server's refusal, or a lost connection.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.inner.commit().await?;
+        metrics::histogram!("group_mirror_transaction_seconds", "name" => self.name)
+            .record(self.begun.elapsed());
+        Ok(())
+    }
+}

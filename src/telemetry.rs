@@ -1,0 +1,86 @@
+//! Logs and metrics: one subscriber, one recorder, the help text of every metric.
+//!
+//! Logs never hold bodies, tokens, signatures, query strings or user-defined values; labels of metrics never hold an
+//! id. All logs go to standard error; standard output belongs to what a command prints.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// How often histograms are folded. The exporter keeps every sample until then.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Bounds of the histograms of time, in seconds: from a fast commit to the two seconds that Tencent waits.
+const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
+
+/// Bounds of the histogram of batches, in callbacks.
+const CALLBACKS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Starts logging.
+///
+/// # Errors
+/// A filter that is none.
+pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("RUST_LOG is {filter:?}; it should read like info or group_mirror=debug"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        // Colours are for a person who looks at it now, not for a file.
+        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+    Ok(())
+}
+
+/// Starts the recorder; the handle renders what `/metrics` shows. A second call in one process gets a recorder of its
+/// own that nobody writes to.
+///
+/// # Errors
+/// None in practice; the bounds are not empty.
+pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), &SECONDS)?
+        .set_buckets_for_metric(suffix("batch_callbacks"), &CALLBACKS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_ok() {
+        describe();
+    }
+    Ok(handle)
+}
+
+/// Keeps the histograms small until told to stop.
+pub async fn keep_up(handle: PrometheusHandle, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_PERIOD)).await.is_some() {
+        handle.run_upkeep();
+    }
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_histogram};
+    describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
+    describe_counter!(
+        "group_mirror_refusals_total",
+        "Requests to the callback listener not let in, by cause."
+    );
+    describe_histogram!(
+        "group_mirror_answer_seconds",
+        "Time from receipt to answer of a callback, in seconds."
+    );
+    describe_histogram!("group_mirror_batch_callbacks", "Callbacks per committed batch.");
+    describe_histogram!(
+        "group_mirror_transaction_seconds",
+        "Time of committed transactions, in seconds, by name."
+    );
+    describe_counter!(
+        "group_mirror_transaction_retries_total",
+        "Transactions tried again after meeting another."
+    );
+}

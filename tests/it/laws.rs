@@ -1,0 +1,165 @@
+//! The laws: the mirror depends on the set of callbacks and on nothing else. First on the pure core, then on real
+//! PostgreSQL through two services, against the pure fold as the oracle.
+
+use group_mirror::callback::{Decoded, Received, decode};
+use group_mirror::mirror::{self, Fact, Rows};
+use group_mirror::model::{Millis, SdkAppId, Stamp};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::Value;
+
+use crate::support::{APP, Service, dump, histories, postgres::TestDatabase, settings};
+
+fn facts(body: &Value) -> Vec<Fact> {
+    let received = Received {
+        app: SdkAppId::parse(APP).unwrap(),
+        query_command: None,
+        client_ip: None,
+        platform: None,
+        request_id: None,
+        received_at: Millis::new(histories::BASE_MS + 60_000),
+        body: body.to_string().into_bytes(),
+    };
+    match decode(received) {
+        Decoded::Kept(callback) => {
+            assert_eq!(callback.event.as_ref().err(), None, "{body}");
+            mirror::facts(&callback)
+        }
+        Decoded::OutOfScope(label) => panic!("{label}: {body}"),
+    }
+}
+
+fn fold(history: &[Value]) -> Rows {
+    Rows::of(history.iter().flat_map(facts))
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(1000) })]
+
+    #[test]
+    fn any_order_and_any_number_of_times_give_the_same_rows(
+        (history, shuffled) in histories::history().prop_flat_map(|history| {
+            let repeats = prop::collection::vec(prop::sample::select(history.clone()), 0..8);
+            let shuffled = repeats.prop_flat_map({
+                let history = history.clone();
+                move |repeats| Just([history.clone(), repeats].concat()).prop_shuffle()
+            });
+            (Just(history), shuffled)
+        }),
+    ) {
+        prop_assert_eq!(fold(&history), fold(&shuffled));
+    }
+
+    #[test]
+    fn folding_the_parts_and_merging_them_is_folding_the_whole(
+        history in histories::history(),
+        cuts in prop::collection::vec(any::<u8>(), 24),
+    ) {
+        let mut parts: [Vec<Value>; 3] = Default::default();
+        for (body, cut) in history.iter().zip(&cuts) {
+            parts[usize::from(*cut) % 3].push(body.clone());
+        }
+        let [a, b, c] = parts.map(|part| fold(&part));
+        let merged = |into: &Rows, other: &Rows| {
+            let mut into = into.clone();
+            into.merge(other.clone());
+            into
+        };
+        let whole = fold(&history);
+        prop_assert_eq!(&merged(&merged(&a, &b), &c), &whole);
+        prop_assert_eq!(&merged(&a, &merged(&b, &c)), &whole);
+        prop_assert_eq!(merged(&b, &a), merged(&a, &b));
+        prop_assert_eq!(&merged(&whole, &whole), &whole);
+    }
+
+    #[test]
+    fn the_byte_order_of_stamps_is_their_order(a in stamp(), b in stamp()) {
+        prop_assert_eq!(a.cmp(&b), a.as_bytes().cmp(b.as_bytes()));
+        prop_assert_eq!(Stamp::from_bytes(a.as_bytes()), Some(a));
+    }
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    use group_mirror::model::{Digest, Rank};
+    let ranks = [Rank::Create, Rank::Change, Rank::Join, Rank::Leave, Rank::Destroy];
+    let time = prop_oneof![Just(0), 0..3_i64, 1_262_304_000_000..1_262_304_000_003_i64, Just(i64::MAX)];
+    let full = (time, prop::sample::select(ranks.to_vec()), 0..3_u8)
+        .prop_map(|(time, rank, seed)| Stamp::new(Millis::new(time), rank, &Digest::of("", &[seed])));
+    prop_oneof![1 => Just(Stamp::ZERO), 8 => full]
+}
+
+/// A generator with a seed of its own, so that a failure can be repeated: `LAWS_SEED`.
+fn generator(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[tokio::test]
+async fn postgres_compares_stamps_as_rust_does() {
+    let database = TestDatabase::create_empty().await;
+    let mut conn = database.connect().await;
+    let mut runner = generator(setting("LAWS_SEED", 1));
+    let stamps: Vec<Stamp> = (0..200).map(|_| stamp().new_tree(&mut runner).unwrap().current()).collect();
+    let bytes: Vec<&[u8]> = stamps.iter().map(Stamp::as_bytes).collect();
+    let newer: Vec<bool> = sqlx::query_scalar(
+        "SELECT a.stamp > b.stamp FROM UNNEST($1::bytea[]) WITH ORDINALITY a (stamp, n)
+          CROSS JOIN UNNEST($1::bytea[]) WITH ORDINALITY b (stamp, n) ORDER BY a.n, b.n",
+    )
+    .bind(&bytes)
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    let expected: Vec<bool> = stamps.iter().flat_map(|a| stamps.iter().map(move |b| a > b)).collect();
+    assert_eq!(newer, expected);
+}
+
+/// Aim: the whole path, HTTP to tables, obeys the law. Method: generated histories, each with ids of its own, are
+/// repeated, shuffled and sent by parallel connections to two services on one database, whose lanes cut them into
+/// whatever batches come about; then the tables must equal the pure fold, stamps included. `LAWS_HISTORIES` sets how
+/// many histories, `LAWS_SEED` which.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_fed_in_any_order_hold_what_the_pure_fold_holds() {
+    let database = TestDatabase::create().await;
+    let mut settings = settings(&database.url);
+    settings.mirror_avchatroom_members = Some("true".into());
+    let services = [Service::start(&settings).await.unwrap(), Service::start(&settings).await.unwrap()];
+    let mut runner = generator(setting("LAWS_SEED", 7));
+    let mut expected = Rows::default();
+    let mut posts = Vec::new();
+    for number in 0..setting("LAWS_HISTORIES", 200) {
+        let history = histories::history().new_tree(&mut runner).unwrap().current();
+        let history = histories::renamed(&history, &format!("h{number}-"));
+        expected.merge(fold(&history));
+        let repeats = prop::sample::subsequence(history.clone(), 0..=history.len());
+        let repeats = repeats.new_tree(&mut runner).unwrap().current();
+        posts.extend(history.into_iter().chain(repeats));
+    }
+    let posts = Just(posts).prop_shuffle().new_tree(&mut runner).unwrap().current();
+    let connections = 16;
+    let senders = (0..connections).map(|connection| {
+        let mine: Vec<&Value> = posts.iter().skip(connection).step_by(connections).collect();
+        let service = &services[connection % 2];
+        async move {
+            for body in mine {
+                service.taken(body).await;
+            }
+        }
+    });
+    futures_util::future::join_all(senders).await;
+    let mut conn = database.connect().await;
+    let stored = dump::tables(&mut conn).await;
+    let folded = dump::rows(&expected);
+    for (table, rows) in &folded {
+        assert!(!rows.is_empty(), "{table}");
+        assert_eq!(&stored[table], rows, "{table}");
+    }
+    for service in services {
+        service.stop().await;
+    }
+}

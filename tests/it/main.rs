@@ -1,0 +1,12 @@
+//! The one integration binary: the real service on port 0 against a real PostgreSQL.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "tests have clocks and settings of their own")]
+
+mod support;
+
+mod callbacks;
+mod config;
+mod laws;
+mod samples;
+mod schema;
+mod tidy;

@@ -1,0 +1,158 @@
+//! A whole service per test: its own database, both listeners on free ports, a client that speaks as Tencent does.
+
+pub(crate) mod dump;
+pub(crate) mod histories;
+pub(crate) mod postgres;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use group_mirror::app::{self, Running};
+use group_mirror::callback::sign::Token;
+use group_mirror::config::Settings;
+use group_mirror::store::Database;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+
+use postgres::TestDatabase;
+
+pub(crate) const APP: &str = "1400000001";
+pub(crate) const TOKEN: &str = "mirror-secret-01";
+pub(crate) const API_TOKEN: &str = "desk-secret";
+pub(crate) const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
+
+/// One running service.
+pub(crate) struct Service {
+    pub running: Running,
+    pub client: Client,
+}
+
+/// One service on a database of its own.
+pub(crate) struct App {
+    pub service: Service,
+    pub database: TestDatabase,
+}
+
+/// The settings that the tests start from: everything authenticated, ports chosen by the system.
+pub(crate) fn settings(url: &str) -> Settings {
+    let set = |text: &str| Some(text.to_owned());
+    Settings {
+        database_url: set(url),
+        sdk_app_id: set(APP),
+        callback_token: set(TOKEN),
+        callback_listen: set("127.0.0.1:0"),
+        api_listen: set("127.0.0.1:0"),
+        api_token: Some(format!("desk:{API_TOKEN}")),
+        ..Settings::default()
+    }
+}
+
+impl Service {
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let serving = settings.serve_config()?;
+        let listeners = app::bind(&serving).await?;
+        let database = Database::new(settings.database_url.as_deref().unwrap())?;
+        let running = app::start(&serving, database, listeners).await?;
+        let client = Client::builder().no_proxy().build()?;
+        Ok(Self { running, client })
+    }
+
+    /// Posts a body as Tencent does, signed now.
+    pub(crate) async fn post(&self, command: &str, body: impl Into<reqwest::Body>) -> Response {
+        self.post_with(&format!("&CallbackCommand={command}&contenttype=json"), body).await
+    }
+
+    /// The same with a query tail of the test's choice.
+    pub(crate) async fn post_with(&self, query_tail: &str, body: impl Into<reqwest::Body>) -> Response {
+        let url = format!("http://{}/?{}{query_tail}", self.running.callback_addr, signed_query());
+        self.client.post(url).body(body).send().await.unwrap()
+    }
+
+    /// Posts a body and asserts that it was taken without remark.
+    pub(crate) async fn taken(&self, body: &Value) {
+        let command = body["CallbackCommand"].as_str().unwrap();
+        let answer = self.post(command, body.to_string()).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{body}");
+        assert_eq!(answer.text().await.unwrap(), OK, "{body}");
+    }
+
+    /// Posts a body and answers why it was parked.
+    pub(crate) async fn parked(&self, body: &str) -> String {
+        let answer = self.post_with("", body.to_owned()).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{body}");
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["ActionStatus"], "OK", "{body}");
+        let info = answer["ErrorInfo"].as_str().unwrap();
+        info.strip_prefix("parked: ").unwrap_or_else(|| panic!("not parked: {body}: {info:?}")).to_owned()
+    }
+
+    pub(crate) fn api_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.running.api_addr)
+    }
+
+    /// Reads the API with the right token; panics unless it answers 200.
+    pub(crate) async fn read(&self, path: &str) -> Value {
+        let answer = self.client.get(self.api_url(path)).bearer_auth(API_TOKEN).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.running.stop().await;
+    }
+}
+
+impl App {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With settings changed by the test.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let database = TestDatabase::create().await;
+        let mut settings = settings(&database.url);
+        change(&mut settings);
+        Self { service: Service::start(&settings).await.unwrap(), database }
+    }
+
+    pub(crate) async fn connect(&self) -> PgConnection {
+        self.database.connect().await
+    }
+
+    pub(crate) async fn stop(self) {
+        self.service.stop().await;
+    }
+}
+
+/// `SdkAppid`, `Sign` and `RequestTime` of this moment.
+pub(crate) fn signed_query() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
+    format!("SdkAppid={APP}&Sign={}&RequestTime={now}", Token::new(TOKEN.into()).sign(&now))
+}
+
+/// All files below `tests/it/data/samples`, by path.
+pub(crate) fn samples() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data/samples");
+    let mut found = Vec::new();
+    for dir in [root.clone(), root.join("variants")] {
+        for file in std::fs::read_dir(dir).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() >= 40, "the samples are there");
+    found
+}
+
+/// One sample by its path without `.json`.
+pub(crate) fn sample(name: &str) -> Value {
+    let file = format!("{name}.json");
+    let (_, text) = samples().into_iter().find(|(path, _)| *path == file).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
