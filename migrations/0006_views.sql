@@ -33,8 +33,7 @@ COMMENT ON VIEW group_states IS 'Every group with what follows from its stamps; 
 CREATE VIEW group_member_states AS
 SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
        CASE WHEN NOT s.present THEN 'Member'
-            WHEN s.user_id = (SELECT o.owner FROM group_states o
-                               WHERE o.sdk_app_id = s.sdk_app_id AND o.group_id = s.group_id) THEN 'Owner'
+            WHEN s.user_id = s.group_owner THEN 'Owner'
             WHEN s.role_stamp > s.leave_stamp AND s.role_stamp >= s.members_from THEN s.role
             ELSE 'Member' END AS role,
        CASE WHEN s.present AND s.name_card_stamp > s.leave_stamp AND s.name_card_stamp >= s.members_from
@@ -51,16 +50,13 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
   FROM (SELECT p.*,
                -- A present member whose join belongs to an earlier stay has a beginning that is not known.
                NOT p.present OR (p.join_stamp > p.leave_stamp AND p.join_stamp >= p.members_from) AS join_shown
-          FROM (SELECT m.*, b.members_from,
+          FROM (SELECT m.*, g.members_from, g.owner AS group_owner,
                        GREATEST(m.join_stamp, m.confirmed_stamp) AS arrived,
-                       b.status <> 'destroyed'
+                       g.status <> 'destroyed'
                        AND GREATEST(m.join_stamp, m.confirmed_stamp) > m.leave_stamp
-                       AND GREATEST(m.join_stamp, m.confirmed_stamp) >= b.members_from AS present
+                       AND GREATEST(m.join_stamp, m.confirmed_stamp) >= g.members_from AS present
                   FROM group_members m
-                  JOIN (SELECT g.sdk_app_id, g.group_id, g.status,
-                               GREATEST(g.create_barrier, g.destroyed_stamp, g.members_barrier) AS members_from
-                          FROM groups g) b
-                    ON b.sdk_app_id = m.sdk_app_id AND b.group_id = m.group_id) p) s
+                  JOIN group_states g ON g.sdk_app_id = m.sdk_app_id AND g.group_id = m.group_id) p) s
  WHERE s.arrived > '' OR s.leave_stamp > '';
 COMMENT ON VIEW group_member_states IS 'Every membership, present or past, with what follows from its stamps.';
 

@@ -36,10 +36,12 @@ const WRITER_SETTINGS: [(&str, &str); 3] =
 
 /// What a reading session asks of the server. Plans are made for the values at hand, because one statement serves
 /// every combination of filters.
-const READER_SETTINGS: [(&str, &str); 3] = [
+const READER_SETTINGS: [(&str, &str); 4] = [
     ("default_transaction_read_only", "on"),
     ("statement_timeout", "5s"),
     ("plan_cache_mode", "force_custom_plan"),
+    // Reads touch a page of rows; compiling them took longer than running them.
+    ("jit", "off"),
 ];
 
 /// A server may be set to answer before it has written; this service may not.

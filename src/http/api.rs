@@ -7,17 +7,16 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
-use sqlx::postgres::PgConnection;
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::auth::{self, ApiAuth};
 use super::error::ApiError;
-use super::{groups, members};
+use super::{error, groups, members};
 use crate::model::SdkAppId;
 
 /// What the read API works with.
@@ -31,6 +30,22 @@ pub struct ApiState {
     pub app: SdkAppId,
     /// Who may read.
     pub auth: Arc<ApiAuth>,
+}
+
+impl ApiState {
+    /// A connection for one read. A handler asks for it last, so that none is taken for a request that is refused.
+    ///
+    /// # Errors
+    /// `unavailable` while database and schema do not agree, or where there is no connection to be had in time.
+    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+        if self.trouble.borrow().is_some() {
+            return Err(ApiError::unavailable(
+                "The mirror's database is not there, or its schema is not the one of this version; nothing is read \
+                 until both agree.",
+            ));
+        }
+        Ok(self.reader.acquire().await?)
+    }
 }
 
 /// The paths, without authentication.
@@ -49,35 +64,7 @@ pub fn guarded(routes: Router<ApiState>, state: ApiState) -> Router {
         .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(from_fn_with_state(auth, auth::require))
+        .layer(CatchPanicLayer::custom(|_| error::after_panic()))
+        .layer(from_fn(error::log))
         .with_state(state)
-}
-
-/// The read API alone, closed.
-pub fn router(state: ApiState) -> Router {
-    guarded(routes(), state)
-}
-
-/// A connection for one read; the last argument of a handler, so that none is taken for a request that is refused.
-#[derive(Debug)]
-pub struct Reader(PoolConnection<Postgres>);
-
-impl Reader {
-    /// For a function of `store`.
-    pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.0
-    }
-}
-
-impl FromRequestParts<ApiState> for Reader {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(_: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        if state.trouble.borrow().is_some() {
-            return Err(ApiError::unavailable(
-                "The mirror's database is not there, or its schema is not the one of this version; nothing is read \
-                 until both agree.",
-            ));
-        }
-        Ok(Self(state.reader.acquire().await?))
-    }
 }

@@ -7,7 +7,9 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thiserror::Error;
@@ -104,6 +106,24 @@ impl From<sqlx::Error> for ApiError {
             Self::internal(error)
         }
     }
+}
+
+/// Writes the cause of an error answer to the log, once, outside everything. The path may be logged, the query not:
+/// it can hold values of user-defined fields.
+pub async fn log(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    if let Some(ErrorSource(source)) = response.extensions().get::<ErrorSource>() {
+        tracing::error!(http.path = path, http.status = response.status().as_u16(), error = %source, "a read failed");
+    }
+    response
+}
+
+/// The answer in place of a panic.
+#[must_use]
+pub fn after_panic() -> Response {
+    let detail = "Something went wrong inside; the log has the cause.";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
 }
 
 /// True where the same read can succeed a little later: no connection, a lost one, a statement that ran out of its

@@ -11,7 +11,7 @@ use axum::extract::{Path, RawQuery, State};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
-use super::api::{ApiState, Reader};
+use super::api::ApiState;
 use super::error::ApiError;
 use super::page::{Limit, Listing, Page};
 use super::query::{Query, path_id};
@@ -180,13 +180,12 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
 pub async fn list(
     State(state): State<ApiState>,
     RawQuery(raw): RawQuery,
-    mut reader: Reader,
 ) -> Result<Json<Page<GroupView>>, ApiError> {
     let ListRequest { filter, order, listing, after, limit, with_member_count } =
         ListRequest::parse(raw.as_deref(), state.app)?;
-    let rows =
-        groups::list(reader.connection(), &filter, order, after.as_ref(), limit.rows(), with_member_count)
-            .await?;
+    let mut connection = state.connection().await?;
+    let rows = groups::list(&mut connection, &filter, order, after.as_ref(), limit.rows(), with_member_count)
+        .await?;
     Page::of(rows, limit, &listing, After::of).map(Json)
 }
 
@@ -198,11 +197,11 @@ pub async fn find(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-    mut reader: Reader,
 ) -> Result<Json<GroupView>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
-    match groups::find(reader.connection(), app, &group).await? {
+    let mut connection = state.connection().await?;
+    match groups::find(&mut connection, app, &group).await? {
         Some(row) => Ok(Json(row.into())),
         None => Err(unknown_group(&group)),
     }

@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use serde::Serialize;
 
-use super::api::{ApiState, Reader};
+use super::api::ApiState;
 use super::error::ApiError;
 use super::groups::{GroupView, unknown_group};
 use super::page::{Limit, Listing, Page};
@@ -87,7 +87,6 @@ pub async fn of_group(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-    mut reader: Reader,
 ) -> Result<Json<Page<MemberView>>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "role", "limit", "cursor", "sdk_app_id"])?;
@@ -99,7 +98,8 @@ pub async fn of_group(
     let roles = ["Owner", "Admin", "Member"].map(|role| (role, role));
     let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &roles)? };
     let after = after.as_deref();
-    let rows = members::of_group(reader.connection(), app, &group, filter, after, limit.rows()).await?;
+    let mut connection = state.connection().await?;
+    let rows = members::of_group(&mut connection, app, &group, filter, after, limit.rows()).await?;
     let rows = rows.ok_or_else(|| unknown_group(&group))?;
     Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
 }
@@ -113,7 +113,6 @@ pub async fn of_user(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-    mut reader: Reader,
 ) -> Result<Json<Page<UserGroupView>>, ApiError> {
     let user = path_id(path, UserId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
@@ -123,7 +122,7 @@ pub async fn of_user(
     let after = take_after_id(&listing, &mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let present = take_present(&mut query)?;
-    let rows =
-        members::of_user(reader.connection(), app, &user, present, after.as_deref(), limit.rows()).await?;
+    let mut connection = state.connection().await?;
+    let rows = members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.rows()).await?;
     Page::of(rows, limit, &listing, |row| row.group.group_id.clone()).map(Json)
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
@@ -35,10 +37,17 @@ impl Query {
     /// Reads a query string. `allowed` lists all names; `name[KEY]` stands for any number of keys in brackets.
     ///
     /// # Errors
-    /// `bad_parameter` for a name that is not allowed or comes twice.
+    /// `bad_parameter` for a name that is not allowed or comes twice, or for bytes that are no UTF-8.
     pub fn parse(raw: Option<&str>, allowed: &[&str]) -> Result<Self, ApiError> {
+        let raw = raw.unwrap_or_default();
         let mut values = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(raw.unwrap_or_default().as_bytes()) {
+        for (name, value) in form_urlencoded::parse(raw.as_bytes()) {
+            if is_broken(raw, &name) || is_broken(raw, &value) {
+                let shown = shown(&name);
+                return Err(ApiError::bad_parameter(format!(
+                    "Parameter {shown} is no UTF-8; write it percent-encoded, as in %40TGS%231."
+                )));
+            }
             if !allowed.iter().any(|known| matches_name(known, &name)) {
                 let (shown, list) = (shown(&name), allowed.join(", "));
                 return Err(ApiError::bad_parameter(format!(
@@ -64,9 +73,11 @@ impl Query {
     #[must_use]
     pub fn fingerprint(&self, more: &[&str]) -> String {
         let mut hash = self.fingerprint.clone();
-        more.iter().for_each(|text| add(&mut hash, text));
+        for text in more {
+            add(&mut hash, text);
+        }
         // 64 bits are enough to notice a mistake, and a cursor need not resist more than that.
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        URL_SAFE_NO_PAD.encode(&hash.finalize()[..8])
     }
 
     /// The text of a parameter, as it is.
@@ -187,6 +198,12 @@ pub(super) fn path_id<T>(
     })?;
     parse(&text)
         .map_err(|error| ApiError::bad_parameter(format!("The id in the path cannot be used: {error}.")))
+}
+
+/// Decoding puts U+FFFD for what is no UTF-8; a query that holds this character itself says so.
+fn is_broken(raw: &str, decoded: &str) -> bool {
+    let replaced = decoded.contains('\u{FFFD}');
+    replaced && !raw.contains('\u{FFFD}') && !raw.to_ascii_lowercase().contains("%ef%bf%bd")
 }
 
 fn matches_name(known: &str, name: &str) -> bool {

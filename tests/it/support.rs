@@ -1,5 +1,6 @@
 //! A whole service per test: its own database, both listeners on free ports, a client that speaks as Tencent does.
 
+pub(crate) mod api;
 pub(crate) mod dump;
 pub(crate) mod histories;
 pub(crate) mod postgres;

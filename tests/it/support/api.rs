@@ -1,0 +1,167 @@
+//! A mirror to read: a database of its own per test, filled through the pure core, and the read API on port 0.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use group_mirror::callback::{Decoded, Received, decode};
+use group_mirror::http::api::{ApiState, guarded, routes};
+use group_mirror::http::auth::ApiAuth;
+use group_mirror::mirror::{Fact, Rows, facts};
+use group_mirror::model::{Millis, SdkAppId};
+use group_mirror::store::{Database, rows};
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+use tokio::sync::watch;
+
+use super::postgres::TestDatabase;
+
+/// The app of every test that does not say otherwise.
+pub(crate) const APP: &str = "1400000001";
+
+/// 2026-01-01T00:00:00.000Z, in Unix milliseconds.
+pub(crate) const T0: i64 = 1_767_225_600_000;
+
+/// The facts of one body, which must be an applied callback received an hour after `T0`.
+pub(crate) fn told(app: &str, body: &Value) -> Vec<Fact> {
+    let received = Received {
+        app: SdkAppId::parse(app).unwrap(),
+        query_command: None,
+        client_ip: None,
+        platform: None,
+        request_id: None,
+        received_at: Millis::new(T0 + 3_600_000),
+        body: body.to_string().into_bytes(),
+    };
+    let Decoded::Kept(callback) = decode(received) else { panic!("out of scope: {body}") };
+    assert_eq!(callback.event.as_ref().err(), None, "{body}");
+    facts(&callback)
+}
+
+/// A body of `Group.CallbackAfter…`, `ms` after `T0`.
+pub(crate) fn after(command: &str, group: &str, ms: i64, more: Value) -> Value {
+    let mut body = json!({"CallbackCommand": format!("Group.CallbackAfter{command}"), "GroupId": group,
+                          "EventTime": T0 + ms});
+    let Value::Object(more) = more else { panic!("not an object: {more}") };
+    body.as_object_mut().unwrap().extend(more);
+    body
+}
+
+/// Inserts rows as the service does.
+pub(crate) async fn insert(database: &TestDatabase, told: &Rows) {
+    let mut conn = database.connect().await;
+    rows::upsert(&mut conn, told).await.unwrap();
+}
+
+/// The read API over one database.
+pub(crate) struct Api {
+    pub base: String,
+    pub client: reqwest::Client,
+    pub trouble: watch::Sender<Option<String>>,
+    pools: Database,
+    database: TestDatabase,
+}
+
+impl Api {
+    /// Over a mirror that was told these bodies, without tokens.
+    pub(crate) async fn of(bodies: &[Value]) -> Self {
+        let told: Vec<_> = bodies.iter().flat_map(|body| told(APP, body)).collect();
+        Self::start(told, ApiAuth::None).await
+    }
+
+    pub(crate) async fn start(told: Vec<Fact>, auth: ApiAuth) -> Self {
+        let database = TestDatabase::create().await;
+        insert(&database, &Rows::of(told)).await;
+        let pools = Database::new(&database.url).unwrap();
+        let (trouble, seen) = watch::channel(None);
+        let state = ApiState {
+            reader: pools.reader().clone(),
+            trouble: seen,
+            app: SdkAppId::parse(APP).unwrap(),
+            auth: Arc::new(auth),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, guarded(routes(), state)).await });
+        Self { base, client: reqwest::Client::new(), trouble, pools, database }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.base)).send().await.unwrap()
+    }
+
+    /// The JSON of an answer that must be 200.
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The problem of an answer that must have this status and code.
+    pub(crate) async fn problem(&self, path: &str, status: u16, code: &str) -> Value {
+        assert_problem(self.get(path).await, status, code).await
+    }
+
+    /// One text per item, all pages of a list with `limit` items each. `path` holds a query already.
+    pub(crate) async fn walk(
+        &self,
+        path: &str,
+        limit: usize,
+        text: impl Fn(&Value) -> &Value,
+    ) -> Vec<String> {
+        let (mut seen, mut next) = (Vec::new(), String::new());
+        loop {
+            let page = self.json(&format!("{path}&limit={limit}{next}")).await;
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= limit);
+            seen.extend(items.iter().map(|item| text(item).as_str().unwrap().to_owned()));
+            assert!(seen.len() < 10_000, "{path} does not end");
+            match page["next_cursor"].as_str() {
+                Some(cursor) => {
+                    assert_eq!(items.len(), limit, "{path}: only the last page may be short");
+                    next = format!("&cursor={cursor}");
+                }
+                None => return seen,
+            }
+        }
+    }
+
+    /// The ids of the groups of one page.
+    pub(crate) async fn groups(&self, query: &str) -> BTreeSet<String> {
+        let page = self.json(&format!("/v1/groups?{query}")).await;
+        assert_eq!(page["next_cursor"], Value::Null);
+        let items = page["items"].as_array().unwrap();
+        items.iter().map(|group| group["group_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        self.database.connect().await.execute(statement).await.unwrap();
+    }
+
+    /// From now on there is no connection to be had.
+    pub(crate) async fn lose_the_database(&self) {
+        self.pools.close().await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.pools.close().await;
+    }
+}
+
+/// Checks that an answer is a problem as RFC 9457 and the contract have it, and gives it.
+pub(crate) async fn assert_problem(response: reqwest::Response, status: u16, code: &str) -> Value {
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let got = response.status();
+    let text = response.text().await.unwrap();
+    assert_eq!((got.as_u16(), kind.as_str()), (status, "application/problem+json"), "{text}");
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    let keys: BTreeSet<_> = problem.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["code", "detail", "status", "title", "type"].into());
+    assert_eq!(
+        (problem["status"].as_u64(), problem["code"].as_str()),
+        (Some(status.into()), Some(code)),
+        "{text}"
+    );
+    problem
+}
