@@ -19,16 +19,19 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, DatabaseChoice, ServeConfig, Settings};
 use crate::embedded::{Embedded, Programs};
 use crate::http::api::{self, ApiState};
-use crate::http::callback::{self, CallbackState};
+use crate::http::callback::{self, CallbackState, Reading};
 use crate::http::health::{self, HealthState};
 use crate::http::{self, auth::ApiAuth};
-use crate::ingest::Writer;
+use crate::ingest::{Writer, volume};
 use crate::store::schema::{self, Mismatch};
 use crate::store::{Database, StoreError};
 use crate::telemetry;
 
 /// How often the schema is compared with the program's: a migration by another hand is noticed within this time.
 const SCHEMA_CHECK_PERIOD: Duration = Duration::from_secs(5);
+
+/// The same while they do not agree, or the database has not answered yet: somebody waits for it.
+const TROUBLE_CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 /// A service that runs.
 #[derive(Debug)]
@@ -116,14 +119,21 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let (trouble_in, trouble) = watch::channel(first_check(&database).await?);
     let metrics = telemetry::start_metrics()?;
-    let writer = Writer::start(&database);
+    if let Some(kind) = volume::forgetful_volume(&serving.spool.dir) {
+        tracing::warn!(
+            "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
+            serving.spool.dir.display()
+        );
+    }
+    let writer = Writer::start(&database, &serving.spool, trouble.clone())
+        .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let health = HealthState { database: database.clone(), trouble: trouble.clone() };
+    let health = HealthState { database: database.clone(), trouble: trouble.clone(), writer: writer.clone() };
     let public = callback::router(CallbackState {
         gate: Arc::new(serving.gate.clone()),
         avchatroom_members: serving.avchatroom_members,
         writer: writer.clone(),
-        trouble: trouble.clone(),
+        reading: Reading::default(),
     })
     .merge(health::router(health.clone()));
     let reads = ApiState {
@@ -145,10 +155,35 @@ pub async fn start(
     let stop = &running.stop;
     running.tasks.spawn(http::serve(callbacks, public, stop.clone()));
     running.tasks.spawn(http::serve(api, internal, stop.clone()));
-    running.tasks.spawn(telemetry::keep_up(metrics, stop.clone()));
+    running.tasks.spawn(telemetry::keep_up(metrics, gauges(&running), stop.clone()));
     running.tasks.spawn(watch_schema(running.database.clone(), trouble_in, stop.clone()));
     running.tasks.close();
     Ok(running)
+}
+
+/// Reads off what is a state, not an event.
+fn gauges(running: &Running) -> impl Fn() + use<> {
+    let (writer, database) = (running.writer.clone(), running.database.clone());
+    move || {
+        let spool = writer.spool();
+        let age_ms = spool.oldest.map_or(0, |oldest| (callback::now().get() - oldest.get()).max(0));
+        #[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53 here")]
+        for (name, value) in [
+            ("group_mirror_spool_depth", spool.depth as f64),
+            ("group_mirror_spool_bytes", spool.bytes as f64),
+            ("group_mirror_spool_oldest_age_seconds", age_ms as f64 / 1000.0),
+            ("group_mirror_away", f64::from(u8::from(writer.is_away()))),
+        ] {
+            metrics::gauge!(name).set(value);
+        }
+        for (pool, open, idle) in database.connections() {
+            let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+            let of =
+                |state| metrics::gauge!("group_mirror_pool_connections", "pool" => pool, "state" => state);
+            of("idle").set(f64::from(idle));
+            of("used").set(f64::from(open.saturating_sub(idle)));
+        }
+    }
 }
 
 /// Both listeners, before anything slow is begun.
@@ -165,26 +200,36 @@ pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpList
     ))
 }
 
-/// A database that can be reached and may be ours, or none of our business.
+/// Why callbacks go to the spool for now, if they do. A database that could be ours a little later is waited for; one
+/// that will not be without somebody's help ends the start.
 async fn first_check(database: &Database) -> anyhow::Result<Option<String>> {
+    let trouble = match check(database).await {
+        Ok(None) => return Ok(None),
+        Ok(Some(foreign @ Mismatch::Foreign(_))) => return Err(StoreError::Schema(foreign).into()),
+        Ok(Some(mismatch)) => mismatch.to_string(),
+        Err(error) if error.is_passing() => error.to_string(),
+        Err(error) => return Err(error.into()),
+    };
+    tracing::error!("{trouble}; until then callbacks go to the spool and reads are answered with 503");
+    Ok(Some(trouble))
+}
+
+async fn check(database: &Database) -> Result<Option<Mismatch>, StoreError> {
     let mut conn = database.connect().await?;
-    match schema::check(&mut conn).await? {
-        None => Ok(None),
-        Some(foreign @ Mismatch::Foreign(_)) => Err(StoreError::Schema(foreign).into()),
-        Some(mismatch) => {
-            tracing::error!("{mismatch}; until then callbacks and reads are answered with 503");
-            Ok(Some(mismatch.to_string()))
-        }
-    }
+    let mismatch = schema::check(&mut conn).await?;
+    let _ = sqlx::Connection::close(conn).await;
+    Ok(mismatch)
 }
 
 /// Notices when schema and program begin or cease to agree. A database that does not answer changes nothing here.
 async fn watch_schema(database: Database, trouble: watch::Sender<Option<String>>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(SCHEMA_CHECK_PERIOD)).await.is_some() {
-        let Ok(mut conn) = database.connect().await else { continue };
-        let Ok(mismatch) = schema::check(&mut conn).await else { continue };
+    loop {
+        let period = if trouble.borrow().is_some() { TROUBLE_CHECK_PERIOD } else { SCHEMA_CHECK_PERIOD };
+        if stop.run_until_cancelled(tokio::time::sleep(period)).await.is_none() {
+            return;
+        }
+        let Ok(mismatch) = check(&database).await else { continue };
         let mismatch = mismatch.map(|mismatch| mismatch.to_string());
-        let _ = sqlx::Connection::close(conn).await;
         trouble.send_if_modified(|known| {
             let changed = *known != mismatch;
             if changed {

@@ -14,10 +14,17 @@ use clap::Args;
 
 use crate::callback::sign::{Gate, Token};
 use crate::http::auth::{ApiAuth, ApiToken};
+use crate::ingest::SpoolPlace;
 use crate::model::SdkAppId;
 
 /// The app id of the embedded mode, where nobody has to set one.
 pub const EMBEDDED_APP_ID: &str = "1400000001";
+
+/// The limit of the spool where none is set, 1 GiB: about a million callbacks of 700 bytes.
+pub const SPOOL_MAX_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The smallest limit of the spool: room for a few of the largest bodies.
+pub const SPOOL_MAX_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
 /// Flags and environment, as text.
 #[derive(Debug, Clone, Default, Args)]
@@ -26,9 +33,12 @@ pub struct Settings {
     /// The mirror's database; unset: an embedded PostgreSQL in `DATA_DIR`
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
-    /// Directory of the embedded PostgreSQL; only one `serve` per directory [default: data]
+    /// Directory of the spool and of the embedded PostgreSQL; only one `serve` per directory [default: data]
     #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
     pub data_dir: Option<String>,
+    /// Limit of the spool, in bytes [default: 1073741824]
+    #[arg(long, env = "SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
+    pub spool_max_bytes: Option<String>,
     /// Directory of PostgreSQL's server programs for the embedded mode; unset: they are looked for
     #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
     pub pg_bin_dir: Option<String>,
@@ -90,7 +100,7 @@ pub enum LogFormat {
 pub struct Config {
     /// Which database.
     pub database: DatabaseChoice,
-    /// Where the embedded PostgreSQL lives.
+    /// Where the spool and the embedded PostgreSQL live.
     pub data_dir: PathBuf,
     /// `PG_BIN_DIR`.
     pub pg_bin_dir: Option<PathBuf>,
@@ -111,6 +121,8 @@ pub struct ServeConfig {
     pub api_auth: Arc<ApiAuth>,
     /// Whether the membership of audio-video rooms is mirrored.
     pub avchatroom_members: bool,
+    /// Where callbacks wait while the database is away.
+    pub spool: SpoolPlace,
 }
 
 /// Reads `.env` of the working directory or one above, if there is one. What the environment has already stays.
@@ -204,7 +216,16 @@ impl Settings {
             open || !tokens.is_empty(),
             "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks"
         );
+        let max_bytes = match set(self.spool_max_bytes.as_ref()) {
+            None => SPOOL_MAX_BYTES,
+            Some(text) => {
+                text.parse().ok().filter(|bytes| *bytes >= SPOOL_MAX_BYTES_MIN).with_context(|| {
+                    format!("SPOOL_MAX_BYTES is {text:?}; it should be a number of bytes, at least {SPOOL_MAX_BYTES_MIN}")
+                })?
+            }
+        };
         Ok(ServeConfig {
+            spool: SpoolPlace { dir: self.config().data_dir, max_bytes },
             gate: Gate { app, tokens: tokens.into_iter().map(Token::new).collect(), max_skew_secs },
             callback_listen,
             api_listen,

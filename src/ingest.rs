@@ -2,34 +2,57 @@
 //!
 //! Callbacks come from the callback listener; everything goes through the one transaction in `apply`. A lane is a task
 //! that commits everything waiting for it as one transaction, with no timer: idle means batches of one, load makes
-//! batches grow while the commit before runs. Once submitted, a callback is committed whether or not its sender waits.
+//! batches grow while the commit before runs. What PostgreSQL does not commit inside its share of the time goes to the
+//! spool, and from there to the tables when PostgreSQL is back. Once submitted, a callback is made durable whether or
+//! not its sender waits.
 
 mod apply;
+mod away;
 mod batch;
+mod drain;
+mod entry;
+mod gaps;
+mod scribe;
+mod shelf;
+mod spool;
+pub mod volume;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use away::Away;
+use batch::Lane;
+use drain::Drain;
+use spool::{Job, Pending, Spool};
 
 use crate::callback::Callback;
 use crate::store::Database;
 
-pub use apply::apply;
+pub use apply::{Applied, apply};
+pub use spool::{SpoolError, SpoolPlace, SpoolStatus};
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.
 const LANES: usize = 2;
 
-/// How many callbacks may wait for a lane. At the limit a submit fails at once: with a commit of 256 in well under
+/// How many callbacks may wait for a lane. What comes at the limit goes to the spool: with a commit of 256 in well under
 /// 100 ms this is under 2 s of work, and more would be answered too late.
 const LANE_QUEUE_MAX: usize = 4096;
 
-/// How many bytes of bodies may wait in all lanes together, 64 MiB. At the limit a submit fails at once.
+/// How many bytes of bodies may wait in lanes and spool together, 64 MiB. At the limit a submit fails at once.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How much of the time for a callback belongs to the spool. PostgreSQL has what is before: with the 1.4 s of the
+/// callback listener 700 ms, less what reading the body took. A synced write takes some milliseconds; the rest is for
+/// a disk that is busy.
+const SPOOL_SHARE: Duration = Duration::from_millis(700);
 
 /// What became of a callback; in each case it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +63,8 @@ pub enum Outcome {
     Duplicate,
     /// It is in the ledger with the reason why it could not be made out.
     Parked(String),
+    /// It is in the spool, and will be in the ledger when PostgreSQL is back.
+    Spooled,
 }
 
 impl Outcome {
@@ -50,30 +75,39 @@ impl Outcome {
             Self::Applied => "applied",
             Self::Duplicate => "duplicate",
             Self::Parked(_) => "parked",
+            Self::Spooled => "spooled",
         }
     }
 }
 
 /// Why a callback is not known to be durable.
-#[derive(Debug, Clone, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SubmitError {
     /// Too much is waiting.
-    #[error("too many callbacks are waiting to be committed")]
+    #[error("too many callbacks are waiting")]
     Full,
     /// The service stops.
     #[error("the writer is stopping")]
     Closed,
-    /// The database did not commit.
-    #[error("the database did not commit: {0}")]
-    Database(Arc<sqlx::Error>),
+    /// Neither PostgreSQL nor the spool had it on disk in time.
+    #[error("neither PostgreSQL nor the spool answered in time")]
+    Late,
+    /// PostgreSQL did not commit it, and the spool does not take it.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
-/// A callback on its way, and who waits for it.
-struct Job {
-    callback: Callback,
-    answer: oneshot::Sender<Result<Outcome, SubmitError>>,
-    /// Its share of [`QUEUED_BYTES_MAX`], given back when it is committed, not when its sender goes away.
-    room: OwnedSemaphorePermit,
+impl SubmitError {
+    /// For counters and gaps.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::Closed => "stopping",
+            Self::Late => "too_late",
+            Self::Spool(error) => error.label(),
+        }
+    }
 }
 
 /// The handle of the write path. Cheap to clone; the lanes end when it is closed and empty.
@@ -81,62 +115,163 @@ struct Job {
 pub struct Writer {
     lanes: Vec<mpsc::Sender<Job>>,
     bytes: Arc<Semaphore>,
+    spool: Spool,
+    away: Away,
     tasks: TaskTracker,
+    scribe: TaskTracker,
     closing: CancellationToken,
     ended: CancellationToken,
 }
 
 impl Writer {
-    /// Starts the lanes.
-    #[must_use]
-    pub fn start(database: &Database) -> Self {
-        let (tasks, closing, ended) =
-            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    /// Opens the spool and starts the lanes. `trouble` says why schema and database do not agree; as long as it says
+    /// something, everything goes to the spool.
+    ///
+    /// # Errors
+    /// A spool that is damaged, or that another process has. A full disk is none.
+    pub fn start(
+        database: &Database,
+        place: &SpoolPlace,
+        trouble: watch::Receiver<Option<String>>,
+    ) -> Result<Self, SpoolError> {
+        let (spool, writing) = Spool::open(place)?;
+        let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
+        let away = Away::new(trouble);
+        let (tasks, scribe) = (TaskTracker::new(), TaskTracker::new());
+        // Dropped however a task ends, a panic included.
+        let guard = || ended.clone().drop_guard();
+        let held = guard();
+        scribe.spawn_blocking(move || {
+            let _held = held;
+            writing();
+        });
+        let held = guard();
+        let drain = Drain {
+            database: database.clone(),
+            spool: spool.clone(),
+            away: away.clone(),
+            closing: closing.clone(),
+        };
+        tasks.spawn(async move {
+            let _held = held;
+            drain.run().await;
+        });
+        let lane = Lane { database: database.clone(), spool: spool.clone(), away: away.clone() };
         let lanes = (0..LANES)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(LANE_QUEUE_MAX);
-                // Dropped however the lane ends, a panic included.
-                let guard = ended.clone().drop_guard();
-                let lane = batch::run(database.clone(), queue, closing.clone());
+                let (held, running) = (guard(), lane.clone().run(queue, closing.clone()));
                 tasks.spawn(async move {
-                    let _guard = guard;
-                    lane.await;
+                    let _held = held;
+                    running.await;
                 });
                 sender
             })
             .collect();
         tasks.close();
-        Self { lanes, bytes: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)), tasks, closing, ended }
+        scribe.close();
+        let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
+        Ok(Self { lanes, bytes, spool, away, tasks, scribe, closing, ended })
     }
 
-    /// Hands a callback over and waits until it is durable. Callbacks of one group keep to one lane, so that lanes do
-    /// not wait for each other's rows; order does not matter for the result.
+    /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
+    /// one lane, so that lanes do not wait for each other's rows; order does not matter for the result.
     ///
     /// # Errors
-    /// See [`SubmitError`]; after `Database` it may still turn out to be committed, and a repeat does no harm.
-    pub async fn submit(&self, callback: Callback) -> Result<Outcome, SubmitError> {
-        let size = u32::try_from(callback.received.body.len()).map_err(|_| SubmitError::Full)?;
-        let room = self.bytes.clone().try_acquire_many_owned(size).map_err(|_| SubmitError::Full)?;
-        let mut hash = DefaultHasher::new();
-        callback.group.hash(&mut hash);
-        let lane = usize::try_from(hash.finish() % LANES as u64).unwrap_or_default();
-        let (answer, outcome) = oneshot::channel();
-        self.lanes[lane].try_send(Job { callback, answer, room }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SubmitError::Full,
-            mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
-        })?;
-        outcome.await.map_err(|_| SubmitError::Closed)?
+    /// See [`SubmitError`]; it may still turn out to be committed, and a repeat does no harm. Each is counted, and noted
+    /// as a gap.
+    pub async fn submit(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
+        let received_at = callback.received.received_at;
+        let outcome = self.make_durable(callback, deadline).await;
+        if let Err(error) = &outcome {
+            self.spool.lost(received_at, error.label());
+        }
+        outcome
     }
 
-    /// Resolves when a lane has ended, which happens only after [`Writer::close`] or a fault: a half-dead writer is
+    async fn make_durable(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
+        let size = u32::try_from(callback.received.body.len()).map_err(|_| SubmitError::Full)?;
+        let room = self.bytes.clone().try_acquire_many_owned(size).map_err(|_| SubmitError::Full)?;
+        let lane = &self.lanes[lane_of(&callback)];
+        let pending = Arc::new(Pending::new(callback));
+        let (answer, mut outcome) = oneshot::channel();
+        let job = Job { pending: Arc::clone(&pending), answer, room: Some(room) };
+        let database_until = deadline - SPOOL_SHARE;
+        if self.away.is_away() || database_until <= Instant::now() {
+            self.spool.put(job);
+        } else {
+            match lane.try_send(job) {
+                Ok(()) => {
+                    if let Ok(told) = timeout_at(database_until, &mut outcome).await {
+                        return told.map_err(|_| SubmitError::Closed)?;
+                    }
+                    return self.spool_late(pending, outcome, deadline).await;
+                }
+                // More than PostgreSQL can take: the spool takes it faster.
+                Err(mpsc::error::TrySendError::Full(job)) => self.spool.put(job),
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Closed),
+            }
+        }
+        match timeout_at(deadline, outcome).await {
+            Ok(told) => told.map_err(|_| SubmitError::Closed)?,
+            Err(_) => Err(SubmitError::Late),
+        }
+    }
+
+    /// PostgreSQL has had its time. Whoever has it on disk first gives the answer.
+    async fn spool_late(
+        &self,
+        pending: Arc<Pending>,
+        mut lane: oneshot::Receiver<Result<Outcome, SubmitError>>,
+        deadline: Instant,
+    ) -> Result<Outcome, SubmitError> {
+        let (answer, spooled) = oneshot::channel();
+        self.spool.put(Job { pending, answer, room: None });
+        // No answer: the lane has put it into the spool already, and the answer comes that way.
+        let spooled = async { spooled.await.ok() };
+        let first = async {
+            tokio::select! {
+                Ok(Ok(outcome)) = &mut lane => Ok(outcome),
+                Some(told) = spooled => match told {
+                    Ok(outcome) => Ok(outcome),
+                    // The lane may still make it.
+                    Err(error) => lane.await.ok().and_then(Result::ok).ok_or(error),
+                },
+                else => Err(SubmitError::Late),
+            }
+        };
+        timeout_at(deadline, first).await.unwrap_or(Err(SubmitError::Late))
+    }
+
+    /// How the spool is.
+    #[must_use]
+    pub fn spool(&self) -> SpoolStatus {
+        self.spool.status()
+    }
+
+    /// True while callbacks go straight to the spool.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.away.is_away()
+    }
+
+    /// Resolves when a task has ended, which happens only after [`Writer::close`] or a fault: a half-dead writer is
     /// worse than a restart.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Takes nothing more, commits what waits, and ends the lanes.
+    /// Takes nothing more, makes durable what waits, and ends the tasks. What is in the spool stays there.
     pub async fn close(&self) {
         self.closing.cancel();
         self.tasks.wait().await;
+        self.spool.close().await;
+        self.scribe.wait().await;
     }
+}
+
+fn lane_of(callback: &Callback) -> usize {
+    let mut hash = DefaultHasher::new();
+    callback.group.hash(&mut hash);
+    usize::try_from(hash.finish() % LANES as u64).unwrap_or_default()
 }

@@ -12,8 +12,9 @@ pub mod schema;
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres};
 use thiserror::Error;
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
@@ -76,6 +77,25 @@ pub enum StoreError {
     /// What was read back is not what was written.
     #[error("{0} in the database is damaged")]
     Damaged(&'static str),
+}
+
+impl StoreError {
+    /// True where the same may succeed a little later: no server, no answer, one that is starting, stopping, full or
+    /// failing over. A wrong password, a database that does not exist and a schema that is not ours do not pass.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::ConnectTimeout => true,
+            Self::Connect(error) | Self::Statement(error) => match error {
+                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+                }),
+                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// The server's own words, without the crate's preamble.
@@ -173,6 +193,22 @@ impl Database {
         Ok(conn)
     }
 
+    /// True when the server would take a write now, seen from a connection of its own: the pool's may be dead and not
+    /// know it.
+    pub async fn is_writable(&self) -> bool {
+        let Ok(mut conn) = self.connect().await else { return false };
+        let writable = sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&mut conn).await;
+        let _ = conn.close().await;
+        matches!(writable, Ok(true))
+    }
+
+    /// Connections of a pool, by name, and how many of them are idle: writers, then readers.
+    #[must_use]
+    pub fn connections(&self) -> [(&'static str, u32, usize); 2] {
+        [("writer", &self.writer), ("reader", &self.reader)]
+            .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
+    }
+
     /// True when a write could be committed now, as far as one round trip can tell.
     pub async fn answers(&self) -> bool {
         let probe = sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&self.writer);
@@ -184,7 +220,10 @@ impl Database {
     /// # Errors
     /// No connection in time.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
-        Ok(Tx { inner: self.writer.begin().await?, name, begun: Instant::now() })
+        let conn = self.writer.acquire().await?;
+        let mut tx = Tx { conn, name, begun: Instant::now(), ended: false };
+        tx.conn.execute("BEGIN").await?;
+        Ok(tx)
     }
 
     /// Closes both pools, after what is running.
@@ -193,28 +232,45 @@ impl Database {
     }
 }
 
-/// A transaction; rolled back unless committed.
+/// A transaction; rolled back unless committed. The crate's own handle cannot be told to close its connection.
 #[derive(Debug)]
 pub struct Tx {
-    inner: Transaction<'static, Postgres>,
+    conn: PoolConnection<Postgres>,
     name: &'static str,
     begun: Instant,
+    ended: bool,
 }
 
 impl Tx {
     /// The connection it runs on.
     pub fn conn(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        &mut self.conn
     }
 
     /// Commits; on an error nobody knows whether it did.
     ///
     /// # Errors
     /// The server's refusal, or a lost connection.
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.inner.commit().await?;
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        self.conn.execute("COMMIT").await?;
+        self.ended = true;
         metrics::histogram!("group_mirror_transaction_seconds", "name" => self.name)
             .record(self.begun.elapsed());
         Ok(())
+    }
+
+    /// Rolls back and keeps the connection, which dropping does not.
+    pub async fn roll_back(mut self) {
+        self.ended = self.conn.execute("ROLLBACK").await.is_ok();
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Given up in the middle, perhaps because the connection stalls: in the pool it would keep a place for as
+            // long as it does. The server rolls back when it is gone.
+            self.conn.close_on_drop();
+        }
     }
 }

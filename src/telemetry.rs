@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// How often histograms are folded. The exporter keeps every sample until then.
-const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+/// How often histograms are folded (the exporter keeps every sample until then) and gauges are read off.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// Bounds of the histograms of time, in seconds: from a fast commit to the two seconds that Tencent waits.
 const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0];
@@ -56,15 +56,16 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Keeps the histograms small until told to stop.
-pub async fn keep_up(handle: PrometheusHandle, stop: CancellationToken) {
+/// Keeps the histograms small, and the gauges that `read_off` sets up to date, until told to stop.
+pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_PERIOD)).await.is_some() {
         handle.run_upkeep();
+        read_off();
     }
 }
 
 fn describe() {
-    use metrics::{describe_counter, describe_histogram};
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
     describe_counter!(
         "group_mirror_refusals_total",
@@ -83,4 +84,13 @@ fn describe() {
         "group_mirror_transaction_retries_total",
         "Transactions tried again after meeting another."
     );
+    describe_counter!("group_mirror_spooled_total", "Callbacks written to the spool.");
+    describe_counter!("group_mirror_drained_total", "Callbacks of the spool that are in the database.");
+    describe_counter!("group_mirror_lost_total", "Callbacks answered with 503, not known durable, by cause.");
+    describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
+    describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
+    describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
+    describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");
+    describe_gauge!("group_mirror_away", "1 while callbacks go straight to the spool, else 0.");
+    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }

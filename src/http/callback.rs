@@ -15,7 +15,7 @@ use axum::routing::post;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::callback::sign::{self, Claim, Gate, Refusal};
@@ -27,6 +27,14 @@ use crate::model::Millis;
 pub const ANSWER_BUDGET: Duration = Duration::from_millis(1500);
 const _: () = assert!(ANSWER_BUDGET.as_millis() < 2000);
 
+/// How long after receipt a callback must be durable; the rest is for telling so.
+const DURABLE_WITHIN: Duration = Duration::from_millis(1400);
+const _: () = assert!(DURABLE_WITHIN.as_millis() < ANSWER_BUDGET.as_millis());
+
+/// How many bytes of bodies may be read at the same time, 32 MiB; a body without a length counts as the largest. What
+/// comes at the limit is answered with 503 before its body is read.
+const READING_BYTES_MAX: usize = 32 * BODY_BYTES_MAX;
+
 /// What the callback listener needs.
 #[derive(Debug, Clone)]
 pub struct CallbackState {
@@ -36,8 +44,18 @@ pub struct CallbackState {
     pub avchatroom_members: bool,
     /// Where callbacks go.
     pub writer: Writer,
-    /// Why schema and database do not agree; none: they do.
-    pub trouble: watch::Receiver<Option<String>>,
+    /// The room for bodies that are being read.
+    pub reading: Reading,
+}
+
+/// The room for bodies that are being read; all clones share it.
+#[derive(Debug, Clone)]
+pub struct Reading(Arc<Semaphore>);
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READING_BYTES_MAX)))
+    }
 }
 
 /// The shape that Tencent reads. After-callbacks ignore it; it is always there all the same.
@@ -116,10 +134,12 @@ pub fn router(state: CallbackState) -> Router {
 
 async fn receive(State(state): State<CallbackState>, request: Request) -> Response {
     let begun = Instant::now();
-    let ending = tokio::time::timeout(ANSWER_BUDGET, handle(&state, request)).await.unwrap_or_else(|_| {
-        refused("budget");
-        Ending::NotDurable("it could not be made durable in time")
-    });
+    let ending = tokio::time::timeout(ANSWER_BUDGET, handle(&state, request, begun + DURABLE_WITHIN))
+        .await
+        .unwrap_or_else(|_| {
+            refused("budget");
+            Ending::NotDurable("it could not be made durable in time")
+        });
     metrics::histogram!("group_mirror_answer_seconds").record(begun.elapsed());
     ending.into_response()
 }
@@ -133,7 +153,7 @@ fn counted(command: &'static str, outcome: &'static str) {
         .increment(1);
 }
 
-async fn handle(state: &CallbackState, request: Request) -> Ending {
+async fn handle(state: &CallbackState, request: Request, deadline: Instant) -> Ending {
     let received_at = now();
     let (parts, body) = request.into_parts();
     if from_browser(&parts.headers) {
@@ -150,7 +170,7 @@ async fn handle(state: &CallbackState, request: Request) -> Ending {
         refused(refusal.label());
         return Ending::Refused(refusal);
     }
-    let body = match read(body).await {
+    let body = match read(state, body).await {
         Ok(body) => body,
         Err(ending) => return ending,
     };
@@ -158,17 +178,18 @@ async fn handle(state: &CallbackState, request: Request) -> Ending {
         counted("none", "empty");
         return Ending::Done(String::new());
     }
-    keep(state, query.received(state, received_at, body)).await
+    keep(state, query.received(state, received_at, body), deadline).await
 }
 
+/// The time of receipt.
 #[expect(clippy::disallowed_methods, reason = "the one place where the time of receipt comes from")]
-fn now() -> Millis {
+pub fn now() -> Millis {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::new(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Decodes, and waits until what is in scope is durable.
-async fn keep(state: &CallbackState, received: Received) -> Ending {
+async fn keep(state: &CallbackState, received: Received, deadline: Instant) -> Ending {
     let callback = match callback::decode(received) {
         Decoded::OutOfScope(label) => {
             counted(label, "out_of_scope");
@@ -181,11 +202,7 @@ async fn keep(state: &CallbackState, received: Received) -> Ending {
         counted(label, "out_of_scope");
         return Ending::Done(String::new());
     }
-    if state.trouble.borrow().is_some() {
-        counted(label, "not_durable");
-        return Ending::NotDurable("the database is not ready");
-    }
-    match state.writer.submit(*callback).await {
+    match state.writer.submit(*callback, deadline.into()).await {
         Ok(outcome) => {
             counted(label, outcome.label());
             match outcome {
@@ -193,12 +210,13 @@ async fn keep(state: &CallbackState, received: Received) -> Ending {
                     tracing::warn!(callback.command = label, reason, "a callback is parked");
                     Ending::Done(format!("parked: {reason}"))
                 }
-                Outcome::Applied | Outcome::Duplicate => Ending::Done(String::new()),
+                Outcome::Applied | Outcome::Duplicate | Outcome::Spooled => Ending::Done(String::new()),
             }
         }
         Err(error) => {
             counted(label, "not_durable");
-            tracing::warn!(callback.command = label, error = %error, "a callback is not durable");
+            // The log has one line for the gap; one per callback would fill the disk that may be the cause.
+            tracing::debug!(callback.command = label, error = %error, "a callback is not durable");
             Ending::NotDurable("it could not be made durable")
         }
     }
@@ -209,12 +227,18 @@ fn from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, Ending> {
+async fn read(state: &CallbackState, body: Body) -> Result<Vec<u8>, Ending> {
     // Said before the first byte is read, where the sender says it.
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         refused("too_large");
         return Err(Ending::TooLarge);
     }
+    let size = body.size_hint().upper().and_then(|size| u32::try_from(size).ok());
+    let most = size.map_or(BODY_BYTES_MAX, |size| (size as usize).min(BODY_BYTES_MAX));
+    let Ok(_room) = state.reading.0.try_acquire_many(u32::try_from(most).unwrap_or(u32::MAX)) else {
+        refused("reading");
+        return Err(Ending::NotDurable("too many callbacks are being read"));
+    };
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => {

@@ -5,10 +5,13 @@
 //! is told to every waiter, and data that PostgreSQL refuses is found by halving and parked, so that one bad callback
 //! takes nothing else with it.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outcome, SubmitError};
+use sqlx::PgConnection;
+
+use super::Outcome;
 use crate::callback::Callback;
 use crate::mirror::{self, Rows};
 use crate::store::{Database, Failure, classify, ledger, rows};
@@ -20,13 +23,17 @@ const RETRIES_MAX: u32 = 10;
 /// The pause before the first retry; it grows with each.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
+/// What became of a callback, or why nobody knows: the database did not commit, or it did and could not say so.
+pub type Applied = Result<Outcome, Arc<sqlx::Error>>;
+
 /// Commits callbacks and answers for each, in the order given. Applying the same again changes nothing.
-pub async fn apply(database: &Database, batch: &[Callback]) -> Vec<Result<Outcome, SubmitError>> {
-    let mut outcomes: Vec<Option<Result<Outcome, SubmitError>>> = vec![None; batch.len()];
+pub async fn apply<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]) -> Vec<Applied> {
+    let mut outcomes: Vec<Option<Applied>> = vec![None; batch.len()];
     let mut todo = Vec::from([(0, batch.len())]);
+    todo.retain(|(from, to)| from < to);
     while let Some((from, to)) = todo.pop() {
         let range = from..to;
-        let part: Vec<&Callback> = batch[range.clone()].iter().collect();
+        let part: Vec<&Callback> = batch[range.clone()].iter().map(Borrow::borrow).collect();
         let error = match with_retries(database, &part).await {
             Ok(done) => {
                 range.zip(done).for_each(|(at, outcome)| outcomes[at] = Some(Ok(outcome)));
@@ -35,7 +42,7 @@ pub async fn apply(database: &Database, batch: &[Callback]) -> Vec<Result<Outcom
             Err(error) => error,
         };
         if classify(&error) != Failure::Data {
-            let error = SubmitError::Database(Arc::new(error));
+            let error = Arc::new(error);
             tracing::error!(batch.callbacks = range.len(), error = %error, "callbacks were not committed");
             range.for_each(|at| outcomes[at] = Some(Err(error.clone())));
         } else if range.len() > 1 {
@@ -45,7 +52,7 @@ pub async fn apply(database: &Database, batch: &[Callback]) -> Vec<Result<Outcom
             outcomes[from] = Some(park(database, part[0], &error).await);
         }
     }
-    outcomes.into_iter().map(|outcome| outcome.unwrap_or(Err(SubmitError::Closed))).collect()
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect()
 }
 
 async fn with_retries(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome>, sqlx::Error> {
@@ -64,11 +71,13 @@ async fn with_retries(database: &Database, part: &[&Callback]) -> Result<Vec<Out
 
 async fn transact(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome>, sqlx::Error> {
     let mut tx = database.begin("apply").await?;
-    let new = ledger::insert_batch(tx.conn(), part).await?;
-    assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
-    let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
-    let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
-    rows::upsert(tx.conn(), &facts).await?;
+    let new = match write(tx.conn(), part).await {
+        Ok(new) => new,
+        Err(error) => {
+            tx.roll_back().await;
+            return Err(error);
+        }
+    };
     tx.commit().await?;
     let outcome = |(callback, new): (&&Callback, bool)| match &callback.event {
         _ if !new => Outcome::Duplicate,
@@ -78,11 +87,24 @@ async fn transact(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome
     Ok(part.iter().zip(new).map(outcome).collect())
 }
 
+/// The ledger rows and their effect; answers for each callback whether it is new.
+async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<bool>, sqlx::Error> {
+    let new = ledger::insert_batch(conn, part).await?;
+    assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
+    let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
+    let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
+    rows::upsert(conn, &facts).await?;
+    Ok(new)
+}
+
 /// Keeps the bytes of a callback that PostgreSQL refuses to apply.
-async fn park(database: &Database, callback: &Callback, error: &sqlx::Error) -> Result<Outcome, SubmitError> {
+async fn park(database: &Database, callback: &Callback, error: &sqlx::Error) -> Applied {
     let parked = Callback { event: Err(format!("PostgreSQL refuses it: {error}")), ..callback.clone() };
-    let done = with_retries(database, &[&parked]).await;
-    let outcome =
-        done.map(|mut outcomes| outcomes.pop()).map_err(|error| SubmitError::Database(Arc::new(error)))?;
-    outcome.ok_or(SubmitError::Closed)
+    let mut outcomes = with_retries(database, &[&parked]).await?;
+    outcomes.pop().map_or_else(unanswered, Ok)
+}
+
+/// Cannot happen: every callback is answered for. If it does, the callback counts as not committed.
+fn unanswered() -> Applied {
+    Err(Arc::new(sqlx::Error::RowNotFound))
 }

@@ -6,10 +6,12 @@ mod support;
 
 mod callbacks;
 mod config;
+mod crash;
 mod laws;
 mod reads;
 mod refusals;
 mod samples;
 mod schema;
+mod spool;
 mod state_twin;
 mod tidy;

@@ -111,26 +111,21 @@ async fn foreign_ahead_dirty_and_behind_schemas_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_service_on_a_schema_that_is_behind_touches_nothing_and_serves_once_it_is_migrated() {
+async fn a_service_on_a_schema_that_is_behind_touches_nothing_spools_and_serves_once_it_is_migrated() {
     let database = TestDatabase::create_empty().await;
     let service = Service::start(&settings(&database.url)).await.unwrap();
     let create = crate::support::sample("Group.CallbackAfterCreateGroup");
-    let answer = service.post("Group.CallbackAfterCreateGroup", create.to_string()).await;
-    assert_eq!(answer.status(), 503);
-    assert!(answer.headers().contains_key("retry-after"));
-    let ready = |path: &'static str| {
-        let url = service.api_url(path);
-        let client = service.client.clone();
-        async move { client.get(url).send().await.unwrap() }
-    };
-    let answer = ready("/readyz").await;
-    assert_eq!(answer.status(), 503);
-    assert!(answer.text().await.unwrap().contains("the schema is behind"));
+    service.taken(&create).await;
+    let (ready, told) = service.readiness().await;
+    assert!(ready, "it can make a callback durable");
+    assert!(told["database"].as_str().unwrap().contains("the schema is behind"), "{told}");
+    assert_eq!(told["spool"]["depth"], 1);
+    let read = service.client.get(service.api_url("/v1/groups")).bearer_auth(crate::support::API_TOKEN);
+    assert_eq!(read.send().await.unwrap().status(), 503);
     let pools = Database::new(&database.url).unwrap();
     schema::migrate(&pools).await.unwrap();
-    while ready("/readyz").await.status() != 200 {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    service.until(|told| told["database"] == "ok" && told["spool"]["depth"] == 0).await;
+    assert_eq!(service.read("/v1/groups").await["items"].as_array().unwrap().len(), 1);
     service.taken(&create).await;
     service.stop().await;
     pools.close().await;

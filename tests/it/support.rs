@@ -1,11 +1,12 @@
 //! A whole service per test: its own database, both listeners on free ports, a client that speaks as Tencent does.
 
 pub(crate) mod api;
+pub(crate) mod chaos;
 pub(crate) mod dump;
 pub(crate) mod histories;
 pub(crate) mod postgres;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use group_mirror::app::{self, Running};
 use group_mirror::callback::sign::Token;
@@ -14,6 +15,7 @@ use group_mirror::store::Database;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
+use tempfile::TempDir;
 
 use postgres::TestDatabase;
 
@@ -22,10 +24,18 @@ pub(crate) const TOKEN: &str = "mirror-secret-01";
 pub(crate) const API_TOKEN: &str = "desk-secret";
 pub(crate) const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 
+/// How often a condition is looked at.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+
+/// After this a condition that does not come true is a failure, on however slow a machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// One running service.
 pub(crate) struct Service {
     pub running: Running,
     pub client: Client,
+    /// Held for as long as the service runs, unless the test chose a directory.
+    _data: Option<TempDir>,
 }
 
 /// One service on a database of its own.
@@ -50,12 +60,17 @@ pub(crate) fn settings(url: &str) -> Settings {
 
 impl Service {
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let data = settings.data_dir.is_none().then(|| tempfile::tempdir().unwrap());
+        let mut settings = settings.clone();
+        if let Some(data) = &data {
+            settings.data_dir = Some(data.path().display().to_string());
+        }
         let serving = settings.serve_config()?;
         let listeners = app::bind(&serving).await?;
         let database = Database::new(settings.database_url.as_deref().unwrap())?;
         let running = app::start(&serving, database, listeners).await?;
         let client = Client::builder().no_proxy().build()?;
-        Ok(Self { running, client })
+        Ok(Self { running, client, _data: data })
     }
 
     /// Posts a body as Tencent does, signed now.
@@ -85,6 +100,24 @@ impl Service {
         assert_eq!(answer["ActionStatus"], "OK", "{body}");
         let info = answer["ErrorInfo"].as_str().unwrap();
         info.strip_prefix("parked: ").unwrap_or_else(|| panic!("not parked: {body}: {info:?}")).to_owned()
+    }
+
+    /// What `/readyz` says, and whether it is 200.
+    pub(crate) async fn readiness(&self) -> (bool, Value) {
+        let answer = self.client.get(self.api_url("/readyz")).send().await.unwrap();
+        (answer.status() == StatusCode::OK, answer.json().await.unwrap())
+    }
+
+    /// Waits until `/readyz` says what is wanted.
+    pub(crate) async fn until(&self, wanted: impl Fn(&Value) -> bool) {
+        let found = async {
+            while !wanted(&self.readiness().await.1) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, found).await.is_err() {
+            panic!("never came true; last: {:?}", self.readiness().await);
+        }
     }
 
     pub(crate) fn api_url(&self, path: &str) -> String {

@@ -1,0 +1,275 @@
+//! While PostgreSQL is away, slow, cut off or locked: an OK still means durable, and everything is in the tables later.
+
+use std::collections::BTreeSet;
+
+use group_mirror::config::SPOOL_MAX_BYTES_MIN;
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+
+use crate::support::chaos::{Mood, Proxy};
+use crate::support::postgres::TestDatabase;
+use crate::support::{API_TOKEN, OK, Service, settings};
+
+pub(crate) const CREATE: &str = "Group.CallbackAfterCreateGroup";
+
+/// A create callback of a group of its own.
+pub(crate) fn create(group: &str) -> Value {
+    json!({
+        "CallbackCommand": CREATE, "GroupId": group, "Type": "Public", "Name": "Spooled", "Owner_Account": "ana",
+        "MemberList": [], "EventTime": 1_700_000_000_000_i64,
+    })
+}
+
+/// A service behind a proxy.
+struct Scene {
+    database: TestDatabase,
+    proxy: Proxy,
+    service: Service,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let database = TestDatabase::create().await;
+        let proxy = Proxy::start(&database.url).await;
+        let service = Service::start(&settings(&proxy.url)).await.unwrap();
+        Self { database, proxy, service }
+    }
+
+    async fn take(&self, names: impl IntoIterator<Item = String>) {
+        futures_util::future::join_all(names.into_iter().map(|name| async move {
+            self.service.taken(&create(&name)).await;
+        }))
+        .await;
+    }
+
+    async fn back(&self) {
+        self.proxy.set(Mood::Fair);
+        self.service.until(caught_up).await;
+    }
+}
+
+pub(crate) fn caught_up(told: &Value) -> bool {
+    told["database"] == "ok" && told["spool"]["depth"] == 0
+}
+
+/// All groups in the tables; each has one ledger row.
+pub(crate) async fn groups(database: &TestDatabase) -> BTreeSet<String> {
+    let mut conn = database.connect().await;
+    let groups: Vec<String> =
+        sqlx::query_scalar("SELECT group_id FROM groups").fetch_all(&mut conn).await.unwrap();
+    let ledger: Vec<String> =
+        sqlx::query_scalar("SELECT group_id FROM ledger").fetch_all(&mut conn).await.unwrap();
+    assert_eq!(ledger.len(), groups.len(), "one callback per group, each once");
+    groups.into_iter().collect()
+}
+
+fn named(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix} {number}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_while_postgres_is_away_is_in_the_tables_when_it_is_back() {
+    let scene = Scene::start().await;
+    scene.take(named("before", 8)).await;
+    scene.proxy.set(Mood::Gone);
+    scene.take(named("away", 300)).await;
+    let (ready, told) = scene.service.readiness().await;
+    assert!(ready && told["database"] != "ok", "{told}");
+    assert!(told["spool"]["depth"].as_u64().unwrap() >= 300 - 8, "{told}");
+    assert!(told["spool"]["bytes"].as_u64().unwrap() > 0 && told["spool"]["oldest_age"].is_u64(), "{told}");
+    scene.back().await;
+    scene.take(named("after", 8)).await;
+    let expected: BTreeSet<String> =
+        [named("before", 8), named("away", 300), named("after", 8)].concat().into_iter().collect();
+    assert_eq!(groups(&scene.database).await, expected);
+    scene.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_unknown_outcome_is_neither_lost_nor_doubled() {
+    let scene = Scene::start().await;
+    let mut expected = BTreeSet::new();
+    for mood in [Mood::CutsBeforeCommit, Mood::CutsAfterCommit, Mood::StallsAfterCommit, Mood::Stalled] {
+        let names = named(&format!("{mood:?}"), 4);
+        scene.proxy.set(mood);
+        scene.take(names.clone()).await;
+        scene.back().await;
+        expected.extend(names);
+        assert_eq!(groups(&scene.database).await, expected, "{mood:?}");
+    }
+    scene.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_holds_up_nobody_and_its_callbacks_come_when_it_is_free() {
+    let scene = Scene::start().await;
+    scene.take(["locked".to_owned()]).await;
+    let mut conn = scene.database.connect().await;
+    conn.execute("BEGIN").await.unwrap();
+    conn.execute("SELECT FROM groups WHERE group_id = 'locked' FOR UPDATE").await.unwrap();
+    let mut rename = create("locked");
+    rename["CallbackCommand"] = json!("Group.CallbackAfterGroupInfoChanged");
+    rename["Name"] = json!("New");
+    rename["EventTime"] = json!(1_700_000_000_001_i64);
+    scene.service.taken(&rename).await;
+    scene.take(named("other", 8)).await;
+    conn.execute("COMMIT").await.unwrap();
+    scene.back().await;
+    let group = scene.service.read("/v1/groups/locked").await;
+    assert_eq!(group["name"], "New");
+    assert_eq!(scene.service.read("/v1/groups").await["items"].as_array().unwrap().len(), 9);
+    scene.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_postgres_refuses_is_parked_on_the_way_out_of_the_spool_too() {
+    let scene = Scene::start().await;
+    let mut conn = scene.database.connect().await;
+    conn.execute("ALTER TABLE groups ADD CONSTRAINT test_check CHECK (name <> 'forbidden')").await.unwrap();
+    scene.proxy.set(Mood::Gone);
+    scene.take(named("fine", 20)).await;
+    let mut bad = create("bad");
+    bad["Name"] = json!("forbidden");
+    scene.service.taken(&bad).await;
+    scene.take(named("later", 20)).await;
+    scene.back().await;
+    let counts: (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM groups), (SELECT count(*) FROM ledger WHERE outcome = 'parked')",
+    )
+    .fetch_one(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(counts, (40, 1));
+    scene.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_is_told_at_once_noted_as_one_gap_and_takes_more_once_it_is_drained() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    proxy.set(Mood::Gone);
+    let mut settings = settings(&proxy.url);
+    settings.spool_max_bytes = Some(SPOOL_MAX_BYTES_MIN.to_string());
+    let service = Service::start(&settings).await.unwrap();
+    let mut large = create("large");
+    large["Padding"] = json!("x".repeat(1_000_000));
+    let mut taken = BTreeSet::new();
+    let refused = loop {
+        let name = format!("large {}", taken.len());
+        large["GroupId"] = json!(name);
+        let answer = service.post(CREATE, large.to_string()).await;
+        if answer.status() != 200 {
+            break answer;
+        }
+        assert!(taken.len() < 100, "the spool has no limit");
+        taken.insert(name);
+    };
+    assert!(!taken.is_empty());
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    assert_eq!(refused.json::<Value>().await.unwrap()["ActionStatus"], "FAIL");
+    assert_eq!(service.post(CREATE, large.to_string()).await.status(), 503);
+    let (ready, told) = service.readiness().await;
+    assert!(!ready, "{told}");
+    assert_eq!(told["spool"]["gaps"], 1, "{told}");
+    assert_eq!(told["spool"]["state"], "the spool is at its limit, SPOOL_MAX_BYTES");
+    proxy.set(Mood::Fair);
+    service.until(caught_up).await;
+    assert_eq!(groups(&database).await, taken);
+    proxy.set(Mood::Gone);
+    service.taken(&large).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_was_filled_before_a_restart_is_drained_after_it() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = settings(&proxy.url);
+    settings.data_dir = Some(data.path().display().to_string());
+    proxy.set(Mood::Gone);
+    let service = Service::start(&settings).await.unwrap();
+    for name in named("kept", 20) {
+        service.taken(&create(&name)).await;
+    }
+    let Err(error) = Service::start(&settings).await else { panic!("two services in one directory") };
+    assert!(format!("{error:#}").ends_with("another process uses the spool"), "{error:#}");
+    service.stop().await;
+    let service = Service::start(&settings).await.unwrap();
+    assert_eq!(service.readiness().await.1["spool"]["depth"], 20);
+    proxy.set(Mood::Fair);
+    service.until(caught_up).await;
+    assert_eq!(groups(&database).await, named("kept", 20).into_iter().collect());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_spool_gives_its_space_back() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = settings(&proxy.url);
+    settings.data_dir = Some(data.path().display().to_string());
+    let service = Service::start(&settings).await.unwrap();
+    proxy.set(Mood::Gone);
+    let size = || std::fs::metadata(data.path().join("spool.redb")).unwrap().len();
+    let mut number = 0;
+    while size() < 16 * 1024 * 1024 {
+        let mut body = create(&format!("g{number}"));
+        body["Padding"] = json!("x".repeat(500_000));
+        service.taken(&body).await;
+        number += 1;
+    }
+    proxy.set(Mood::Fair);
+    service.until(caught_up).await;
+    assert!(size() < 1024 * 1024, "{} bytes left", size());
+    service.taken(&create("last")).await;
+    assert_eq!(groups(&database).await.len(), number + 1);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_started_without_a_database_takes_callbacks_and_catches_up_when_one_appears() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    for mood in [Mood::Gone, Mood::Stalled] {
+        proxy.set(mood);
+        let service = Service::start(&settings(&proxy.url)).await.unwrap();
+        let names = named(&format!("{mood:?}"), 8);
+        for name in &names {
+            assert_eq!(service.post(CREATE, create(name).to_string()).await.text().await.unwrap(), OK);
+        }
+        let read = service.client.get(service.api_url("/v1/groups")).bearer_auth(API_TOKEN);
+        assert_eq!(read.send().await.unwrap().status(), 503);
+        proxy.set(Mood::Fair);
+        service.until(caught_up).await;
+        assert!(groups(&database).await.is_superset(&names.into_iter().collect()));
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_will_never_be_ours_ends_the_start_in_one_line() {
+    let database = TestDatabase::create().await;
+    let (server, query) = database
+        .url
+        .split_once('?')
+        .map_or((&*database.url, String::new()), |(server, query)| (server, format!("?{query}")));
+    let (server, _) = server.rsplit_once('/').unwrap();
+    for url in [format!("{server}/no_such_database{query}"), "postgres//nonsense".to_owned()] {
+        let Err(error) = Service::start(&settings(&url)).await else { panic!("started on {url}") };
+        assert!(!format!("{error:#}").contains('\n'), "{error:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_do_not_keep_others_out() {
+    let scene = Scene::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(tokio::net::TcpStream::connect(scene.service.running.callback_addr).await.unwrap());
+    }
+    scene.take(named("heard", 8)).await;
+    drop(silent);
+    scene.service.stop().await;
+}
