@@ -21,7 +21,7 @@ use crate::embedded::{Embedded, Programs};
 use crate::http::api::{self, ApiState};
 use crate::http::callback::{self, CallbackState, Reading};
 use crate::http::health::{self, HealthState};
-use crate::http::{self, auth::ApiAuth};
+use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
 use crate::ingest::{Writer, volume};
 use crate::store::schema::{self, Mismatch};
 use crate::store::{Database, StoreError};
@@ -32,6 +32,9 @@ const SCHEMA_CHECK_PERIOD: Duration = Duration::from_secs(5);
 
 /// The same while they do not agree, or the database has not answered yet: somebody waits for it.
 const TROUBLE_CHECK_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long a stop waits for the connections to the database to end. One that stalls never does.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A service that runs.
 #[derive(Debug)]
@@ -52,12 +55,14 @@ impl Running {
         self.writer.ended().await;
     }
 
-    /// Stops accepting, finishes what is open, commits what waits, closes the pools; in this order.
+    /// Stops accepting, finishes what is open, makes durable what waits, closes the pools; in this order.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
         self.writer.close().await;
-        self.database.close().await;
+        if tokio::time::timeout(CLOSE_WAIT_MAX, self.database.close()).await.is_err() {
+            tracing::warn!("the database does not let go of its connections; they are dropped");
+        }
     }
 }
 
@@ -153,8 +158,8 @@ pub async fn start(
         tasks,
     };
     let stop = &running.stop;
-    running.tasks.spawn(http::serve(callbacks, public, stop.clone()));
-    running.tasks.spawn(http::serve(api, internal, stop.clone()));
+    running.tasks.spawn(http::serve(callbacks, CALLBACK_CONNECTIONS_MAX, public, stop.clone()));
+    running.tasks.spawn(http::serve(api, API_CONNECTIONS_MAX, internal, stop.clone()));
     running.tasks.spawn(telemetry::keep_up(metrics, gauges(&running), stop.clone()));
     running.tasks.spawn(watch_schema(running.database.clone(), trouble_in, stop.clone()));
     running.tasks.close();

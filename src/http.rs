@@ -14,4 +14,4 @@ mod page;
 mod query;
 mod time;
 
-pub use listen::{DRAIN_WAIT_MAX, serve};
+pub use listen::{API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, DRAIN_WAIT_MAX, serve};

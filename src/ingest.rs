@@ -203,19 +203,18 @@ impl Writer {
             match lane.try_send(job) {
                 Ok(()) => {
                     if let Ok(told) = timeout_at(database_until, &mut outcome).await {
-                        return told.map_err(|_| SubmitError::Closed)?;
+                        return told.unwrap_or(Err(SubmitError::Closed));
                     }
                     return self.spool_late(pending, outcome, deadline).await;
                 }
                 // More than PostgreSQL can take: the spool takes it faster.
-                Err(mpsc::error::TrySendError::Full(job)) => self.spool.put(job),
+                Err(mpsc::error::TrySendError::Full(job)) => {
+                    self.spool.put(job);
+                }
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Closed),
             }
         }
-        match timeout_at(deadline, outcome).await {
-            Ok(told) => told.map_err(|_| SubmitError::Closed)?,
-            Err(_) => Err(SubmitError::Late),
-        }
+        told(outcome, deadline).await
     }
 
     /// PostgreSQL has had its time. Whoever has it on disk first gives the answer.
@@ -226,18 +225,19 @@ impl Writer {
         deadline: Instant,
     ) -> Result<Outcome, SubmitError> {
         let (answer, spooled) = oneshot::channel();
-        self.spool.put(Job { pending, answer, room: None });
-        // No answer: the lane has put it into the spool already, and the answer comes that way.
-        let spooled = async { spooled.await.ok() };
+        if !self.spool.put(Job { pending, answer, room: None }) {
+            // The lane has done that already, and its answer comes from the spool.
+            return told(lane, deadline).await;
+        }
         let first = async {
             tokio::select! {
-                Ok(Ok(outcome)) = &mut lane => Ok(outcome),
-                Some(told) = spooled => match told {
+                Ok(outcome) = &mut lane => outcome,
+                Ok(outcome) = spooled => match outcome {
                     Ok(outcome) => Ok(outcome),
                     // The lane may still make it.
-                    Err(error) => lane.await.ok().and_then(Result::ok).ok_or(error),
+                    Err(error) => lane.await.unwrap_or(Err(error)),
                 },
-                else => Err(SubmitError::Late),
+                else => Err(SubmitError::Closed),
             }
         };
         timeout_at(deadline, first).await.unwrap_or(Err(SubmitError::Late))
@@ -268,6 +268,14 @@ impl Writer {
         self.spool.close().await;
         self.scribe.wait().await;
     }
+}
+
+async fn told(
+    outcome: oneshot::Receiver<Result<Outcome, SubmitError>>,
+    deadline: Instant,
+) -> Result<Outcome, SubmitError> {
+    let told = timeout_at(deadline, outcome).await.map_err(|_| SubmitError::Late)?;
+    told.unwrap_or(Err(SubmitError::Closed))
 }
 
 fn lane_of(callback: &Callback) -> usize {

@@ -31,9 +31,10 @@ const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What a writing session asks of the server. A statement that waits longer than the answer budget helps nobody; a
-/// frozen replica must not hold locks for longer than that either.
+/// frozen replica must not hold locks for longer than that either. A batch that waits for a lock fails before its
+/// connection is dropped, after which the server would go on waiting and keep what the batch has locked.
 const WRITER_SETTINGS: [(&str, &str); 3] =
-    [("statement_timeout", "10s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "10s")];
+    [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")];
 
 /// What a reading session asks of the server. Plans are made for the values at hand, because one statement serves
 /// every combination of filters.

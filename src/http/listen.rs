@@ -20,23 +20,27 @@ use tokio_util::sync::CancellationToken;
 /// How long a stop waits for requests that are open. Longer than the answer budget of a callback.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Connections of one listener at the same time. Each holds a descriptor and a buffer; what comes at the limit waits in
-/// the queue of the kernel.
-const CONNECTIONS_MAX: usize = 1024;
+/// Connections of the public listener at the same time. Each holds a descriptor and a buffer; what comes at the limit
+/// waits in the queue of the kernel. With those of the internal listener, both pools and the files this stays below the
+/// 1024 descriptors that a process has by default.
+pub const CALLBACK_CONNECTIONS_MAX: usize = 800;
+
+/// Connections of the internal listener.
+pub const API_CONNECTIONS_MAX: usize = 150;
 
 /// How long a connection may go without a whole head of a request, idle ones included. Longer than the pauses of a
 /// sender that keeps its connections, and short enough that those of vanished peers do not add up.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What one connection buffers at most, the head of a request included.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// The pause after an accept that failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until told to stop, then finishes what is open, for at most [`DRAIN_WAIT_MAX`].
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Serves at most `places` connections at once until told to stop, then finishes what is open, for at most [`DRAIN_WAIT_MAX`].
+pub async fn serve(listener: TcpListener, places: usize, router: Router, stop: CancellationToken) {
+    let open = Arc::new(Semaphore::new(places));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT_MAX).max_buf_size(BUFFER_BYTES_MAX);

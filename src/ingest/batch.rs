@@ -75,7 +75,7 @@ impl Lane {
             return;
         }
         if self.away.is_away() {
-            jobs.into_iter().for_each(|job| self.spool.put(job));
+            self.spool_all(jobs);
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most 256 callbacks")]
@@ -86,7 +86,7 @@ impl Lane {
                 batch.callbacks = jobs.len(),
                 "a batch was given up; its callbacks go to the spool"
             );
-            jobs.into_iter().for_each(|job| self.spool.put(job));
+            self.spool_all(jobs);
             return;
         };
         assert_eq!(outcomes.len(), jobs.len(), "every callback has one outcome");
@@ -101,6 +101,12 @@ impl Lane {
                     self.spool.put(job);
                 }
             }
+        }
+    }
+
+    fn spool_all(&self, jobs: Vec<Job>) {
+        for job in jobs {
+            self.spool.put(job);
         }
     }
 

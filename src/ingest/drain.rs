@@ -98,7 +98,8 @@ impl Drain {
                 }
                 Step::Failed(last, 1) => after = Some(last),
                 Step::Failed(_, tried) => count = tried / 2,
-                Step::SpoolFailed => {}
+                // Without the spool PostgreSQL is the only hope, and it has just answered.
+                Step::SpoolFailed => self.away.back(),
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

@@ -49,11 +49,15 @@ pub(super) struct Held {
     pub(super) oldest_ms: Option<i64>,
 }
 
-/// What an entry takes of the limit: small ones share pages, of which about a quarter stays free; one that does not
-/// fit into half a page gets pages of its own, and their number is a power of two.
+/// What an entry takes of the limit, at least what it takes of the disk: small ones share pages; one that does not fit
+/// into half a page gets pages of its own, and their number is a power of two.
 pub(super) fn charge(entry: &[u8]) -> u64 {
     let bytes = entry.len() as u64 + 64;
-    if bytes > PAGE_BYTES / 2 { bytes.next_power_of_two().max(PAGE_BYTES) } else { bytes + bytes / 2 }
+    match bytes {
+        0..=1365 => bytes + bytes / 8,
+        1366..=2048 => PAGE_BYTES / 2,
+        _ => bytes.next_power_of_two(),
+    }
 }
 
 /// What the largest callback takes of the limit. With less left the spool counts as full.

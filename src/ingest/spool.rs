@@ -164,17 +164,19 @@ impl Spool {
         Ok((Self { orders, status: seen, gaps }, move || scribe.run(queue)))
     }
 
-    /// Hands a callback over, once; who waits for it is told when it is on disk, or why not.
-    pub(super) fn put(&self, job: Job) {
+    /// Hands a callback over; who waits for it is told when it is on disk, or why not. False: somebody has done so
+    /// before, and nobody is told from here.
+    pub(super) fn put(&self, job: Job) -> bool {
         if job.pending.claimed.swap(true, Ordering::AcqRel) {
-            return;
+            return false;
         }
         let (job, why) = match self.orders.try_send(Order::Put(job)) {
             Err(mpsc::error::TrySendError::Full(Order::Put(job))) => (job, SpoolError::Busy.into()),
             Err(mpsc::error::TrySendError::Closed(Order::Put(job))) => (job, SubmitError::Closed),
-            _ => return,
+            _ => return true,
         };
         let _ = job.answer.send(Err(why));
+        true
     }
 
     /// The oldest entries.

@@ -8,14 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::Client;
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 
 use crate::spool::{CREATE, caught_up, create, groups};
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
-use crate::support::{API_TOKEN, APP, PATIENCE, Service, TOKEN, settings, signed_query};
+use crate::support::{API_TOKEN, APP, PATIENCE, Service, TOKEN, eventually, settings, signed_query};
 
 /// A URL where nobody answers.
 const NOBODY: &str = "postgres://nobody@127.0.0.1:1/none?sslmode=disable";
@@ -104,31 +103,32 @@ async fn everything_answered_before_a_kill_is_in_the_tables_after_the_restart() 
     }
     assert!(answered.len() >= 499);
     let database = TestDatabase::create().await;
+    // Killed once more while the spool drains.
+    let program = Program::start(data.path(), &database.url).await;
+    let begun = async || {
+        let count = sqlx::query_scalar("SELECT count(*) FROM ledger");
+        count.fetch_one(&mut database.connect().await).await.is_ok_and(|count: i64| count > 0)
+    };
+    assert!(eventually(begun).await);
+    program.kill();
     let program = Program::start(data.path(), &database.url).await;
     let client = Client::new();
-    let told = async {
-        loop {
-            let told: Value = client
-                .get(format!("http://{}/readyz", program.api))
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
-            if caught_up(&told) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+    let told = async || {
+        let answer = client.get(format!("http://{}/readyz", program.api)).send().await.unwrap();
+        caught_up(&answer.json().await.unwrap())
     };
-    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert!(eventually(told).await);
     let kept = groups(&database).await;
     let lost: Vec<&String> = answered.difference(&kept).collect();
     assert!(lost.is_empty(), "answered and lost: {lost:?}");
-    let metrics = client.get(format!("http://{}/metrics", program.api)).bearer_auth(API_TOKEN);
-    let metrics = metrics.send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains(&format!("group_mirror_drained_total {}", kept.len())), "{metrics}");
+    let shown = async || {
+        let metrics = client.get(format!("http://{}/metrics", program.api)).bearer_auth(API_TOKEN);
+        let metrics = metrics.send().await.unwrap().text().await.unwrap();
+        let state =
+            ["spool_depth 0", "away 0", "spool_oldest_age_seconds 0", "pool_connections{pool=\"writer\""];
+        state.iter().all(|name| metrics.contains(&format!("group_mirror_{name}")))
+    };
+    assert!(eventually(shown).await);
     program.kill();
 }
 

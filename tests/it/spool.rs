@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use group_mirror::config::SPOOL_MAX_BYTES_MIN;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
-use crate::support::{API_TOKEN, OK, Service, settings};
+use crate::support::{API_TOKEN, OK, PATIENCE, Service, eventually, settings, signed_query};
 
 pub(crate) const CREATE: &str = "Group.CallbackAfterCreateGroup";
 
@@ -89,7 +91,13 @@ async fn what_is_answered_while_postgres_is_away_is_in_the_tables_when_it_is_bac
 async fn a_commit_of_unknown_outcome_is_neither_lost_nor_doubled() {
     let scene = Scene::start().await;
     let mut expected = BTreeSet::new();
-    for mood in [Mood::CutsBeforeCommit, Mood::CutsAfterCommit, Mood::StallsAfterCommit, Mood::Stalled] {
+    for mood in [
+        Mood::CutsBeforeCommit,
+        Mood::CutsAfterCommit,
+        Mood::HoldsCommit,
+        Mood::StallsAfterCommit,
+        Mood::Stalled,
+    ] {
         let names = named(&format!("{mood:?}"), 4);
         scene.proxy.set(mood);
         scene.take(names.clone()).await;
@@ -148,7 +156,9 @@ async fn a_full_spool_is_told_at_once_noted_as_one_gap_and_takes_more_once_it_is
     let database = TestDatabase::create().await;
     let proxy = Proxy::start(&database.url).await;
     proxy.set(Mood::Gone);
+    let data = tempfile::tempdir().unwrap();
     let mut settings = settings(&proxy.url);
+    settings.data_dir = Some(data.path().display().to_string());
     settings.spool_max_bytes = Some(SPOOL_MAX_BYTES_MIN.to_string());
     let service = Service::start(&settings).await.unwrap();
     let mut large = create("large");
@@ -178,6 +188,9 @@ async fn a_full_spool_is_told_at_once_noted_as_one_gap_and_takes_more_once_it_is
     proxy.set(Mood::Gone);
     service.taken(&large).await;
     service.stop().await;
+    let service = Service::start(&settings).await.unwrap();
+    assert_eq!(service.readiness().await.1["spool"]["gaps"], 1, "gaps outlive a restart");
+    service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,6 +214,64 @@ async fn a_spool_that_was_filled_before_a_restart_is_drained_after_it() {
     service.until(caught_up).await;
     assert_eq!(groups(&database).await, named("kept", 20).into_iter().collect());
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_postgres_stalls_comes_to_an_end_and_keeps_what_was_answered() {
+    let scene = Scene::start().await;
+    scene.take(named("before", 4)).await;
+    scene.proxy.set(Mood::Stalled);
+    let taken = scene.take(named("stalled", 4));
+    tokio::join!(taken, scene.service.until(|told| told["spool"]["depth"] == 4));
+    tokio::time::timeout(PATIENCE, scene.service.stop()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_is_kept_and_holds_nothing_up() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = settings(&proxy.url);
+    settings.data_dir = Some(data.path().display().to_string());
+    proxy.set(Mood::Gone);
+    let service = Service::start(&settings).await.unwrap();
+    service.taken(&create("first")).await;
+    service.stop().await;
+    // As a later program might have left it.
+    let file = redb::Database::open(data.path().join("spool.redb")).unwrap();
+    let transaction = file.begin_write().unwrap();
+    let table = redb::TableDefinition::<(i64, u64), &[u8]>::new("received");
+    transaction.open_table(table).unwrap().insert((0, 0), &b"\x63 of version 99"[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(file);
+    let service = Service::start(&settings).await.unwrap();
+    service.taken(&create("second")).await;
+    proxy.set(Mood::Fair);
+    service.until(|told| told["database"] == "ok" && told["spool"]["depth"] == 1).await;
+    service.taken(&create("third")).await;
+    assert!(eventually(async || groups(&database).await.len() == 3).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_come_take_no_more_than_their_share_of_memory() {
+    let scene = Scene::start().await;
+    let stall = async || {
+        let mut stream = TcpStream::connect(scene.service.running.callback_addr).await.unwrap();
+        let head =
+            format!("POST /?{} HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n", signed_query());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let refused = async || {
+        let _stalled = futures_util::future::join_all((0..100).map(|_| stall())).await;
+        let answer = scene.service.post(CREATE, create("late").to_string()).await;
+        answer.status() == 503 && answer.text().await.unwrap().contains("too many callbacks are being read")
+    };
+    assert!(eventually(refused).await);
+    let taken = async || scene.service.post(CREATE, create("then").to_string()).await.status() == 200;
+    assert!(eventually(taken).await);
+    scene.service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,7 +338,7 @@ async fn connections_that_say_nothing_do_not_keep_others_out() {
     let scene = Scene::start().await;
     let mut silent = Vec::new();
     for _ in 0..200 {
-        silent.push(tokio::net::TcpStream::connect(scene.service.running.callback_addr).await.unwrap());
+        silent.push(TcpStream::connect(scene.service.running.callback_addr).await.unwrap());
     }
     scene.take(named("heard", 8)).await;
     drop(silent);

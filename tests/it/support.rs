@@ -25,7 +25,7 @@ pub(crate) const API_TOKEN: &str = "desk-secret";
 pub(crate) const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 
 /// How often a condition is looked at.
-pub(crate) const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
 /// After this a condition that does not come true is a failure, on however slow a machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,14 +110,8 @@ impl Service {
 
     /// Waits until `/readyz` says what is wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&Value) -> bool) {
-        let found = async {
-            while !wanted(&self.readiness().await.1) {
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        if tokio::time::timeout(PATIENCE, found).await.is_err() {
-            panic!("never came true; last: {:?}", self.readiness().await);
-        }
+        let came = eventually(async || wanted(&self.readiness().await.1)).await;
+        assert!(came, "never came true; last: {:?}", self.readiness().await);
     }
 
     pub(crate) fn api_url(&self, path: &str) -> String {
@@ -158,6 +152,16 @@ impl App {
     pub(crate) async fn stop(self) {
         self.service.stop().await;
     }
+}
+
+/// Waits until a condition holds; false if it does not in [`PATIENCE`].
+pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) -> bool {
+    let held = async {
+        while !condition().await {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, held).await.is_ok()
 }
 
 /// `SdkAppid`, `Sign` and `RequestTime` of this moment.

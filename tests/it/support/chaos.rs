@@ -23,6 +23,8 @@ pub(crate) enum Mood {
     Gone,
     /// Takes connections, passes nothing.
     Stalled,
+    /// Holds a commit back until the mood changes.
+    HoldsCommit,
     /// Cuts the connection when a commit is sent; the server never sees it.
     CutsBeforeCommit,
     /// Passes a commit on, and cuts the connection before its answer.
@@ -127,6 +129,7 @@ async fn ask(
             let now = *mood.borrow();
             match now {
                 Mood::CutsBeforeCommit => return Ok(()),
+                Mood::HoldsCommit => drop(mood.wait_for(|mood| *mood != Mood::HoldsCommit).await),
                 Mood::CutsAfterCommit | Mood::StallsAfterCommit => drop(committing.send_replace(true)),
                 Mood::Fair | Mood::Gone | Mood::Stalled => {}
             }
