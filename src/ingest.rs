@@ -33,6 +33,7 @@ use drain::Drain;
 use spool::{Job, Pending, Spool};
 
 use crate::callback::Callback;
+use crate::model::Millis;
 use crate::store::Database;
 
 pub use apply::{Applied, apply};
@@ -184,9 +185,14 @@ impl Writer {
         let received_at = callback.received.received_at;
         let outcome = self.make_durable(callback, deadline).await;
         if let Err(error) = &outcome {
-            self.spool.lost(received_at, error.label());
+            self.lost(received_at, error.label());
         }
         outcome
+    }
+
+    /// A callback was refused before it could be submitted: counted, and noted as a gap.
+    pub fn lost(&self, received_at: Millis, cause: &'static str) {
+        self.spool.lost(received_at, cause);
     }
 
     async fn make_durable(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {

@@ -16,7 +16,8 @@
 //!
 //! What is deliberately absent:
 //!
-//! 1. An OK that leaves before the bytes of an authentic callback in scope are committed.
+//! 1. An OK that leaves before the bytes of an authentic callback in scope are committed, or, while PostgreSQL does not
+//!    commit in time, synced to the spool.
 //! 2. An authentic callback that is dropped: it is applied, a duplicate, parked, or on the closed list in
 //!    [`callback::scope`], which is counted.
 //! 3. A second place that decides which of two facts is newer: there is `Register::set` in `mirror/fold.rs`, and its

@@ -172,7 +172,12 @@ async fn handle(state: &CallbackState, request: Request, deadline: Instant) -> E
     }
     let body = match read(state, body).await {
         Ok(body) => body,
-        Err(ending) => return ending,
+        Err(ending) => {
+            if matches!(ending, Ending::NotDurable(_)) {
+                state.writer.lost(received_at, "reading");
+            }
+            return ending;
+        }
     };
     if body.is_empty() {
         counted("none", "empty");

@@ -4,7 +4,9 @@
 //! Blocking, and used by one thread, that of `spool`. Knows bytes and keys, not what they mean. After a failure of the
 //! disk the store takes nothing more until it is opened again.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::{
@@ -89,8 +91,9 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens the file, or makes it. After a kill this reads the whole file once.
+    /// Opens the file, or makes it. After a kill this reads the whole file once, which takes about 1 s per GiB.
     pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
+        make(path).map_err(redb::Error::Io)?;
         let store = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
         let mut shelf = Self { store, path: path.to_owned(), next: 0, held: Held::default() };
         shelf.held = shelf.look()?;
@@ -190,4 +193,21 @@ impl Shelf {
         self.next = last;
         Ok(Held { depth: table.len()?, bytes, oldest_ms: table.first()?.map(|(key, _)| key.value().0) })
     }
+}
+
+/// Makes an empty file that only this user may read, so that the name outlives a crash of the machine as surely as what
+/// is written under it later.
+fn make(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => file.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if let Some(dir) = path.parent() {
+        let dir = dir.canonicalize()?;
+        File::open(&dir)?.sync_all()?;
+        // The directory may be new as well; its parent may be none of ours.
+        let _ = dir.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+    }
+    Ok(())
 }

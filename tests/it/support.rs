@@ -118,8 +118,10 @@ impl Service {
         format!("http://{}{path}", self.running.api_addr)
     }
 
-    /// Reads the API with the right token; panics unless it answers 200.
+    /// Reads the API with the right token, once nothing is in the spool: on a machine that is busy something may be.
+    /// Panics unless it answers 200.
     pub(crate) async fn read(&self, path: &str) -> Value {
+        self.until(|told| told["spool"]["depth"] == 0).await;
         let answer = self.client.get(self.api_url(path)).bearer_auth(API_TOKEN).send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
@@ -145,7 +147,9 @@ impl App {
         Self { service: Service::start(&settings).await.unwrap(), database }
     }
 
+    /// To look at the tables, once nothing is in the spool.
     pub(crate) async fn connect(&self) -> PgConnection {
+        self.service.until(|told| told["spool"]["depth"] == 0).await;
         self.database.connect().await
     }
 
