@@ -2,6 +2,10 @@
 //!
 //! The only place that knows all others. A test starts the same thing on port 0 by [`start`].
 
+mod replay;
+
+pub use replay::replay;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;

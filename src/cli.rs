@@ -29,4 +29,16 @@ pub enum Command {
     /// Bring the schema of the database up to date
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://mirror:…@db/mirror group-mirror migrate")]
     Migrate,
+    /// Rebuild the mirror from the ledger, where the two differ; works while `serve` runs
+    #[command(
+        after_help = "Examples:\n  group-mirror replay --verify   # tells differences, exit 1 if there are any\n  group-mirror replay            # mends them; makes tables that were dropped\n  group-mirror replay --parked   # tries what was parked again, after an update"
+    )]
+    Replay {
+        /// Change nothing; tell every difference and exit with 1 if there is one
+        #[arg(long, conflicts_with = "parked")]
+        verify: bool,
+        /// Try the parked callbacks again and apply those that can be made out now
+        #[arg(long)]
+        parked: bool,
+    },
 }

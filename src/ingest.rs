@@ -6,6 +6,7 @@
 
 mod apply;
 mod batch;
+pub mod replay;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;

@@ -3,9 +3,11 @@
 //! Statements stand in the files below this one, one per group of tables; each function takes the connection it works
 //! on, and the caller commits. Knows nothing of HTTP and nothing of Tencent's words.
 
+pub mod dump;
 pub mod groups;
 pub mod ledger;
 pub mod members;
+pub mod rebuild;
 pub mod rows;
 pub mod schema;
 
@@ -187,6 +189,16 @@ impl Database {
         Ok(Tx { inner: self.writer.begin().await?, name, begun: Instant::now() })
     }
 
+    /// Begins to read one moment of the database for as long as it takes, without holding anybody up.
+    ///
+    /// # Errors
+    /// No connection in time.
+    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
+        let mut inner = self.reader.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        inner.execute("SET LOCAL statement_timeout = 0").await?;
+        Ok(Tx { inner, name: "snapshot", begun: Instant::now() })
+    }
+
     /// Closes both pools, after what is running.
     pub async fn close(&self) {
         tokio::join!(self.writer.close(), self.reader.close());
@@ -205,6 +217,17 @@ impl Tx {
     /// The connection it runs on.
     pub fn conn(&mut self) -> &mut PgConnection {
         &mut self.inner
+    }
+
+    /// Lifts the time limits of a writing session, for work that is known to take long.
+    ///
+    /// # Errors
+    /// The statement's.
+    pub async fn take_time(&mut self) -> Result<(), sqlx::Error> {
+        self.inner
+            .execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 0")
+            .await
+            .map(drop)
     }
 
     /// Commits; on an error nobody knows whether it did.

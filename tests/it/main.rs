@@ -9,6 +9,7 @@ mod config;
 mod laws;
 mod reads;
 mod refusals;
+mod replay;
 mod samples;
 mod schema;
 mod state_twin;
