@@ -69,3 +69,24 @@ CREATE VIEW active_group_members AS
 SELECT sdk_app_id, group_id, user_id, role, name_card, joined_at, join_type, joined_by
   FROM group_member_states WHERE present;
 COMMENT ON VIEW active_group_members IS 'Who is in which group now, with the role of now.';
+
+CREATE VIEW active_group_user_defined_fields AS
+SELECT f.sdk_app_id, f.group_id, f.key, f.value
+  FROM group_user_defined_fields f
+  JOIN group_states g ON g.sdk_app_id = f.sdk_app_id AND g.group_id = f.group_id
+ WHERE g.status <> 'destroyed' AND f.value_stamp >= g.fields_from AND f.value IS NOT NULL;
+COMMENT ON VIEW active_group_user_defined_fields IS 'User-defined fields that groups have now.';
+
+CREATE VIEW active_group_attributes AS
+SELECT a.sdk_app_id, a.group_id, a.key, a.value
+  FROM group_attributes a
+  JOIN group_states g ON g.sdk_app_id = a.sdk_app_id AND g.group_id = a.group_id
+ WHERE g.status <> 'destroyed' AND a.value_stamp >= g.attributes_from AND a.value IS NOT NULL;
+COMMENT ON VIEW active_group_attributes IS 'Attributes that groups have now.';
+
+CREATE VIEW active_group_topics AS
+SELECT t.sdk_app_id, t.group_id, t.topic_id, t.name, t.introduction, t.notification, t.face_url, t.created_by, t.created_at
+  FROM group_topics t
+  JOIN group_states g ON g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id
+ WHERE g.status <> 'destroyed' AND t.alive_stamp > t.destroyed_stamp AND t.alive_stamp >= g.topics_from;
+COMMENT ON VIEW active_group_topics IS 'Topics that communities have now.';

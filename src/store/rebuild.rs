@@ -74,7 +74,15 @@ pub async fn lock(
 }
 
 /// The views of the mirror.
-const VIEWS: [&str; 4] = ["group_states", "group_member_states", "active_groups", "active_group_members"];
+const VIEWS: [&str; 7] = [
+    "group_states",
+    "group_member_states",
+    "active_groups",
+    "active_group_members",
+    "active_group_user_defined_fields",
+    "active_group_attributes",
+    "active_group_topics",
+];
 
 const ABSENT: &str = "SELECT name FROM UNNEST($1::text[]) AS wanted (name)
  WHERE to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) IS NULL";

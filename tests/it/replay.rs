@@ -74,7 +74,10 @@ async fn every_kind_of_damage_is_told_and_mended() {
             "INSERT INTO group_members (sdk_app_id, group_id, user_id) VALUES (2000000000, 'stray', 'u')",
             "is not in the ledger",
         ),
-        ("UPDATE group_topics SET destroyed_stamp = '\\x0000018bcfe56800'", "destroyed_stamp is \"0000018bcfe56800\""),
+        (
+            "UPDATE group_topics SET destroyed_stamp = '\\x0000018bcfe56800'",
+            "destroyed_stamp is \"0000018bcfe56800\"",
+        ),
         ("UPDATE group_user_defined_fields SET value = value || '!'", "the ledger says"),
         (
             "TRUNCATE groups, group_members, group_user_defined_fields, group_attributes, group_topics",
