@@ -165,6 +165,20 @@ impl Settings {
         Ok((format, set(self.rust_log.as_ref()).unwrap_or("info")))
     }
 
+    /// What a sender needs: the app, and the newest token of each listener.
+    ///
+    /// # Errors
+    /// An app id that is none.
+    pub fn sender(&self) -> anyhow::Result<(SdkAppId, Option<Token>, Option<String>)> {
+        let app = set(self.sdk_app_id.as_ref()).unwrap_or(EMBEDDED_APP_ID);
+        let app = SdkAppId::parse(app).context("SDK_APP_ID")?;
+        let token = secrets(self.callback_token.as_ref()).into_iter().next().map(Token::new);
+        let api_token = secrets(self.api_token.as_ref()).into_iter().next();
+        let api_token =
+            api_token.map(|text| text.split_once(':').map_or(text.clone(), |(_, token)| token.to_owned()));
+        Ok((app, token, api_token))
+    }
+
     /// What `serve` needs.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ fn run() -> anyhow::Result<ExitCode> {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => app::serve(&cli.settings).await,
             Command::Migrate => app::migrate(&cli.settings.config()).await,
+            Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
             Command::Replay { verify, parked } => app::replay(&cli.settings.config(), verify, parked).await,
         }
     })

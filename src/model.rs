@@ -145,7 +145,7 @@ impl TopicId {
 }
 
 /// The key of a user-defined field or of an attribute. At most 512 bytes; empty is a key like any other.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldKey(String);
 
 impl FieldKey {

@@ -4,11 +4,12 @@
 
 mod support;
 
+mod bad_reads;
 mod callbacks;
 mod config;
 mod laws;
 mod reads;
-mod refusals;
+
 mod replay;
 mod samples;
 mod schema;
