@@ -7,6 +7,8 @@ mod support;
 mod callbacks;
 mod config;
 mod laws;
+mod process;
+mod refusals;
 mod samples;
 mod schema;
 mod tidy;

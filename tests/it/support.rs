@@ -1,8 +1,10 @@
 //! A whole service per test: its own database, both listeners on free ports, a client that speaks as Tencent does.
 
 pub(crate) mod dump;
+pub(crate) mod fake_postgres;
 pub(crate) mod histories;
 pub(crate) mod postgres;
+pub(crate) mod process;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
