@@ -8,7 +8,12 @@ use crate::config::Settings;
 
 /// Mirrors Tencent Cloud Chat groups into PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110)]
+#[command(
+    version,
+    about,
+    max_term_width = 110,
+    after_help = "Example, with nothing set and a PostgreSQL of its own:\n  group-mirror"
+)]
 pub struct Cli {
     /// What to do; `serve` if nothing is said
     #[command(subcommand)]

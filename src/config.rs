@@ -119,6 +119,10 @@ pub struct ServeConfig {
 /// A file that is not readable or has a line that is no setting.
 pub fn read_dotenv() -> anyhow::Result<()> {
     match dotenvy::dotenv() {
+        // Its text quotes the line, and that may be the one of a token.
+        Err(dotenvy::Error::LineParse(..)) => bail!(
+            "cannot read .env: it has a line that is no setting; each should read NAME=value, with quotes around a value that holds spaces"
+        ),
         Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
         _ => Ok(()),
     }

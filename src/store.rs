@@ -52,9 +52,15 @@ const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', fal
 /// Why the database cannot be used; one line each.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// The URL is another kind of server's, or none.
+    #[error(
+        "DATABASE_URL is no PostgreSQL URL (it does not begin with postgres://); it should read postgres://user:password@host:5432/database"
+    )]
+    Scheme,
     /// The URL is none.
     #[error(
-        "DATABASE_URL is no PostgreSQL URL ({0}); it should read postgres://user:password@host:5432/database"
+        "DATABASE_URL is no PostgreSQL URL ({}); it should read postgres://user:password@host:5432/database",
+        cause(.0)
     )]
     Url(#[source] sqlx::Error),
     /// No connection could be made.
@@ -80,12 +86,45 @@ pub enum StoreError {
     Damaged(&'static str),
 }
 
-/// The server's own words, without the crate's preamble.
+/// The server's own words in one line, without the crate's preamble.
 fn cause(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Database(error) => error.message().split_whitespace().collect::<Vec<_>>().join(" "),
         sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) => error.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// What the driver takes from the query of a URL, beside `options[…]`.
+const URL_PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Tells what the driver passes over. Its own warning quotes the value, which may be a secret, and is muted.
+fn warn_of_unknown_parameters(url: &str) {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        if !URL_PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
+            tracing::warn!("DATABASE_URL: the parameter {name:?} is not known here and does nothing");
+        }
     }
 }
 
@@ -130,6 +169,11 @@ impl Database {
     /// # Errors
     /// A URL that is none.
     pub fn new(url: &str) -> Result<Self, StoreError> {
+        // The driver would speak to any server that a URL leads to.
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(StoreError::Scheme);
+        }
+        warn_of_unknown_parameters(url);
         let options = PgConnectOptions::from_str(url)
             .map_err(StoreError::Url)?
             .application_name("group-mirror")

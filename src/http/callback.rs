@@ -190,7 +190,11 @@ async fn keep(state: &CallbackState, received: Received) -> Ending {
             counted(label, outcome.label());
             match outcome {
                 Outcome::Parked(reason) => {
-                    tracing::warn!(callback.command = label, reason, "a callback is parked");
+                    // The reason quotes what was sent, so it stays out of the log.
+                    tracing::warn!(
+                        callback.command = label,
+                        "a callback is parked; the ledger has the reason"
+                    );
                     Ending::Done(format!("parked: {reason}"))
                 }
                 Outcome::Applied | Outcome::Duplicate => Ending::Done(String::new()),

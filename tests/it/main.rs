@@ -8,8 +8,9 @@ mod bad_reads;
 mod callbacks;
 mod config;
 mod laws;
+mod process;
 mod reads;
-
+mod refusals;
 mod replay;
 mod samples;
 mod schema;

@@ -2,8 +2,10 @@
 
 pub(crate) mod api;
 pub(crate) mod dump;
+pub(crate) mod fake_postgres;
 pub(crate) mod histories;
 pub(crate) mod postgres;
+pub(crate) mod process;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
