@@ -1,7 +1,7 @@
 //! The laws: the mirror depends on the set of callbacks and on nothing else. First on the pure core, then on real
 //! PostgreSQL through two services, against the pure fold as the oracle.
 
-use group_mirror::callback::{Decoded, Received, decode};
+use group_mirror::callback::{Callback, Decoded, Received, decode};
 use group_mirror::mirror::{self, Fact, Rows};
 use group_mirror::model::{Millis, SdkAppId, Stamp};
 use proptest::prelude::*;
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::support::{APP, Service, dump, histories, postgres::TestDatabase, settings};
 
-fn facts(body: &Value) -> Vec<Fact> {
+/// What a body says, a minute after the base.
+pub(crate) fn callback(body: &Value) -> Callback {
     let received = Received {
         app: SdkAppId::parse(APP).unwrap(),
         query_command: None,
@@ -24,10 +25,14 @@ fn facts(body: &Value) -> Vec<Fact> {
     match decode(received) {
         Decoded::Kept(callback) => {
             assert_eq!(callback.event.as_ref().err(), None, "{body}");
-            mirror::facts(&callback)
+            *callback
         }
         Decoded::OutOfScope(label) => panic!("{label}: {body}"),
     }
+}
+
+fn facts(body: &Value) -> Vec<Fact> {
+    mirror::facts(&callback(body))
 }
 
 fn fold(history: &[Value]) -> Rows {
@@ -90,13 +95,13 @@ fn stamp() -> impl Strategy<Value = Stamp> {
 }
 
 /// A generator with a seed of its own, so that a failure can be repeated: `LAWS_SEED`.
-fn generator(seed: u64) -> TestRunner {
+pub(crate) fn generator(seed: u64) -> TestRunner {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 

@@ -5,8 +5,10 @@
 mod support;
 
 mod callbacks;
+mod cases;
 mod config;
 mod laws;
 mod samples;
 mod schema;
 mod tidy;
+mod views;

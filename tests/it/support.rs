@@ -3,6 +3,7 @@
 pub(crate) mod dump;
 pub(crate) mod histories;
 pub(crate) mod postgres;
+pub(crate) mod shown;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
