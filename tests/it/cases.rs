@@ -244,6 +244,57 @@ fn a_change_that_does_not_say_what_changed_is_marked_and_changes_nothing() {
 }
 
 #[test]
+fn a_missing_list_is_not_an_empty_one() {
+    for (option, unclear) in [("set", true), ("modify", true), ("delete", true), ("clear", false)] {
+        let mut change = attributes(2_000, option, "");
+        change.as_object_mut().unwrap().remove("GroupAttr");
+        let rows = folded_in_every_order(option, &[event(&attributes(1_000, "set", "a=1")), event(&change)]);
+        assert_ne!(rows.groups[&key()].attributes_unclear.is_zero(), unclear, "{option}");
+        let left = if unclear { json!({ "a": "1" }) } else { json!({}) };
+        assert_eq!(shown::pure(&rows)["g"]["attributes"], left, "{option}");
+    }
+    for command in ["AfterNewMemberJoin", "AfterMemberExit", "AfterTopicDestroyed"] {
+        let callback = kept(said(0, command, json!({})).to_string().as_bytes(), 0);
+        assert!(callback.event.is_err(), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_callback_parked_for_its_query_does_not_hide_the_one_that_comes_after_it() {
+    let app = App::start().await;
+    let body = create(0, "ana", "chen");
+    for query in ["Group.CallbackAfterMemberExit", "Group.CallbackAfterMemberExit", "State.StateChange"] {
+        let answer: Value = app.service.post(query, body.to_string()).await.json().await.unwrap();
+        let parked = answer["ErrorInfo"].as_str().unwrap().starts_with("parked: ");
+        assert_eq!(parked, answer["ErrorInfo"] != "", "{answer}");
+    }
+    app.service.taken(&body).await;
+    let group = app.service.read("/v1/groups/g").await;
+    assert_eq!((&group["status"], &group["member_count"]), (&json!("active"), &json!(2)));
+    let mut conn = app.connect().await;
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT outcome, count(*) FROM ledger GROUP BY outcome ORDER BY outcome")
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+    assert_eq!(rows, [("applied".to_owned(), 1), ("parked".to_owned(), 2)]);
+    app.stop().await;
+}
+
+#[test]
+fn of_very_many_keys_in_one_body_the_last_of_each_counts() {
+    let pair = |number: usize| format!(r#"{{"key":"{}","value":"{number}"}}"#, number % 10_000);
+    let list: Vec<String> = (0..30_000).map(pair).collect();
+    let body = attributes(0, "set", "").to_string().replace("[]", &format!("[{}]", list.join(",")));
+    let rows = fold([&event(&serde_json::from_str(&body).unwrap())]);
+    assert_eq!(rows.attributes.len(), 10_000);
+    assert!(rows.attributes.iter().all(|((_, key), value)| {
+        value.value.as_deref().unwrap().parse::<usize>().unwrap()
+            == 20_000 + key.as_str().parse::<usize>().unwrap()
+    }));
+}
+
+#[test]
 fn a_time_that_would_always_win_or_never_is_parked() {
     let day = EVENT_TIME_AHEAD_MAX_MS;
     let year_2286 = 9_999_999_999_999_i64;
