@@ -244,6 +244,22 @@ fn a_change_that_does_not_say_what_changed_is_marked_and_changes_nothing() {
 }
 
 #[test]
+fn a_stay_that_no_join_began_has_no_beginning_neither_while_it_lasts_nor_after() {
+    let back = table::member(3_000, "dora", json!({ "NameCard": "D" }));
+    let history = [join(1_000, "dora"), table::leave(2_000, "dora"), back, table::destroy(4_000)];
+    let dora = |known: usize| {
+        let callbacks: Vec<Callback> = history[..known].iter().map(event).collect();
+        let rows = folded_in_every_order("dora", &callbacks);
+        let shown = &shown::pure(&rows)["g"]["members"][0];
+        ["joined_at", "left_at"].map(|key| shown[key].as_i64().map(|time| time - BASE_MS))
+    };
+    assert_eq!(dora(1), [Some(1_000), None]);
+    assert_eq!(dora(2), [Some(1_000), Some(2_000)]);
+    assert_eq!(dora(3), [None, None]);
+    assert_eq!(dora(4), [None, Some(4_000)]);
+}
+
+#[test]
 fn a_missing_list_is_not_an_empty_one() {
     for (option, unclear) in [("set", true), ("modify", true), ("delete", true), ("clear", false)] {
         let mut change = attributes(2_000, option, "");

@@ -130,6 +130,12 @@ fn lives() -> Vec<Case> {
             r#"active Public "one" owner=boris by=adm @800 | boris:Owner dora:Member fay:Member | ana@400 chen@400 emil@400"#,
         ),
         case(
+            "members of a first life left when it ended, not when the second began",
+            "Public",
+            [first(), destroy(400), create(60_000, "boris", "dora")],
+            r#"active Public "one" owner=boris by=adm @60000 | boris:Owner dora:Member | ana@400 chen@400"#,
+        ),
+        case(
             "nothing of the first life is left in the second",
             "Public",
             [
