@@ -7,6 +7,7 @@ mod support;
 mod callbacks;
 mod cases;
 mod config;
+mod deadlock;
 mod laws;
 mod samples;
 mod schema;
