@@ -34,12 +34,10 @@ pub fn decode(received: Received) -> Decoded {
     let in_body = parsed.as_ref().ok().and_then(|body| body.get("CallbackCommand")).and_then(Value::as_str);
     // As the ledger holds them, so that what is decoded from it differs where this did.
     let (in_body, in_query) = (in_body.map(storable), received.query_command.as_deref().map(storable));
-    let differs = in_body.is_some() && in_query.is_some() && in_body != in_query;
-    // What is parked for two commands is not a repeat of the callback itself, which may still come.
-    let said = in_query.clone().filter(|_| differs);
+    let differing = in_query.clone().filter(|query| in_body.as_ref().is_some_and(|body| body != query));
     // The command of the body counts: the signature covers neither, but the body is what was stored and replayed.
     let command = in_body.or(in_query).unwrap_or_default();
-    if let (Scope::Out(label), false) = (scope(&command), differs) {
+    if let (Scope::Out(label), None) = (scope(&command), &differing) {
         return Decoded::OutOfScope(label);
     }
     let callback = match parsed {
@@ -48,8 +46,9 @@ pub fn decode(received: Received) -> Decoded {
             // event have one digest (samples `…event-time-string`, `…no-event-time`).
             let event_time = event_time(body.remove("EventTime"));
             let body = Value::Object(body);
-            let digest = Digest::of(said.as_deref().unwrap_or(&command), body.to_string().as_bytes());
-            in_scope(received, command, differs, event_time, digest, body)
+            // What is parked for two commands is not a repeat of the callback itself, which may still come.
+            let digest = Digest::of(differing.as_ref().unwrap_or(&command), body.to_string().as_bytes());
+            in_scope(received, command, differing, event_time, digest, body)
         }
         other => {
             let reason = match other {
@@ -67,7 +66,7 @@ pub fn decode(received: Received) -> Decoded {
 fn in_scope(
     received: Received,
     command: String,
-    differs: bool,
+    differing: Option<String>,
     event_time: Result<Option<Millis>, String>,
     digest: Digest,
     body: Value,
@@ -75,8 +74,7 @@ fn in_scope(
     let group_hint = body.get("GroupId").and_then(Value::as_str).and_then(|id| GroupId::parse(id).ok());
     let known_time = event_time.clone().ok().flatten();
     let event = (|| {
-        if differs {
-            let query = received.query_command.as_deref().unwrap_or_default();
+        if let Some(query) = differing {
             return Err(format!(
                 "the query says CallbackCommand={query:?}, the body {command:?}; they must agree"
             ));

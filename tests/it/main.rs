@@ -8,6 +8,7 @@ mod callbacks;
 mod cases;
 mod config;
 mod deadlock;
+mod fuzz;
 mod laws;
 mod samples;
 mod schema;

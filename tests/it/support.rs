@@ -2,6 +2,7 @@
 
 pub(crate) mod dump;
 pub(crate) mod histories;
+pub(crate) mod mutate;
 pub(crate) mod postgres;
 pub(crate) mod shown;
 
