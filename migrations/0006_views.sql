@@ -22,7 +22,8 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        GREATEST(s.profile_barrier, s.fields_barrier) AS fields_from,
        GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.members_barrier) AS members_from,
-       GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from
+       GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from,
+       s.create_barrier, s.destroyed_stamp, s.members_barrier
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
@@ -43,14 +44,20 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
        CASE WHEN s.join_shown THEN s.joined_by END AS joined_by,
        CASE WHEN s.present THEN NULL
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
-                     CASE WHEN s.leave_stamp > s.arrived THEN s.leave_stamp ELSE s.members_from END, '')
+                     CASE WHEN s.leave_stamp > s.arrived THEN s.leave_stamp
+                          -- The first barrier after the arrival; those of a later life must not move it.
+                          ELSE COALESCE(LEAST(CASE WHEN s.create_barrier > s.arrived THEN s.create_barrier END,
+                                              CASE WHEN s.destroyed_stamp > s.arrived THEN s.destroyed_stamp END,
+                                              CASE WHEN s.members_barrier > s.arrived THEN s.members_barrier END),
+                                        s.members_from) END, '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS left_at,
        CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.exit_type END AS exit_type,
        CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.left_by END AS left_by
   FROM (SELECT p.*,
-               -- A present member whose join belongs to an earlier stay has a beginning that is not known.
-               NOT p.present OR (p.join_stamp > p.leave_stamp AND p.join_stamp >= p.members_from) AS join_shown
-          FROM (SELECT m.*, g.members_from, g.owner AS group_owner,
+               -- A stay whose join belongs to an earlier one has a beginning that is not known.
+               (p.leave_stamp > p.arrived OR p.join_stamp > p.leave_stamp)
+               AND (NOT p.present OR p.join_stamp >= p.members_from) AS join_shown
+          FROM (SELECT m.*, g.members_from, g.create_barrier, g.destroyed_stamp, g.members_barrier, g.owner AS group_owner,
                        GREATEST(m.join_stamp, m.confirmed_stamp) AS arrived,
                        g.status <> 'destroyed'
                        AND GREATEST(m.join_stamp, m.confirmed_stamp) > m.leave_stamp

@@ -4,6 +4,8 @@
 //! the reason why, so that it is parked with its bytes. The same bytes, query command and time of receipt give the
 //! same callback for ever; replay depends on that.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::wire::{self, Body, OneOrMany};
@@ -30,10 +32,12 @@ pub enum Decoded {
 pub fn decode(received: Received) -> Decoded {
     let parsed = serde_json::from_slice::<Value>(&received.body);
     let in_body = parsed.as_ref().ok().and_then(|body| body.get("CallbackCommand")).and_then(Value::as_str);
+    // As the ledger holds them, so that what is decoded from it differs where this did.
+    let (in_body, in_query) = (in_body.map(storable), received.query_command.as_deref().map(storable));
+    let differing = in_query.clone().filter(|query| in_body.as_ref().is_some_and(|body| body != query));
     // The command of the body counts: the signature covers neither, but the body is what was stored and replayed.
-    let command = storable(in_body.or(received.query_command.as_deref()).unwrap_or_default());
-    let differs = matches!((in_body, &received.query_command), (Some(body), Some(query)) if body != query);
-    if let (Scope::Out(label), false) = (scope(&command), differs) {
+    let command = in_body.or(in_query).unwrap_or_default();
+    if let (Scope::Out(label), None) = (scope(&command), &differing) {
         return Decoded::OutOfScope(label);
     }
     let callback = match parsed {
@@ -42,8 +46,9 @@ pub fn decode(received: Received) -> Decoded {
             // event have one digest (samples `…event-time-string`, `…no-event-time`).
             let event_time = event_time(body.remove("EventTime"));
             let body = Value::Object(body);
-            let digest = Digest::of(&command, body.to_string().as_bytes());
-            in_scope(received, command, differs, event_time, digest, body)
+            // What is parked for two commands is not a repeat of the callback itself, which may still come.
+            let digest = Digest::of(differing.as_ref().unwrap_or(&command), body.to_string().as_bytes());
+            in_scope(received, command, differing, event_time, digest, body)
         }
         other => {
             let reason = match other {
@@ -61,7 +66,7 @@ pub fn decode(received: Received) -> Decoded {
 fn in_scope(
     received: Received,
     command: String,
-    differs: bool,
+    differing: Option<String>,
     event_time: Result<Option<Millis>, String>,
     digest: Digest,
     body: Value,
@@ -69,8 +74,7 @@ fn in_scope(
     let group_hint = body.get("GroupId").and_then(Value::as_str).and_then(|id| GroupId::parse(id).ok());
     let known_time = event_time.clone().ok().flatten();
     let event = (|| {
-        if differs {
-            let query = received.query_command.as_deref().unwrap_or_default();
+        if let Some(query) = differing {
             return Err(format!(
                 "the query says CallbackCommand={query:?}, the body {command:?}; they must agree"
             ));
@@ -161,15 +165,17 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
 }
 
 fn topic_event(command: &str, mut body: Body) -> Result<(GroupId, What), String> {
+    let listed = command.ends_with("AfterTopicDestroyed");
     let topics = match body.topic_id_list.take() {
         Some(OneOrMany::One(topic)) => vec![topic],
         Some(OneOrMany::Many(topics)) => topics,
+        // Without it nobody can tell which topics are gone; to take it as none would hide that.
+        None if listed => return Err("the body has no TopicIdList".to_owned()),
         None => Vec::new(),
     };
     let topics = topics.iter().map(|id| topic_id(id)).collect::<Result<Vec<_>, _>>()?;
     // An empty text is as good as none: the page does not document the key here at all.
     let topic = body.topic_id.as_deref().filter(|id| !id.is_empty()).map(topic_id).transpose()?;
-    let listed = command.ends_with("AfterTopicDestroyed");
     let group = topic_group(if listed { &topics } else { topic.as_slice() }, body.group_id.as_deref())?;
     let what = match command.trim_start_matches("Group.Callback") {
         "AfterCreateTopic" => {
@@ -207,13 +213,16 @@ fn attributes_change(
     option: Option<&str>,
     pairs: Option<Vec<wire::Attribute>>,
 ) -> Result<AttributesChange, String> {
+    // Only a clear means something without a list; whatever else changed is not told.
+    let listed = pairs.is_some();
     let pairs = later_wins(pairs.unwrap_or_default().into_iter().map(|pair| (pair.key, pair.value)))?;
     Ok(match option {
+        Some("clear") => AttributesChange::Clear,
+        _ if !listed => AttributesChange::Unknown,
         Some("set") => AttributesChange::Set(pairs),
         Some("modify") => AttributesChange::Modify(pairs),
         // With values or without: not documented (sample `…delete`).
         Some("delete") => AttributesChange::Delete(pairs.into_iter().map(|(key, _)| key).collect()),
-        Some("clear") => AttributesChange::Clear,
         // Stands in the page's sample and not in its table.
         _ => AttributesChange::Unknown,
     })
@@ -223,13 +232,13 @@ fn attributes_change(
 fn later_wins(
     pairs: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<Vec<(FieldKey, String)>, String> {
-    let mut kept: Vec<(FieldKey, String)> = Vec::new();
+    // A map, because a body of a mebibyte can hold 90,000 keys.
+    let mut kept = BTreeMap::new();
     for (key, value) in pairs {
         let key = FieldKey::parse(&key).map_err(|error| error.to_string())?;
-        kept.retain(|(known, _)| *known != key);
-        kept.push((key, storable(&value.unwrap_or_default())));
+        kept.insert(key, storable(&value.unwrap_or_default()));
     }
-    Ok(kept)
+    Ok(kept.into_iter().collect())
 }
 
 fn members(list: &[wire::Member], what: &str) -> Result<Vec<UserId>, String> {

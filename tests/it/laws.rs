@@ -1,7 +1,7 @@
 //! The laws: the mirror depends on the set of callbacks and on nothing else. First on the pure core, then on real
 //! PostgreSQL through two services, against the pure fold as the oracle.
 
-use group_mirror::callback::{Decoded, Received, decode};
+use group_mirror::callback::{Callback, Decoded, Received, decode};
 use group_mirror::mirror::{self, Fact, Rows};
 use group_mirror::model::{Millis, SdkAppId, Stamp};
 use group_mirror::store::{dump as lines, rows};
@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use crate::support::{APP, Service, dump, histories, postgres::TestDatabase, settings};
 
-fn facts(body: &Value) -> Vec<Fact> {
-    facts_of(body, APP)
+/// What a body says, a minute after the base.
+pub(crate) fn callback(body: &Value) -> Callback {
+    callback_of(body, APP)
 }
 
-fn facts_of(body: &Value, app: &str) -> Vec<Fact> {
+fn callback_of(body: &Value, app: &str) -> Callback {
     let received = Received {
         app: SdkAppId::parse(app).unwrap(),
         query_command: None,
@@ -29,10 +30,14 @@ fn facts_of(body: &Value, app: &str) -> Vec<Fact> {
     match decode(received) {
         Decoded::Kept(callback) => {
             assert_eq!(callback.event.as_ref().err(), None, "{body}");
-            mirror::facts(&callback)
+            *callback
         }
         Decoded::OutOfScope(label) => panic!("{label}: {body}"),
     }
+}
+
+fn facts(body: &Value) -> Vec<Fact> {
+    mirror::facts(&callback(body))
 }
 
 fn fold(history: &[Value]) -> Rows {
@@ -95,13 +100,13 @@ fn stamp() -> impl Strategy<Value = Stamp> {
 }
 
 /// A generator with a seed of its own, so that a failure can be repeated: `LAWS_SEED`.
-fn generator(seed: u64) -> TestRunner {
+pub(crate) fn generator(seed: u64) -> TestRunner {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -127,7 +132,8 @@ async fn postgres_compares_stamps_as_rust_does() {
 /// A mirror that some facts make, with barriers that only a REST snapshot can raise, for an app of its own.
 fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
     let history = histories::history().new_tree(runner).unwrap().current();
-    let mut rows = Rows::of(history.iter().flat_map(|body| facts_of(body, &app.to_string())));
+    let mut rows =
+        Rows::of(history.iter().flat_map(|body| mirror::facts(&callback_of(body, &app.to_string()))));
     let barriers = prop::collection::vec(stamp(), 4);
     for group in rows.groups.values_mut() {
         let raised = barriers.new_tree(runner).unwrap().current();

@@ -6,7 +6,10 @@ mod support;
 
 mod bad_reads;
 mod callbacks;
+mod cases;
 mod config;
+mod deadlock;
+mod fuzz;
 mod laws;
 mod process;
 mod reads;
@@ -16,3 +19,4 @@ mod samples;
 mod schema;
 mod state_twin;
 mod tidy;
+mod views;

@@ -4,8 +4,10 @@ pub(crate) mod api;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;
 pub(crate) mod histories;
+pub(crate) mod mutate;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod shown;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
