@@ -13,4 +13,5 @@ mod laws;
 mod samples;
 mod schema;
 mod tidy;
+mod told;
 mod views;
