@@ -294,18 +294,18 @@ const PGBENCH: &str = r#"
 \set t 1767225600000 + random(1, 1000000000)
 BEGIN;
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, client_ip, platform, body)
-VALUES (1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), :t, sha256((:n::bigint)::text::bytea), 'Group.CallbackAfterCreateGroup', :t, now(), 'callback', 'applied', '203.0.113.9', 'Web',
+VALUES (1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), :t::bigint, sha256((:n::bigint)::text::bytea), 'Group.CallbackAfterCreateGroup', :t::bigint, now(), 'callback', 'applied', '203.0.113.9', 'Web',
   convert_to('{"CallbackCommand":"Group.CallbackAfterCreateGroup","EventTime":1767225600345,"GroupId":"@TGS#2RIVERB7QK000000","MemberList":[{"Member_Account":"boris-222"},{"Member_Account":"chen_222"}],"Name":"River walkers 1234567","Operator_Account":"ana_77","Owner_Account":"ana_77","Type":"Public","UserDefinedDataList":[{"Key":"region","Value":"north"},{"Key":"tier","Value":"2"}]}', 'UTF8'))
 ON CONFLICT DO NOTHING;
 INSERT INTO groups AS g (sdk_app_id, group_id, type, type_stamp, name, name_stamp, owner, owner_stamp, created_by, created_stamp, create_barrier, alive_stamp, updated_stamp)
-SELECT 1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), 'Public', s, 'River walkers ' || :n, s, 'ana_77', s, 'ana_77', s, int8send(:t - 10000) || '\x000000000000000000', s, s
-  FROM (SELECT int8send(:t) || '\x010203040506070809' AS s) s
+SELECT 1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), 'Public', s, 'River walkers ' || (:n::bigint), s, 'ana_77', s, 'ana_77', s, int8send(:t::bigint - 10000) || '\x000000000000000000', s, s
+  FROM (SELECT int8send(:t::bigint) || '\x010203040506070809' AS s) s
 ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET name = CASE WHEN EXCLUDED.name_stamp > g.name_stamp THEN EXCLUDED.name ELSE g.name END, name_stamp = GREATEST(g.name_stamp, EXCLUDED.name_stamp);
 INSERT INTO group_members AS m (sdk_app_id, group_id, user_id, join_stamp, joined_by)
-SELECT 1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), u, int8send(:t) || '\x010203040506070809', 'ana_77' FROM (VALUES ('ana_77'), ('boris-' || :u), ('chen_' || :u)) v (u)
+SELECT 1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), u, int8send(:t::bigint) || '\x010203040506070809', 'ana_77' FROM (VALUES ('ana_77'), ('boris-' || (:u::bigint)), ('chen_' || (:u::bigint))) v (u)
 ON CONFLICT (sdk_app_id, group_id, user_id) DO UPDATE SET join_stamp = GREATEST(m.join_stamp, EXCLUDED.join_stamp);
 INSERT INTO group_user_defined_fields AS f (sdk_app_id, group_id, key, value, value_stamp)
-SELECT 1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), k, v, int8send(:t) || '\x010203040506070809' FROM (VALUES ('region', 'north'), ('tier', '2')) x (k, v)
+SELECT 1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), k, v, int8send(:t::bigint) || '\x010203040506070809' FROM (VALUES ('region', 'north'), ('tier', '2')) x (k, v)
 ON CONFLICT (sdk_app_id, group_id, key) DO UPDATE SET value = EXCLUDED.value, value_stamp = EXCLUDED.value_stamp WHERE EXCLUDED.value_stamp > f.value_stamp;
 COMMIT;
 "#;

@@ -19,4 +19,5 @@ mod samples;
 mod schema;
 mod state_twin;
 mod tidy;
+mod told;
 mod views;

@@ -102,7 +102,7 @@ pub(super) fn cases() -> Vec<Case> {
     [lives(), joins_and_leaves(), owners_and_roles(), values()].into_iter().flatten().collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a table, one entry per case")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn lives() -> Vec<Case> {
     let first = || create(0, "ana", "chen");
     vec![
@@ -272,7 +272,7 @@ fn joins_and_leaves() -> Vec<Case> {
     ]
 }
 
-#[expect(clippy::too_many_lines, reason = "a table, one entry per case")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn owners_and_roles() -> Vec<Case> {
     let work = || create(0, "ana", "chen");
     vec![
