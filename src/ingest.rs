@@ -7,6 +7,7 @@
 mod apply;
 mod batch;
 pub mod replay;
+pub mod unpark;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{open_database, stop_embedded};
 use crate::config::Config;
 use crate::ingest::replay::{self, Mode, Report};
+use crate::ingest::unpark::unpark;
 use crate::store::Database;
 
 /// `replay`, `replay --verify`, `replay --parked`.
@@ -28,7 +29,7 @@ pub async fn replay(config: &Config, verify: bool, parked: bool) -> anyhow::Resu
 async fn run(database: &Database, verify: bool, parked: bool) -> anyhow::Result<ExitCode> {
     let bar = bar(replay::estimate(database).await?);
     if parked {
-        let counts = replay::unpark(database, |rows| bar.inc(rows)).await?;
+        let counts = unpark(database, |rows| bar.inc(rows)).await?;
         bar.finish_and_clear();
         print(&format!(
             "parked callbacks: {} applied, {} duplicates, {} still parked",

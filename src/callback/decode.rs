@@ -73,6 +73,10 @@ fn in_scope(
 ) -> Callback {
     let group_hint = body.get("GroupId").and_then(Value::as_str).and_then(|id| GroupId::parse(id).ok());
     let known_time = event_time.clone().ok().flatten();
+    let believed = |time: Millis| Millis::parse_event_time(time.get(), received.received_at);
+    // A time that is not believed is no place in the ledger: a later delivery of the same body, received when the
+    // time is in range, must not be taken for a repeat of the parked one.
+    let time = known_time.filter(|time| believed(*time).is_ok()).unwrap_or(received.received_at);
     let event = (|| {
         if let Some(query) = differing {
             return Err(format!(
@@ -80,7 +84,7 @@ fn in_scope(
             ));
         }
         if let Some(time) = event_time? {
-            Millis::parse_event_time(time.get(), received.received_at).map_err(|error| error.to_string())?;
+            believed(time).map_err(|error| error.to_string())?;
         }
         if !STATE_COMMANDS.contains(&command.as_str()) {
             return Err(match command.as_str() {
@@ -95,7 +99,6 @@ fn in_scope(
         event(&command, body)
     })();
     let group = event.as_ref().ok().map(|event| event.group.clone()).or(group_hint);
-    let time = known_time.unwrap_or(received.received_at);
     Callback { received, command, group, event_time: known_time, time, digest, event }
 }
 
@@ -131,7 +134,7 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
         "AfterCreateGroup" => What::GroupCreated {
             // Absent or empty when the app's administrator creates a group for nobody (sample `…no-owner`).
             owner: optional_user(body.owner.as_deref(), "Owner_Account")?,
-            members: members(&body.member_list.take().unwrap_or_default(), "MemberList")?,
+            members: initial_members(body.member_list.take())?,
             profile: profile(body)?,
         },
         "AfterNewMemberJoin" => What::MembersJoined {
@@ -159,7 +162,8 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
         }
         _ => What::OwnerChanged {
             old: optional_user(body.old_owner.as_deref(), "OldOwner_Account")?,
-            new: optional_user(body.new_owner.as_deref(), "NewOwner_Account")?,
+            // Empty says that there is none now; absent would say that nothing changed.
+            new: optional_user(Some(&required(body.new_owner, "NewOwner_Account")?), "NewOwner_Account")?,
         },
     })
 }
@@ -243,6 +247,13 @@ fn later_wins(
 
 fn members(list: &[wire::Member], what: &str) -> Result<Vec<UserId>, String> {
     list.iter().map(|member| user(&member.account, what)).collect()
+}
+
+/// A create without a list has no members but its owner.
+fn initial_members(list: Option<Value>) -> Result<Vec<UserId>, String> {
+    let list = serde_json::from_value::<Option<Vec<wire::Member>>>(list.unwrap_or_default());
+    let list = list.map_err(|error| format!("MemberList is no list of members: {error}"))?;
+    members(&list.unwrap_or_default(), "MemberList")
 }
 
 fn required<T>(value: Option<T>, key: &str) -> Result<T, String> {

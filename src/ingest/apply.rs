@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outcome, SubmitError};
+use super::{Outcome, SubmitError, replay};
 use crate::callback::Callback;
 use crate::mirror::{self, Rows};
 use crate::store::{Database, Failure, classify, ledger, rows};
@@ -66,6 +66,12 @@ async fn transact(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome
     let mut tx = database.begin("apply").await?;
     let new = ledger::insert_batch(tx.conn(), part).await?;
     assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
+    for (callback, _) in part.iter().zip(&new).filter(|(_, new)| !**new) {
+        if let (true, Ok(event)) = (ledger::receive_earlier(tx.conn(), callback).await?, &callback.event) {
+            let group = mirror::group_key(callback.received.app, event.group.clone());
+            replay::rebuild_group(tx.conn(), &group).await?;
+        }
+    }
     let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
     rows::upsert(tx.conn(), &facts).await?;

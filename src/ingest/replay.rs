@@ -11,15 +11,15 @@ use std::collections::VecDeque;
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::callback::{self, Decoded, Received};
-use crate::mirror::{self, Rows};
+use crate::callback::{self, Callback, Decoded, Received};
+use crate::mirror::{self, GroupKey, Rows};
 use crate::model::{Digest, Millis, SdkAppId};
 use crate::store::dump::{self, ALL, LineKey, Lines, TABLES};
 use crate::store::ledger::{self, LedgerRow};
 use crate::store::{Database, Failure, classify, rebuild, rows};
 
 /// How many ledger rows are read at once. A body has at most 1 MiB, so this is at most 128 MiB.
-const PAGE_ROWS: i64 = 128;
+pub(super) const PAGE_ROWS: i64 = 128;
 
 /// After how many ledger rows a range ends, at the next group. Small enough for a short transaction; a group with
 /// more is a range of its own.
@@ -118,71 +118,8 @@ pub async fn estimate(database: &Database) -> anyhow::Result<u64> {
     Ok(u64::try_from(rows).unwrap_or_default())
 }
 
-/// What became of the parked.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Unparked {
-    /// Applied now.
-    pub applied: u64,
-    /// Another row says the same; gone.
-    pub duplicates: u64,
-    /// Still parked.
-    pub parked: u64,
-}
-
-/// Tries the parked ones again.
-///
-/// # Errors
-/// Another replay that runs, a database that fails.
-pub async fn unpark(database: &Database, progress: impl Fn(u64)) -> anyhow::Result<Unparked> {
-    let mut keeper = lock(database).await?;
-    let mut counts = Unparked::default();
-    let mut last: Option<LedgerRow> = None;
-    loop {
-        let page = ledger::page(&mut keeper, last.as_ref(), true, PAGE_ROWS).await?;
-        for row in &page {
-            match unpark_one(database, row).await? {
-                Some(true) => counts.applied += 1,
-                Some(false) => counts.duplicates += 1,
-                None => counts.parked += 1,
-            }
-            progress(1);
-        }
-        match page.into_iter().last() {
-            Some(row) => last = Some(row),
-            None => break,
-        }
-    }
-    keeper.close().await?;
-    Ok(counts)
-}
-
-/// `None`: still parked; true: applied; false: a duplicate.
-async fn unpark_one(database: &Database, row: &LedgerRow) -> anyhow::Result<Option<bool>> {
-    let Some(callback) = decode(row) else { return Ok(None) };
-    if callback.event.is_err() {
-        return Ok(None);
-    }
-    let attempt = async {
-        let mut tx = database.begin("unpark").await?;
-        let applied = ledger::unpark(tx.conn(), row, &callback).await?;
-        if applied {
-            rows::upsert(tx.conn(), &Rows::of(mirror::facts(&callback))).await?;
-        } else {
-            ledger::drop_parked(tx.conn(), row).await?;
-        }
-        tx.commit().await?;
-        Ok(applied)
-    };
-    match attempt.await {
-        Ok(applied) => Ok(Some(applied)),
-        // PostgreSQL still refuses it.
-        Err(error) if classify(&error) == Failure::Data => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Two replays at once would undo each other's locks; the second is sent away.
-async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
+pub(super) async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
     let mut conn = database.connect().await?;
     anyhow::ensure!(
         rebuild::has_ledger(&mut conn).await?,
@@ -227,9 +164,32 @@ async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Err
             break;
         }
     }
-    rebuild::clear(tx.conn(), &locked, span.bounds()).await?;
+    rebuild::clear_strays(tx.conn(), span.bounds()).await?;
+    rebuild::clear_groups(tx.conn(), &locked).await?;
     rows::upsert(tx.conn(), &whole).await?;
     tx.commit().await
+}
+
+/// Makes one group what its ledger rows say, inside the caller's transaction: for a ledger row that has changed its
+/// place, which merging cannot undo.
+///
+/// # Errors
+/// A statement's.
+pub(super) async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
+    let key = (group.app.get(), group.group.as_str().to_owned());
+    rebuild::lock_group(conn, (key.0, &key.1)).await?;
+    let mut whole = Fold::new(Span { after: key.clone(), last: key.clone() });
+    let mut page = ledger::page_of_group(conn, (key.0, &key.1), PAGE_ROWS).await?;
+    while let Some(last) =
+        page.iter().rfind(|row| (row.sdk_app_id, &row.group_id) == (key.0, &key.1)).cloned()
+    {
+        page.iter()
+            .filter(|row| (row.sdk_app_id, &row.group_id) == (key.0, &key.1))
+            .for_each(|row| whole.take(row));
+        page = ledger::page(conn, Some(&last), false, PAGE_ROWS).await?;
+    }
+    rebuild::clear_groups(conn, &[key]).await?;
+    rows::upsert(conn, &whole.rows).await
 }
 
 /// Tells what differs, row by row; true if anything does.
@@ -269,7 +229,7 @@ fn columns(table: &str, held: &[Option<String>], wanted: &[Option<String>]) -> S
 }
 
 /// What a ledger row says, with the digest and the place it was given when it came.
-fn decode(row: &LedgerRow) -> Option<callback::Callback> {
+pub(super) fn decode(row: &LedgerRow) -> Option<Callback> {
     let hint =
         row.query_command.clone().or_else(|| Some(row.command.clone()).filter(|text| !text.is_empty()));
     let received = Received {
@@ -321,13 +281,7 @@ impl Reader {
     /// The next range, ending with a group at the latest.
     async fn until(&mut self, conn: &mut PgConnection, last: &(i64, String)) -> Result<Fold, sqlx::Error> {
         let after = self.after.clone();
-        let mut fold = Fold {
-            span: Span { after, last: last.clone() },
-            rows: Rows::default(),
-            ledger_rows: 0,
-            unreadable: Vec::new(),
-            end: true,
-        };
+        let mut fold = Fold::new(Span { after, last: last.clone() });
         while let Some(row) = self.next(conn).await? {
             let group = (row.sdk_app_id, row.group_id.clone());
             if group > *last {
@@ -361,6 +315,10 @@ impl Reader {
 }
 
 impl Fold {
+    fn new(span: Span) -> Self {
+        Self { span, rows: Rows::default(), ledger_rows: 0, unreadable: Vec::new(), end: true }
+    }
+
     fn take(&mut self, row: &LedgerRow) {
         self.ledger_rows += 1;
         if !row.applied {

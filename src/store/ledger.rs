@@ -69,6 +69,27 @@ pub async fn insert_batch(conn: &mut PgConnection, batch: &[&Callback]) -> Resul
     Ok(new)
 }
 
+const RECEIVE_EARLIER: &str = r"
+UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0)
+ WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.digest = $3 AND l.request_id = $4 AND l.event_time_ms IS NULL
+   AND l.time_ms > $5
+   AND NOT EXISTS (SELECT FROM ledger o WHERE o.sdk_app_id = $1 AND o.group_id = $2 AND o.time_ms = $5 AND o.digest = $3)";
+
+/// For a repeat without event time: moves the row back to this receipt if that was the earlier one; true if it did.
+/// Which of two receipts was committed first is chance; which came first is not.
+///
+/// # Errors
+/// The statement's.
+pub async fn receive_earlier(conn: &mut PgConnection, callback: &Callback) -> Result<bool, sqlx::Error> {
+    let (Some(request_id), None) = (&callback.received.request_id, callback.event_time) else {
+        return Ok(false);
+    };
+    let (app, group, time, digest) = key(callback);
+    let query =
+        sqlx::query(RECEIVE_EARLIER).bind(app).bind(group).bind(digest).bind(storable(request_id)).bind(time);
+    Ok(query.execute(conn).await?.rows_affected() > 0)
+}
+
 /// A row as it is read back, in key order.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct LedgerRow {
@@ -136,6 +157,18 @@ pub async fn page_after_group(
 ) -> Result<Vec<LedgerRow>, sqlx::Error> {
     // No digest is empty and no time is this late, so the key stands behind every row of the group.
     page_after(conn, (app, group, i64::MAX, &[]), false, limit).await
+}
+
+/// Rows from the first of a group on.
+///
+/// # Errors
+/// The statement's.
+pub async fn page_of_group(
+    conn: &mut PgConnection,
+    (app, group): (i64, &str),
+    limit: i64,
+) -> Result<Vec<LedgerRow>, sqlx::Error> {
+    page_after(conn, (app, group, i64::MIN, &[]), false, limit).await
 }
 
 async fn page_after(

@@ -27,38 +27,49 @@ SELECT sdk_app_id, group_id FROM groups
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4)
  ORDER BY sdk_app_id, group_id FOR UPDATE";
 
-/// Locks the rows of a range of groups, in key order as every writer does, and deletes everything that the mirror
-/// holds of them. Rows without a group, which no writer makes, go as well.
+/// Deletes everything that the mirror holds of some groups, whose rows are locked.
 ///
 /// # Errors
 /// A statement's.
-pub async fn clear(
-    conn: &mut PgConnection,
-    locked: &[(i64, String)],
-    (after, last): Range<'_>,
-) -> Result<(), sqlx::Error> {
+pub async fn clear_groups(conn: &mut PgConnection, locked: &[(i64, String)]) -> Result<(), sqlx::Error> {
     let (apps, groups): (Vec<i64>, Vec<&str>) =
         locked.iter().map(|(app, group)| (*app, group.as_str())).unzip();
     for table in TABLES.iter().rev() {
-        let name = table.name;
-        let of_groups = format!(
-            "DELETE FROM {name} t USING UNNEST($1::bigint[], $2::text[]) AS k (app, id)
-              WHERE t.sdk_app_id = k.app AND t.group_id = k.id"
+        let delete = format!(
+            "DELETE FROM {} t USING UNNEST($1::bigint[], $2::text[]) AS k (app, id)
+              WHERE t.sdk_app_id = k.app AND t.group_id = k.id",
+            table.name
         );
-        let strays = format!(
-            "DELETE FROM {name} t WHERE (t.sdk_app_id, t.group_id) > ($1, $2) AND (t.sdk_app_id, t.group_id) <= ($3, $4)
-                AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)"
-        );
-        sqlx::query(AssertSqlSafe(strays))
-            .bind(after.0)
-            .bind(after.1)
-            .bind(last.0)
-            .bind(last.1)
-            .execute(&mut *conn)
-            .await?;
-        sqlx::query(AssertSqlSafe(of_groups)).bind(&apps).bind(&groups).execute(&mut *conn).await?;
+        sqlx::query(AssertSqlSafe(delete)).bind(&apps).bind(&groups).execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+/// Deletes the rows of a range that have no group, which no writer makes.
+///
+/// # Errors
+/// A statement's.
+pub async fn clear_strays(conn: &mut PgConnection, (after, last): Range<'_>) -> Result<(), sqlx::Error> {
+    for table in &TABLES {
+        let delete = format!(
+            "DELETE FROM {} t WHERE (t.sdk_app_id, t.group_id) > ($1, $2) AND (t.sdk_app_id, t.group_id) <= ($3, $4)
+                AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)",
+            table.name
+        );
+        let query = sqlx::query(AssertSqlSafe(delete)).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+const LOCK_GROUP: &str = "SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2 FOR UPDATE";
+
+/// Locks one group, if it has a row.
+///
+/// # Errors
+/// The statement's.
+pub async fn lock_group(conn: &mut PgConnection, (app, group): (i64, &str)) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK_GROUP).bind(app).bind(group).execute(conn).await.map(drop)
 }
 
 /// Locks the groups of a range.

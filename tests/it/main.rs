@@ -13,6 +13,7 @@ mod fuzz;
 mod laws;
 mod process;
 mod reads;
+mod receipts;
 mod refusals;
 mod replay;
 mod samples;

@@ -1,6 +1,7 @@
 //! The ledger is the source: the mirror can be proved equal to it, and rebuilt from it.
 
-use group_mirror::ingest::replay::{Mode, Report, Unparked, replay, unpark};
+use group_mirror::ingest::replay::{Mode, Report, replay};
+use group_mirror::ingest::unpark::{Unparked, unpark};
 use group_mirror::store::{Database, dump};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;

@@ -98,9 +98,7 @@ impl Group {
                 self.lives();
                 self.known = true;
                 self.say(profile, stamp);
-                if let Some(owner) = owner {
-                    self.owner = Some((stamp, owner.clone(), false));
-                }
+                self.owner = owner.clone().map(|owner| (stamp, owner, false));
                 if event.group_type.as_deref() != Some(AVCHATROOM) {
                     for user in members.iter().chain(owner) {
                         self.stay(user, stamp).joined = Some(stamp);
