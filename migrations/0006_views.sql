@@ -22,7 +22,8 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        GREATEST(s.profile_barrier, s.fields_barrier) AS fields_from,
        GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.members_barrier) AS members_from,
-       GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from
+       GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from,
+       s.create_barrier, s.destroyed_stamp, s.members_barrier
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
@@ -43,14 +44,20 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
        CASE WHEN s.join_shown THEN s.joined_by END AS joined_by,
        CASE WHEN s.present THEN NULL
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
-                     CASE WHEN s.leave_stamp > s.arrived THEN s.leave_stamp ELSE s.members_from END, '')
+                     CASE WHEN s.leave_stamp > s.arrived THEN s.leave_stamp
+                          -- The first barrier after the arrival; those of a later life must not move it.
+                          ELSE COALESCE(LEAST(CASE WHEN s.create_barrier > s.arrived THEN s.create_barrier END,
+                                              CASE WHEN s.destroyed_stamp > s.arrived THEN s.destroyed_stamp END,
+                                              CASE WHEN s.members_barrier > s.arrived THEN s.members_barrier END),
+                                        s.members_from) END, '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS left_at,
        CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.exit_type END AS exit_type,
        CASE WHEN NOT s.present AND s.leave_stamp > s.arrived THEN s.left_by END AS left_by
   FROM (SELECT p.*,
-               -- A present member whose join belongs to an earlier stay has a beginning that is not known.
-               NOT p.present OR (p.join_stamp > p.leave_stamp AND p.join_stamp >= p.members_from) AS join_shown
-          FROM (SELECT m.*, g.members_from, g.owner AS group_owner,
+               -- A stay whose join belongs to an earlier one has a beginning that is not known.
+               (p.leave_stamp > p.arrived OR p.join_stamp > p.leave_stamp)
+               AND (NOT p.present OR p.join_stamp >= p.members_from) AS join_shown
+          FROM (SELECT m.*, g.members_from, g.create_barrier, g.destroyed_stamp, g.members_barrier, g.owner AS group_owner,
                        GREATEST(m.join_stamp, m.confirmed_stamp) AS arrived,
                        g.status <> 'destroyed'
                        AND GREATEST(m.join_stamp, m.confirmed_stamp) > m.leave_stamp
@@ -69,3 +76,24 @@ CREATE VIEW active_group_members AS
 SELECT sdk_app_id, group_id, user_id, role, name_card, joined_at, join_type, joined_by
   FROM group_member_states WHERE present;
 COMMENT ON VIEW active_group_members IS 'Who is in which group now, with the role of now.';
+
+CREATE VIEW active_group_user_defined_fields AS
+SELECT f.sdk_app_id, f.group_id, f.key, f.value
+  FROM group_user_defined_fields f
+  JOIN group_states g ON g.sdk_app_id = f.sdk_app_id AND g.group_id = f.group_id
+ WHERE g.status <> 'destroyed' AND f.value_stamp >= g.fields_from AND f.value IS NOT NULL;
+COMMENT ON VIEW active_group_user_defined_fields IS 'User-defined fields that groups have now.';
+
+CREATE VIEW active_group_attributes AS
+SELECT a.sdk_app_id, a.group_id, a.key, a.value
+  FROM group_attributes a
+  JOIN group_states g ON g.sdk_app_id = a.sdk_app_id AND g.group_id = a.group_id
+ WHERE g.status <> 'destroyed' AND a.value_stamp >= g.attributes_from AND a.value IS NOT NULL;
+COMMENT ON VIEW active_group_attributes IS 'Attributes that groups have now.';
+
+CREATE VIEW active_group_topics AS
+SELECT t.sdk_app_id, t.group_id, t.topic_id, t.name, t.introduction, t.notification, t.face_url, t.created_by, t.created_at
+  FROM group_topics t
+  JOIN group_states g ON g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id
+ WHERE g.status <> 'destroyed' AND t.alive_stamp > t.destroyed_stamp AND t.alive_stamp >= g.topics_from;
+COMMENT ON VIEW active_group_topics IS 'Topics that communities have now.';

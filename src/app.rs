@@ -2,6 +2,12 @@
 //!
 //! The only place that knows all others. A test starts the same thing on port 0 by [`start`].
 
+mod replay;
+mod simulate;
+
+pub use replay::replay;
+pub use simulate::simulate;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -2,13 +2,18 @@
 //!
 //! Knows no command from the inside; `main` calls it. Texts here are what `--help` prints.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::Settings;
 
 /// Mirrors Tencent Cloud Chat groups into PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110)]
+#[command(
+    version,
+    about,
+    max_term_width = 110,
+    after_help = "Example, with nothing set and a PostgreSQL of its own:\n  group-mirror"
+)]
 pub struct Cli {
     /// What to do; `serve` if nothing is said
     #[command(subcommand)]
@@ -16,6 +21,56 @@ pub struct Cli {
     /// Settings, by flag or environment
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// What `simulate` sends; app and tokens are those of the settings.
+#[derive(Debug, Clone, Args)]
+pub struct SimulateArgs {
+    /// The callback listener
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub callback_url: String,
+    /// The internal listener, for --verify
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub api_url: String,
+    /// How many callbacks, repeats not counted; at most 2000000
+    #[arg(long, default_value_t = 1000)]
+    pub callbacks: u64,
+    /// How many a second; 0: as many as are answered
+    #[arg(long, default_value_t = 0)]
+    pub rate: u32,
+    /// How many connections at once
+    #[arg(long, default_value_t = 16)]
+    pub connections: u16,
+    /// How many groups
+    #[arg(long, default_value_t = 100)]
+    pub groups: u32,
+    /// Out of how many users the members come
+    #[arg(long, default_value_t = 200)]
+    pub users: u32,
+    /// The share sent twice, 0 to 1
+    #[arg(long, default_value_t = 0.0)]
+    pub duplicates: f64,
+    /// The share held back and overtaken by others, 0 to 1
+    #[arg(long, default_value_t = 0.0)]
+    pub disorder: f64,
+    /// How long a callback is held back at most, in milliseconds; without a rate each callback stands for 1 µs
+    #[arg(long, default_value_t = 2000)]
+    pub delay_ms: u64,
+    /// The share of callbacks that change membership, 0 to 1
+    #[arg(long, default_value_t = 0.6)]
+    pub membership: f64,
+    /// Repeats what happens
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The beginning of every group id [default: sim-SEED-TIME]
+    #[arg(long)]
+    pub run: Option<String>,
+    /// Read the mirror back and compare it with what was sent; exit 1 if it differs
+    #[arg(long)]
+    pub verify: bool,
+    /// Compare the rows in PostgreSQL as well, by `DATABASE_URL` or the private PostgreSQL of `DATA_DIR`
+    #[arg(long, requires = "verify")]
+    pub rows: bool,
 }
 
 /// What can be done.
@@ -29,4 +84,21 @@ pub enum Command {
     /// Bring the schema of the database up to date
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://mirror:…@db/mirror group-mirror migrate")]
     Migrate,
+    /// Send signed callbacks of all group commands to a running mirror, late, reversed and repeated as asked for
+    #[command(
+        after_help = "Examples:\n  group-mirror simulate --callbacks 10000 --duplicates 0.1 --disorder 0.3 --verify\n  group-mirror simulate --rate 1000 --callbacks 60000 --connections 64 --seed 7"
+    )]
+    Simulate(SimulateArgs),
+    /// Rebuild the mirror from the ledger, where the two differ; works while `serve` runs
+    #[command(
+        after_help = "Examples:\n  group-mirror replay --verify   # tells differences, exit 1 if there are any\n  group-mirror replay            # mends them; makes tables that were dropped\n  group-mirror replay --parked   # tries what was parked again, after an update"
+    )]
+    Replay {
+        /// Change nothing; tell every difference and exit with 1 if there is one
+        #[arg(long, conflicts_with = "parked")]
+        verify: bool,
+        /// Try the parked callbacks again and apply those that can be made out now
+        #[arg(long)]
+        parked: bool,
+    },
 }

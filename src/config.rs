@@ -131,6 +131,10 @@ pub struct ServeConfig {
 /// A file that is not readable or has a line that is no setting.
 pub fn read_dotenv() -> anyhow::Result<()> {
     match dotenvy::dotenv() {
+        // Its text quotes the line, and that may be the one of a token.
+        Err(dotenvy::Error::LineParse(..)) => bail!(
+            "cannot read .env: it has a line that is no setting; each should read NAME=value, with quotes around a value that holds spaces"
+        ),
         Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
         _ => Ok(()),
     }
@@ -175,6 +179,20 @@ impl Settings {
             Some(other) => bail!("LOG_FORMAT is {other:?}; it should be text or json"),
         };
         Ok((format, set(self.rust_log.as_ref()).unwrap_or("info")))
+    }
+
+    /// What a sender needs: the app, and the newest token of each listener.
+    ///
+    /// # Errors
+    /// An app id that is none.
+    pub fn sender(&self) -> anyhow::Result<(SdkAppId, Option<Token>, Option<String>)> {
+        let app = set(self.sdk_app_id.as_ref()).unwrap_or(EMBEDDED_APP_ID);
+        let app = SdkAppId::parse(app).context("SDK_APP_ID")?;
+        let token = secrets(self.callback_token.as_ref()).into_iter().next().map(Token::new);
+        let api_token = secrets(self.api_token.as_ref()).into_iter().next();
+        let api_token =
+            api_token.map(|text| text.split_once(':').map_or(text.clone(), |(_, token)| token.to_owned()));
+        Ok((app, token, api_token))
     }
 
     /// What `serve` needs.

@@ -12,9 +12,11 @@ mod batch;
 mod drain;
 mod entry;
 mod gaps;
+pub mod replay;
 mod scribe;
 mod shelf;
 mod spool;
+pub mod unpark;
 pub mod volume;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -42,4 +42,5 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod embedded;
+pub mod simulate;
 pub mod telemetry;

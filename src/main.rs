@@ -9,6 +9,8 @@ use clap::Parser as _;
 use group_mirror::app;
 use group_mirror::cli::{Cli, Command};
 use group_mirror::config;
+use group_mirror::embedded::EmbeddedError;
+use group_mirror::store::StoreError;
 use group_mirror::telemetry;
 
 /// A command could not run, as against "found something wrong", which is 1.
@@ -19,11 +21,29 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // The last word of a command belongs on standard error, whatever the log filter says.
-            let _ =
-                std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("group-mirror: {error:#}\n"));
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("group-mirror: {}\n", told(&error)),
+            );
             ExitCode::from(EXIT_COULD_NOT_RUN)
         }
     }
+}
+
+/// An error with its causes, each told once: the texts of the two errors named here tell their own.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if !told.contains(&words) {
+            told.push_str(if told.is_empty() { "" } else { ": " });
+            told.push_str(&words);
+        }
+        if cause.is::<StoreError>() || cause.is::<EmbeddedError>() {
+            break;
+        }
+    }
+    told
 }
 
 fn run() -> anyhow::Result<ExitCode> {
@@ -44,6 +64,8 @@ fn run() -> anyhow::Result<ExitCode> {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => app::serve(&cli.settings).await,
             Command::Migrate => app::migrate(&cli.settings.config()).await,
+            Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
+            Command::Replay { verify, parked } => app::replay(&cli.settings.config(), verify, parked).await,
         }
     })
 }

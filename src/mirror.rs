@@ -114,7 +114,8 @@ fn claims(event: &Event) -> Vec<Claim> {
     match &event.what {
         What::GroupCreated { owner, profile, members } => {
             claims.extend([Claim::Created(by.clone()), Claim::Alive]);
-            claims.extend(owner.iter().map(|owner| Claim::Owner(Some(owner.clone()))));
+            // No owner named is no owner: one of an earlier life whose destroy was lost must not stay.
+            claims.push(Claim::Owner(owner.clone()));
             claims.extend(profile_claims(profile));
             // In an audio-video room nobody is a member before joining through an SDK, the owner included (1047/34895).
             if event.group_type.as_deref() != Some(AVCHATROOM) {

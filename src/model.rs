@@ -145,7 +145,7 @@ impl TopicId {
 }
 
 /// The key of a user-defined field or of an attribute. At most 512 bytes; empty is a key like any other.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldKey(String);
 
 impl FieldKey {
@@ -202,12 +202,12 @@ impl Millis {
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Over the command and the content, which cannot run into each other: a command holds no line feed.
+    /// Over the command and the content, which cannot run into each other: no command that is kept holds a NUL.
     #[must_use]
     pub fn of(command: &str, content: &[u8]) -> Self {
         let mut hash = Sha256::new();
         hash.update(command.as_bytes());
-        hash.update(b"\n");
+        hash.update(b"\0");
         hash.update(content);
         Self(hash.finalize().into())
     }

@@ -3,9 +3,11 @@
 //! Statements stand in the files below this one, one per group of tables; each function takes the connection it works
 //! on, and the caller commits. Knows nothing of HTTP and nothing of Tencent's words.
 
+pub mod dump;
 pub mod groups;
 pub mod ledger;
 pub mod members;
+pub mod rebuild;
 pub mod rows;
 pub mod schema;
 
@@ -52,9 +54,15 @@ const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', fal
 /// Why the database cannot be used; one line each.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// The URL is another kind of server's, or none.
+    #[error(
+        "DATABASE_URL is no PostgreSQL URL (it does not begin with postgres://); it should read postgres://user:password@host:5432/database"
+    )]
+    Scheme,
     /// The URL is none.
     #[error(
-        "DATABASE_URL is no PostgreSQL URL ({0}); it should read postgres://user:password@host:5432/database"
+        "DATABASE_URL is no PostgreSQL URL ({}); it should read postgres://user:password@host:5432/database",
+        cause(.0)
     )]
     Url(#[source] sqlx::Error),
     /// No connection could be made.
@@ -99,12 +107,45 @@ impl StoreError {
     }
 }
 
-/// The server's own words, without the crate's preamble.
+/// The server's own words in one line, without the crate's preamble.
 fn cause(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Database(error) => error.message().split_whitespace().collect::<Vec<_>>().join(" "),
         sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) => error.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// What the driver takes from the query of a URL, beside `options[…]`.
+const URL_PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Tells what the driver passes over. Its own warning quotes the value, which may be a secret, and is muted.
+fn warn_of_unknown_parameters(url: &str) {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        if !URL_PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
+            tracing::warn!("DATABASE_URL: the parameter {name:?} is not known here and does nothing");
+        }
     }
 }
 
@@ -149,6 +190,11 @@ impl Database {
     /// # Errors
     /// A URL that is none.
     pub fn new(url: &str) -> Result<Self, StoreError> {
+        // The driver would speak to any server that a URL leads to.
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(StoreError::Scheme);
+        }
+        warn_of_unknown_parameters(url);
         let options = PgConnectOptions::from_str(url)
             .map_err(StoreError::Url)?
             .application_name("group-mirror")
@@ -227,6 +273,18 @@ impl Database {
         Ok(tx)
     }
 
+    /// Begins to read one moment of the database for as long as it takes, without holding anybody up.
+    ///
+    /// # Errors
+    /// No connection in time.
+    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
+        let conn = self.reader.acquire().await?;
+        let mut tx = Tx { conn, name: "snapshot", begun: Instant::now(), ended: false };
+        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        tx.conn.execute("SET LOCAL statement_timeout = 0").await?;
+        Ok(tx)
+    }
+
     /// Closes both pools, after what is running.
     pub async fn close(&self) {
         tokio::join!(self.writer.close(), self.reader.close());
@@ -246,6 +304,17 @@ impl Tx {
     /// The connection it runs on.
     pub fn conn(&mut self) -> &mut PgConnection {
         &mut self.conn
+    }
+
+    /// Lifts the time limits of a writing session, for work that is known to take long.
+    ///
+    /// # Errors
+    /// The statement's.
+    pub async fn take_time(&mut self) -> Result<(), sqlx::Error> {
+        self.conn
+            .execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 0")
+            .await
+            .map(drop)
     }
 
     /// Commits; on an error nobody knows whether it did.

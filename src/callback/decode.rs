@@ -4,6 +4,8 @@
 //! the reason why, so that it is parked with its bytes. The same bytes, query command and time of receipt give the
 //! same callback for ever; replay depends on that.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::wire::{self, Body, OneOrMany};
@@ -30,10 +32,12 @@ pub enum Decoded {
 pub fn decode(received: Received) -> Decoded {
     let parsed = serde_json::from_slice::<Value>(&received.body);
     let in_body = parsed.as_ref().ok().and_then(|body| body.get("CallbackCommand")).and_then(Value::as_str);
+    // As the ledger holds them, so that what is decoded from it differs where this did.
+    let (in_body, in_query) = (in_body.map(storable), received.query_command.as_deref().map(storable));
+    let differing = in_query.clone().filter(|query| in_body.as_ref().is_some_and(|body| body != query));
     // The command of the body counts: the signature covers neither, but the body is what was stored and replayed.
-    let command = storable(in_body.or(received.query_command.as_deref()).unwrap_or_default());
-    let differs = matches!((in_body, &received.query_command), (Some(body), Some(query)) if body != query);
-    if let (Scope::Out(label), false) = (scope(&command), differs) {
+    let command = in_body.or(in_query).unwrap_or_default();
+    if let (Scope::Out(label), None) = (scope(&command), &differing) {
         return Decoded::OutOfScope(label);
     }
     let callback = match parsed {
@@ -42,8 +46,9 @@ pub fn decode(received: Received) -> Decoded {
             // event have one digest (samples `…event-time-string`, `…no-event-time`).
             let event_time = event_time(body.remove("EventTime"));
             let body = Value::Object(body);
-            let digest = Digest::of(&command, body.to_string().as_bytes());
-            in_scope(received, command, differs, event_time, digest, body)
+            // What is parked for two commands is not a repeat of the callback itself, which may still come.
+            let digest = Digest::of(differing.as_ref().unwrap_or(&command), body.to_string().as_bytes());
+            in_scope(received, command, differing, event_time, digest, body)
         }
         other => {
             let reason = match other {
@@ -61,22 +66,25 @@ pub fn decode(received: Received) -> Decoded {
 fn in_scope(
     received: Received,
     command: String,
-    differs: bool,
+    differing: Option<String>,
     event_time: Result<Option<Millis>, String>,
     digest: Digest,
     body: Value,
 ) -> Callback {
     let group_hint = body.get("GroupId").and_then(Value::as_str).and_then(|id| GroupId::parse(id).ok());
     let known_time = event_time.clone().ok().flatten();
+    let believed = |time: Millis| Millis::parse_event_time(time.get(), received.received_at);
+    // A time that is not believed is no place in the ledger: a later delivery of the same body, received when the
+    // time is in range, must not be taken for a repeat of the parked one.
+    let time = known_time.filter(|time| believed(*time).is_ok()).unwrap_or(received.received_at);
     let event = (|| {
-        if differs {
-            let query = received.query_command.as_deref().unwrap_or_default();
+        if let Some(query) = differing {
             return Err(format!(
                 "the query says CallbackCommand={query:?}, the body {command:?}; they must agree"
             ));
         }
         if let Some(time) = event_time? {
-            Millis::parse_event_time(time.get(), received.received_at).map_err(|error| error.to_string())?;
+            believed(time).map_err(|error| error.to_string())?;
         }
         if !STATE_COMMANDS.contains(&command.as_str()) {
             return Err(match command.as_str() {
@@ -91,7 +99,6 @@ fn in_scope(
         event(&command, body)
     })();
     let group = event.as_ref().ok().map(|event| event.group.clone()).or(group_hint);
-    let time = known_time.unwrap_or(received.received_at);
     Callback { received, command, group, event_time: known_time, time, digest, event }
 }
 
@@ -127,7 +134,7 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
         "AfterCreateGroup" => What::GroupCreated {
             // Absent or empty when the app's administrator creates a group for nobody (sample `…no-owner`).
             owner: optional_user(body.owner.as_deref(), "Owner_Account")?,
-            members: members(&body.member_list.take().unwrap_or_default(), "MemberList")?,
+            members: initial_members(body.member_list.take())?,
             profile: profile(body)?,
         },
         "AfterNewMemberJoin" => What::MembersJoined {
@@ -155,21 +162,24 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
         }
         _ => What::OwnerChanged {
             old: optional_user(body.old_owner.as_deref(), "OldOwner_Account")?,
-            new: optional_user(body.new_owner.as_deref(), "NewOwner_Account")?,
+            // Empty says that there is none now; absent would say that nothing changed.
+            new: optional_user(Some(&required(body.new_owner, "NewOwner_Account")?), "NewOwner_Account")?,
         },
     })
 }
 
 fn topic_event(command: &str, mut body: Body) -> Result<(GroupId, What), String> {
+    let listed = command.ends_with("AfterTopicDestroyed");
     let topics = match body.topic_id_list.take() {
         Some(OneOrMany::One(topic)) => vec![topic],
         Some(OneOrMany::Many(topics)) => topics,
+        // Without it nobody can tell which topics are gone; to take it as none would hide that.
+        None if listed => return Err("the body has no TopicIdList".to_owned()),
         None => Vec::new(),
     };
     let topics = topics.iter().map(|id| topic_id(id)).collect::<Result<Vec<_>, _>>()?;
     // An empty text is as good as none: the page does not document the key here at all.
     let topic = body.topic_id.as_deref().filter(|id| !id.is_empty()).map(topic_id).transpose()?;
-    let listed = command.ends_with("AfterTopicDestroyed");
     let group = topic_group(if listed { &topics } else { topic.as_slice() }, body.group_id.as_deref())?;
     let what = match command.trim_start_matches("Group.Callback") {
         "AfterCreateTopic" => {
@@ -207,13 +217,16 @@ fn attributes_change(
     option: Option<&str>,
     pairs: Option<Vec<wire::Attribute>>,
 ) -> Result<AttributesChange, String> {
+    // Only a clear means something without a list; whatever else changed is not told.
+    let listed = pairs.is_some();
     let pairs = later_wins(pairs.unwrap_or_default().into_iter().map(|pair| (pair.key, pair.value)))?;
     Ok(match option {
+        Some("clear") => AttributesChange::Clear,
+        _ if !listed => AttributesChange::Unknown,
         Some("set") => AttributesChange::Set(pairs),
         Some("modify") => AttributesChange::Modify(pairs),
         // With values or without: not documented (sample `…delete`).
         Some("delete") => AttributesChange::Delete(pairs.into_iter().map(|(key, _)| key).collect()),
-        Some("clear") => AttributesChange::Clear,
         // Stands in the page's sample and not in its table.
         _ => AttributesChange::Unknown,
     })
@@ -223,17 +236,24 @@ fn attributes_change(
 fn later_wins(
     pairs: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<Vec<(FieldKey, String)>, String> {
-    let mut kept: Vec<(FieldKey, String)> = Vec::new();
+    // A map, because a body of a mebibyte can hold 90,000 keys.
+    let mut kept = BTreeMap::new();
     for (key, value) in pairs {
         let key = FieldKey::parse(&key).map_err(|error| error.to_string())?;
-        kept.retain(|(known, _)| *known != key);
-        kept.push((key, storable(&value.unwrap_or_default())));
+        kept.insert(key, storable(&value.unwrap_or_default()));
     }
-    Ok(kept)
+    Ok(kept.into_iter().collect())
 }
 
 fn members(list: &[wire::Member], what: &str) -> Result<Vec<UserId>, String> {
     list.iter().map(|member| user(&member.account, what)).collect()
+}
+
+/// A create without a list has no members but its owner.
+fn initial_members(list: Option<Value>) -> Result<Vec<UserId>, String> {
+    let list = serde_json::from_value::<Option<Vec<wire::Member>>>(list.unwrap_or_default());
+    let list = list.map_err(|error| format!("MemberList is no list of members: {error}"))?;
+    members(&list.unwrap_or_default(), "MemberList")
 }
 
 fn required<T>(value: Option<T>, key: &str) -> Result<T, String> {

@@ -4,6 +4,7 @@
 //! page lists (`InviteOption`, `MsgPriority`) are ignored. `null` counts as absent.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The union of all group bodies that change state.
 #[derive(Debug, Default, Deserialize)]
@@ -24,7 +25,8 @@ pub(super) struct Body {
     pub introduction: Option<String>,
     pub notification: Option<String>,
     pub face_url: Option<String>,
-    pub member_list: Option<Vec<Member>>,
+    /// Read for a create only; whatever a destroy carries there must not keep it from being applied.
+    pub member_list: Option<Value>,
     pub new_member_list: Option<Vec<Member>>,
     pub exit_member_list: Option<Vec<Member>>,
     pub join_type: Option<String>,

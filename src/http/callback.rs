@@ -212,7 +212,11 @@ async fn keep(state: &CallbackState, received: Received, deadline: Instant) -> E
             counted(label, outcome.label());
             match outcome {
                 Outcome::Parked(reason) => {
-                    tracing::warn!(callback.command = label, reason, "a callback is parked");
+                    // The reason quotes what was sent, so it stays out of the log.
+                    tracing::warn!(
+                        callback.command = label,
+                        "a callback is parked; the ledger has the reason"
+                    );
                     Ending::Done(format!("parked: {reason}"))
                 }
                 Outcome::Applied | Outcome::Duplicate | Outcome::Spooled => Ending::Done(String::new()),

@@ -68,7 +68,7 @@ pub struct GroupView {
     user_defined_fields: BTreeMap<String, String>,
     attributes: BTreeMap<String, String>,
     created_at: Option<Time>,
-    updated_at: Time,
+    updated_at: Option<Time>,
     destroyed_at: Option<Time>,
 }
 
@@ -89,7 +89,7 @@ impl From<GroupStateRow> for GroupView {
             user_defined_fields: row.user_defined_fields.0,
             attributes: row.attributes.0,
             created_at: row.created_at.map(Time),
-            updated_at: Time(row.updated_at),
+            updated_at: row.updated_at.map(Time),
             destroyed_at: row.destroyed_at.map(Time),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::Outcome;
+use super::{Outcome, replay};
 use crate::callback::Callback;
 use crate::mirror::{self, Rows};
 use crate::store::{Database, Failure, classify, ledger, rows};
@@ -91,6 +91,12 @@ async fn transact(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome
 async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<bool>, sqlx::Error> {
     let new = ledger::insert_batch(conn, part).await?;
     assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
+    for (callback, _) in part.iter().zip(&new).filter(|(_, new)| !**new) {
+        if let (true, Ok(event)) = (ledger::receive_earlier(conn, callback).await?, &callback.event) {
+            let group = mirror::group_key(callback.received.app, event.group.clone());
+            replay::rebuild_group(conn, &group).await?;
+        }
+    }
     let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
     rows::upsert(conn, &facts).await?;

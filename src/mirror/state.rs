@@ -73,6 +73,13 @@ impl GroupRow {
         self.create_barrier.max(self.destroyed)
     }
 
+    /// What ended a stay that no leave ended: the first barrier after its beginning. A later life of the id raises
+    /// barriers too, and they must not move the end of what was over.
+    fn end_of_stay(&self, arrived: Stamp) -> Option<Stamp> {
+        let barriers = [self.create_barrier, self.destroyed, self.members_barrier];
+        barriers.into_iter().filter(|barrier| *barrier > arrived).min()
+    }
+
     /// What is older is not shown as the profile. A destroyed group keeps the profile of its last life.
     fn profile_barrier(&self) -> Stamp {
         if self.is_destroyed() { self.create_barrier } else { self.life_barrier() }
@@ -158,10 +165,12 @@ pub fn member_state(
         Some(role) if lasts(member.role.stamp) => role.as_str(),
         _ => Role::Member.as_str(),
     };
-    // A present member whose join belongs to an earlier stay has a beginning that is not known.
-    let join_shown = !member.join.stamp.is_zero() && (!present || lasts(member.join.stamp));
     let by_leave = !present && member.leave.stamp > arrived;
-    let ended = if by_leave { member.leave.stamp } else { barrier };
+    // A stay whose join belongs to an earlier one has a beginning that is not known.
+    let of_this_stay = by_leave || member.join.stamp > member.leave.stamp;
+    let join_shown =
+        !member.join.stamp.is_zero() && of_this_stay && (!present || member.join.stamp >= barrier);
+    let ended = if by_leave { member.leave.stamp } else { group.end_of_stay(arrived).unwrap_or(barrier) };
     Some(MemberState {
         present,
         role,

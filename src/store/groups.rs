@@ -35,7 +35,7 @@ pub struct GroupStateRow {
     pub owner: Option<String>,
     pub created_by: Option<String>,
     pub created_at: Option<DateTime<Utc>>,
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Option<DateTime<Utc>>,
     pub destroyed_at: Option<DateTime<Utc>>,
     pub user_defined_fields: Json<BTreeMap<String, String>>,
     pub attributes: Json<BTreeMap<String, String>>,

@@ -68,3 +68,163 @@ pub async fn insert_batch(conn: &mut PgConnection, batch: &[&Callback]) -> Resul
     order.iter().for_each(|at| new[*at] = inserted.contains(&keys[*at]));
     Ok(new)
 }
+
+const RECEIVE_EARLIER: &str = r"
+UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0)
+ WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.digest = $3 AND l.request_id = $4 AND l.event_time_ms IS NULL
+   AND l.time_ms > $5
+   AND NOT EXISTS (SELECT FROM ledger o WHERE o.sdk_app_id = $1 AND o.group_id = $2 AND o.time_ms = $5 AND o.digest = $3)";
+
+/// For a repeat without event time: moves the row back to this receipt if that was the earlier one; true if it did.
+/// Which of two receipts was committed first is chance; which came first is not.
+///
+/// # Errors
+/// The statement's.
+pub async fn receive_earlier(conn: &mut PgConnection, callback: &Callback) -> Result<bool, sqlx::Error> {
+    let (Some(request_id), None) = (&callback.received.request_id, callback.event_time) else {
+        return Ok(false);
+    };
+    let (app, group, time, digest) = key(callback);
+    let query =
+        sqlx::query(RECEIVE_EARLIER).bind(app).bind(group).bind(digest).bind(storable(request_id)).bind(time);
+    Ok(query.execute(conn).await?.rows_affected() > 0)
+}
+
+/// A row as it is read back, in key order.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct LedgerRow {
+    /// The app.
+    pub sdk_app_id: i64,
+    /// The group; empty where unknown.
+    pub group_id: String,
+    /// Its place in time.
+    pub time_ms: i64,
+    /// As computed when it came; never anew.
+    pub digest: Vec<u8>,
+    /// The command that counted.
+    pub command: String,
+    /// The command of the query, where it differed.
+    pub query_command: Option<String>,
+    /// Time of first receipt, Unix milliseconds.
+    pub received_ms: i64,
+    /// False: parked.
+    pub applied: bool,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
+impl LedgerRow {
+    fn key(&self) -> RowKey<'_> {
+        (self.sdk_app_id, &self.group_id, self.time_ms, &self.digest)
+    }
+}
+
+/// The ledger's key, borrowed.
+type RowKey<'a> = (i64, &'a str, i64, &'a [u8]);
+
+/// Sorts before every row: there is no app 0.
+const BEFORE_ALL: RowKey<'static> = (0, "", i64::MIN, &[]);
+
+const PAGE: &str = r"
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome = 'applied' AS applied, body
+  FROM ledger
+ WHERE (sdk_app_id, group_id, time_ms, digest) > ($1, $2, $3, $4) AND ($5 IS FALSE OR outcome = 'parked')
+ ORDER BY sdk_app_id, group_id, time_ms, digest
+ LIMIT $6";
+
+/// Rows after one, in key order; from the start without one.
+///
+/// # Errors
+/// The statement's.
+pub async fn page(
+    conn: &mut PgConnection,
+    after: Option<&LedgerRow>,
+    only_parked: bool,
+    limit: i64,
+) -> Result<Vec<LedgerRow>, sqlx::Error> {
+    page_after(conn, after.map_or(BEFORE_ALL, LedgerRow::key), only_parked, limit).await
+}
+
+/// Rows of all groups after one group.
+///
+/// # Errors
+/// The statement's.
+pub async fn page_after_group(
+    conn: &mut PgConnection,
+    (app, group): (i64, &str),
+    limit: i64,
+) -> Result<Vec<LedgerRow>, sqlx::Error> {
+    // No digest is empty and no time is this late, so the key stands behind every row of the group.
+    page_after(conn, (app, group, i64::MAX, &[]), false, limit).await
+}
+
+/// Rows from the first of a group on.
+///
+/// # Errors
+/// The statement's.
+pub async fn page_of_group(
+    conn: &mut PgConnection,
+    (app, group): (i64, &str),
+    limit: i64,
+) -> Result<Vec<LedgerRow>, sqlx::Error> {
+    page_after(conn, (app, group, i64::MIN, &[]), false, limit).await
+}
+
+async fn page_after(
+    conn: &mut PgConnection,
+    (app, group, time, digest): RowKey<'_>,
+    only_parked: bool,
+    limit: i64,
+) -> Result<Vec<LedgerRow>, sqlx::Error> {
+    let query = sqlx::query_as(PAGE).bind(app).bind(group).bind(time).bind(digest);
+    query.bind(only_parked).bind(limit).fetch_all(conn).await
+}
+
+const ESTIMATE: &str = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'ledger'::regclass";
+
+/// About how many rows there are, for a progress bar; 0 where it is not known.
+///
+/// # Errors
+/// The statement's.
+pub async fn estimate(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(ESTIMATE).fetch_one(conn).await
+}
+
+const UNPARK: &str = r"
+UPDATE ledger SET outcome = 'applied', reason = NULL, command = $5, group_id = $6, time_ms = $7, event_time_ms = $8
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'
+   AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $6 AND l.time_ms = $7
+                      AND l.digest = $4 AND l.outcome = 'applied')";
+
+/// Marks a parked row as applied, under what could be made out now; false if another row says the same already.
+///
+/// # Errors
+/// The statement's.
+pub async fn unpark(
+    conn: &mut PgConnection,
+    row: &LedgerRow,
+    callback: &Callback,
+) -> Result<bool, sqlx::Error> {
+    let (app, group, time, digest) = row.key();
+    let query = sqlx::query(UNPARK).bind(app).bind(group).bind(time).bind(digest);
+    let query = query
+        .bind(&callback.command)
+        .bind(callback.group.as_ref().map_or("", |group| group.as_str()))
+        .bind(callback.time.get())
+        .bind(callback.event_time.map(Millis::get));
+    Ok(query.execute(conn).await?.rows_affected() == 1)
+}
+
+const DROP_PARKED: &str = r"
+DELETE FROM ledger
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'";
+
+/// Removes a parked row that another row says already: it is a duplicate, and duplicates are not kept.
+///
+/// # Errors
+/// The statement's.
+pub async fn drop_parked(conn: &mut PgConnection, row: &LedgerRow) -> Result<(), sqlx::Error> {
+    let (app, group, time, digest) = row.key();
+    sqlx::query(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest).execute(conn).await.map(drop)
+}

@@ -186,7 +186,7 @@ async fn what_cannot_be_made_out_is_parked_with_its_reason_and_its_bytes() {
         (with("GroupId", json!("x".repeat(513))), "at most 512 are allowed"),
         (with("GroupId", json!(7)), "does not have the form of"),
         (with("MemberList", json!([{ "Member_Account": "" }])), "in MemberList: the user id is empty"),
-        (with("MemberList", json!(["bob"])), "does not have the form of"),
+        (with("MemberList", json!(["bob"])), "MemberList is no list of members"),
         (with("EventTime", json!(0)), "event time 0 is not in milliseconds"),
         (with("EventTime", json!(1_670_574_414)), "looks like a time in seconds"),
         (with("EventTime", json!(1_670_574_414_123_000_i64)), "looks like a time in microseconds"),

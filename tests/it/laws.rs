@@ -1,9 +1,10 @@
 //! The laws: the mirror depends on the set of callbacks and on nothing else. First on the pure core, then on real
 //! PostgreSQL through two services, against the pure fold as the oracle.
 
-use group_mirror::callback::{Decoded, Received, decode};
+use group_mirror::callback::{Callback, Decoded, Received, decode};
 use group_mirror::mirror::{self, Fact, Rows};
 use group_mirror::model::{Millis, SdkAppId, Stamp};
+use group_mirror::store::{dump as lines, rows};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -11,9 +12,14 @@ use serde_json::Value;
 
 use crate::support::{APP, Service, dump, histories, postgres::TestDatabase, settings};
 
-fn facts(body: &Value) -> Vec<Fact> {
+/// What a body says, a minute after the base.
+pub(crate) fn callback(body: &Value) -> Callback {
+    callback_of(body, APP)
+}
+
+fn callback_of(body: &Value, app: &str) -> Callback {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
+        app: SdkAppId::parse(app).unwrap(),
         query_command: None,
         client_ip: None,
         platform: None,
@@ -24,10 +30,14 @@ fn facts(body: &Value) -> Vec<Fact> {
     match decode(received) {
         Decoded::Kept(callback) => {
             assert_eq!(callback.event.as_ref().err(), None, "{body}");
-            mirror::facts(&callback)
+            *callback
         }
         Decoded::OutOfScope(label) => panic!("{label}: {body}"),
     }
+}
+
+fn facts(body: &Value) -> Vec<Fact> {
+    mirror::facts(&callback(body))
 }
 
 fn fold(history: &[Value]) -> Rows {
@@ -90,13 +100,13 @@ fn stamp() -> impl Strategy<Value = Stamp> {
 }
 
 /// A generator with a seed of its own, so that a failure can be repeated: `LAWS_SEED`.
-fn generator(seed: u64) -> TestRunner {
+pub(crate) fn generator(seed: u64) -> TestRunner {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -117,6 +127,43 @@ async fn postgres_compares_stamps_as_rust_does() {
     .unwrap();
     let expected: Vec<bool> = stamps.iter().flat_map(|a| stamps.iter().map(move |b| a > b)).collect();
     assert_eq!(newer, expected);
+}
+
+/// A mirror that some facts make, with barriers that only a REST snapshot can raise, for an app of its own.
+fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
+    let history = histories::history().new_tree(runner).unwrap().current();
+    let mut rows =
+        Rows::of(history.iter().flat_map(|body| mirror::facts(&callback_of(body, &app.to_string()))));
+    let barriers = prop::collection::vec(stamp(), 4);
+    for group in rows.groups.values_mut() {
+        let raised = barriers.new_tree(runner).unwrap().current();
+        group.members_barrier = raised[0];
+        group.fields_barrier = raised[1];
+        group.attributes_barrier = raised[2];
+        group.topics_barrier = raised[3];
+    }
+    rows
+}
+
+/// Aim: the guard in every upsert is the rule in Rust. Method: pairs of generated mirrors over the same keys are
+/// written one after the other, in both orders, and must leave what the pure merge gives; so must a third time.
+#[tokio::test]
+async fn the_guard_in_sql_merges_generated_pairs_as_rust_does() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let mut runner = generator(setting("LAWS_SEED", 11));
+    for app in 1..=60 {
+        let pair = [some_rows(&mut runner, 2 * app), some_rows(&mut runner, 2 * app)];
+        let mut merged = pair[0].clone();
+        merged.merge(pair[1].clone());
+        let order = if app.is_multiple_of(2) { [0, 1, 0] } else { [1, 0, 1] };
+        for at in order {
+            rows::upsert(&mut conn, &pair[at]).await.unwrap();
+        }
+        let app = i64::from(2 * app);
+        let held = lines::of_tables(&mut conn, ((app - 1, ""), (app + 1, ""))).await.unwrap();
+        assert_eq!(held, lines::of_rows(&merged), "app {app}");
+    }
 }
 
 /// Aim: the whole path, HTTP to tables, obeys the law. Method: generated histories, each with ids of its own, are

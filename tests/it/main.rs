@@ -4,14 +4,23 @@
 
 mod support;
 
+mod bad_reads;
 mod callbacks;
+mod cases;
 mod config;
 mod crash;
+mod deadlock;
+mod fuzz;
 mod laws;
+mod process;
 mod reads;
+mod receipts;
 mod refusals;
+mod replay;
 mod samples;
 mod schema;
 mod spool;
 mod state_twin;
 mod tidy;
+mod told;
+mod views;

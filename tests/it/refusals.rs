@@ -1,232 +1,208 @@
-//! The read API's refusals: parameters, cursors, tokens, paths, and a database that fails.
+//! What the real process says when it cannot run, and what it never says: one line, exit code 2, no secret.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use group_mirror::http::auth::{ApiAuth, ApiToken};
-use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::str::FromStr as _;
 
-use crate::reads::{created, crowd, raw, river, set};
-use crate::support::api::{APP, Api, assert_problem, told};
+use clap::CommandFactory as _;
+use group_mirror::cli::Cli;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process, refused, run};
+use crate::support::{API_TOKEN, OK, TOKEN, fake_postgres, sample, signed_query};
+
+/// Only letters and digits, so that a URL holds it as it is.
+const PASSWORD: &str = "databasesecret03";
 
 #[tokio::test]
-async fn a_parameter_that_cannot_be_used_is_named_with_what_would_be_right() {
-    let api = Api::of(&[river()]).await;
-    for (path, words) in [
-        ("/v1/groups?colour=red", vec!["colour", "created_before", "sdk_app_id"]),
-        ("/v1/groups?field=x", vec!["field", "field[KEY]"]),
-        ("/v1/groups?field[=x", vec!["field["]),
-        ("/v1/groups?owner=a&owner=a", vec!["owner", "twice"]),
-        ("/v1/groups?field[a]=1&field%5Ba%5D=2", vec!["field[a]", "twice"]),
-        ("/v1/groups?limit=0", vec!["limit", "\"0\"", "500"]),
-        ("/v1/groups?limit=501", vec!["limit", "\"501\"", "500"]),
-        ("/v1/groups?limit=ten", vec!["limit", "\"ten\""]),
-        ("/v1/groups?limit=-1", vec!["limit"]),
-        ("/v1/groups?limit=101&with=member_count", vec!["limit", "\"101\"", "100"]),
-        ("/v1/groups?with=members", vec!["with", "\"members\"", "member_count"]),
-        ("/v1/groups?sort=name", vec!["sort", "\"name\"", "-created_at, created_at, group_id"]),
-        ("/v1/groups?status=gone", vec!["status", "\"gone\"", "active, destroyed, unseen, all"]),
-        ("/v1/groups?owner=", vec!["owner", "empty"]),
-        ("/v1/groups?name=", vec!["name"]),
-        ("/v1/groups?type=", vec!["type"]),
-        ("/v1/groups?created_after=yesterday", vec!["created_after", "\"yesterday\"", "RFC 3339"]),
-        ("/v1/groups?created_before=2026-01-01T00:00:00+01:00", vec!["created_before", "%2B"]),
-        ("/v1/groups?sdk_app_id=0", vec!["sdk_app_id", "\"0\""]),
-        ("/v1/groups/g?with=member_count", vec!["with", "sdk_app_id"]),
-        ("/v1/groups/g/members?role=owner", vec!["role", "\"owner\"", "Owner, Admin, Member"]),
-        ("/v1/groups/g/members?status=active", vec!["status", "member, left, all"]),
-        ("/v1/users/u/groups?role=Owner", vec!["role", "status"]),
-        ("/v1/users/u/groups?status=1", vec!["status", "member, left, all"]),
+async fn a_bad_setting_is_told_in_one_line() {
+    let place = Place::new();
+    for (name, value, told) in [
+        ("SDK_APP_ID", "12x", "SDK_APP_ID: \"12x\" is not an app id"),
+        ("CALLBACK_LISTEN", "8080", "CALLBACK_LISTEN is \"8080\"; it should be an IP address and a port"),
+        ("CALLBACK_LISTEN", "0.0.0.0:0", "CALLBACK_TOKEN is not set"),
+        ("RUST_LOG", "a=b=c", "RUST_LOG is \"a=b=c\"; it should read like info"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT is \"xml\"; it should be text or json"),
+        ("DATA_DIR", "/dev/null", "DATA_DIR: cannot make /dev/null: "),
     ] {
-        let problem = api.problem(path, 400, "bad_parameter").await;
-        let detail = problem["detail"].as_str().unwrap();
-        assert!(words.iter().all(|word| detail.contains(word)), "{path}: {detail}");
+        let mut command = place.command(&[]);
+        command.env(name, value);
+        let line = refused(command).await;
+        assert!(line.starts_with(told), "{line}");
     }
-    let many: String = (0..11).map(|number| format!("&field[{number}]=x")).collect();
-    api.problem(&format!("/v1/groups?{many}"), 400, "bad_parameter").await;
-    api.stop().await;
-}
-
-#[tokio::test]
-async fn a_cursor_works_only_where_it_comes_from() {
-    let api = Api::of(&crowd()).await;
-    let cursor_of = async |path: &str| api.json(path).await["next_cursor"].as_str().unwrap().to_owned();
-    let newest = cursor_of("/v1/groups?limit=1").await;
-    // The limit may change on the way, and what is said aloud may be what was meant before.
-    for more in ["limit=2", "sort=-created_at", "sdk_app_id=1400000001", "with=member_count"] {
-        api.json(&format!("/v1/groups?{more}&cursor={newest}")).await;
-    }
-    for path in [
-        "/v1/groups?sort=created_at&",
-        "/v1/groups?name=same&",
-        "/v1/groups?sdk_app_id=1400000002&",
-        "/v1/groups/late0/members?",
-        "/v1/users/ana/groups?",
+    for (args, told) in [
+        (["serve", "--colour"], "unexpected argument '--colour' found; see --help"),
+        (["sing", "--data-dir=a"], "unrecognized subcommand 'sing'; see --help"),
     ] {
-        api.problem(&format!("{path}cursor={newest}"), 400, "bad_cursor").await;
+        assert_eq!(refused(place.command(&args)).await, told);
     }
-    let of_user = cursor_of("/v1/users/ana/groups?limit=1").await;
-    api.problem(&format!("/v1/users/boris/groups?cursor={of_user}"), 400, "bad_cursor").await;
-    api.problem(&format!("/v1/users/ana/groups?status=all&cursor={of_user}"), 400, "bad_cursor").await;
-
-    let forged = |of: &str, key: &str, value: Value| {
-        let mut cursor: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(of).unwrap()).unwrap();
-        cursor[key] = value;
-        URL_SAFE_NO_PAD.encode(cursor.to_string())
-    };
-    let garbage =
-        [String::new(), "x".into(), "!".into(), "AAAA".into(), "x".repeat(9_000), format!("{newest}A")];
-    let keys = [
-        json!(null),
-        json!(1),
-        json!({}),
-        json!({"created_ms": i64::MAX, "group_id": "a"}),
-        json!({"created_ms": -1, "group_id": "a"}),
-        json!({"created_ms": "1", "group_id": "a"}),
-        json!({"created_ms": 1, "group_id": ""}),
-    ];
-    let forged_keys = keys.map(|key| forged(&newest, "after", key));
-    let others = [forged(&newest, "v", json!(2)), forged(&newest, "more", json!(1))];
-    for cursor in garbage.iter().chain(&forged_keys).chain(&others) {
-        api.problem(&format!("/v1/groups?cursor={cursor}"), 400, "bad_cursor").await;
-    }
-    let empty = forged(&of_user, "after", json!(""));
-    api.problem(&format!("/v1/users/ana/groups?cursor={empty}"), 400, "bad_cursor").await;
-    // What no text of the database can hold is no error of ours either.
-    let nul = forged(&newest, "after", json!({"created_ms": null, "group_id": "\u{0}"}));
-    api.json(&format!("/v1/groups?cursor={nul}")).await;
-    api.stop().await;
 }
 
 #[tokio::test]
-async fn another_app_is_read_only_by_its_number() {
-    let other = "1400000002";
-    let facts =
-        [told(APP, &river()), told(other, &created("g", 0, "other", json!({"Owner_Account": "ana_77"})))];
-    let api = Api::start(facts.concat(), ApiAuth::None).await;
-    assert_eq!(api.groups("").await, set(["@TGS#2RIVERB7QK"]));
-    assert_eq!(api.groups(&format!("sdk_app_id={other}")).await, set(["g"]));
-    assert_eq!(api.groups(&format!("sdk_app_id={other}&member=ana_77&owner=ana_77")).await, set(["g"]));
-    api.problem("/v1/groups/g", 404, "not_found").await;
-    assert_eq!(api.json(&format!("/v1/groups/g?sdk_app_id={other}")).await["sdk_app_id"], 1_400_000_002);
-    let mine = api.json(&format!("/v1/users/ana_77/groups?sdk_app_id={other}")).await;
-    assert_eq!(mine["items"].as_array().unwrap().len(), 1);
-    api.problem(&format!("/v1/groups/%40TGS%232RIVERB7QK/members?sdk_app_id={other}"), 404, "not_found")
-        .await;
-    api.stop().await;
-}
-
-#[tokio::test]
-async fn with_tokens_nothing_is_said_without_one() {
-    let tokens = vec![ApiToken::new(Some("reports"), "first"), ApiToken::new(None, "second")];
-    let api = Api::start(told(APP, &river()), ApiAuth::Tokens(tokens)).await;
-    let ask = async |path: &str, authorization: &str| {
-        let request = api.client.get(format!("{}{path}", api.base)).header("Authorization", authorization);
-        request.send().await.unwrap()
-    };
-    for path in ["/v1/groups", "/v1/groups/none", "/v1/groups?bad=1", "/", "/nowhere", "/metrics"] {
-        let response = api.get(path).await;
-        assert_eq!(response.headers()["www-authenticate"], "Bearer");
-        assert_problem(response, 401, "unauthorized").await;
-        for wrong in
-            ["Bearer third", "Bearer firs", "Bearer first2", "Bearer ", "Bearer", "first", "Basic first"]
-        {
-            assert_problem(ask(path, wrong).await, 401, "unauthorized").await;
+async fn a_bad_database_url_is_told_without_its_password() {
+    let place = Place::new();
+    for url in [
+        "postgres://mirror:databasesecret03/@db/mirror",
+        "databasesecret03",
+        "mysql://mirror:databasesecret03@db/x",
+    ] {
+        for command in ["serve", "migrate"] {
+            let line = refused(place.command_on(url, &[command])).await;
+            assert!(line.starts_with("DATABASE_URL is no PostgreSQL URL"), "{line}");
+            assert!(line.ends_with("it should read postgres://user:password@host:5432/database"), "{line}");
+            assert!(!line.contains("secret"), "{line}");
         }
     }
-    let post = api.client.post(format!("{}/v1/groups", api.base)).send().await.unwrap();
-    assert_problem(post, 401, "unauthorized").await;
-    for right in ["Bearer first", "Bearer second", "bearer second"] {
-        assert_eq!(ask("/v1/groups", right).await.status(), 200, "{right}");
-    }
-    let (status, _) = raw(
-        &api,
-        "GET /v1/groups",
-        "Host: localhost\r\nAuthorization: Bearer first\r\nAuthorization: Bearer first\r\n",
-    )
-    .await;
-    assert_eq!(status, 401, "two of them are one too many");
-    api.stop().await;
-    let nobody = Api::start(Vec::new(), ApiAuth::Tokens(Vec::new())).await;
-    nobody.problem("/v1/groups", 401, "unauthorized").await;
-    nobody.stop().await;
 }
 
 #[tokio::test]
-async fn without_tokens_only_this_machine_may_read() {
-    let api = Api::of(&[river()]).await;
-    let line = "GET /v1/groups";
-    for host in ["localhost", "LOCALHOST:8081", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8081"] {
-        assert_eq!(raw(&api, line, &format!("Host: {host}\r\n")).await.0, 200, "{host}");
+async fn a_bad_line_of_the_settings_file_is_told_without_its_value() {
+    let place = Place::new();
+    std::fs::write(place.path().join(".env"), "API_TOKEN=desk-secret and more\n").unwrap();
+    let line = refused(place.command(&[])).await;
+    assert!(line.starts_with("cannot read .env: "), "{line}");
+    assert!(!line.contains("secret"), "{line}");
+}
+
+#[tokio::test]
+async fn an_occupied_port_is_told_in_one_line_before_anything_is_made() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for name in ["CALLBACK_LISTEN", "API_LISTEN"] {
+        let mut command = place.command(&[]);
+        command.env(name, address.to_string());
+        let line = refused(command).await;
+        assert!(line.starts_with(&format!("{name}: cannot listen on {address}: ")), "{line}");
     }
-    for host in [
-        "mirror.example",
-        "localhost.example",
-        "127.0.0.1.example",
-        "10.0.0.1",
-        "[::2]",
-        "0.0.0.0",
-        "",
-        "localhost:x",
-        "127.0.0.1:80:80",
-        "[::1",
-        "::1",
+    assert!(!place.postgres().exists());
+}
+
+#[tokio::test]
+async fn a_refused_password_is_told_in_one_line_without_the_password() {
+    let place = Place::new();
+    for (message, told) in [
+        ("password authentication failed for user \"x\"", "password authentication failed for user \"x\""),
+        ("no entry\nfor this host", "no entry for this host"),
     ] {
-        assert_eq!(raw(&api, line, &format!("Host: {host}\r\n")).await.0, 403, "{host}");
+        let (address, given) = fake_postgres::refusing(message);
+        let url = format!("postgres://x:{PASSWORD}@{address}/mirror");
+        for command in ["serve", "migrate"] {
+            let line = refused(place.command_on(&url, &[command])).await;
+            assert_eq!(line, format!("cannot connect to the database: {told}"));
+        }
+        assert_eq!(*given.lock().unwrap(), [PASSWORD, PASSWORD]);
+        let mut loud = place.command_on(&url, &["migrate"]);
+        loud.env("RUST_LOG", "trace");
+        let ended = run(loud).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(!ended.stderr.contains(PASSWORD), "{ended:?}");
     }
-    for header in [
-        "Forwarded: for=10.0.0.1",
-        "X-Forwarded-For: 10.0.0.1",
-        "X-Forwarded-Whatever: 1",
-        "X-Real-IP: 10.0.0.1",
-        "Via: 1.1 proxy",
+}
+
+#[tokio::test]
+async fn a_missing_or_a_foreign_database_is_told_in_one_line() {
+    let (place, database) = (Place::new(), TestDatabase::create_empty().await);
+    let absent = PgConnectOptions::from_str(&database.url).unwrap().database("absent_mirror");
+    let absent = absent.to_url_lossy().to_string();
+    let mut conn = database.connect().await;
+    conn.execute("CREATE TABLE orders (id int)").await.unwrap();
+    for command in ["serve", "migrate"] {
+        let line = refused(place.command_on(&absent, &[command])).await;
+        assert_eq!(line, "cannot connect to the database: database \"absent_mirror\" does not exist");
+        let line = refused(place.command_on(&database.url, &[command])).await;
+        assert_eq!(
+            line,
+            "the database belongs to another application: it holds \"orders\" and no migration of ours; \
+             give group-mirror a database of its own"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_server_and_one_that_never_answers_are_told_in_one_line() {
+    let place = Place::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (address, told) in [(free, "Connection refused"), (fake_postgres::silent(), "no answer in 5 s")] {
+        let url = format!("postgres://x:{PASSWORD}@{address}/mirror");
+        let line = refused(place.command_on(&url, &["migrate"])).await;
+        assert!(line.starts_with(&format!("cannot connect to the database: {told}")), "{line}");
+        assert_eq!(line.matches(told).count(), 1, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_body_or_query_is_logged_however_loud_the_log_is() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    // A role of its own: the password is right wherever the server asks for it.
+    let role = format!("group_mirror_test_role_{}", std::process::id());
+    let mut conn = database.connect().await;
+    let make = format!(
+        "DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' IN ROLE CURRENT_USER"
+    );
+    conn.execute(AssertSqlSafe(make)).await.unwrap();
+    let options = PgConnectOptions::from_str(&database.url).unwrap().username(&role).password(PASSWORD);
+    let url = options.to_url_lossy().to_string();
+    assert!(url.contains(PASSWORD));
+    let mut command = place.command_on(&format!("{url}&passwd={PASSWORD}"), &["serve"]);
+    command.env("RUST_LOG", "trace");
+    let service = Process::start(command).ready().await;
+
+    let body = sample("Group.CallbackAfterCreateGroup").to_string();
+    let signed = signed_query();
+    let query = format!("{signed}&ClientIP=query-secret-04&RequestId=query-secret-05");
+    assert_eq!(service.post(&query, body.clone()).await.text().await.unwrap(), OK);
+    let wrong = query.replace("Sign=", "Sign=feed");
+    assert_eq!(service.post(&wrong, body.clone()).await.status(), 403);
+    // Parked, each for a reason that quotes it.
+    let mut odd = sample("Group.CallbackAfterCreateGroup");
+    odd["UserDefinedDataList"] = "body-secret-06".into();
+    let when = body.replace("1767225600345", "\"body-secret-07\"");
+    let differing = format!("{query}&CallbackCommand=query-secret-08");
+    for (query, body, told) in [
+        (&query, odd.to_string(), "body-secret-06"),
+        (&query, when, "body-secret-07"),
+        (&differing, body.replace("River walkers", "River runners"), "query-secret-08"),
     ] {
-        let (status, answer) = raw(&api, line, &format!("Host: localhost\r\n{header}\r\n")).await;
-        assert_eq!(status, 403, "{header}");
-        assert!(answer.contains(r#""code":"unauthorized""#), "{answer}");
+        let answer = service.post(query, body).await.text().await.unwrap();
+        assert!(answer.contains("parked: ") && answer.contains(told), "{answer}");
     }
-    assert_eq!(raw(&api, line, "").await.0, 403, "no Host at all");
-    assert_eq!(raw(&api, line, "Host: localhost\r\nHost: localhost\r\n").await.0, 403);
-    let absolute = raw(&api, "GET http://mirror.example/v1/groups", "Host: localhost\r\n").await;
-    assert_eq!(absolute.0, 403, "the host of the request line counts as well");
-    api.stop().await;
+    let path = "/v1/groups?name=query-secret-09";
+    assert_eq!(service.get_as(API_TOKEN, path).await.status(), 200);
+    assert_eq!(service.get_as("guessed-secret-10", path).await.status(), 401);
+    let ended = service.ends_well_on("TERM").await;
+
+    let log = ended.stderr;
+    assert!(log.contains(" DEBUG "), "{log}");
+    let sign = signed.split('&').find_map(|pair| pair.strip_prefix("Sign=")).unwrap();
+    let words = [TOKEN, API_TOKEN, PASSWORD, sign, "-secret-", "RequestTime=", "River ", "boris-2"];
+    for line in log.lines() {
+        assert!(!words.iter().any(|word| line.contains(word)), "{line}");
+    }
+    conn.execute(AssertSqlSafe(format!("DROP ROLE {role}"))).await.unwrap();
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_problems_too() {
-    let api = Api::of(&[]).await;
-    for path in ["/nowhere", "/v1/groups/", "/v1/groups/a/b", "/v1/users/a"] {
-        let problem = api.problem(path, 404, "not_found").await;
-        assert_eq!((&problem["type"], &problem["title"]), (&json!("about:blank"), &json!("Not Found")));
+async fn help_has_an_example_everywhere_and_shows_no_secret() {
+    let place = Place::new();
+    let definition = Cli::command();
+    let commands = definition.get_subcommands().map(|command| vec![command.get_name(), "--help"]);
+    for args in commands.chain([vec!["--help"], vec!["-h"]]) {
+        let url = format!("postgres://x:{PASSWORD}@db/mirror");
+        let ended = run(place.command_on(&url, &args)).await;
+        assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+        assert_eq!(ended.stderr, "", "{args:?}");
+        assert!(ended.stdout.contains("\nExample"), "{args:?}: {}", ended.stdout);
+        for secret in [TOKEN, API_TOKEN, PASSWORD] {
+            assert!(!ended.stdout.contains(secret), "{args:?}: {}", ended.stdout);
+        }
     }
-    let response = api.client.delete(format!("{}/v1/groups/a", api.base)).send().await.unwrap();
-    assert_eq!(response.headers()["allow"], "GET,HEAD");
-    assert_problem(response, 405, "method_not_allowed").await;
-    api.stop().await;
 }
 
 #[tokio::test]
-async fn nothing_is_read_while_schema_and_database_do_not_agree() {
-    let api = Api::of(&[river()]).await;
-    api.trouble.send(Some("behind".into())).unwrap();
-    for path in ["/v1/groups", "/v1/groups/g", "/v1/groups/g/members", "/v1/users/u/groups"] {
-        let response = api.get(path).await;
-        assert_eq!(response.headers()["retry-after"], "1");
-        assert_problem(response, 503, "unavailable").await;
-    }
-    api.trouble.send(None).unwrap();
-    api.json("/v1/groups").await;
-    api.stop().await;
-}
-
-#[tokio::test]
-async fn a_database_that_fails_is_told_without_its_words() {
-    let api = Api::of(&[river()]).await;
-    api.execute("ALTER VIEW group_states RENAME TO hidden").await;
-    let problem = api.problem("/v1/groups", 500, "internal").await;
-    assert!(!problem.to_string().contains("group_states"), "{problem}");
-    api.execute("ALTER VIEW hidden RENAME TO group_states").await;
-    api.json("/v1/groups").await;
-    api.lose_the_database().await;
-    api.problem("/v1/groups", 503, "unavailable").await;
-    api.stop().await;
+async fn the_version_is_printed() {
+    let ended = run(Place::new().command(&["--version"])).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout, concat!("group-mirror ", env!("CARGO_PKG_VERSION"), "\n"));
 }

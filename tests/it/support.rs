@@ -3,8 +3,12 @@
 pub(crate) mod api;
 pub(crate) mod chaos;
 pub(crate) mod dump;
+pub(crate) mod fake_postgres;
 pub(crate) mod histories;
+pub(crate) mod mutate;
 pub(crate) mod postgres;
+pub(crate) mod process;
+pub(crate) mod shown;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

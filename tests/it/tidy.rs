@@ -42,7 +42,8 @@ fn sources(below: &str) -> Vec<Source> {
 }
 
 /// Imports point one way. A module may use those to its right, and itself.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
+    ("simulate", &["store", "mirror", "callback", "model"]),
     ("embedded", &[]),
     ("model", &[]),
     ("callback", &["model"]),
@@ -53,7 +54,22 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ("config", &["http", "ingest", "callback", "model"]),
     ("cli", &["config"]),
     ("telemetry", &["config"]),
-    ("app", &["embedded", "telemetry", "config", "http", "ingest", "store", "mirror", "callback", "model"]),
+    (
+        "app",
+        &[
+            "cli",
+            "simulate",
+            "embedded",
+            "telemetry",
+            "config",
+            "http",
+            "ingest",
+            "store",
+            "mirror",
+            "callback",
+            "model",
+        ],
+    ),
     ("main", &[]),
     ("lib", &[]),
 ];
@@ -82,13 +98,13 @@ const PLACES: [(&str, &[&str]); 18] = [
     ("sqlx::query", &["store"]),
     ("QueryBuilder", &[]),
     (".begin()", &["store.rs"]),
-    ("reqwest", &[]),
+    ("reqwest", &["simulate"]),
     ("redb::", &["ingest/shelf.rs", "ingest/spool.rs"]),
     ("hyper", &["http/listen.rs"]),
     ("clap::", &["config.rs", "cli.rs", "main.rs"]),
     ("std::env::var", &["config.rs"]),
     ("dotenvy", &["config.rs"]),
-    ("SystemTime::now", &["http/callback.rs"]),
+    ("SystemTime::now", &["http/callback.rs", "simulate/sender.rs", "app/simulate.rs"]),
     ("Utc::now", &[]),
     ("unsafe ", &["embedded/process.rs"]),
     ("macro_rules!", &[]),

@@ -68,6 +68,7 @@ fn content(group: &'static str) -> impl Strategy<Value = (&'static str, Value)> 
             ("AfterGroupAttrChanged", json!({ "OptionType": option, "GroupAttr": pairs }))
         }),
         3 => (maybe(&USERS), maybe(&USERS)).prop_map(|(old, new)| {
+            let new = if new.is_null() { json!("") } else { new };
             ("AfterChangeGroupOwner", json!({ "OldOwner_Account": old, "NewOwner_Account": new }))
         }),
         1 => (topic_ids(group), maybe(&TEXTS)).prop_map(|(topic, name)| {

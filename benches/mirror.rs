@@ -1,0 +1,208 @@
+//! Yardsticks of the write path and of replay, side by side in one run, as ratios and medians.
+//!
+//! `cargo bench` prints a table. PostgreSQL is a private one with `fsync` and `synchronous_commit` on, in a temporary
+//! directory; `BENCH_DATABASE_URL` names another server's empty database instead. Rounds of what is compared take
+//! turns, so that a noisy machine disturbs both alike.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark that fails has failed; its result is text"
+)]
+#![expect(clippy::disallowed_methods, reason = "a benchmark has clocks and settings of its own")]
+
+use std::time::{Duration, Instant};
+
+use group_mirror::callback::{Callback, Decoded, Received, decode};
+use group_mirror::embedded::{Embedded, Programs};
+use group_mirror::ingest::{apply, replay};
+use group_mirror::model::{Millis, SdkAppId};
+use group_mirror::store::{Database, schema};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _};
+
+const T0: i64 = 1_700_000_000_000;
+const MIRROR: &str = "groups, group_members, group_user_defined_fields, group_attributes, group_topics";
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (url, embedded) = match std::env::var("BENCH_DATABASE_URL") {
+        Ok(url) => (url, None),
+        Err(_) => {
+            let programs = Programs { bin_dir: None, path: std::env::var_os("PATH") };
+            let embedded = Embedded::start(&dir.path().join("postgres"), &programs).unwrap();
+            (embedded.url().to_owned(), Some(embedded))
+        }
+    };
+    runtime.block_on(async {
+        let database = Database::new(&url).unwrap();
+        schema::migrate(&database).await.unwrap();
+        println!("| What | Result |\n|---|---|");
+        order(&database).await;
+        group_size(&database).await;
+        rebuild(&database).await;
+        database.close().await;
+    });
+    if let Some(embedded) = embedded {
+        embedded.stop();
+    }
+}
+
+fn callback(body: &Value) -> Callback {
+    let received = Received {
+        app: SdkAppId::parse("1400000001").unwrap(),
+        query_command: None,
+        client_ip: Some("203.0.113.9".into()),
+        platform: Some("Web".into()),
+        request_id: None,
+        received_at: Millis::new(T0 + 3_600_000),
+        body: body.to_string().into_bytes(),
+    };
+    let Decoded::Kept(callback) = decode(received) else { panic!("out of scope: {body}") };
+    assert!(callback.event.is_ok(), "{body}");
+    *callback
+}
+
+fn members(range: std::ops::Range<usize>) -> Value {
+    range.map(|number| json!({ "Member_Account": format!("user-{number:07}") })).collect()
+}
+
+fn body(command: &str, group: &str, time: i64, more: &Value) -> Value {
+    let mut body = json!({ "CallbackCommand": format!("Group.CallbackAfter{command}"), "GroupId": group,
+                           "Type": "Public", "Operator_Account": "ana", "EventTime": T0 + time });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+async fn apply_all(database: &Database, callbacks: &[Callback]) {
+    for outcome in apply(database, callbacks).await {
+        outcome.unwrap();
+    }
+}
+
+async fn empty(database: &Database) {
+    let mut conn = database.connect().await.unwrap();
+    conn.execute(
+        "TRUNCATE ledger, groups, group_members, group_user_defined_fields, group_attributes, group_topics",
+    )
+    .await
+    .unwrap();
+    conn.execute("CHECKPOINT").await.unwrap();
+    conn.close().await.unwrap();
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// The life of 500 groups, twenty events each: in order of event time, reversed, and shuffled by a fixed stride.
+async fn order(database: &Database) {
+    let mut in_order = Vec::new();
+    for step in 0..20_i64 {
+        for group in 0..500 {
+            let id = format!("@TGS#2GROUP{group:05}");
+            let user = usize::try_from(step).unwrap() % 7;
+            let one = members(user..user + 1);
+            let time = step * 1000 + group;
+            in_order.push(callback(&match step {
+                0 => body(
+                    "CreateGroup",
+                    &id,
+                    time,
+                    &json!({ "Name": "n", "Owner_Account": "ana", "MemberList": members(0..5) }),
+                ),
+                4 | 9 | 14 => body("GroupInfoChanged", &id, time, &json!({ "Name": format!("name {step}") })),
+                step if step % 2 == 0 => {
+                    body("MemberExit", &id, time, &json!({ "ExitType": "Quit", "ExitMemberList": one }))
+                }
+                _ => body("NewMemberJoin", &id, time, &json!({ "JoinType": "Apply", "NewMemberList": one })),
+            }));
+        }
+    }
+    let reversed: Vec<Callback> = in_order.iter().rev().cloned().collect();
+    // 7,919 is prime and no divisor of the count, so that every event comes once.
+    let shuffled: Vec<Callback> =
+        (0..in_order.len()).map(|at| in_order[at * 7919 % in_order.len()].clone()).collect();
+    let kinds = [&in_order, &reversed, &shuffled];
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..5 {
+        for (kind, times) in kinds.iter().zip(&mut times) {
+            empty(database).await;
+            let begun = Instant::now();
+            for batch in kind.chunks(64) {
+                apply_all(database, batch).await;
+            }
+            times.push(begun.elapsed());
+        }
+    }
+    let [in_order, reversed, shuffled] = times.map(median);
+    let rate = 10_000.0 / in_order.as_secs_f64();
+    println!("| in order, batches of 64, one lane | {rate:.0} callbacks/s |");
+    println!("| reversed ÷ in order | {:.2} |", in_order.as_secs_f64() / reversed.as_secs_f64());
+    println!("| shuffled ÷ in order | {:.2} |", in_order.as_secs_f64() / shuffled.as_secs_f64());
+}
+
+/// One join at a time into groups of 10 and of 100,000 members; then the end of the large one.
+async fn group_size(database: &Database) {
+    empty(database).await;
+    for (id, size) in [("small", 10), ("large", 100_000)] {
+        for from in (0..size).step_by(500) {
+            let list = members(from..(from + 500).min(size));
+            let more = json!({ "JoinType": "Apply", "NewMemberList": list });
+            apply_all(database, &[callback(&body("NewMemberJoin", id, i64::try_from(from).unwrap(), &more))])
+                .await;
+        }
+    }
+    let mut times = [Vec::new(), Vec::new()];
+    for number in 0..400 {
+        for (id, times) in ["small", "large"].iter().zip(&mut times) {
+            let list = members(200_000 + number..200_001 + number);
+            let more = json!({ "JoinType": "Apply", "NewMemberList": list });
+            let join = callback(&body("NewMemberJoin", id, 200_000 + i64::try_from(number).unwrap(), &more));
+            let begun = Instant::now();
+            apply_all(database, &[join]).await;
+            times.push(begun.elapsed());
+        }
+    }
+    let [small, large] = times.map(median);
+    println!("| join, group of 10, median | {:.2} ms |", small.as_secs_f64() * 1000.0);
+    println!("| join, group of 100,000 ÷ group of 10 | {:.2} |", small.as_secs_f64() / large.as_secs_f64());
+    let destroy =
+        callback(&body("GroupDestroyed", "large", 900_000, &json!({ "MemberList": members(0..6_000) })));
+    let begun = Instant::now();
+    apply_all(database, &[destroy]).await;
+    println!("| destroy of the group of 100,000 | {:.2} ms |", begun.elapsed().as_secs_f64() * 1000.0);
+}
+
+/// Two thousand groups of a hundred members, emptied and rebuilt from the ledger.
+async fn rebuild(database: &Database) {
+    empty(database).await;
+    let creates: Vec<Callback> = (0..2000)
+        .map(|group| {
+            let more = json!({ "Name": "n", "Owner_Account": "user-0000000", "MemberList": members(0..100),
+                               "UserDefinedDataList": [{ "Key": "k", "Value": "v" }] });
+            callback(&body("CreateGroup", &format!("@TGS#2GROUP{group:05}"), group, &more))
+        })
+        .collect();
+    for batch in creates.chunks(64) {
+        apply_all(database, batch).await;
+    }
+    let (mut rebuilt, mut verified) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let mut conn = database.connect().await.unwrap();
+        conn.execute(sqlx::AssertSqlSafe(format!("TRUNCATE {MIRROR}"))).await.unwrap();
+        conn.close().await.unwrap();
+        let begun = Instant::now();
+        let report = replay::replay(database, replay::Mode::Rebuild, |_| {}).await.unwrap();
+        rebuilt.push(begun.elapsed());
+        assert_eq!(report.differences, 204_000);
+        let begun = Instant::now();
+        let report = replay::replay(database, replay::Mode::Verify, |_| {}).await.unwrap();
+        verified.push(begun.elapsed());
+        assert_eq!(report.differences, 0);
+    }
+    println!("| replay of emptied tables | {:.0} member rows/s |", 200_000.0 / median(rebuilt).as_secs_f64());
+    println!("| replay --verify | {:.0} member rows/s |", 200_000.0 / median(verified).as_secs_f64());
+}

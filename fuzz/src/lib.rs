@@ -1,0 +1,33 @@
+//! The pure core of the service, built alone: neither runtime nor database is instrumented, so that a build takes
+//! seconds and a run tries tens of thousands of inputs a second.
+
+#[path = "../../src"]
+mod pure {
+    pub mod callback;
+    pub mod mirror;
+    pub mod model;
+}
+
+pub use pure::{callback, mirror, model};
+
+use callback::Received;
+use model::{Millis, SdkAppId};
+
+/// The one app of all inputs.
+pub const APP: &str = "1400000001";
+
+/// 2033: later than every time in the samples.
+pub const RECEIVED_MS: i64 = 2_000_000_000_000;
+
+/// A body as it would come in.
+pub fn received(body: &[u8], query_command: Option<String>, received_ms: i64) -> Received {
+    Received {
+        app: SdkAppId::parse(APP).expect("digits"),
+        query_command,
+        client_ip: None,
+        platform: None,
+        request_id: None,
+        received_at: Millis::new(received_ms),
+        body: body.to_vec(),
+    }
+}

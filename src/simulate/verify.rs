@@ -1,0 +1,260 @@
+//! Reads the mirror back and compares it with the fold of what was sent.
+//!
+//! By the read API, group by group, and by SQL row by row where a database is given. A group with a callback that was
+//! not answered with OK is left out: nobody knows whether it was committed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, SecondsFormat};
+use reqwest::Client;
+use serde_json::{Map, Value, json};
+
+use super::{Plan, Sent};
+use crate::callback::{Decoded, Received, decode};
+use crate::mirror::{self, Entry, GroupKey, GroupState, MemberState, Rows, group_state, member_state};
+use crate::model::{FieldKey, Millis, UserId};
+use crate::store::{Database, dump};
+
+/// How many members are read at once: the API's most.
+const PAGE: usize = 500;
+
+/// How many differences are told; the rest is counted.
+const TOLD_MAX: usize = 50;
+
+/// What was compared, and what differs.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Groups compared by the API.
+    pub groups: u64,
+    /// Memberships compared by the API, past ones included.
+    pub members: u64,
+    /// Rows compared by SQL; none without a database.
+    pub rows: u64,
+    /// Groups left out.
+    pub uncertain: u64,
+    /// What differs.
+    pub differences: u64,
+    /// One line each, fifty at most.
+    pub told: Vec<String>,
+}
+
+impl Findings {
+    fn differs(&mut self, line: String) {
+        self.differences += 1;
+        if self.told.len() < TOLD_MAX {
+            self.told.push(line);
+        }
+    }
+}
+
+/// Compares; `progress` is told each group.
+///
+/// # Errors
+/// A mirror that does not answer, or refuses the token.
+pub async fn verify(
+    plan: &Plan,
+    sent: &Sent,
+    (api_url, api_token): (&str, Option<&str>),
+    database: Option<&Database>,
+    progress: impl Fn(),
+) -> anyhow::Result<Findings> {
+    let (rows, uncertain) = fold(plan, sent)?;
+    let mut findings = Findings { uncertain, ..Findings::default() };
+    let client = Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
+    let reader = Reader { client, url: api_url.trim_end_matches('/'), token: api_token };
+    let members = by_group(&rows);
+    for (key, row) in &rows.groups {
+        let empty = BTreeMap::new();
+        let of_group = members.get(key).unwrap_or(&empty);
+        let state = group_state(row, row.owner.value.as_ref().and_then(|owner| of_group.get(owner).copied()));
+        let states: BTreeMap<&UserId, MemberState> = of_group
+            .iter()
+            .filter_map(|(user, member)| {
+                Some((*user, member_state(row, state.owner.as_ref(), user, member)?))
+            })
+            .collect();
+        let id = percent_encoded(key.group.as_str());
+        let shown = reader.get(&format!("/v1/groups/{id}")).await?;
+        let wanted = group_json(key, &state, &states, &rows);
+        if shown != wanted {
+            findings.differs(format!(
+                "group {:?}: the mirror shows {shown}, what was sent gives {wanted}",
+                key.group.as_str()
+            ));
+        }
+        let shown = reader.members(&id).await?;
+        let wanted: Vec<Value> = states.iter().map(|(user, state)| member_json(user, state)).collect();
+        for (shown, wanted) in pair(&shown, &wanted) {
+            if shown != wanted {
+                findings.differs(format!(
+                    "member of {:?}: the mirror shows {shown:?}, what was sent gives {wanted:?}",
+                    key.group.as_str()
+                ));
+            }
+        }
+        findings.groups += 1;
+        findings.members += states.len() as u64;
+        progress();
+    }
+    if let Some(database) = database {
+        compare_rows(plan, &rows, database, &mut findings).await?;
+    }
+    Ok(findings)
+}
+
+/// The mirror that what was answered with OK gives, without the groups that are uncertain.
+fn fold(plan: &Plan, sent: &Sent) -> anyhow::Result<(Rows, u64)> {
+    let mut rows = Rows::default();
+    let mut uncertain = std::collections::BTreeSet::new();
+    for (body, ok) in &sent.bodies {
+        let received = Received {
+            app: plan.app,
+            query_command: None,
+            client_ip: None,
+            platform: None,
+            request_id: None,
+            // Only guards event times from the future, of which this sender makes none.
+            received_at: Millis::new(i64::MAX / 1000),
+            body: body.as_bytes().to_vec(),
+        };
+        let Decoded::Kept(callback) = decode(received) else { bail!("out of scope: {body}") };
+        let facts = mirror::facts(&callback);
+        if let (false, Some(fact)) = (*ok, facts.first()) {
+            uncertain.insert(fact.group.clone());
+        }
+        facts.into_iter().for_each(|fact| rows.apply(fact));
+    }
+    let keep = |key: &GroupKey| !uncertain.contains(key);
+    rows.groups.retain(|key, _| keep(key));
+    rows.members.retain(|(key, _), _| keep(key));
+    rows.user_defined_fields.retain(|(key, _), _| keep(key));
+    rows.attributes.retain(|(key, _), _| keep(key));
+    rows.topics.retain(|(key, _), _| keep(key));
+    Ok((rows, uncertain.len() as u64))
+}
+
+type Members<'a> = BTreeMap<&'a UserId, &'a mirror::MemberRow>;
+
+fn by_group(rows: &Rows) -> BTreeMap<&GroupKey, Members<'_>> {
+    let mut groups: BTreeMap<&GroupKey, Members<'_>> = BTreeMap::new();
+    for ((key, user), member) in &rows.members {
+        groups.entry(key).or_default().insert(user, member);
+    }
+    groups
+}
+
+async fn compare_rows(
+    plan: &Plan,
+    rows: &Rows,
+    database: &Database,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let mut snapshot = database.snapshot().await?;
+    let wanted = dump::of_rows(rows);
+    let mut held = dump::Lines::new();
+    for begin in [plan.run.clone(), format!("@TGS#_{}", plan.run)] {
+        let end = format!("{begin}\u{10ffff}");
+        let app = plan.app.get();
+        held.extend(dump::of_tables(snapshot.conn(), ((app, &begin), (app, &end))).await?);
+    }
+    for (key, values) in &wanted {
+        findings.rows += 1;
+        if held.get(key) != Some(values) {
+            findings.differs(format!(
+                "row {key:?}: the table has {:?}, what was sent gives {values:?}",
+                held.get(key)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn pair<'a>(shown: &'a [Value], wanted: &'a [Value]) -> Vec<(Option<&'a Value>, Option<&'a Value>)> {
+    (0..shown.len().max(wanted.len())).map(|at| (shown.get(at), wanted.get(at))).collect()
+}
+
+/// The internal listener of the mirror.
+struct Reader<'a> {
+    client: Client,
+    url: &'a str,
+    token: Option<&'a str>,
+}
+
+impl Reader<'_> {
+    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let mut request = self.client.get(format!("{}{path}", self.url));
+        if let Some(token) = self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer =
+            request.send().await.with_context(|| format!("the read API does not answer at {}", self.url))?;
+        let status = answer.status();
+        if status.is_success() || status.as_u16() == 404 {
+            return Ok(answer.json().await?);
+        }
+        bail!("the read API answers {status} to {path}: {}", answer.text().await.unwrap_or_default())
+    }
+
+    /// All memberships of a group, past ones included, by user.
+    async fn members(&self, id: &str) -> anyhow::Result<Vec<Value>> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/v1/groups/{id}/members?status=all&limit={PAGE}{cursor}")).await?;
+            all.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(all),
+            }
+        }
+    }
+}
+
+fn percent_encoded(id: &str) -> String {
+    form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+fn time(millis: Option<Millis>) -> Option<String> {
+    let at = DateTime::from_timestamp_millis(millis?.get())?;
+    Some(at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+fn group_json(
+    key: &GroupKey,
+    state: &GroupState,
+    members: &BTreeMap<&UserId, MemberState>,
+    rows: &Rows,
+) -> Value {
+    let row = &rows.groups[key];
+    let from = || (key.clone(), FieldKey::default())..;
+    let fields = rows.user_defined_fields.range(from()).take_while(|((of, _), _)| of == key);
+    let fields: Map<String, Value> = fields
+        .filter_map(|((_, field), value)| {
+            Some((field.as_str().to_owned(), json!(row.user_defined_field(value)?)))
+        })
+        .collect();
+    let attributes = rows.attributes.range(from()).take_while(|((of, _), _)| of == key);
+    let attributes: Map<String, Value> = attributes
+        .filter_map(|((_, field), value)| Some((field.as_str().to_owned(), json!(row.attribute(value)?))))
+        .collect();
+    json!({
+        "sdk_app_id": key.app.get(), "group_id": key.group.as_str(), "status": state.status.as_str(),
+        "type": state.group_type, "name": state.name, "introduction": state.introduction,
+        "notification": state.notification, "face_url": state.face_url,
+        "owner": state.owner.as_ref().map(UserId::as_str), "created_by": state.created_by.as_ref().map(UserId::as_str),
+        "member_count": members.values().filter(|member| member.present).count(),
+        "user_defined_fields": fields, "attributes": attributes, "created_at": time(state.created_at),
+        "updated_at": time(Some(state.updated_at)), "destroyed_at": time(state.destroyed_at),
+    })
+}
+
+fn member_json(user: &UserId, state: &MemberState) -> Value {
+    let by = |entry: &Entry| entry.by.as_ref().map(|user| user.as_str().to_owned());
+    json!({
+        "user_id": user.as_str(), "role": state.role, "name_card": state.name_card,
+        "status": if state.present { "member" } else { "left" }, "joined_at": time(state.joined_at),
+        "join_type": state.join.how, "joined_by": by(&state.join), "left_at": time(state.left_at),
+        "exit_type": state.exit.how, "left_by": by(&state.exit),
+    })
+}

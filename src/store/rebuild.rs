@@ -1,0 +1,156 @@
+//! What replay needs to write: locks on a range of groups, room for its rows, and tables that are missing altogether.
+//!
+//! Whoever rebuilds a range holds the rows of its groups; every writer takes those first, so it waits. A group that a
+//! writer creates meanwhile has no row to lock and is not deleted either: its rows are newer than the fold.
+
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+use super::dump::{Range, TABLES};
+use super::schema::MIGRATOR;
+
+/// The number of the advisory lock that keeps two replays apart, chosen at random.
+const REPLAY_LOCK: i64 = 0x6d69_7272_6f72_0001;
+
+/// Where missing tables are made before they are moved.
+const SIDE_SCHEMA: &str = "group_mirror_rebuild";
+
+/// Takes the session's lock for replays; false if another session has it.
+///
+/// # Errors
+/// The statement's.
+pub async fn try_lock_replay(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(REPLAY_LOCK).fetch_one(conn).await
+}
+
+const LOCK_GROUPS: &str = r"
+SELECT sdk_app_id, group_id FROM groups
+ WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4)
+ ORDER BY sdk_app_id, group_id FOR UPDATE";
+
+/// Deletes everything that the mirror holds of some groups, whose rows are locked.
+///
+/// # Errors
+/// A statement's.
+pub async fn clear_groups(conn: &mut PgConnection, locked: &[(i64, String)]) -> Result<(), sqlx::Error> {
+    let (apps, groups): (Vec<i64>, Vec<&str>) =
+        locked.iter().map(|(app, group)| (*app, group.as_str())).unzip();
+    for table in TABLES.iter().rev() {
+        let delete = format!(
+            "DELETE FROM {} t USING UNNEST($1::bigint[], $2::text[]) AS k (app, id)
+              WHERE t.sdk_app_id = k.app AND t.group_id = k.id",
+            table.name
+        );
+        sqlx::query(AssertSqlSafe(delete)).bind(&apps).bind(&groups).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the rows of a range that have no group, which no writer makes.
+///
+/// # Errors
+/// A statement's.
+pub async fn clear_strays(conn: &mut PgConnection, (after, last): Range<'_>) -> Result<(), sqlx::Error> {
+    for table in &TABLES {
+        let delete = format!(
+            "DELETE FROM {} t WHERE (t.sdk_app_id, t.group_id) > ($1, $2) AND (t.sdk_app_id, t.group_id) <= ($3, $4)
+                AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)",
+            table.name
+        );
+        let query = sqlx::query(AssertSqlSafe(delete)).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+const LOCK_GROUP: &str = "SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2 FOR UPDATE";
+
+/// Locks one group, if it has a row.
+///
+/// # Errors
+/// The statement's.
+pub async fn lock_group(conn: &mut PgConnection, (app, group): (i64, &str)) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK_GROUP).bind(app).bind(group).execute(conn).await.map(drop)
+}
+
+/// Locks the groups of a range.
+///
+/// # Errors
+/// The statement's.
+pub async fn lock(
+    conn: &mut PgConnection,
+    (after, last): Range<'_>,
+) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    let query = sqlx::query_as(LOCK_GROUPS).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
+    query.fetch_all(conn).await
+}
+
+/// The views of the mirror.
+const VIEWS: [&str; 7] = [
+    "group_states",
+    "group_member_states",
+    "active_groups",
+    "active_group_members",
+    "active_group_user_defined_fields",
+    "active_group_attributes",
+    "active_group_topics",
+];
+
+const ABSENT: &str = "SELECT name FROM UNNEST($1::text[]) AS wanted (name)
+ WHERE to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) IS NULL";
+
+/// The names among these that the schema does not have.
+async fn absent(conn: &mut PgConnection, names: &[&str]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(ABSENT).bind(names).fetch_all(conn).await
+}
+
+/// True when there is a ledger to rebuild from.
+///
+/// # Errors
+/// The statement's.
+pub async fn has_ledger(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    Ok(absent(conn, &["ledger"]).await?.is_empty())
+}
+
+/// The tables and views of the mirror that are not there.
+///
+/// # Errors
+/// The statement's.
+pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain(VIEWS).collect();
+    absent(conn, &names).await
+}
+
+const MISSING: &str = r"
+SELECT c.relname::text, c.relkind = 'v', format('CREATE VIEW %I AS %s', c.relname, pg_get_viewdef(c.oid)),
+       format('COMMENT ON VIEW %I IS %L', c.relname, obj_description(c.oid, 'pg_class'))
+  FROM pg_class c
+ WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'v')
+   AND NOT EXISTS (SELECT FROM pg_class l WHERE l.relnamespace = $2::regnamespace AND l.relname = c.relname)
+ ORDER BY c.relkind, c.oid";
+
+/// Makes the tables and views of the mirror that are not there, by running the migrations in a schema at the side and
+/// moving what is missing. Answers what was made. To be called inside a transaction.
+///
+/// # Errors
+/// A statement's.
+pub async fn restore_tables(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let home: String =
+        sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *conn).await?;
+    let run = |statement: String| AssertSqlSafe(statement);
+    conn.execute(run(format!("CREATE SCHEMA {SIDE_SCHEMA}; SET LOCAL search_path = {SIDE_SCHEMA}"))).await?;
+    for migration in MIGRATOR.iter() {
+        conn.execute(migration.sql.clone()).await?;
+    }
+    let missing: Vec<(String, bool, String, String)> =
+        sqlx::query_as(MISSING).bind(SIDE_SCHEMA).bind(&home).fetch_all(&mut *conn).await?;
+    for (name, ..) in missing.iter().filter(|(_, is_view, ..)| !is_view) {
+        conn.execute(run(format!("ALTER TABLE {SIDE_SCHEMA}.{name} SET SCHEMA {home}"))).await?;
+    }
+    conn.execute(run(format!("SET LOCAL search_path = {home}"))).await?;
+    for (_, _, create, comment) in missing.iter().filter(|(_, is_view, ..)| *is_view) {
+        conn.execute(run(create.clone())).await?;
+        conn.execute(run(comment.clone())).await?;
+    }
+    conn.execute(run(format!("DROP SCHEMA {SIDE_SCHEMA} CASCADE"))).await?;
+    Ok(missing.into_iter().map(|(name, ..)| name).collect())
+}
