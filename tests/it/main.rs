@@ -7,6 +7,7 @@ mod support;
 mod bad_reads;
 mod callbacks;
 mod cases;
+mod chaos;
 mod config;
 mod crash;
 mod deadlock;
