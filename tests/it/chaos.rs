@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::spool::caught_up;
+use crate::support::eventually;
 use crate::support::process::{Place, Process, run};
 use crate::support::{OK, sample};
 
@@ -92,6 +94,8 @@ async fn what_was_answered_survives_kills_of_service_and_server_at_any_moment() 
         drop(service);
     }
     let service = place.serve().await;
+    let drained = async || caught_up(&service.get("/readyz").await.json().await.unwrap());
+    assert!(eventually(drained).await);
     let groups = all_groups(&service).await;
     let answered = answered.groups.lock().unwrap().clone();
     let lost: Vec<&String> = answered.difference(&groups).collect();
