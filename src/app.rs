@@ -321,6 +321,11 @@ fn announce(running: &Running, serving: &ServeConfig, config: &Config, embedded:
             serving.gate.app,
             running.api_addr
         );
+        tracing::info!(
+            "or: group-mirror simulate --callback-url http://{} --api-url http://{} --verify",
+            running.callback_addr,
+            running.api_addr
+        );
     }
 }
 
