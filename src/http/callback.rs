@@ -207,9 +207,15 @@ async fn keep(state: &CallbackState, received: Received, deadline: Instant) -> E
         counted(label, "out_of_scope");
         return Ending::Done(String::new());
     }
+    let unreadable = callback.event.as_ref().err().cloned();
     match state.writer.submit(*callback, deadline.into()).await {
         Ok(outcome) => {
             counted(label, outcome.label());
+            // It will be parked when it comes out of the spool; the sender is told the same either way.
+            let outcome = match (outcome, unreadable) {
+                (Outcome::Spooled, Some(reason)) => Outcome::Parked(reason),
+                (outcome, _) => outcome,
+            };
             match outcome {
                 Outcome::Parked(reason) => {
                     // The reason quotes what was sent, so it stays out of the log.
