@@ -103,7 +103,7 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
             break;
         }
     }
-    keeper.close().await?;
+    unlock(keeper).await?;
     Ok(report)
 }
 
@@ -127,6 +127,13 @@ pub(super) async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
     );
     anyhow::ensure!(rebuild::try_lock_replay(&mut conn).await?, "another replay of this database is running");
     Ok(conn)
+}
+
+/// Gives the lock back before the session ends: the server takes its time to notice the end, and the next replay may
+/// be begun by then.
+pub(super) async fn unlock(mut keeper: PgConnection) -> anyhow::Result<()> {
+    rebuild::unlock_replay(&mut keeper).await?;
+    Ok(keeper.close().await?)
 }
 
 async fn restore(database: &Database) -> anyhow::Result<Vec<String>> {

@@ -3,9 +3,7 @@
 //! Rows come from the ledger and stay in it, under what could be made out now. Each is applied in a transaction of its
 //! own, by the upserts that every callback goes through.
 
-use sqlx::Connection as _;
-
-use super::replay::{PAGE_ROWS, decode, lock};
+use super::replay::{PAGE_ROWS, decode, lock, unlock};
 use crate::mirror::{self, Rows};
 use crate::store::ledger::{self, LedgerRow};
 use crate::store::{Database, Failure, classify, rows};
@@ -44,7 +42,7 @@ pub async fn unpark(database: &Database, progress: impl Fn(u64)) -> anyhow::Resu
             None => break,
         }
     }
-    keeper.close().await?;
+    unlock(keeper).await?;
     Ok(counts)
 }
 

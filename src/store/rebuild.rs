@@ -22,6 +22,14 @@ pub async fn try_lock_replay(conn: &mut PgConnection) -> Result<bool, sqlx::Erro
     sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(REPLAY_LOCK).fetch_one(conn).await
 }
 
+/// Gives the session's lock back.
+///
+/// # Errors
+/// The statement's.
+pub async fn unlock_replay(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_unlock($1)").bind(REPLAY_LOCK).execute(conn).await.map(drop)
+}
+
 const LOCK_GROUPS: &str = r"
 SELECT sdk_app_id, group_id FROM groups
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4)
