@@ -42,6 +42,9 @@ const TROUBLE_CHECK_PERIOD: Duration = Duration::from_millis(500);
 /// How long a stop waits for the connections to the database to end. One that stalls never does.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long one comparison may take, connecting included.
+const SCHEMA_CHECK_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A service that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -239,7 +242,10 @@ async fn watch_schema(database: Database, trouble: watch::Sender<Option<String>>
         if stop.run_until_cancelled(tokio::time::sleep(period)).await.is_none() {
             return;
         }
-        let Ok(mismatch) = check(&database).await else { continue };
+        // Bounded, and given up at a stop: a server that takes the connection and then stalls would hold up both.
+        let checking = tokio::time::timeout(SCHEMA_CHECK_WAIT_MAX, check(&database));
+        let Some(checked) = stop.run_until_cancelled(checking).await else { return };
+        let Ok(Ok(mismatch)) = checked else { continue };
         let mismatch = mismatch.map(|mismatch| mismatch.to_string());
         trouble.send_if_modified(|known| {
             let changed = *known != mismatch;
