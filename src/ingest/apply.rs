@@ -107,7 +107,13 @@ async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<bool>,
 async fn park(database: &Database, callback: &Callback, error: &sqlx::Error) -> Applied {
     let parked = Callback { event: Err(format!("PostgreSQL refuses it: {error}")), ..callback.clone() };
     let mut outcomes = with_retries(database, &[&parked]).await?;
-    outcomes.pop().map_or_else(unanswered, Ok)
+    match outcomes.pop() {
+        // The server's words stay in the ledger: they can quote rows, and the sender is outside.
+        Some(Outcome::Parked(_)) => {
+            Ok(Outcome::Parked("PostgreSQL refuses it; the ledger has the reason".to_owned()))
+        }
+        other => other.map_or_else(unanswered, Ok),
+    }
 }
 
 /// Cannot happen: every callback is answered for. If it does, the callback counts as not committed.
