@@ -26,6 +26,7 @@ use crate::config::{Config, DatabaseChoice, ServeConfig, Settings};
 use crate::embedded::{Embedded, Programs};
 use crate::http::api::{self, ApiState};
 use crate::http::callback::{self, CallbackState, Reading};
+use crate::http::feed::Feed;
 use crate::http::health::{self, HealthState};
 use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
 use crate::ingest::{Writer, volume};
@@ -82,6 +83,12 @@ impl Running {
 pub async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     let (config, serving) = (settings.config(), settings.serve_config()?);
     let signals = Signals::new()?;
+    if rlimit::increase_nofile_limit(http::DESCRIPTORS).is_ok_and(|got| got < http::DESCRIPTORS) {
+        tracing::warn!(
+            "this process may not have {} open files; many followers will wait",
+            http::DESCRIPTORS
+        );
+    }
     let _lock = lock_data_dir(&config.data_dir)?;
     let listeners = bind(&serving).await?;
     let (database, embedded) = open_database(&config).await?;
@@ -150,7 +157,9 @@ pub async fn start(
         reading: Reading::default(),
     })
     .merge(health::router(health.clone()));
+    let feed = Feed::new(database.clone(), stop.clone());
     let reads = ApiState {
+        feed: feed.clone(),
         reader: database.reader().clone(),
         trouble,
         app: serving.gate.app,
@@ -169,14 +178,15 @@ pub async fn start(
     let stop = &running.stop;
     running.tasks.spawn(http::serve(callbacks, CALLBACK_CONNECTIONS_MAX, public, stop.clone()));
     running.tasks.spawn(http::serve(api, API_CONNECTIONS_MAX, internal, stop.clone()));
-    running.tasks.spawn(telemetry::keep_up(metrics, gauges(&running), stop.clone()));
+    running.tasks.spawn(telemetry::keep_up(metrics, gauges(&running, feed.clone()), stop.clone()));
+    running.tasks.spawn(feed.run());
     running.tasks.spawn(watch_schema(running.database.clone(), trouble_in, stop.clone()));
     running.tasks.close();
     Ok(running)
 }
 
 /// Reads off what is a state, not an event.
-fn gauges(running: &Running) -> impl Fn() + use<> {
+fn gauges(running: &Running, feed: Feed) -> impl Fn() + use<> {
     let (writer, database) = (running.writer.clone(), running.database.clone());
     move || {
         let spool = writer.spool();
@@ -186,6 +196,7 @@ fn gauges(running: &Running) -> impl Fn() + use<> {
             ("group_mirror_spool_depth", spool.depth as f64),
             ("group_mirror_spool_bytes", spool.bytes as f64),
             ("group_mirror_spool_oldest_age_seconds", age_ms as f64 / 1000.0),
+            ("group_mirror_followers", feed.follower_count() as f64),
             ("group_mirror_away", f64::from(u8::from(writer.is_away()))),
         ] {
             metrics::gauge!(name).set(value);

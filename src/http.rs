@@ -5,7 +5,9 @@
 pub mod api;
 pub mod auth;
 pub mod callback;
+pub mod changes;
 pub mod error;
+pub mod feed;
 pub mod groups;
 pub mod health;
 mod listen;
@@ -14,4 +16,4 @@ mod page;
 mod query;
 mod time;
 
-pub use listen::{API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, DRAIN_WAIT_MAX, serve};
+pub use listen::{API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, DESCRIPTORS, DRAIN_WAIT_MAX, serve};

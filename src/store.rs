@@ -3,6 +3,7 @@
 //! Statements stand in the files below this one, one per group of tables; each function takes the connection it works
 //! on, and the caller commits. Knows nothing of HTTP and nothing of Tencent's words.
 
+pub mod changes;
 pub mod dump;
 pub mod groups;
 pub mod ledger;
@@ -18,6 +19,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres};
 use thiserror::Error;
+use tokio::sync::watch;
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
 const WRITER_CONNECTIONS_MAX: u32 = 8;
@@ -182,6 +184,8 @@ pub struct Database {
     options: PgConnectOptions,
     writer: PgPool,
     reader: PgPool,
+    /// How many transactions were committed by this process.
+    commits: watch::Sender<u64>,
 }
 
 impl Database {
@@ -209,13 +213,19 @@ impl Database {
             .after_connect(|conn, _| Box::pin(async move { conn.execute(DURABLE_COMMITS).await.map(drop) }))
             .connect_lazy_with(options.clone().options(WRITER_SETTINGS));
         let reader = pool(READER_CONNECTIONS_MAX).connect_lazy_with(options.clone().options(READER_SETTINGS));
-        Ok(Self { options, writer, reader })
+        Ok(Self { options, writer, reader, commits: watch::Sender::new(0) })
     }
 
     /// The pool for reads: read-only sessions with a statement timeout.
     #[must_use]
     pub fn reader(&self) -> &PgPool {
         &self.reader
+    }
+
+    /// Changes whenever this process has committed something.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
     }
 
     /// A connection outside the pools, without their time limits: for migrations, replay and the first check, where
@@ -268,7 +278,8 @@ impl Database {
     /// No connection in time.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
         let conn = self.writer.acquire().await?;
-        let mut tx = Tx { conn, name, begun: Instant::now(), ended: false };
+        let commits = self.commits.clone();
+        let mut tx = Tx { conn, name, commits, begun: Instant::now(), ended: false };
         tx.conn.execute("BEGIN").await?;
         Ok(tx)
     }
@@ -279,7 +290,8 @@ impl Database {
     /// No connection in time.
     pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
         let conn = self.reader.acquire().await?;
-        let mut tx = Tx { conn, name: "snapshot", begun: Instant::now(), ended: false };
+        let commits = self.commits.clone();
+        let mut tx = Tx { conn, name: "snapshot", commits, begun: Instant::now(), ended: false };
         tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         tx.conn.execute("SET LOCAL statement_timeout = 0").await?;
         Ok(tx)
@@ -296,6 +308,7 @@ impl Database {
 pub struct Tx {
     conn: PoolConnection<Postgres>,
     name: &'static str,
+    commits: watch::Sender<u64>,
     begun: Instant,
     ended: bool,
 }
@@ -324,6 +337,7 @@ impl Tx {
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.conn.execute("COMMIT").await?;
         self.ended = true;
+        self.commits.send_modify(|count| *count += 1);
         metrics::histogram!("group_mirror_transaction_seconds", "name" => self.name)
             .record(self.begun.elapsed());
         Ok(())

@@ -16,7 +16,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::auth::{self, ApiAuth};
 use super::error::ApiError;
-use super::{error, groups, members};
+use super::feed::Feed;
+use super::{changes, error, groups, members};
 use crate::model::SdkAppId;
 
 /// What the read API works with.
@@ -30,6 +31,8 @@ pub struct ApiState {
     pub app: SdkAppId,
     /// Who may read.
     pub auth: Arc<ApiAuth>,
+    /// The live end of the ledger.
+    pub feed: Feed,
 }
 
 impl ApiState {
@@ -55,6 +58,7 @@ pub fn routes() -> Router<ApiState> {
         .route("/v1/groups/{group_id}", get(groups::find))
         .route("/v1/groups/{group_id}/members", get(members::of_group))
         .route("/v1/users/{user_id}/groups", get(members::of_user))
+        .route("/v1/changes", get(changes::changes))
 }
 
 /// Closes a router: problems for unknown paths and methods, and authentication around everything.

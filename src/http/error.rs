@@ -70,6 +70,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_cursor", detail)
     }
 
+    /// 410 `bad_cursor`: it was right once, and what it points into is not there any more.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "bad_cursor", detail)
+    }
+
     /// 401 `unauthorized`: no token, or a wrong one; the answer asks for a bearer token.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)

@@ -3,7 +3,7 @@
 //! What `axum::serve` leaves open is bounded here, so that slow clients and half-open connections cannot hold the
 //! service up. Knows nothing of what is served.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,22 +15,31 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+
+use super::feed::FOLLOWERS_MAX;
 
 /// How long a stop waits for requests that are open. Longer than the answer budget of a callback.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Connections of the public listener at the same time. Each holds a descriptor and a buffer; what comes at the limit
-/// waits in the queue of the kernel. With those of the internal listener, both pools and the files this stays below the
-/// 1024 descriptors that a process has by default.
+/// waits in the queue of the kernel.
 pub const CALLBACK_CONNECTIONS_MAX: usize = 800;
 
-/// Connections of the internal listener.
-pub const API_CONNECTIONS_MAX: usize = 150;
+/// Connections of the internal listener, those of followers included.
+pub const API_CONNECTIONS_MAX: usize = FOLLOWERS_MAX + 150;
+
+/// Descriptors that the service asks the system for: both listeners', both pools' and those of its files. Where it does
+/// not get them, accepting waits for connections to end.
+pub const DESCRIPTORS: u64 = (CALLBACK_CONNECTIONS_MAX + API_CONNECTIONS_MAX) as u64 + 100;
 
 /// How long a connection may go without a whole head of a request, idle ones included. Longer than the pauses of a
 /// sender that keeps its connections, and short enough that those of vanished peers do not add up.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long a peer may take nothing of what is sent to it; then the connection is cut. A follower of the feed resumes.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What one connection buffers at most, the head of a request included.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
@@ -50,7 +59,7 @@ pub async fn serve(listener: TcpListener, places: usize, router: Router, stop: C
             let Ok(place) = Arc::clone(&open).acquire_owned().await else { return };
             let stream = accept(&listener).await;
             let service = TowerToHyperService::new(router.clone());
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(bounded(stream)), service));
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection broke off");
@@ -67,6 +76,12 @@ pub async fn serve(listener: TcpListener, places: usize, router: Router, stop: C
     if timeout(DRAIN_WAIT_MAX, graceful.shutdown()).await.is_err() {
         tracing::warn!("stopped with requests open");
     }
+}
+
+fn bounded(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_WAIT_MAX));
+    Box::pin(stream)
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {

@@ -40,6 +40,17 @@ impl Limit {
         Ok(limit.unwrap_or(Self(Self::DEFAULT.min(max))))
     }
 
+    /// How many items a page has at most.
+    #[must_use]
+    pub(super) fn items(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The last key of the page among those of the rows that were read, if there are more rows than that.
+    pub(super) fn last_of<K>(self, keys: &[K]) -> Option<&K> {
+        keys.get(self.items().checked_sub(1)?).filter(|_| keys.len() > self.items())
+    }
+
     /// How many rows to read: one more, to see whether there is a next page.
     #[must_use]
     pub fn rows(self) -> i64 {
@@ -71,7 +82,14 @@ impl Listing {
     /// # Errors
     /// `bad_cursor`: not one of ours, or of another list, order or filter.
     pub fn take_after<K: DeserializeOwned>(&self, query: &mut Query) -> Result<Option<K>, ApiError> {
-        let Some(text) = query.take_text("cursor") else { return Ok(None) };
+        query.take_text("cursor").map(|text| self.read(&text)).transpose()
+    }
+
+    /// The key in a cursor.
+    ///
+    /// # Errors
+    /// `bad_cursor`, as above.
+    pub(super) fn read<K: DeserializeOwned>(&self, text: &str) -> Result<K, ApiError> {
         let garbage = || {
             ApiError::bad_cursor(
                 "This is no cursor of this service; send next_cursor of a page as it came, or none to start.",
@@ -88,10 +106,14 @@ impl Listing {
                  follow a cursor, or start again without it.",
             ));
         }
-        serde_json::from_value(cursor.after).map(Some).map_err(|_| garbage())
+        serde_json::from_value(cursor.after).map_err(|_| garbage())
     }
 
-    fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
+    /// Leads to what comes after a key.
+    ///
+    /// # Errors
+    /// `internal`, where the key cannot be written.
+    pub(super) fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
         let cursor =
             Cursor { v: CURSOR_VERSION, list: self.name.to_owned(), filters: self.filters.clone(), after };
         serde_json::to_vec(&cursor).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(ApiError::internal)

@@ -24,7 +24,7 @@ const SHOWN_CHARS_MAX: usize = 80;
 
 /// Parameters that do not count for the fingerprint: those that choose a page and not a list, and those that the
 /// caller adds as what they mean, given or not.
-const NOT_OF_THE_LIST: [&str; 5] = ["limit", "cursor", "with", "sort", "sdk_app_id"];
+const NOT_OF_THE_LIST: [&str; 6] = ["limit", "cursor", "since", "with", "sort", "sdk_app_id"];
 
 /// The parameters of a query string, each at most once.
 #[derive(Debug, Clone)]
@@ -78,6 +78,12 @@ impl Query {
         }
         // 64 bits are enough to notice a mistake, and a cursor need not resist more than that.
         URL_SAFE_NO_PAD.encode(&hash.finalize()[..8])
+    }
+
+    /// The fingerprint of a list without filters, for what is added: as if a request had asked for it.
+    #[must_use]
+    pub fn fingerprint_of(more: &[&str]) -> String {
+        Self { values: BTreeMap::new(), fingerprint: Sha256::new() }.fingerprint(more)
     }
 
     /// The text of a parameter, as it is.

@@ -70,13 +70,14 @@ pub async fn insert_batch(conn: &mut PgConnection, batch: &[&Callback]) -> Resul
 }
 
 const RECEIVE_EARLIER: &str = r"
-UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0)
+UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0), position = DEFAULT
  WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.digest = $3 AND l.request_id = $4 AND l.event_time_ms IS NULL
    AND l.time_ms > $5
    AND NOT EXISTS (SELECT FROM ledger o WHERE o.sdk_app_id = $1 AND o.group_id = $2 AND o.time_ms = $5 AND o.digest = $3)";
 
 /// For a repeat without event time: moves the row back to this receipt if that was the earlier one; true if it did.
-/// Which of two receipts was committed first is chance; which came first is not.
+/// Which of two receipts was committed first is chance; which came first is not. Followers of the feed see the entry
+/// again, as it is now.
 ///
 /// # Errors
 /// The statement's.
@@ -192,12 +193,14 @@ pub async fn estimate(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
 }
 
 const UNPARK: &str = r"
-UPDATE ledger SET outcome = 'applied', reason = NULL, command = $5, group_id = $6, time_ms = $7, event_time_ms = $8
+UPDATE ledger SET outcome = 'applied', reason = NULL, command = $5, group_id = $6, time_ms = $7, event_time_ms = $8,
+       position = DEFAULT
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'
    AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $6 AND l.time_ms = $7
                       AND l.digest = $4 AND l.outcome = 'applied')";
 
 /// Marks a parked row as applied, under what could be made out now; false if another row says the same already.
+/// Followers of the feed see the entry again, as applied.
 ///
 /// # Errors
 /// The statement's.

@@ -11,6 +11,7 @@ mod chaos;
 mod config;
 mod crash;
 mod deadlock;
+mod feed;
 mod fuzz;
 mod laws;
 mod process;

@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod chaos;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;
+pub(crate) mod follow;
 pub(crate) mod histories;
 pub(crate) mod mutate;
 pub(crate) mod postgres;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use group_mirror::callback::{Decoded, Received, decode};
 use group_mirror::http::api::{ApiState, guarded, routes};
 use group_mirror::http::auth::ApiAuth;
+use group_mirror::http::feed::Feed;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
 use group_mirror::store::{Database, rows};
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::postgres::TestDatabase;
 
@@ -78,6 +80,7 @@ impl Api {
             trouble: seen,
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
+            feed: Feed::new(pools.clone(), CancellationToken::new()),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
