@@ -9,6 +9,8 @@ CREATE TABLE group_user_defined_fields (
     value_stamp bytea  NOT NULL DEFAULT '',
     CONSTRAINT group_user_defined_fields_pkey PRIMARY KEY (sdk_app_id, group_id, key)
 );
+-- Serves the filter `field[KEY]`. Of a value only the beginning: an index takes no long texts, and keeps equal ones once.
+CREATE INDEX group_user_defined_fields_value_idx ON group_user_defined_fields (sdk_app_id, key, left(value, 64));
 COMMENT ON TABLE group_user_defined_fields IS 'User-defined fields of groups; one older than the barriers of its group does not count.';
 COMMENT ON COLUMN group_user_defined_fields.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN group_user_defined_fields.group_id IS 'The group.';

@@ -23,13 +23,15 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.members_barrier) AS members_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from,
-       s.create_barrier, s.destroyed_stamp, s.members_barrier
+       s.create_barrier, s.destroyed_stamp, s.members_barrier,
+       -- For indexes and statistics, which know columns and not what follows from them.
+       s.type AS newest_type, s.name AS newest_name, s.owner AS newest_owner
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
                     ELSE GREATEST(g.create_barrier, g.destroyed_stamp) END AS profile_barrier
           FROM groups g) s;
-COMMENT ON VIEW group_states IS 'Every group with what follows from its stamps; the …_from columns are barriers.';
+COMMENT ON VIEW group_states IS 'Every group with what follows from its stamps; the …_from columns are barriers, the newest_… ones claims that may not count.';
 
 CREATE VIEW group_member_states AS
 SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,

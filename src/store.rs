@@ -40,11 +40,14 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 const WRITER_SETTINGS: [(&str, &str); 3] =
     [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")];
 
+/// How long one read may take, in seconds: far longer than any page that an index serves, and short enough that a few
+/// which none serves do not take all connections away.
+pub const READ_SECS_MAX: u32 = 5;
+
 /// What a reading session asks of the server. Plans are made for the values at hand, because one statement serves
 /// every combination of filters.
-const READER_SETTINGS: [(&str, &str); 4] = [
+const READER_SETTINGS: [(&str, &str); 3] = [
     ("default_transaction_read_only", "on"),
-    ("statement_timeout", "5s"),
     ("plan_cache_mode", "force_custom_plan"),
     // Reads touch a page of rows; compiling them took longer than running them.
     ("jit", "off"),
@@ -212,7 +215,12 @@ impl Database {
         let writer = pool(WRITER_CONNECTIONS_MAX)
             .after_connect(|conn, _| Box::pin(async move { conn.execute(DURABLE_COMMITS).await.map(drop) }))
             .connect_lazy_with(options.clone().options(WRITER_SETTINGS));
-        let reader = pool(READER_CONNECTIONS_MAX).connect_lazy_with(options.clone().options(READER_SETTINGS));
+        let reader = pool(READER_CONNECTIONS_MAX).connect_lazy_with(
+            options
+                .clone()
+                .options(READER_SETTINGS)
+                .options([("statement_timeout", format!("{READ_SECS_MAX}s"))]),
+        );
         Ok(Self { options, writer, reader, commits: watch::Sender::new(0) })
     }
 

@@ -14,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::store::READ_SECS_MAX;
+
 /// How long a reader should wait before asking again, in seconds. Restarts and failovers take a few of them.
 const RETRY_AFTER_SECS: &str = "1";
 
@@ -105,7 +107,13 @@ impl ApiError {
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        if is_passing(&error) {
+        if ran_out_of_time(&error) {
+            Self::unavailable(format!(
+                "This read takes longer than the {READ_SECS_MAX} s that a read may take: ask for less, with further filters or a \
+                 smaller limit, or try again when the database has less to do."
+            ))
+            .caused_by(error)
+        } else if is_passing(&error) {
             Self::unavailable("The database cannot answer just now; try again.").caused_by(error)
         } else {
             Self::internal(error)
@@ -129,6 +137,11 @@ pub async fn log(request: Request, next: Next) -> Response {
 pub fn after_panic() -> Response {
     let detail = "Something went wrong inside; the log has the cause.";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+}
+
+/// True for a statement that the server gave up at the time limit of a reading session.
+fn ran_out_of_time(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"))
 }
 
 /// True where the same read can succeed a little later: no connection, a lost one, a statement that ran out of its

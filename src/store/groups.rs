@@ -8,13 +8,11 @@
 //! because as a plain `AND EXISTS` it can lead the plan, and behind an `OR` it cannot.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::query::QueryAs;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, FromRow, Postgres};
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow};
 
 use crate::mirror::Status;
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
@@ -107,22 +105,21 @@ const MEMBER_COUNT: &str = "
 const MATCHING: &str = "SELECT s.* FROM group_states s
      WHERE s.sdk_app_id = $1
        AND ($2::text IS NULL OR s.group_id = $2)
-       AND ($3::text IS NULL OR s.type = $3)
        AND ($4::text IS NULL OR s.status = $4)
        AND ($5::timestamptz IS NULL OR s.created_at > $5)
        AND ($6::timestamptz IS NULL OR s.created_at < $6)";
 
-/// In this and the next the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
-/// state decides. The state alone is an expression that no index knows.
+/// In this and the next two the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
+/// state decides. The state alone is an expression that no index knows and whose frequency nobody can guess; `COALESCE`
+/// keeps a wrong guess out of the plan.
+const TYPED: &str = "
+       AND s.newest_type = $3 AND COALESCE(s.type = $3, false)";
+
 const NAMED: &str = "
-       AND s.name ILIKE $7
-       AND EXISTS (SELECT FROM groups n
-                    WHERE n.sdk_app_id = $1 AND n.group_id = s.group_id AND n.name ILIKE $7)";
+       AND s.newest_name ILIKE $7 AND COALESCE(s.name ILIKE $7, false)";
 
 const OWNED: &str = "
-       AND s.owner = $8
-       AND EXISTS (SELECT FROM groups o
-                    WHERE o.sdk_app_id = $1 AND o.group_id = s.group_id AND o.owner = $8)";
+       AND s.newest_owner = $8 AND COALESCE(s.owner = $8, false)";
 
 const JOINED: &str = "
        AND EXISTS (SELECT FROM group_member_states m
@@ -134,55 +131,59 @@ fn with_field(number: usize) -> String {
        AND EXISTS (SELECT FROM group_user_defined_fields f
                     WHERE f.sdk_app_id = $1 AND f.group_id = s.group_id
                       AND f.key = ($10::text[])[{number}] AND f.value = ($11::text[])[{number}]
+                      AND left(f.value, 64) = left(($11::text[])[{number}], 64)
                       AND f.value_stamp >= s.fields_from)"
     )
 }
 
-/// The rows that follow a place, as one or two ranges that an index can start in: `created_at <= x` ends before the
-/// missing times, so these are a range of their own.
-struct Ranges {
+/// A part of the rows that follow a place, in an order that an index has.
+struct Part {
+    condition: &'static str,
     order: &'static str,
-    ranges: &'static [&'static str],
 }
 
-const WITHOUT_TIME: &str = " AND s.created_at IS NULL";
-const REST_WITHOUT_TIME: &str = " AND s.created_at IS NULL AND s.group_id > $14";
+const NEWEST: &str = "created_at DESC NULLS LAST, group_id";
 
-fn ranges(order: GroupOrder, after: Option<&GroupPlace>) -> Ranges {
+/// Oldest first, as the index for the newest is read backwards; for parts without missing times.
+const BACKWARDS: &str = "created_at ASC NULLS FIRST, group_id";
+
+const ALL: Part = Part { condition: "", order: NEWEST };
+const OLDER: Part = Part {
+    condition: " AND s.created_at <= $13 AND (s.created_at < $13 OR s.group_id > $14)",
+    order: NEWEST,
+};
+const TIMED: Part = Part { condition: " AND s.created_at IS NOT NULL", order: BACKWARDS };
+const NEWER: Part = Part {
+    condition: " AND s.created_at >= $13 AND (s.created_at > $13 OR s.group_id > $14)",
+    order: BACKWARDS,
+};
+/// Missing times come last in both orders.
+const WITHOUT_TIME: Part = Part { condition: " AND s.created_at IS NULL", order: NEWEST };
+const REST_WITHOUT_TIME: Part =
+    Part { condition: " AND s.created_at IS NULL AND s.group_id > $14", order: NEWEST };
+const BY_ID: Part = Part { condition: "", order: "group_id" };
+const REST_BY_ID: Part = Part { condition: " AND s.group_id > $14", order: "group_id" };
+
+/// The parts a list is read in, one after the other: `created_at <= x` ends before the missing times, so these are a
+/// part of their own.
+fn parts(order: GroupOrder, after: Option<&GroupPlace>) -> &'static [Part] {
     let timed = after.map(|place| place.created_at.is_some());
-    match order {
-        GroupOrder::Newest => Ranges {
-            order: "created_at DESC NULLS LAST, group_id",
-            ranges: match timed {
-                None => &[""],
-                Some(true) => {
-                    &[" AND s.created_at <= $13 AND (s.created_at < $13 OR s.group_id > $14)", WITHOUT_TIME]
-                }
-                Some(false) => &[REST_WITHOUT_TIME],
-            },
-        },
-        GroupOrder::Oldest => Ranges {
-            order: "created_at ASC NULLS LAST, group_id",
-            ranges: match timed {
-                None => &[""],
-                Some(true) => &[" AND (s.created_at, s.group_id) > ($13, $14)", WITHOUT_TIME],
-                Some(false) => &[REST_WITHOUT_TIME],
-            },
-        },
-        GroupOrder::Id => Ranges {
-            order: "group_id",
-            ranges: if timed.is_none() { &[""] } else { &[" AND s.group_id > $14"] },
-        },
+    match (order, timed) {
+        (GroupOrder::Newest, None) => &[ALL],
+        (GroupOrder::Newest, Some(true)) => &[OLDER, WITHOUT_TIME],
+        (GroupOrder::Oldest, None) => &[TIMED, WITHOUT_TIME],
+        (GroupOrder::Oldest, Some(true)) => &[NEWER, WITHOUT_TIME],
+        (GroupOrder::Newest | GroupOrder::Oldest, Some(false)) => &[REST_WITHOUT_TIME],
+        (GroupOrder::Id, None) => &[BY_ID],
+        (GroupOrder::Id, Some(_)) => &[REST_BY_ID],
     }
 }
 
-fn list_statement(
-    filter: &GroupFilter,
-    order: GroupOrder,
-    after: Option<&GroupPlace>,
-    count: bool,
-) -> String {
+fn list_statement(filter: &GroupFilter, Part { condition, order }: &Part, count: bool) -> String {
     let mut matching = MATCHING.to_owned();
+    if filter.group_type.is_some() {
+        matching.push_str(TYPED);
+    }
     if filter.name_part.is_some() {
         matching.push_str(NAMED);
     }
@@ -193,17 +194,10 @@ fn list_statement(
         matching.push_str(JOINED);
     }
     (1..=filter.user_defined_fields.len()).for_each(|number| matching.push_str(&with_field(number)));
-    let Ranges { order, ranges } = ranges(order, after);
-    let mut statement = format!(
-        "SELECT {SHOWN}, {} AS member_count FROM (",
+    format!(
+        "SELECT {SHOWN}, {} AS member_count FROM ({matching}{condition} ORDER BY {order} LIMIT $12) p ORDER BY {order}",
         if count { MEMBER_COUNT } else { "NULL::bigint" }
-    );
-    for (number, range) in ranges.iter().enumerate() {
-        let union = if number == 0 { "" } else { " UNION ALL " };
-        // Writing to a String cannot fail.
-        let _ = write!(statement, "{union}({matching}{range} ORDER BY {order} LIMIT $12)");
-    }
-    statement + ") p ORDER BY " + order + " LIMIT $12"
+    )
 }
 
 /// The groups that match, in this order, after this place; at most `limit`.
@@ -218,27 +212,60 @@ pub async fn list(
     limit: i64,
     with_member_count: bool,
 ) -> Result<Vec<GroupStateRow>, sqlx::Error> {
-    let statement = list_statement(filter, order, after, with_member_count);
+    let mut rows = Vec::new();
+    for part in parts(order, after) {
+        let left = limit - i64::try_from(rows.len()).unwrap_or(limit);
+        if left > 0 {
+            let statement = list_statement(filter, part, with_member_count);
+            let query = sqlx::query_as_with(AssertSqlSafe(statement), bound(filter, after, left)?);
+            rows.extend(query.fetch_all(&mut *connection).await?);
+        }
+    }
+    Ok(rows)
+}
+
+/// How the database would go about [`list`], as `EXPLAIN` tells it; for tests and benchmarks.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn plan(
+    connection: &mut PgConnection,
+    filter: &GroupFilter,
+    order: GroupOrder,
+    after: Option<&GroupPlace>,
+    limit: i64,
+) -> Result<String, sqlx::Error> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts(order, after) {
+        let statement = format!("EXPLAIN {}", list_statement(filter, part, false));
+        let query = sqlx::query_scalar_with(AssertSqlSafe(statement), bound(filter, after, limit)?);
+        lines.extend(query.fetch_all(&mut *connection).await?);
+    }
+    Ok(lines.join("\n"))
+}
+
+fn bound(filter: &GroupFilter, after: Option<&GroupPlace>, limit: i64) -> Result<PgArguments, sqlx::Error> {
     let (keys, values): (Vec<_>, Vec<_>) =
         filter.user_defined_fields.iter().map(|(key, value)| (key.as_str(), value.as_str())).unzip();
-    let query: QueryAs<'_, Postgres, GroupStateRow, PgArguments> = sqlx::query_as(AssertSqlSafe(statement));
-    query
-        .bind(filter.app.get())
-        .bind(filter.group.as_ref().map(GroupId::as_str))
-        .bind(filter.group_type.as_deref())
-        .bind(filter.status.map(Status::as_str))
-        .bind(filter.created_after)
-        .bind(filter.created_before)
-        .bind(filter.name_part.as_deref().map(part_pattern))
-        .bind(filter.owner.as_ref().map(UserId::as_str))
-        .bind(filter.member.as_ref().map(UserId::as_str))
-        .bind(keys)
-        .bind(values)
-        .bind(limit)
-        .bind(after.and_then(|place| place.created_at))
-        .bind(after.map(|place| place.group_id.as_str()))
-        .fetch_all(connection)
-        .await
+    let mut arguments = PgArguments::default();
+    let added = [
+        arguments.add(filter.app.get()),
+        arguments.add(filter.group.as_ref().map(GroupId::as_str)),
+        arguments.add(filter.group_type.as_deref()),
+        arguments.add(filter.status.map(Status::as_str)),
+        arguments.add(filter.created_after),
+        arguments.add(filter.created_before),
+        arguments.add(filter.name_part.as_deref().map(part_pattern)),
+        arguments.add(filter.owner.as_ref().map(UserId::as_str)),
+        arguments.add(filter.member.as_ref().map(UserId::as_str)),
+        arguments.add(keys),
+        arguments.add(values),
+        arguments.add(limit),
+        arguments.add(after.and_then(|place| place.created_at)),
+        arguments.add(after.map(|place| place.group_id.as_str())),
+    ];
+    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
 }
 
 /// The `ILIKE` pattern of a part; what would be a wildcard stands for itself.

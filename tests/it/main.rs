@@ -14,6 +14,7 @@ mod deadlock;
 mod feed;
 mod fuzz;
 mod laws;
+mod plans;
 mod process;
 mod reads;
 mod receipts;
