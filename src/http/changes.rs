@@ -153,7 +153,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 /// `GET /v1/changes`: entries of the ledger after `since`, in the order in which they were written down, each once; an
-/// entry that is applied after it was parked comes again. With `Accept: text/event-stream` it stays open.
+/// entry that changes (it is applied after it was parked, or an earlier receipt of it turns up) comes again. With `Accept: text/event-stream` it stays open.
 ///
 /// # Errors
 /// `bad_parameter`, `bad_cursor` (410 where the ledger is not the one of the cursor any more), `unavailable`.

@@ -145,7 +145,7 @@ fn ran_out_of_time(error: &sqlx::Error) -> bool {
 }
 
 /// True where the same read can succeed a little later: no connection, a lost one, a statement that ran out of its
-/// time, a server short of something (class 53) or going down (57).
+/// time, a server short of something (class 53), going down (57) or still a standby (55000).
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut
@@ -153,9 +153,9 @@ fn is_passing(error: &sqlx::Error) -> bool {
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
-        }
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| ["08", "53", "55000", "57"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
 }

@@ -191,7 +191,7 @@ impl Feed {
     async fn read_on(&self, place: &mut Option<Place>) -> Result<(), FeedError> {
         let mut conn = self.0.database.reader().acquire().await?;
         let epoch = changes::epoch(&mut conn).await?;
-        let Some(head) = changes::settle(&mut conn).await? else { return Ok(()) };
+        let Some(head) = self.head(&mut conn, &epoch).await? else { return Ok(()) };
         let mut from = match place {
             Some(place) if place.epoch == epoch => place.position,
             // Tells followers where pieces begin, or that the ledger is another one.

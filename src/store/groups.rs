@@ -289,6 +289,12 @@ const FIND: &str = "
       WHERE c.sdk_app_id = $1 AND c.group_id = $2 AND c.present) AS member_count
   FROM group_states p WHERE p.sdk_app_id = $1 AND p.group_id = $2";
 
+/// The statement of [`find`], with `$1` for the app and `$2` for the group; for benchmarks.
+#[must_use]
+pub fn find_statement() -> String {
+    format!("SELECT {SHOWN}, {FIND}")
+}
+
 /// One group of whatever status, with its exact number of present members.
 ///
 /// # Errors
@@ -298,8 +304,7 @@ pub async fn find(
     app: SdkAppId,
     group: &GroupId,
 ) -> Result<Option<GroupStateRow>, sqlx::Error> {
-    let statement = format!("SELECT {SHOWN}, {FIND}");
-    sqlx::query_as(AssertSqlSafe(statement))
+    sqlx::query_as(AssertSqlSafe(find_statement()))
         .bind(app.get())
         .bind(group.as_str())
         .fetch_optional(connection)
