@@ -2,9 +2,11 @@
 //!
 //! The only place that knows all others. A test starts the same thing on port 0 by [`start`].
 
+mod openapi;
 mod replay;
 mod simulate;
 
+pub use openapi::openapi;
 pub use replay::replay;
 pub use simulate::simulate;
 
@@ -165,8 +167,7 @@ pub async fn start(
         app: serving.gate.app,
         auth: Arc::clone(&serving.api_auth),
     };
-    let guarded = api::routes().merge(health::metrics_router(metrics.clone()));
-    let internal = api::guarded(guarded, reads).merge(health::router(health));
+    let internal = api::internal(reads, metrics.clone(), health);
     let running = Running {
         callback_addr: callbacks.local_addr()?,
         api_addr: api.local_addr()?,
