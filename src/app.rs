@@ -28,6 +28,7 @@ use crate::config::{Config, DatabaseChoice, ServeConfig, Settings};
 use crate::embedded::{Embedded, Programs};
 use crate::http::api::{self, ApiState};
 use crate::http::callback::{self, CallbackState, Reading};
+use crate::http::counting::Counting;
 use crate::http::feed::Feed;
 use crate::http::health::{self, HealthState};
 use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
@@ -162,6 +163,8 @@ pub async fn start(
     let feed = Feed::new(database.clone(), stop.clone());
     let reads = ApiState {
         feed: feed.clone(),
+        counting: Counting::new(database.clone(), stop.clone()),
+        spool: writer.watch_spool(),
         reader: database.reader().clone(),
         trouble,
         app: serving.gate.app,

@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 pub mod callback;
 pub mod changes;
+pub mod counting;
 pub mod docs;
 pub mod error;
 pub mod feed;
@@ -16,6 +17,8 @@ pub mod members;
 mod openapi;
 mod page;
 mod query;
+pub mod stats;
 mod time;
+pub mod topics;
 
 pub use listen::{API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, DESCRIPTORS, DRAIN_WAIT_MAX, serve};

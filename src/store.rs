@@ -11,13 +11,15 @@ pub mod members;
 pub mod rebuild;
 pub mod rows;
 pub mod schema;
+pub mod stats;
+pub mod topics;
 
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Postgres};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -292,16 +294,18 @@ impl Database {
         Ok(tx)
     }
 
-    /// Begins to read one moment of the database for as long as it takes, without holding anybody up.
+    /// Begins to read one moment of the database, without holding anybody up. No statement takes longer than this many
+    /// seconds; 0: as long as it takes.
     ///
     /// # Errors
     /// No connection in time.
-    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
+    pub async fn snapshot(&self, statement_secs_max: u32) -> Result<Tx, sqlx::Error> {
         let conn = self.reader.acquire().await?;
         let commits = self.commits.clone();
         let mut tx = Tx { conn, name: "snapshot", commits, begun: Instant::now(), ended: false };
         tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        tx.conn.execute("SET LOCAL statement_timeout = 0").await?;
+        let limit = format!("SET LOCAL statement_timeout = '{statement_secs_max}s'");
+        tx.conn.execute(AssertSqlSafe(limit)).await?;
         Ok(tx)
     }
 

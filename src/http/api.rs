@@ -18,10 +18,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{self, ApiAuth};
+use super::counting::Counting;
 use super::error::ApiError;
 use super::feed::Feed;
 use super::health::{self, HealthState};
-use super::{changes, docs, error, groups, members, openapi};
+use super::{changes, docs, error, groups, members, openapi, stats, topics};
+use crate::ingest::SpoolStatus;
 use crate::model::SdkAppId;
 
 /// What the read API works with.
@@ -37,6 +39,10 @@ pub struct ApiState {
     pub auth: Arc<ApiAuth>,
     /// The live end of the ledger.
     pub feed: Feed,
+    /// How much is in the mirror.
+    pub counting: Counting,
+    /// How the spool is.
+    pub spool: watch::Receiver<SpoolStatus>,
 }
 
 impl ApiState {
@@ -62,6 +68,8 @@ pub fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(groups::find))
         .routes(routes!(members::of_group))
         .routes(routes!(members::of_user))
+        .routes(routes!(topics::of_group))
+        .routes(routes!(stats::stats))
         .routes(routes!(changes::changes))
         .merge(docs::routes())
 }

@@ -84,7 +84,7 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
             missing.join(", ")
         );
     }
-    let mut snapshot = database.snapshot().await?;
+    let mut snapshot = database.snapshot(0).await?;
     let mut reader = Reader::after(ALL.0.0, ALL.0.1);
     loop {
         let fold = reader.range(snapshot.conn()).await?;
