@@ -160,7 +160,7 @@ pub async fn start(
     let feed = Feed::new(database.clone(), stop.clone());
     let reads = ApiState {
         feed: feed.clone(),
-        reader: database.reader().clone(),
+        database: database.clone(),
         trouble,
         app: serving.gate.app,
         auth: Arc::clone(&serving.api_auth),

@@ -24,9 +24,14 @@ use tokio::sync::watch;
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
 const WRITER_CONNECTIONS_MAX: u32 = 8;
 
-/// Connections for reading. With the writers' far below the 100 that PostgreSQL allows by default, so that three
-/// replicas and a person with `psql` fit.
-const READER_CONNECTIONS_MAX: u32 = 16;
+/// Connections for lists, and for finding one thing by its id. Few enough that readers leave the writers their share of
+/// the processor, and apart, so that slow lists do not hold up the rest. With the writers' far below the 100 that PostgreSQL
+/// allows by default, so that several replicas and a person with `psql` fit.
+const READER_CONNECTIONS_MAX: u32 = 8;
+const FINDER_CONNECTIONS_MAX: u32 = 4;
+
+/// How long a connection may have been idle to be used without asking whether it is still there.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a caller waits for a connection of the pool. Below the answer budget of a callback.
 const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
@@ -44,14 +49,17 @@ const WRITER_SETTINGS: [(&str, &str); 3] =
 /// which none serves do not take all connections away.
 pub const READ_SECS_MAX: u32 = 5;
 
-/// What a reading session asks of the server. Plans are made for the values at hand, because one statement serves
-/// every combination of filters.
-const READER_SETTINGS: [(&str, &str); 3] = [
+/// What a reading session asks of the server.
+const READER_SETTINGS: [(&str, &str); 2] = [
     ("default_transaction_read_only", "on"),
-    ("plan_cache_mode", "force_custom_plan"),
     // Reads touch a page of rows; compiling them took longer than running them.
     ("jit", "off"),
 ];
+
+/// Lists are planned for the values at hand, because one statement serves every combination of filters; what is found
+/// by its id is planned once, which takes several times as long as running it.
+const PLANS_OF_LISTS: &str = "force_custom_plan";
+const PLANS_OF_FINDING: &str = "force_generic_plan";
 
 /// A server may be set to answer before it has written; this service may not.
 const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
@@ -181,12 +189,13 @@ pub fn classify(error: &sqlx::Error) -> Failure {
     }
 }
 
-/// The two pools of the service. Cheap to clone.
+/// The pools of the service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
     options: PgConnectOptions,
     writer: PgPool,
     reader: PgPool,
+    finder: PgPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
 }
@@ -211,23 +220,39 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_WAIT_MAX)
                 .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+                .test_before_acquire(false)
+                .before_acquire(|conn, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > FRESH {
+                            conn.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
         };
         let writer = pool(WRITER_CONNECTIONS_MAX)
             .after_connect(|conn, _| Box::pin(async move { conn.execute(DURABLE_COMMITS).await.map(drop) }))
             .connect_lazy_with(options.clone().options(WRITER_SETTINGS));
-        let reader = pool(READER_CONNECTIONS_MAX).connect_lazy_with(
-            options
-                .clone()
-                .options(READER_SETTINGS)
-                .options([("statement_timeout", format!("{READ_SECS_MAX}s"))]),
-        );
-        Ok(Self { options, writer, reader, commits: watch::Sender::new(0) })
+        let reading = |connections, plans| {
+            let options = options.clone().options(READER_SETTINGS).options([("plan_cache_mode", plans)]);
+            let options = options.options([("statement_timeout", format!("{READ_SECS_MAX}s"))]);
+            pool(connections).connect_lazy_with(options)
+        };
+        let reader = reading(READER_CONNECTIONS_MAX, PLANS_OF_LISTS);
+        let finder = reading(FINDER_CONNECTIONS_MAX, PLANS_OF_FINDING);
+        Ok(Self { options, writer, reader, finder, commits: watch::Sender::new(0) })
     }
 
-    /// The pool for reads: read-only sessions with a statement timeout.
+    /// The pool for lists: read-only sessions with a statement timeout.
     #[must_use]
     pub fn reader(&self) -> &PgPool {
         &self.reader
+    }
+
+    /// The same for statements that find one thing by its id, whose plan does not depend on the values.
+    #[must_use]
+    pub fn finder(&self) -> &PgPool {
+        &self.finder
     }
 
     /// Changes whenever this process has committed something.
@@ -267,10 +292,10 @@ impl Database {
         matches!(writable, Ok(true))
     }
 
-    /// Connections of a pool, by name, and how many of them are idle: writers, then readers.
+    /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
-    pub fn connections(&self) -> [(&'static str, u32, usize); 2] {
-        [("writer", &self.writer), ("reader", &self.reader)]
+    pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
+        [("writer", &self.writer), ("reader", &self.reader), ("finder", &self.finder)]
             .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
     }
 
@@ -305,9 +330,9 @@ impl Database {
         Ok(tx)
     }
 
-    /// Closes both pools, after what is running.
+    /// Closes the pools, after what is running.
     pub async fn close(&self) {
-        tokio::join!(self.writer.close(), self.reader.close());
+        tokio::join!(self.writer.close(), self.reader.close(), self.finder.close());
     }
 }
 

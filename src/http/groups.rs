@@ -200,7 +200,7 @@ pub async fn find(
 ) -> Result<Json<GroupView>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
-    let mut connection = state.connection().await?;
+    let mut connection = state.finding().await?;
     match groups::find(&mut connection, app, &group).await? {
         Some(row) => Ok(Json(row.into())),
         None => Err(unknown_group(&group)),

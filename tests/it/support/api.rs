@@ -76,7 +76,7 @@ impl Api {
         let pools = Database::new(&database.url).unwrap();
         let (trouble, seen) = watch::channel(None);
         let state = ApiState {
-            reader: pools.reader().clone(),
+            database: pools.clone(),
             trouble: seen,
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
