@@ -8,6 +8,7 @@ pub mod callback;
 pub mod error;
 pub mod groups;
 pub mod health;
+pub mod history;
 mod listen;
 pub mod members;
 mod page;

@@ -5,6 +5,7 @@
 
 pub mod dump;
 pub mod groups;
+pub mod history;
 pub mod ledger;
 pub mod members;
 pub mod rebuild;

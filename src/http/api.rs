@@ -16,7 +16,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::auth::{self, ApiAuth};
 use super::error::ApiError;
-use super::{error, groups, members};
+use super::{error, groups, history, members};
+use crate::ingest::past::Past;
 use crate::model::SdkAppId;
 
 /// What the read API works with.
@@ -30,6 +31,8 @@ pub struct ApiState {
     pub app: SdkAppId,
     /// Who may read.
     pub auth: Arc<ApiAuth>,
+    /// Turns for reads that make out many bodies.
+    pub past: Past,
 }
 
 impl ApiState {
@@ -53,6 +56,7 @@ pub fn routes() -> Router<ApiState> {
     Router::new()
         .route("/v1/groups", get(groups::list))
         .route("/v1/groups/{group_id}", get(groups::find))
+        .route("/v1/groups/{group_id}/history", get(history::of_group))
         .route("/v1/groups/{group_id}/members", get(members::of_group))
         .route("/v1/users/{user_id}/groups", get(members::of_user))
 }

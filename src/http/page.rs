@@ -40,6 +40,12 @@ impl Limit {
         Ok(limit.unwrap_or(Self(Self::DEFAULT.min(max))))
     }
 
+    /// How many items a page holds at most.
+    #[must_use]
+    pub fn items(self) -> usize {
+        usize::from(self.0)
+    }
+
     /// How many rows to read: one more, to see whether there is a next page.
     #[must_use]
     pub fn rows(self) -> i64 {
@@ -91,14 +97,18 @@ impl Listing {
         serde_json::from_value(cursor.after).map(Some).map_err(|_| garbage())
     }
 
-    fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
+    /// The cursor that leads on behind a key.
+    ///
+    /// # Errors
+    /// `internal`, where the key cannot be written.
+    pub fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
         let cursor =
             Cursor { v: CURSOR_VERSION, list: self.name.to_owned(), filters: self.filters.clone(), after };
         serde_json::to_vec(&cursor).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(ApiError::internal)
     }
 }
 
-/// One page of a list.
+/// One page of a list. Only where a list says so may a page be short and lead on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Page<T> {
     /// In the order of the list; at most as many as asked for.

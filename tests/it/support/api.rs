@@ -6,6 +6,7 @@ use std::sync::Arc;
 use group_mirror::callback::{Decoded, Received, decode};
 use group_mirror::http::api::{ApiState, guarded, routes};
 use group_mirror::http::auth::ApiAuth;
+use group_mirror::ingest::past::Past;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
 use group_mirror::store::{Database, rows};
@@ -78,6 +79,7 @@ impl Api {
             trouble: seen,
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
+            past: Past::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
