@@ -21,7 +21,7 @@ use super::groups::unknown_group;
 use super::page::{Limit, Listing, Page};
 use super::query::{Query, path_id};
 use super::time::Time;
-use crate::callback::{AttributesChange, Event, Profile, What};
+use crate::callback::{AttributesChange, Event, Profile, Role, What};
 use crate::ingest::past;
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, FieldKey, GroupId, TopicId, UserId};
@@ -200,7 +200,7 @@ impl HistoryView {
             What::ProfileChanged(profile) => self.profile = Some(ProfileView::of(profile, None)),
             What::MemberChanged { member, role, name_card } => {
                 self.users = texts(vec![member]);
-                self.role = role.map(|role| role.as_str());
+                self.role = role.map(Role::as_str);
                 self.name_card = name_card;
             }
             What::AttributesChanged(change) => self.attributes = Some(change.into()),
@@ -321,7 +321,7 @@ impl HistoryRequest {
 
 /// The first millisecond that is not before a moment.
 fn ceiling(time: DateTime<Utc>) -> i64 {
-    time.timestamp_millis() + i64::from(time.timestamp_subsec_nanos() % 1_000_000 > 0)
+    time.timestamp_millis() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1_000_000))
 }
 
 /// `GET /v1/groups/{group_id}/history`: the ledger entries about a group, newest first by event time (where a body has

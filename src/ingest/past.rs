@@ -242,3 +242,54 @@ fn shown(rows: &Rows, wanted: &MembersAt) -> Vec<MemberAt> {
         .take(wanted.limit)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{GroupId, ModelError, SdkAppId};
+
+    const USERS_PER_BODY: usize = 30_000;
+
+    /// A join of many, all different from those of other numbers.
+    fn join(number: usize) -> LedgerRow {
+        let users = number * USERS_PER_BODY..(number + 1) * USERS_PER_BODY;
+        let users: Vec<String> = users.map(|user| format!(r#"{{"Member_Account":"{user}"}}"#)).collect();
+        let body = format!(r#"{{"GroupId":"g","NewMemberList":[{}]}}"#, users.join(","));
+        LedgerRow {
+            sdk_app_id: 1,
+            group_id: "g".to_owned(),
+            time_ms: 1,
+            digest: vec![0; 32],
+            command: "Group.CallbackAfterNewMemberJoin".to_owned(),
+            query_command: None,
+            received_ms: 1,
+            applied: true,
+            body: body.into_bytes(),
+        }
+    }
+
+    fn folded(bodies: usize) -> Result<Result<Vec<MemberAt>, PastError>, ModelError> {
+        let (bits, coming) = mpsc::channel(1);
+        let sender = std::thread::spawn(move || {
+            for number in 0..bodies {
+                let _ = bits.blocking_send(vec![join(number)]);
+            }
+        });
+        let group = GroupKey { app: SdkAppId::parse("1")?, group: GroupId::parse("g")? };
+        let filter = MemberFilter { present: None, role: None };
+        let wanted = MembersAt { group, moment: Millis::new(1), filter, after: None, limit: usize::MAX };
+        let folded = fold(coming, &wanted);
+        assert!(sender.join().is_ok());
+        Ok(folded)
+    }
+
+    #[test]
+    fn a_fold_keeps_as_many_users_as_it_may_and_no_more() -> Result<(), ModelError> {
+        let fitting = USERS_MAX / USERS_PER_BODY;
+        let users = folded(fitting)?.map(|members| members.len());
+        assert!(matches!(users, Ok(users) if users == fitting * USERS_PER_BODY), "{users:?}");
+        let beyond = folded(fitting + 1)?;
+        assert!(matches!(&beyond, Err(PastError::TooLarge(most)) if most == "200000 users"));
+        Ok(())
+    }
+}

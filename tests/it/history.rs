@@ -28,9 +28,8 @@ fn told(entry: &Value) -> Value {
     told
 }
 
-#[tokio::test]
-async fn an_entry_tells_who_did_what_to_whom_and_with_what() {
-    let app = App::start().await;
+/// One callback of each kind.
+fn life() -> Vec<Value> {
     let river = created(
         "g",
         0,
@@ -44,15 +43,15 @@ async fn an_entry_tells_who_did_what_to_whom_and_with_what() {
         2_000,
         json!({"ExitMemberList": list(&["chen"]), "ExitType": "Kicked", "Operator_Account": "ana"}),
     );
-    let bodies = [
-        river.clone(),
+    vec![
+        river,
         after(
             "NewMemberJoin",
             "g",
             1_000,
             json!({"NewMemberList": list(&["dora", "eve"]), "JoinType": "Invited", "Operator_Account": "boris"}),
         ),
-        exit.clone(),
+        exit,
         after(
             "MemberFieldChanged",
             "g",
@@ -70,8 +69,15 @@ async fn an_entry_tells_who_did_what_to_whom_and_with_what() {
         after("GroupAttrChanged", "g", 7_000, json!({"OptionType": "delete", "GroupAttr": [{"key": "a"}]})),
         after("CreateTopic", "g", 8_000, json!({"TopicId": "g@TOPIC#_1", "Name": "T"})),
         after("GroupDestroyed", "g", 9_000, json!({"Operator_Account": "dora"})),
-    ];
-    for body in bodies.iter().filter(|body| **body != exit) {
+    ]
+}
+
+#[tokio::test]
+async fn an_entry_tells_who_did_what_to_whom_and_with_what() {
+    let app = App::start().await;
+    let bodies = life();
+    let exit = &bodies[2];
+    for body in bodies.iter().filter(|body| *body != exit) {
         app.service.taken(body).await;
     }
     let query =
@@ -117,8 +123,9 @@ async fn the_body_is_shown_on_request_as_json_or_as_bytes() {
     app.connect()
         .await
         .execute(
-            "INSERT INTO ledger SELECT sdk_app_id, group_id, 1, digest, command, NULL, received_at, source, 'parked', 'why',
-                    NULL, NULL, NULL, NULL, '\\x00ff'::bytea FROM ledger WHERE outcome = 'applied'",
+            "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, body)
+             SELECT sdk_app_id, group_id, 1, digest, command, received_at, source, 'parked', 'why', '\\x00ff'::bytea
+               FROM ledger WHERE outcome = 'applied'",
         )
         .await
         .unwrap();
@@ -177,6 +184,9 @@ async fn walking_shows_each_entry_once_also_while_new_ones_arrive() {
     assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
     for limit in 1..=3 {
         let arriving = async |page: i64| {
+            if page % 5 != 1 {
+                return;
+            }
             // One newer than all, and one that came late, with the oldest event time of all.
             let more = json!({"NewMemberList": list(&["late"]), "Page": page, "Limit": limit});
             app.service.taken(&after("NewMemberJoin", "g", 60_000 + page, more.clone())).await;

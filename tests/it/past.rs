@@ -55,7 +55,7 @@ async fn a_moment_shows_what_a_service_shows_that_has_heard_only_what_had_happen
     let mut runner = generator(5);
     let mut steps: BTreeMap<i64, Vec<Value>> = BTreeMap::new();
     let mut groups = BTreeSet::new();
-    for number in 0..12 {
+    for number in 0..8 {
         let history = histories::history().new_tree(&mut runner).unwrap().current();
         for body in histories::renamed(&history, &format!("p{number}-")) {
             groups.insert(body["GroupId"].as_str().unwrap().to_owned());
