@@ -241,13 +241,13 @@ async fn past_moments(database: &Database) {
         drop(joins);
         let turns = Past::default();
         let read = async |moment: i64| {
-            let mut conn = database.reader().acquire().await.unwrap();
+            let conn = database.reader().acquire().await.unwrap();
             let filter = MemberFilter { present: Some(true), role: None };
             let group = group_key(SdkAppId::parse("1400000001").unwrap(), GroupId::parse(&group).unwrap());
             let moment = Millis::new(T0 + moment);
             let wanted = MembersAt { group, moment, filter, after: None, limit: 501 };
             let begun = Instant::now();
-            let found = past::members(&mut conn, turns.fold_turn().await.unwrap(), wanted).await.unwrap();
+            let found = past::members(conn, turns.fold_turn().await.unwrap(), wanted).await.unwrap();
             assert_eq!(found.len(), 501);
             begun.elapsed()
         };

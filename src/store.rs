@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Postgres};
 use thiserror::Error;
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
@@ -279,11 +279,7 @@ impl Database {
     /// # Errors
     /// No connection in time.
     pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
-        let conn = self.reader.acquire().await?;
-        let mut tx = Tx { conn, name: "snapshot", begun: Instant::now(), ended: false };
-        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        tx.conn.execute("SET LOCAL statement_timeout = 0").await?;
-        Ok(tx)
+        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
     }
 
     /// Closes both pools, after what is running.
@@ -302,6 +298,22 @@ pub struct Tx {
 }
 
 impl Tx {
+    /// Begins to read one moment of the database on a connection for reading. Each statement may take so long; zero: as
+    /// long as it takes.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn reading(
+        conn: PoolConnection<Postgres>,
+        statement_max: Duration,
+    ) -> Result<Self, sqlx::Error> {
+        let mut tx = Self { conn, name: "snapshot", begun: Instant::now(), ended: false };
+        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let limit = format!("SET LOCAL statement_timeout = {}", statement_max.as_millis());
+        tx.conn.execute(AssertSqlSafe(limit)).await?;
+        Ok(tx)
+    }
+
     /// The connection it runs on.
     pub fn conn(&mut self) -> &mut PgConnection {
         &mut self.conn

@@ -143,8 +143,8 @@ pub async fn of_group(
 async fn at_moment(state: &ApiState, wanted: MembersAt) -> Result<Vec<MemberAt>, ApiError> {
     let turn = state.past.fold_turn().await?;
     let group = wanted.group.group.clone();
-    let mut connection = state.connection().await?;
-    match past::members(&mut connection, turn, wanted).await {
+    let connection = state.connection().await?;
+    match past::members(connection, turn, wanted).await {
         Err(PastError::Unknown) => Err(unknown_group(&group)),
         done => Ok(done?),
     }

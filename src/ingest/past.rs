@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, spawn_blocking};
@@ -19,12 +20,13 @@ use super::replay;
 use crate::callback::Event;
 use crate::mirror::{GroupKey, MemberState, Rows, group_state, member_state};
 use crate::model::{Millis, UserId};
+use crate::store::Tx;
 use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
 use crate::store::members::MemberFilter;
 
-/// The most ledger rows for one moment. A community of 100,000 members has about as many joins; a fold of these is well
-/// below the statement timeout, under which all rows of a fold are read. Beyond: [`PastError::TooLarge`].
+/// The most ledger rows for one moment: a community of 100,000 members has about as many joins, and may have had as many
+/// leaves. Beyond: [`PastError::TooLarge`].
 pub const LEDGER_ROWS_MAX: i64 = 200_000;
 
 /// The most bytes of bodies for one moment, 64 MiB: as many rows of 335 bytes each, about what a join has.
@@ -38,6 +40,10 @@ const FOLDS_MAX: usize = 2;
 
 /// How many pages of bodies are made out at once, some 30 MB each at worst.
 const PAGES_MAX: usize = 8;
+
+/// How long the rows of one moment may take to be read, which is as long as their fold takes. At the limit PostgreSQL ends
+/// the statement, and the reader is told that the database cannot answer just now.
+const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a read waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -148,6 +154,20 @@ pub struct MemberAt {
 /// # Errors
 /// See [`PastError`].
 pub async fn members(
+    conn: PoolConnection<Postgres>,
+    turn: Turn,
+    wanted: MembersAt,
+) -> Result<Vec<MemberAt>, PastError> {
+    // What was counted is what is read, whatever comes meanwhile.
+    let mut snapshot = Tx::reading(conn, READ_TIME_MAX).await?;
+    let found = members_in(snapshot.conn(), turn, wanted).await;
+    if !matches!(found, Err(PastError::Database(_))) {
+        snapshot.roll_back().await;
+    }
+    found
+}
+
+async fn members_in(
     conn: &mut PgConnection,
     turn: Turn,
     wanted: MembersAt,
@@ -183,14 +203,9 @@ async fn feed(
     until: i64,
     bits: mpsc::Sender<Vec<LedgerRow>>,
 ) -> Result<(), PastError> {
-    let mut rows = history::until(conn, group, until, LEDGER_ROWS_MAX + 1);
+    let mut rows = history::until(conn, group, until);
     let (mut bit, mut bytes) = (Vec::new(), 0);
-    // Counted again: there may be more now than a moment ago.
-    let mut size = Size { ledger_rows: 0, body_bytes: 0 };
     while let Some(row) = rows.try_next().await? {
-        size.ledger_rows += 1;
-        size.body_bytes += i64::try_from(row.body.len()).unwrap_or(i64::MAX);
-        check(size)?;
         bytes += row.body.len();
         bit.push(row);
         if bit.len() >= BIT_ROWS || bytes >= BIT_BYTES {

@@ -166,21 +166,20 @@ pub async fn size_until(
     Ok(Some(size))
 }
 
-/// One statement, so that all rows belong to one moment of the database. In no order: a fold needs none.
+/// In no order: a fold needs none.
 const UNTIL: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, true AS applied, body
   FROM ledger
- WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome = 'applied'
- LIMIT $4";
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome = 'applied'";
 
-/// All that was applied up to and with a moment (Unix milliseconds), as it comes from the server; at most `rows_max`.
+/// All that was applied up to and with a moment (Unix milliseconds), as it comes from the server. Ask for the
+/// [`size_until`] first, in the same snapshot.
 pub fn until<'a>(
     conn: &'a mut PgConnection,
     group: &'a GroupKey,
     until_ms: i64,
-    rows_max: i64,
 ) -> BoxStream<'a, Result<LedgerRow, sqlx::Error>> {
     let query = sqlx::query_as(UNTIL).bind(group.app.get()).bind(group.group.as_str());
-    query.bind(until_ms).bind(rows_max).fetch(conn)
+    query.bind(until_ms).fetch(conn)
 }
