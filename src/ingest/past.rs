@@ -260,6 +260,8 @@ fn shown(rows: &Rows, wanted: &MembersAt) -> Vec<MemberAt> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::model::{GroupId, ModelError, SdkAppId};
 
@@ -296,6 +298,23 @@ mod tests {
         let folded = fold(coming, &wanted);
         assert!(sender.join().is_ok());
         Ok(folded)
+    }
+
+    #[tokio::test]
+    async fn only_so_many_folds_run_at_once_and_the_next_one_waits() {
+        let past = Past::default();
+        let mut running = Vec::new();
+        for _ in 0..FOLDS_MAX {
+            running.extend(past.fold_turn().await);
+        }
+        assert_eq!(running.len(), FOLDS_MAX);
+        assert!(
+            past.page_turn().now_or_never().is_some_and(|turn| turn.is_ok()),
+            "pages have turns of their own"
+        );
+        assert!(past.fold_turn().now_or_never().is_none());
+        running.pop();
+        assert!(past.fold_turn().now_or_never().is_some_and(|turn| turn.is_ok()));
     }
 
     #[test]
