@@ -29,6 +29,7 @@ use crate::http::callback::{self, CallbackState, Reading};
 use crate::http::feed::Feed;
 use crate::http::health::{self, HealthState};
 use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
+use crate::ingest::past::Past;
 use crate::ingest::{Writer, volume};
 use crate::store::schema::{self, Mismatch};
 use crate::store::{Database, StoreError};
@@ -164,6 +165,7 @@ pub async fn start(
         trouble,
         app: serving.gate.app,
         auth: Arc::clone(&serving.api_auth),
+        past: Past::default(),
     };
     let guarded = api::routes().merge(health::metrics_router(metrics.clone()));
     let internal = api::guarded(guarded, reads).merge(health::router(health));

@@ -5,7 +5,9 @@
 
 pub mod changes;
 pub mod dump;
+mod failure;
 pub mod groups;
+pub mod history;
 pub mod ledger;
 pub mod members;
 pub mod rebuild;
@@ -17,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres};
-use thiserror::Error;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Postgres};
 use tokio::sync::watch;
+
+pub use failure::{Failure, StoreError, classify};
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
 const WRITER_CONNECTIONS_MAX: u32 = 8;
@@ -64,72 +67,6 @@ const PLANS_OF_FINDING: &str = "force_generic_plan";
 /// A server may be set to answer before it has written; this service may not.
 const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Why the database cannot be used; one line each.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The URL is another kind of server's, or none.
-    #[error(
-        "DATABASE_URL is no PostgreSQL URL (it does not begin with postgres://); it should read postgres://user:password@host:5432/database"
-    )]
-    Scheme,
-    /// The URL is none.
-    #[error(
-        "DATABASE_URL is no PostgreSQL URL ({}); it should read postgres://user:password@host:5432/database",
-        cause(.0)
-    )]
-    Url(#[source] sqlx::Error),
-    /// No connection could be made.
-    #[error("cannot connect to the database: {}", cause(.0))]
-    Connect(#[source] sqlx::Error),
-    /// No connection was made in time.
-    #[error("cannot connect to the database: no answer in {} s", CONNECT_WAIT_MAX.as_secs())]
-    ConnectTimeout,
-    /// The server is older than the schema needs.
-    #[error("the server runs PostgreSQL {0}; 15 or later is needed")]
-    Version(String),
-    /// The schema is not what this program needs.
-    #[error("{0}")]
-    Schema(schema::Mismatch),
-    /// A statement failed.
-    #[error("the database refused a statement: {}", cause(.0))]
-    Statement(#[from] sqlx::Error),
-    /// A migration failed.
-    #[error("a migration failed: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// What was read back is not what was written.
-    #[error("{0} in the database is damaged")]
-    Damaged(&'static str),
-}
-
-impl StoreError {
-    /// True where the same may succeed a little later: no server, no answer, one that is starting, stopping, full or
-    /// failing over. A wrong password, a database that does not exist and a schema that is not ours do not pass.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::ConnectTimeout => true,
-            Self::Connect(error) | Self::Statement(error) => match error {
-                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
-                }),
-                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-}
-
-/// The server's own words in one line, without the crate's preamble.
-fn cause(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().split_whitespace().collect::<Vec<_>>().join(" "),
-        sqlx::Error::Io(error) => error.to_string(),
-        sqlx::Error::Configuration(error) => error.to_string(),
-        other => other.to_string(),
-    }
-}
-
 /// What the driver takes from the query of a URL, beside `options[…]`.
 const URL_PARAMETERS: [&str; 18] = [
     "application_name",
@@ -159,33 +96,6 @@ fn warn_of_unknown_parameters(url: &str) {
         if !URL_PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
             tracing::warn!("DATABASE_URL: the parameter {name:?} is not known here and does nothing");
         }
-    }
-}
-
-/// What a failed statement means for what was to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Two transactions met; the same again will do.
-    Retry,
-    /// The database cannot take it now, whatever it is.
-    Unavailable,
-    /// The data's fault: it would fail every time.
-    Data,
-}
-
-/// Sorts failures by SQLSTATE: 40 is a meeting; 08, 53, 57, 58, 25006, 42, 55P03 and everything that is no answer of
-/// the server is the database's state; the rest is the data's fault.
-#[must_use]
-pub fn classify(error: &sqlx::Error) -> Failure {
-    let sqlx::Error::Database(error) = error else { return Failure::Unavailable };
-    let state = error.code().unwrap_or_default();
-    match state.as_ref() {
-        "40001" | "40P01" => Failure::Retry,
-        "25006" | "55P03" | "25P03" | "" => Failure::Unavailable,
-        code if ["08", "53", "57", "58", "42", "40"].iter().any(|class| code.starts_with(class)) => {
-            Failure::Unavailable
-        }
-        _ => Failure::Data,
     }
 }
 
@@ -311,7 +221,7 @@ impl Database {
     /// No connection in time.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
         let conn = self.writer.acquire().await?;
-        let commits = self.commits.clone();
+        let commits = Some(self.commits.clone());
         let mut tx = Tx { conn, name, commits, begun: Instant::now(), ended: false };
         tx.conn.execute("BEGIN").await?;
         Ok(tx)
@@ -322,12 +232,7 @@ impl Database {
     /// # Errors
     /// No connection in time.
     pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
-        let conn = self.reader.acquire().await?;
-        let commits = self.commits.clone();
-        let mut tx = Tx { conn, name: "snapshot", commits, begun: Instant::now(), ended: false };
-        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        tx.conn.execute("SET LOCAL statement_timeout = 0").await?;
-        Ok(tx)
+        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
     }
 
     /// Closes the pools, after what is running.
@@ -341,12 +246,29 @@ impl Database {
 pub struct Tx {
     conn: PoolConnection<Postgres>,
     name: &'static str,
-    commits: watch::Sender<u64>,
+    /// Told of the commit; a transaction that only reads has nobody to tell.
+    commits: Option<watch::Sender<u64>>,
     begun: Instant,
     ended: bool,
 }
 
 impl Tx {
+    /// Begins to read one moment of the database on a connection for reading. Each statement may take so long; zero: as
+    /// long as it takes.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn reading(
+        conn: PoolConnection<Postgres>,
+        statement_max: Duration,
+    ) -> Result<Self, sqlx::Error> {
+        let mut tx = Self { conn, name: "snapshot", commits: None, begun: Instant::now(), ended: false };
+        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let limit = format!("SET LOCAL statement_timeout = {}", statement_max.as_millis());
+        tx.conn.execute(AssertSqlSafe(limit)).await?;
+        Ok(tx)
+    }
+
     /// The connection it runs on.
     pub fn conn(&mut self) -> &mut PgConnection {
         &mut self.conn
@@ -370,7 +292,9 @@ impl Tx {
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.conn.execute("COMMIT").await?;
         self.ended = true;
-        self.commits.send_modify(|count| *count += 1);
+        if let Some(commits) = &self.commits {
+            commits.send_modify(|count| *count += 1);
+        }
         metrics::histogram!("group_mirror_transaction_seconds", "name" => self.name)
             .record(self.begun.elapsed());
         Ok(())

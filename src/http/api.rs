@@ -17,7 +17,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::auth::{self, ApiAuth};
 use super::error::ApiError;
 use super::feed::Feed;
-use super::{changes, error, groups, members};
+use super::{changes, error, groups, history, members};
+use crate::ingest::past::Past;
 use crate::model::SdkAppId;
 use crate::store::Database;
 
@@ -34,6 +35,8 @@ pub struct ApiState {
     pub auth: Arc<ApiAuth>,
     /// The live end of the ledger.
     pub feed: Feed,
+    /// Turns for reads that make out many bodies.
+    pub past: Past,
 }
 
 impl ApiState {
@@ -70,6 +73,7 @@ pub fn routes() -> Router<ApiState> {
     Router::new()
         .route("/v1/groups", get(groups::list))
         .route("/v1/groups/{group_id}", get(groups::find))
+        .route("/v1/groups/{group_id}/history", get(history::of_group))
         .route("/v1/groups/{group_id}/members", get(members::of_group))
         .route("/v1/users/{user_id}/groups", get(members::of_user))
         .route("/v1/changes", get(changes::changes))

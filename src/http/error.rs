@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::ingest::past::PastError;
 use crate::store::READ_SECS_MAX;
 
 /// How long a reader should wait before asking again, in seconds. Restarts and failovers take a few of them.
@@ -77,6 +78,11 @@ impl ApiError {
         Self::new(StatusCode::GONE, "bad_cursor", detail)
     }
 
+    /// 422 `too_large`: understood, and more work than one read may make; the text names the maximum.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", detail)
+    }
+
     /// 401 `unauthorized`: no token, or a wrong one; the answer asks for a bearer token.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
@@ -117,6 +123,24 @@ impl From<sqlx::Error> for ApiError {
             Self::unavailable("The database cannot answer just now; try again.").caused_by(error)
         } else {
             Self::internal(error)
+        }
+    }
+}
+
+impl From<PastError> for ApiError {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::Unknown => Self::not_found("No group of this id was ever heard of."),
+            PastError::TooLarge(most) => Self::too_large(format!(
+                "The membership of that moment would have to be made out of more than {most}, which is the maximum; \
+                 the history of the group tells the same step by step."
+            )),
+            PastError::Busy => {
+                Self::unavailable("Other reads of past moments are being worked on; try again.")
+                    .caused_by(error)
+            }
+            PastError::Database(error) => error.into(),
+            PastError::Unreadable(_) | PastError::Ended(_) => Self::internal(error),
         }
     }
 }

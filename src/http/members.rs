@@ -1,7 +1,7 @@
 //! `GET /v1/groups/{group_id}/members` and `GET /v1/users/{user_id}/groups`.
 //!
-//! Query → filter → rows of `store::members` → [`MemberView`] → JSON. Who is present, and with which role, was decided
-//! below.
+//! Query → filter → rows of `store::members`, or of a fold in `ingest::past` → [`MemberView`] → JSON. Who is present, and
+//! with which role, was decided below.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -14,7 +14,9 @@ use super::groups::{GroupView, unknown_group};
 use super::page::{Limit, Listing, Page};
 use super::query::{Query, path_id};
 use super::time::Time;
-use crate::model::{GroupId, UserId};
+use crate::ingest::past::{self, MemberAt, MembersAt, PastError};
+use crate::mirror::group_key;
+use crate::model::{GroupId, Millis, UserId};
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
 
 /// A membership as a reader sees it.
@@ -51,6 +53,26 @@ impl From<MemberStateRow> for MemberView {
     }
 }
 
+impl From<MemberAt> for MemberView {
+    fn from(member: MemberAt) -> Self {
+        let MemberAt { user, state } = member;
+        let time = |moment: Millis| Time::of_millis(moment.get());
+        let id = |user: UserId| user.as_str().to_owned();
+        Self {
+            user_id: id(user),
+            role: state.role.to_owned(),
+            name_card: state.name_card,
+            status: if state.present { "member" } else { "left" },
+            joined_at: state.joined_at.and_then(time),
+            join_type: state.join.how,
+            joined_by: state.join.by.map(id),
+            left_at: state.left_at.and_then(time),
+            exit_type: state.exit.how,
+            left_by: state.exit.by.map(id),
+        }
+    }
+}
+
 /// A membership of a user, with its group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UserGroupView {
@@ -79,17 +101,23 @@ fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>,
     Ok(Some(id.as_str().to_owned()))
 }
 
-/// `GET /v1/groups/{group_id}/members`, by `user_id`.
+/// `GET /v1/groups/{group_id}/members`, by `user_id`: now, or with `at` as it was at a moment.
+///
+/// Parameters: `status` (`member`, `left`, `all`), `role` (`Owner`, `Admin`, `Member`), `at` (RFC 3339; status and role are
+/// those of that moment), `limit` (50, at most 500), `cursor`, `sdk_app_id`. A moment counts every applied callback whose
+/// event time is not later, however late it came; before the first one the list is empty, and a moment that has not
+/// come yet shows what is known now.
 ///
 /// # Errors
-/// `not_found`, `bad_parameter`, `bad_cursor`, `unavailable`.
+/// `not_found`, `bad_parameter`, `bad_cursor`, `unavailable`; with `at` also `too_large`, for a group with more history
+/// than one read may work through.
 pub async fn of_group(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<MemberView>>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
-    let mut query = Query::parse(raw.as_deref(), &["status", "role", "limit", "cursor", "sdk_app_id"])?;
+    let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
     let app = query.take_app(state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
     let listing = Listing { name: "members of a group", filters };
@@ -97,11 +125,29 @@ pub async fn of_group(
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let roles = ["Owner", "Admin", "Member"].map(|role| (role, role));
     let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &roles)? };
-    let after = after.as_deref();
+    if let Some(moment) = query.take_time("at")? {
+        let moment = Millis::new(moment.timestamp_millis());
+        let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
+        let limit_rows = limit.items() + 1;
+        let wanted = MembersAt { group: group_key(app, group), moment, filter, after, limit: limit_rows };
+        let rows = at_moment(&state, wanted).await?;
+        return Page::of(rows, limit, &listing, |row| row.user.as_str().to_owned()).map(Json);
+    }
     let mut connection = state.connection().await?;
-    let rows = members::of_group(&mut connection, app, &group, filter, after, limit.rows()).await?;
+    let rows =
+        members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
     let rows = rows.ok_or_else(|| unknown_group(&group))?;
     Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
+}
+
+async fn at_moment(state: &ApiState, wanted: MembersAt) -> Result<Vec<MemberAt>, ApiError> {
+    let turn = state.past.fold_turn().await?;
+    let group = wanted.group.group.clone();
+    let connection = state.connection().await?;
+    match past::members(connection, turn, wanted).await {
+        Err(PastError::Unknown) => Err(unknown_group(&group)),
+        done => Ok(done?),
+    }
 }
 
 /// `GET /v1/users/{user_id}/groups`, by `group_id`. Nobody keeps a list of users, so one that was never heard of is in

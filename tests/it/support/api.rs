@@ -7,6 +7,7 @@ use group_mirror::callback::{Decoded, Received, decode};
 use group_mirror::http::api::{ApiState, guarded, routes};
 use group_mirror::http::auth::ApiAuth;
 use group_mirror::http::feed::Feed;
+use group_mirror::ingest::past::Past;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
 use group_mirror::store::{Database, rows};
@@ -81,6 +82,7 @@ impl Api {
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
             feed: Feed::new(pools.clone(), CancellationToken::new()),
+            past: Past::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
