@@ -53,7 +53,7 @@ pub struct HistoryView {
     reason: Option<String>,
     /// Who did it; often an app administrator who is no member.
     operator: Option<String>,
-    /// Who joined, left or was changed, or was there from the start.
+    /// Who joined, left or was changed, or was there from the start beside the owner.
     users: Vec<String>,
     /// `Apply` or `Invited`; free text.
     join_type: Option<String>,
