@@ -1,6 +1,6 @@
-//! Yardsticks of the write path and of replay, side by side in one run, as ratios and medians.
+//! Yardsticks of the write path, of replay and of past moments, side by side in one run, as ratios and medians.
 //!
-//! `cargo bench` prints a table. PostgreSQL is a private one with `fsync` and `synchronous_commit` on, in a temporary
+//! `cargo bench` prints a table; `cargo bench --bench mirror -- past` runs one of order, size, rebuild and past. PostgreSQL is a private one with `fsync` and `synchronous_commit` on, in a temporary
 //! directory; `BENCH_DATABASE_URL` names another server's empty database instead. Rounds of what is compared take
 //! turns, so that a noisy machine disturbs both alike.
 #![expect(
@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use group_mirror::callback::{Callback, Decoded, Received, decode};
 use group_mirror::embedded::{Embedded, Programs};
+use group_mirror::ingest::past::{self, MembersAt, Past};
 use group_mirror::ingest::{apply, replay};
-use group_mirror::model::{Millis, SdkAppId};
+use group_mirror::mirror::group_key;
+use group_mirror::model::{GroupId, Millis, SdkAppId};
+use group_mirror::store::members::MemberFilter;
 use group_mirror::store::{Database, schema};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
@@ -39,9 +42,20 @@ fn main() {
         let database = Database::new(&url).unwrap();
         schema::migrate(&database).await.unwrap();
         println!("| What | Result |\n|---|---|");
-        order(&database).await;
-        group_size(&database).await;
-        rebuild(&database).await;
+        let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+        let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+        if wanted("order") {
+            order(&database).await;
+        }
+        if wanted("size") {
+            group_size(&database).await;
+        }
+        if wanted("rebuild") {
+            rebuild(&database).await;
+        }
+        if wanted("past") {
+            past_moments(&database).await;
+        }
         database.close().await;
     });
     if let Some(embedded) = embedded {
@@ -205,4 +219,52 @@ async fn rebuild(database: &Database) {
     }
     println!("| replay of emptied tables | {:.0} member rows/s |", 200_000.0 / median(rebuilt).as_secs_f64());
     println!("| replay --verify | {:.0} member rows/s |", 200_000.0 / median(verified).as_secs_f64());
+}
+
+/// Who was in a group of 100,000, each of whom joined by a callback of its own; and of twice as many, the maximum. Then
+/// the same by two readers at once.
+async fn past_moments(database: &Database) {
+    empty(database).await;
+    for size in [100_000, 200_000] {
+        let group = format!("past-{size}");
+        let joins: Vec<Callback> = (0..size)
+            .map(|number| {
+                let more = json!({ "JoinType": "Apply", "NewMemberList": members(number..number + 1),
+                                   "Name": "a group of usual callbacks", "RequestId": number });
+                callback(&body("NewMemberJoin", &group, i64::try_from(number).unwrap(), &more))
+            })
+            .collect();
+        for batch in joins.chunks(256) {
+            apply_all(database, batch).await;
+        }
+        let bytes: usize = joins.iter().map(|join| join.received.body.len()).sum();
+        drop(joins);
+        let turns = Past::default();
+        let read = async |moment: i64| {
+            let conn = database.reader().acquire().await.unwrap();
+            let filter = MemberFilter { present: Some(true), role: None };
+            let group = group_key(SdkAppId::parse("1400000001").unwrap(), GroupId::parse(&group).unwrap());
+            let moment = Millis::new(T0 + moment);
+            let wanted = MembersAt { group, moment, filter, after: None, limit: 501 };
+            let begun = Instant::now();
+            let found = past::members(conn, turns.fold_turn().await.unwrap(), wanted).await.unwrap();
+            assert_eq!(found.len(), 501);
+            begun.elapsed()
+        };
+        let whole = i64::try_from(size).unwrap();
+        let (mut half, mut all, mut two) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..5 {
+            half.push(read(whole / 2 - 1).await);
+            all.push(read(whole).await);
+            let (one, other) = tokio::join!(read(whole), read(whole));
+            two.push(one.max(other));
+        }
+        let ms = |times| median(times).as_secs_f64() * 1000.0;
+        println!(
+            "| members at a past moment, {size} joins of {} bytes: half of them | {:.0} ms |",
+            bytes / size,
+            ms(half)
+        );
+        println!("| all of them / two readers at once | {:.0} / {:.0} ms |", ms(all), ms(two));
+    }
 }

@@ -32,6 +32,7 @@ use crate::http::counting::Counting;
 use crate::http::feed::Feed;
 use crate::http::health::{self, HealthState};
 use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
+use crate::ingest::past::Past;
 use crate::ingest::{Writer, volume};
 use crate::store::schema::{self, Mismatch};
 use crate::store::{Database, StoreError};
@@ -165,10 +166,11 @@ pub async fn start(
         feed: feed.clone(),
         counting: Counting::new(database.clone(), stop.clone()),
         spool: writer.watch_spool(),
-        reader: database.reader().clone(),
+        database: database.clone(),
         trouble,
         app: serving.gate.app,
         auth: Arc::clone(&serving.api_auth),
+        past: Past::default(),
     };
     let internal = api::internal(reads, metrics.clone(), health);
     let running = Running {

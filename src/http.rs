@@ -12,6 +12,7 @@ pub mod error;
 pub mod feed;
 pub mod groups;
 pub mod health;
+pub mod history;
 mod listen;
 pub mod members;
 mod openapi;

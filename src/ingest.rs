@@ -12,6 +12,7 @@ mod batch;
 mod drain;
 mod entry;
 mod gaps;
+pub mod past;
 pub mod replay;
 mod scribe;
 mod shelf;

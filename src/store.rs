@@ -5,7 +5,9 @@
 
 pub mod changes;
 pub mod dump;
+mod failure;
 pub mod groups;
+pub mod history;
 pub mod ledger;
 pub mod members;
 pub mod rebuild;
@@ -20,15 +22,21 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Postgres};
-use thiserror::Error;
 use tokio::sync::watch;
+
+pub use failure::{Failure, StoreError, classify};
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
 const WRITER_CONNECTIONS_MAX: u32 = 8;
 
-/// Connections for reading. With the writers' far below the 100 that PostgreSQL allows by default, so that three
-/// replicas and a person with `psql` fit.
-const READER_CONNECTIONS_MAX: u32 = 16;
+/// Connections for lists, and for finding one thing by its id. Few enough that readers leave the writers their share of
+/// the processor, and apart, so that slow lists do not hold up the rest. With the writers' far below the 100 that PostgreSQL
+/// allows by default, so that several replicas and a person with `psql` fit.
+const READER_CONNECTIONS_MAX: u32 = 8;
+const FINDER_CONNECTIONS_MAX: u32 = 4;
+
+/// How long a connection may have been idle to be used without asking whether it is still there.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a caller waits for a connection of the pool. Below the answer budget of a callback.
 const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
@@ -46,83 +54,20 @@ const WRITER_SETTINGS: [(&str, &str); 3] =
 /// which none serves do not take all connections away.
 pub const READ_SECS_MAX: u32 = 5;
 
-/// What a reading session asks of the server. Plans are made for the values at hand, because one statement serves
-/// every combination of filters.
-const READER_SETTINGS: [(&str, &str); 3] = [
+/// What a reading session asks of the server.
+const READER_SETTINGS: [(&str, &str); 2] = [
     ("default_transaction_read_only", "on"),
-    ("plan_cache_mode", "force_custom_plan"),
     // Reads touch a page of rows; compiling them took longer than running them.
     ("jit", "off"),
 ];
 
+/// Lists are planned for the values at hand, because one statement serves every combination of filters; what is found
+/// by its id is planned once, which takes several times as long as running it.
+const PLANS_OF_LISTS: &str = "force_custom_plan";
+const PLANS_OF_FINDING: &str = "force_generic_plan";
+
 /// A server may be set to answer before it has written; this service may not.
 const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
-
-/// Why the database cannot be used; one line each.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The URL is another kind of server's, or none.
-    #[error(
-        "DATABASE_URL is no PostgreSQL URL (it does not begin with postgres://); it should read postgres://user:password@host:5432/database"
-    )]
-    Scheme,
-    /// The URL is none.
-    #[error(
-        "DATABASE_URL is no PostgreSQL URL ({}); it should read postgres://user:password@host:5432/database",
-        cause(.0)
-    )]
-    Url(#[source] sqlx::Error),
-    /// No connection could be made.
-    #[error("cannot connect to the database: {}", cause(.0))]
-    Connect(#[source] sqlx::Error),
-    /// No connection was made in time.
-    #[error("cannot connect to the database: no answer in {} s", CONNECT_WAIT_MAX.as_secs())]
-    ConnectTimeout,
-    /// The server is older than the schema needs.
-    #[error("the server runs PostgreSQL {0}; 15 or later is needed")]
-    Version(String),
-    /// The schema is not what this program needs.
-    #[error("{0}")]
-    Schema(schema::Mismatch),
-    /// A statement failed.
-    #[error("the database refused a statement: {}", cause(.0))]
-    Statement(#[from] sqlx::Error),
-    /// A migration failed.
-    #[error("a migration failed: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// What was read back is not what was written.
-    #[error("{0} in the database is damaged")]
-    Damaged(&'static str),
-}
-
-impl StoreError {
-    /// True where the same may succeed a little later: no server, no answer, one that is starting, stopping, full or
-    /// failing over. A wrong password, a database that does not exist and a schema that is not ours do not pass.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::ConnectTimeout => true,
-            Self::Connect(error) | Self::Statement(error) => match error {
-                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
-                }),
-                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-}
-
-/// The server's own words in one line, without the crate's preamble.
-fn cause(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().split_whitespace().collect::<Vec<_>>().join(" "),
-        sqlx::Error::Io(error) => error.to_string(),
-        sqlx::Error::Configuration(error) => error.to_string(),
-        other => other.to_string(),
-    }
-}
 
 /// What the driver takes from the query of a URL, beside `options[…]`.
 const URL_PARAMETERS: [&str; 18] = [
@@ -156,39 +101,13 @@ fn warn_of_unknown_parameters(url: &str) {
     }
 }
 
-/// What a failed statement means for what was to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Two transactions met; the same again will do.
-    Retry,
-    /// The database cannot take it now, whatever it is.
-    Unavailable,
-    /// The data's fault: it would fail every time.
-    Data,
-}
-
-/// Sorts failures by SQLSTATE: 40 is a meeting; 08, 53, 57, 58, 25006, 42, 55P03 and everything that is no answer of
-/// the server is the database's state; the rest is the data's fault.
-#[must_use]
-pub fn classify(error: &sqlx::Error) -> Failure {
-    let sqlx::Error::Database(error) = error else { return Failure::Unavailable };
-    let state = error.code().unwrap_or_default();
-    match state.as_ref() {
-        "40001" | "40P01" => Failure::Retry,
-        "25006" | "55P03" | "25P03" | "" => Failure::Unavailable,
-        code if ["08", "53", "57", "58", "42", "40"].iter().any(|class| code.starts_with(class)) => {
-            Failure::Unavailable
-        }
-        _ => Failure::Data,
-    }
-}
-
-/// The two pools of the service. Cheap to clone.
+/// The pools of the service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
     options: PgConnectOptions,
     writer: PgPool,
     reader: PgPool,
+    finder: PgPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
 }
@@ -213,23 +132,39 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_WAIT_MAX)
                 .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+                .test_before_acquire(false)
+                .before_acquire(|conn, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > FRESH {
+                            conn.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
         };
         let writer = pool(WRITER_CONNECTIONS_MAX)
             .after_connect(|conn, _| Box::pin(async move { conn.execute(DURABLE_COMMITS).await.map(drop) }))
             .connect_lazy_with(options.clone().options(WRITER_SETTINGS));
-        let reader = pool(READER_CONNECTIONS_MAX).connect_lazy_with(
-            options
-                .clone()
-                .options(READER_SETTINGS)
-                .options([("statement_timeout", format!("{READ_SECS_MAX}s"))]),
-        );
-        Ok(Self { options, writer, reader, commits: watch::Sender::new(0) })
+        let reading = |connections, plans| {
+            let options = options.clone().options(READER_SETTINGS).options([("plan_cache_mode", plans)]);
+            let options = options.options([("statement_timeout", format!("{READ_SECS_MAX}s"))]);
+            pool(connections).connect_lazy_with(options)
+        };
+        let reader = reading(READER_CONNECTIONS_MAX, PLANS_OF_LISTS);
+        let finder = reading(FINDER_CONNECTIONS_MAX, PLANS_OF_FINDING);
+        Ok(Self { options, writer, reader, finder, commits: watch::Sender::new(0) })
     }
 
-    /// The pool for reads: read-only sessions with a statement timeout.
+    /// The pool for lists: read-only sessions with a statement timeout.
     #[must_use]
     pub fn reader(&self) -> &PgPool {
         &self.reader
+    }
+
+    /// The same for statements that find one thing by its id, whose plan does not depend on the values.
+    #[must_use]
+    pub fn finder(&self) -> &PgPool {
+        &self.finder
     }
 
     /// Changes whenever this process has committed something.
@@ -269,10 +204,10 @@ impl Database {
         matches!(writable, Ok(true))
     }
 
-    /// Connections of a pool, by name, and how many of them are idle: writers, then readers.
+    /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
-    pub fn connections(&self) -> [(&'static str, u32, usize); 2] {
-        [("writer", &self.writer), ("reader", &self.reader)]
+    pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
+        [("writer", &self.writer), ("reader", &self.reader), ("finder", &self.finder)]
             .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
     }
 
@@ -288,30 +223,23 @@ impl Database {
     /// No connection in time.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
         let conn = self.writer.acquire().await?;
-        let commits = self.commits.clone();
+        let commits = Some(self.commits.clone());
         let mut tx = Tx { conn, name, commits, begun: Instant::now(), ended: false };
         tx.conn.execute("BEGIN").await?;
         Ok(tx)
     }
 
-    /// Begins to read one moment of the database, without holding anybody up. No statement takes longer than this many
-    /// seconds; 0: as long as it takes.
+    /// Begins to read one moment of the database for as long as it takes, without holding anybody up.
     ///
     /// # Errors
     /// No connection in time.
-    pub async fn snapshot(&self, statement_secs_max: u32) -> Result<Tx, sqlx::Error> {
-        let conn = self.reader.acquire().await?;
-        let commits = self.commits.clone();
-        let mut tx = Tx { conn, name: "snapshot", commits, begun: Instant::now(), ended: false };
-        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let limit = format!("SET LOCAL statement_timeout = '{statement_secs_max}s'");
-        tx.conn.execute(AssertSqlSafe(limit)).await?;
-        Ok(tx)
+    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
+        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
     }
 
-    /// Closes both pools, after what is running.
+    /// Closes the pools, after what is running.
     pub async fn close(&self) {
-        tokio::join!(self.writer.close(), self.reader.close());
+        tokio::join!(self.writer.close(), self.reader.close(), self.finder.close());
     }
 }
 
@@ -320,12 +248,29 @@ impl Database {
 pub struct Tx {
     conn: PoolConnection<Postgres>,
     name: &'static str,
-    commits: watch::Sender<u64>,
+    /// Told of the commit; a transaction that only reads has nobody to tell.
+    commits: Option<watch::Sender<u64>>,
     begun: Instant,
     ended: bool,
 }
 
 impl Tx {
+    /// Begins to read one moment of the database on a connection for reading. Each statement may take so long; zero: as
+    /// long as it takes.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn reading(
+        conn: PoolConnection<Postgres>,
+        statement_max: Duration,
+    ) -> Result<Self, sqlx::Error> {
+        let mut tx = Self { conn, name: "snapshot", commits: None, begun: Instant::now(), ended: false };
+        tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let limit = format!("SET LOCAL statement_timeout = {}", statement_max.as_millis());
+        tx.conn.execute(AssertSqlSafe(limit)).await?;
+        Ok(tx)
+    }
+
     /// The connection it runs on.
     pub fn conn(&mut self) -> &mut PgConnection {
         &mut self.conn
@@ -349,7 +294,9 @@ impl Tx {
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.conn.execute("COMMIT").await?;
         self.ended = true;
-        self.commits.send_modify(|count| *count += 1);
+        if let Some(commits) = &self.commits {
+            commits.send_modify(|count| *count += 1);
+        }
         metrics::histogram!("group_mirror_transaction_seconds", "name" => self.name)
             .record(self.begun.elapsed());
         Ok(())

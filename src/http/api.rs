@@ -22,15 +22,17 @@ use super::counting::Counting;
 use super::error::ApiError;
 use super::feed::Feed;
 use super::health::{self, HealthState};
-use super::{changes, docs, error, groups, members, openapi, stats, topics};
+use super::{changes, docs, error, groups, history, members, openapi, stats, topics};
 use crate::ingest::SpoolStatus;
+use crate::ingest::past::Past;
 use crate::model::SdkAppId;
+use crate::store::Database;
 
 /// What the read API works with.
 #[derive(Debug, Clone)]
 pub struct ApiState {
-    /// Connections that only read, with a statement timeout and custom plans.
-    pub reader: PgPool,
+    /// Its reading pools are used, and nothing else of it.
+    pub database: Database,
     /// Why schema and database do not agree; none: they do.
     pub trouble: watch::Receiver<Option<String>>,
     /// The app of a request that names none.
@@ -43,21 +45,36 @@ pub struct ApiState {
     pub counting: Counting,
     /// How the spool is.
     pub spool: watch::Receiver<SpoolStatus>,
+    /// Turns for reads that make out many bodies.
+    pub past: Past,
 }
 
 impl ApiState {
-    /// A connection for one read. A handler asks for it last, so that none is taken for a request that is refused.
+    /// A connection for one read of a list. A handler asks for it last, so that none is taken for a request that is
+    /// refused.
     ///
     /// # Errors
     /// `unavailable` while database and schema do not agree, or where there is no connection to be had in time.
     pub async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+        self.of(self.database.reader()).await
+    }
+
+    /// The same for finding one thing by its id.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn finding(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+        self.of(self.database.finder()).await
+    }
+
+    async fn of(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, ApiError> {
         if self.trouble.borrow().is_some() {
             return Err(ApiError::unavailable(
                 "The mirror's database is not there, or its schema is not the one of this version; nothing is read \
                  until both agree.",
             ));
         }
-        Ok(self.reader.acquire().await?)
+        Ok(pool.acquire().await?)
     }
 }
 
@@ -66,6 +83,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(groups::list))
         .routes(routes!(groups::find))
+        .routes(routes!(history::of_group))
         .routes(routes!(members::of_group))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
@@ -90,7 +108,7 @@ pub fn document() -> OpenApi {
     for part in parts {
         document.merge(part);
     }
-    document
+    openapi::complete(document)
 }
 
 /// Closes a router: problems for unknown paths and methods, and authentication around everything.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use crate::ingest::past::PastError;
 use crate::store::READ_SECS_MAX;
 
 /// How long a reader should wait before asking again, in seconds. Restarts and failovers take a few of them.
@@ -78,6 +79,11 @@ impl ApiError {
         Self::new(StatusCode::GONE, "bad_cursor", detail)
     }
 
+    /// 422 `too_large`: understood, and more work than one read may make; the text names the maximum.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", detail)
+    }
+
     /// 401 `unauthorized`: no token, or a wrong one; the answer asks for a bearer token.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
@@ -118,6 +124,24 @@ impl From<sqlx::Error> for ApiError {
             Self::unavailable("The database cannot answer just now; try again.").caused_by(error)
         } else {
             Self::internal(error)
+        }
+    }
+}
+
+impl From<PastError> for ApiError {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::Unknown => Self::not_found("No group of this id was ever heard of."),
+            PastError::TooLarge(most) => Self::too_large(format!(
+                "The membership of that moment would have to be made out of more than {most}, which is the maximum; \
+                 the history of the group tells the same step by step."
+            )),
+            PastError::Busy => {
+                Self::unavailable("Other reads of past moments are being worked on; try again.")
+                    .caused_by(error)
+            }
+            PastError::Database(error) => error.into(),
+            PastError::Unreadable(_) | PastError::Ended(_) => Self::internal(error),
         }
     }
 }
@@ -172,7 +196,7 @@ pub(super) struct Problem<'a> {
     /// For a person; may change.
     detail: &'a str,
     #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "unauthorized", "unavailable",
-                                           "method_not_allowed", "internal"))]
+                                           "method_not_allowed", "too_large", "internal"))]
     code: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! `GET /v1/groups/{group_id}/members` and `GET /v1/users/{user_id}/groups`.
 //!
-//! Query → filter → rows of `store::members` → [`MemberView`] → JSON. Who is present, and with which role, was decided
-//! below.
+//! Query → filter → rows of `store::members`, or of a fold in `ingest::past` → [`MemberView`] → JSON. Who is present, and
+//! with which role, was decided below.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -14,11 +14,15 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::api::ApiState;
 use super::error::ApiError;
 use super::groups::{GroupView, unknown_group};
-use super::openapi::{GroupPath, NotFound, Refused, UserPath, paging, query, words, words_or_first};
+use super::openapi::{
+    GroupPath, NotFound, Refused, TooLarge, UserPath, paging, query, time, words, words_or_first,
+};
 use super::page::{Limit, Listing, Page};
 use super::query::{Query, path_id};
 use super::time::Time;
-use crate::model::{GroupId, UserId};
+use crate::ingest::past::{self, MemberAt, MembersAt, PastError};
+use crate::mirror::group_key;
+use crate::model::{GroupId, Millis, UserId};
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
 
 /// The values of `status`, which choose by presence; the first one is what is meant without it.
@@ -33,7 +37,8 @@ struct GroupParameters;
 impl utoipa::IntoParams for GroupParameters {
     fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = <UserParameters as utoipa::IntoParams>::into_params(parameter_in);
-        parameters.push(query("role", words(&ROLES), "With this role now."));
+        parameters.push(query("role", words(&ROLES), "With this role."));
+        parameters.push(query("at", time(), "The moment; none: now."));
         parameters
     }
 }
@@ -57,26 +62,21 @@ pub struct MemberView {
     /// `Owner`, `Admin` or `Member`.
     #[schema(schema_with = shown_role)]
     role: String,
-    #[schema(required)]
     name_card: Option<String>,
     /// `member`, or `left`.
     #[schema(schema_with = shown_status)]
     status: &'static str,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     joined_at: Option<Time>,
     /// How, as Tencent says it.
-    #[schema(required)]
     join_type: Option<String>,
     /// Who did it.
-    #[schema(required)]
     joined_by: Option<String>,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     left_at: Option<Time>,
     /// How, as Tencent says it.
-    #[schema(required)]
     exit_type: Option<String>,
     /// Who did it.
-    #[schema(required)]
     left_by: Option<String>,
 }
 
@@ -101,6 +101,26 @@ impl From<MemberStateRow> for MemberView {
             left_at: row.left_at.map(Time),
             exit_type: row.exit_type,
             left_by: row.left_by,
+        }
+    }
+}
+
+impl From<MemberAt> for MemberView {
+    fn from(member: MemberAt) -> Self {
+        let MemberAt { user, state } = member;
+        let time = |moment: Millis| Time::of_millis(moment.get());
+        let id = |user: UserId| user.as_str().to_owned();
+        Self {
+            user_id: id(user),
+            role: state.role.to_owned(),
+            name_card: state.name_card,
+            status: if state.present { "member" } else { "left" },
+            joined_at: state.joined_at.and_then(time),
+            join_type: state.join.how,
+            joined_by: state.join.by.map(id),
+            left_at: state.left_at.and_then(time),
+            exit_type: state.exit.how,
+            left_by: state.exit.by.map(id),
         }
     }
 }
@@ -132,14 +152,17 @@ pub(super) fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Opti
     Ok(Some(id.as_str().to_owned()))
 }
 
-/// Members of a group, in pages, by `user_id`.
+/// Members of a group, in pages, by user: now, or with at as it was at a moment.
+///
+/// A moment counts every applied callback whose event time is not later, however late it came; before the first one the
+/// list is empty, and a moment that has not come yet shows what is known now. Status and role are those of the moment.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/members",
     operation_id = "group_members",
     tag = "groups",
     params(GroupPath, GroupParameters),
-    responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound)
+    responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound, TooLarge)
 )]
 pub async fn of_group(
     State(state): State<ApiState>,
@@ -147,21 +170,39 @@ pub async fn of_group(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<MemberView>>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
-    let mut query = Query::parse(raw.as_deref(), &["status", "role", "limit", "cursor", "sdk_app_id"])?;
+    let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
     let app = query.take_app(state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
     let listing = Listing { name: "members of a group", filters };
     let after = take_after_id(&listing, &mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
-    let after = after.as_deref();
+    if let Some(moment) = query.take_time("at")? {
+        let moment = Millis::new(moment.timestamp_millis());
+        let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
+        let limit_rows = limit.items() + 1;
+        let wanted = MembersAt { group: group_key(app, group), moment, filter, after, limit: limit_rows };
+        let rows = at_moment(&state, wanted).await?;
+        return Page::of(rows, limit, &listing, |row| row.user.as_str().to_owned()).map(Json);
+    }
     let mut connection = state.connection().await?;
-    let rows = members::of_group(&mut connection, app, &group, filter, after, limit.rows()).await?;
+    let rows =
+        members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
     let rows = rows.ok_or_else(|| unknown_group(&group))?;
     Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
 }
 
-/// Memberships of a user, in pages, by `group_id`.
+async fn at_moment(state: &ApiState, wanted: MembersAt) -> Result<Vec<MemberAt>, ApiError> {
+    let turn = state.past.fold_turn().await?;
+    let group = wanted.group.group.clone();
+    let connection = state.connection().await?;
+    match past::members(connection, turn, wanted).await {
+        Err(PastError::Unknown) => Err(unknown_group(&group)),
+        done => Ok(done?),
+    }
+}
+
+/// Memberships of a user, in pages, by group.
 ///
 /// Nobody keeps a list of users, so one that was never heard of is in no group.
 #[utoipa::path(

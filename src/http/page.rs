@@ -45,7 +45,7 @@ impl Limit {
 
     /// How many items a page has at most.
     #[must_use]
-    pub(super) fn items(self) -> usize {
+    pub fn items(self) -> usize {
         usize::from(self.0)
     }
 
@@ -112,25 +112,24 @@ impl Listing {
         serde_json::from_value(cursor.after).map_err(|_| garbage())
     }
 
-    /// Leads to what comes after a key.
+    /// The cursor that leads on behind a key.
     ///
     /// # Errors
     /// `internal`, where the key cannot be written.
-    pub(super) fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
+    pub fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
         let cursor =
             Cursor { v: CURSOR_VERSION, list: self.name.to_owned(), filters: self.filters.clone(), after };
         serde_json::to_vec(&cursor).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(ApiError::internal)
     }
 }
 
-/// One page of a list.
+/// One page of a list. Only where a list says so may a page be short and lead on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Page<T> {
     /// In the order of the list; at most as many as asked for.
     #[schema(schema_with = items::<T>)]
     pub items: Vec<T>,
     /// Leads to the next page; null on the last one.
-    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::callback::{self, Callback, Decoded, Received};
-use crate::mirror::{self, GroupKey, Rows};
+use crate::mirror::{self, Fact, GroupKey, Rows};
 use crate::model::{Digest, Millis, SdkAppId};
 use crate::store::dump::{self, ALL, LineKey, Lines, TABLES};
 use crate::store::ledger::{self, LedgerRow};
@@ -84,7 +84,7 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
             missing.join(", ")
         );
     }
-    let mut snapshot = database.snapshot(0).await?;
+    let mut snapshot = database.snapshot().await?;
     let mut reader = Reader::after(ALL.0.0, ALL.0.1);
     loop {
         let fold = reader.range(snapshot.conn()).await?;
@@ -257,6 +257,13 @@ pub(super) fn decode(row: &LedgerRow) -> Option<Callback> {
     }
 }
 
+/// The facts of a row that was applied; `None` where it cannot be made out now.
+pub(super) fn facts(row: &LedgerRow) -> Option<Vec<Fact>> {
+    let mut callback = decode(row).filter(|callback| callback.event.is_ok())?;
+    callback.time = Millis::new(row.time_ms);
+    Some(mirror::facts(&callback))
+}
+
 /// The fold of one range.
 struct Fold {
     span: Span,
@@ -331,12 +338,9 @@ impl Fold {
         if !row.applied {
             return;
         }
-        match decode(row) {
-            Some(mut callback) if callback.event.is_ok() => {
-                callback.time = Millis::new(row.time_ms);
-                mirror::facts(&callback).into_iter().for_each(|fact| self.rows.apply(fact));
-            }
-            _ => self.unreadable.push(format!(
+        match facts(row) {
+            Some(facts) => facts.into_iter().for_each(|fact| self.rows.apply(fact)),
+            None => self.unreadable.push(format!(
                 "ledger {} {:?} at {}: was applied, and cannot be made out by this program",
                 row.sdk_app_id, row.group_id, row.time_ms
             )),

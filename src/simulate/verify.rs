@@ -150,7 +150,7 @@ async fn compare_rows(
     database: &Database,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let mut snapshot = database.snapshot(0).await?;
+    let mut snapshot = database.snapshot().await?;
     let wanted = dump::of_rows(rows);
     let mut held = dump::Lines::new();
     for begin in [plan.run.clone(), format!("@TGS#_{}", plan.run)] {

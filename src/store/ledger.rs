@@ -1,6 +1,7 @@
 //! Statements on the ledger. Callbacks go in with their outcome; an equal key means that it is here already.
 //!
-//! The only file that knows the columns of that table. Rows come from `ingest`; nothing here decides what they mean.
+//! The only file that writes that table; `history` reads it for one group. Rows come from `ingest`; nothing here decides
+//! what they mean.
 
 use std::collections::HashSet;
 

@@ -123,7 +123,16 @@ async fn with_tokens_nothing_is_said_without_one() {
         let request = api.client.get(format!("{}{path}", api.base)).header("Authorization", authorization);
         request.send().await.unwrap()
     };
-    for path in ["/v1/groups", "/v1/groups/none", "/v1/groups?bad=1", "/", "/nowhere", "/metrics"] {
+    for path in [
+        "/v1/groups",
+        "/v1/groups/none",
+        "/v1/groups/none/history",
+        "/v1/groups/none/members?at=bad",
+        "/v1/groups?bad=1",
+        "/",
+        "/nowhere",
+        "/metrics",
+    ] {
         let response = api.get(path).await;
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
         assert_problem(response, 401, "unauthorized").await;

@@ -40,7 +40,7 @@ fn facts(body: &Value) -> Vec<Fact> {
     mirror::facts(&callback(body))
 }
 
-fn fold(history: &[Value]) -> Rows {
+pub(crate) fn fold(history: &[Value]) -> Rows {
     Rows::of(history.iter().flat_map(facts))
 }
 

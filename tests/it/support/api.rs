@@ -9,6 +9,7 @@ use group_mirror::http::auth::ApiAuth;
 use group_mirror::http::counting::Counting;
 use group_mirror::http::feed::Feed;
 use group_mirror::ingest::SpoolStatus;
+use group_mirror::ingest::past::Past;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
 use group_mirror::store::{Database, rows};
@@ -78,13 +79,14 @@ impl Api {
         let pools = Database::new(&database.url).unwrap();
         let (trouble, seen) = watch::channel(None);
         let state = ApiState {
-            reader: pools.reader().clone(),
+            database: pools.clone(),
             trouble: seen,
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
             feed: Feed::new(pools.clone(), CancellationToken::new()),
             counting: Counting::new(pools.clone(), CancellationToken::new()),
             spool: watch::channel(SpoolStatus::default()).1,
+            past: Past::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -111,28 +111,30 @@ pub(crate) fn escaped(id: &str) -> String {
     id.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"))
 }
 
+fn kept(from: &Value, keys: &[&str]) -> Map<String, Value> {
+    keys.iter().map(|key| ((*key).to_owned(), from[*key].clone())).collect()
+}
+
+/// The members of one page.
+pub(crate) fn members_of(page: &Value) -> Vec<Value> {
+    let shown = |member: &Value| {
+        let keys =
+            ["user_id", "status", "role", "name_card", "join_type", "joined_by", "exit_type", "left_by"];
+        let mut shown = kept(member, &keys);
+        for key in ["joined_at", "left_at"] {
+            shown.insert(key.to_owned(), millis(&member[key]));
+        }
+        Value::Object(shown)
+    };
+    page["items"].as_array().unwrap().iter().map(shown).collect()
+}
+
 /// What the read API shows of one group; fields that it may grow later are left out.
 pub(crate) async fn api(service: &Service, id: &str) -> Value {
     let path = format!("/v1/groups/{}", escaped(id));
     let mut group = service.read(&path).await;
     let members = service.read(&format!("{path}/members?status=all&limit=500")).await;
-    let kept = |from: &Value, keys: &[&str]| -> Map<String, Value> {
-        keys.iter().map(|key| ((*key).to_owned(), from[*key].clone())).collect()
-    };
-    let members: Vec<Value> = members["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|member| {
-            let keys =
-                ["user_id", "status", "role", "name_card", "join_type", "joined_by", "exit_type", "left_by"];
-            let mut shown = kept(member, &keys);
-            ["joined_at", "left_at"]
-                .into_iter()
-                .for_each(|key| drop(shown.insert(key.to_owned(), millis(&member[key]))));
-            Value::Object(shown)
-        })
-        .collect();
+    let members = members_of(&members);
     for key in ["created_at", "updated_at", "destroyed_at"] {
         group[key] = millis(&group[key]);
     }

@@ -1,0 +1,185 @@
+//! The ledger of one group as it is read: a page of it, newest first, and all that was applied up to a moment.
+//!
+//! Reads only, on the connection it is given. Every statement takes one range of the ledger's key, and what it may bring
+//! is bounded by rows and by bytes: a body has up to 1 MiB. What the rows say is made out in `ingest`.
+
+use futures_util::stream::BoxStream;
+use sqlx::{FromRow, PgConnection};
+
+use super::ledger::LedgerRow;
+use crate::mirror::GroupKey;
+
+/// A ledger row with everything that came beside the body.
+#[derive(Debug, Clone, FromRow)]
+pub struct HistoryRow {
+    /// The row as a fold reads it.
+    #[sqlx(flatten)]
+    pub row: LedgerRow,
+    /// `EventTime` as sent, Unix milliseconds.
+    pub event_time_ms: Option<i64>,
+    /// `callback` or `rest`.
+    pub source: String,
+    /// Why it is parked.
+    pub reason: Option<String>,
+    /// `ClientIP` of the query.
+    pub client_ip: Option<String>,
+    /// `OptPlatform` of the query.
+    pub platform: Option<String>,
+    /// `RequestID` of the query.
+    pub request_id: Option<String>,
+}
+
+/// The place of a row in the history of its group: time in Unix milliseconds, digest.
+pub type Place = (i64, Vec<u8>);
+
+/// Which rows of a group; what is `None` does not filter.
+#[derive(Debug, Clone)]
+pub struct HistoryFilter {
+    /// `applied` or `parked`.
+    pub outcome: Option<&'static str>,
+    /// The command that counted.
+    pub command: Option<String>,
+    /// Only later than this, Unix milliseconds.
+    pub after_ms: i64,
+    /// Only what comes behind this place, which no digest need have: an empty one sorts before all of its millisecond.
+    pub behind: Place,
+}
+
+/// A page of a history.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// Newest first.
+    pub rows: Vec<HistoryRow>,
+    /// True where the history goes on behind the last row.
+    pub more: bool,
+}
+
+/// The rows are chosen first and then cut where the bodies before them reach the limit, so that the bodies of the rest
+/// are never fetched: their length stands beside the pointer to them. The first row always passes.
+const PAGE: &str = r"
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome = 'applied' AS applied, body,
+       event_time_ms, source, reason, client_ip, platform, request_id, chosen
+  FROM (SELECT c.*, count(*) OVER () AS chosen,
+               sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
+          FROM (SELECT * FROM ledger
+                 WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
+                   AND ($6::text IS NULL OR outcome = $6)
+                   AND ($7::text IS NULL OR command = $7)
+                 ORDER BY time_ms DESC, digest DESC
+                 LIMIT $8) c) p
+ WHERE bytes_before < $9
+ ORDER BY time_ms DESC, digest DESC";
+
+#[derive(FromRow)]
+struct Chosen {
+    #[sqlx(flatten)]
+    history: HistoryRow,
+    chosen: i64,
+}
+
+/// A group is known when the ledger names it, in whatever row, or the mirror has it.
+const KNOWN: &str = r"
+SELECT EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2)
+    OR EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2)";
+
+/// The newest rows that match: at most `rows_max` of them, and none after `bytes_max` bytes of bodies. `None`: nobody
+/// ever heard of the group.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn page(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    filter: &HistoryFilter,
+    rows_max: usize,
+    bytes_max: i64,
+) -> Result<Option<HistoryPage>, sqlx::Error> {
+    let one_more = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
+    let (behind_ms, behind_digest) = &filter.behind;
+    let found: Vec<Chosen> = sqlx::query_as(PAGE)
+        .bind(group.app.get())
+        .bind(group.group.as_str())
+        .bind(filter.after_ms)
+        .bind(behind_ms)
+        .bind(behind_digest)
+        .bind(filter.outcome)
+        .bind(filter.command.as_deref())
+        .bind(one_more)
+        .bind(bytes_max)
+        .fetch_all(&mut *conn)
+        .await?;
+    if found.is_empty() && !is_known(conn, KNOWN, group).await? {
+        return Ok(None);
+    }
+    let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
+    let mut rows: Vec<HistoryRow> = found.into_iter().map(|row| row.history).collect();
+    rows.truncate(rows_max);
+    let more = rows.len() < chosen;
+    Ok(Some(HistoryPage { rows, more }))
+}
+
+async fn is_known(
+    conn: &mut PgConnection,
+    statement: &'static str,
+    group: &GroupKey,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(statement).bind(group.app.get()).bind(group.group.as_str()).fetch_one(conn).await
+}
+
+/// What a fold would have to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Size {
+    /// Ledger rows, counted up to a limit.
+    pub ledger_rows: i64,
+    /// Bytes of the bodies of these.
+    pub body_bytes: i64,
+}
+
+const SIZE: &str = r"
+SELECT count(*) AS ledger_rows, COALESCE(sum(octet_length(body)), 0)::bigint AS body_bytes
+  FROM (SELECT body FROM ledger
+         WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome = 'applied'
+         LIMIT $4) r";
+
+/// As [`KNOWN`], by what was applied alone: what is parked makes no group.
+const APPLIED: &str = r"
+SELECT EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2)
+    OR EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND outcome = 'applied')";
+
+/// How much was applied up to and with a moment (Unix milliseconds), counted up to `rows_max` rows. `None`: nothing was
+/// ever applied to the group.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn size_until(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    until_ms: i64,
+    rows_max: i64,
+) -> Result<Option<Size>, sqlx::Error> {
+    let query = sqlx::query_as(SIZE).bind(group.app.get()).bind(group.group.as_str());
+    let size: Size = query.bind(until_ms).bind(rows_max).fetch_one(&mut *conn).await?;
+    if size.ledger_rows == 0 && !is_known(conn, APPLIED, group).await? {
+        return Ok(None);
+    }
+    Ok(Some(size))
+}
+
+/// In no order: a fold needs none.
+const UNTIL: &str = r"
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, true AS applied, body
+  FROM ledger
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome = 'applied'";
+
+/// All that was applied up to and with a moment (Unix milliseconds), as it comes from the server. Ask for the
+/// [`size_until`] first, in the same snapshot.
+pub fn until<'a>(
+    conn: &'a mut PgConnection,
+    group: &'a GroupKey,
+    until_ms: i64,
+) -> BoxStream<'a, Result<LedgerRow, sqlx::Error>> {
+    let query = sqlx::query_as(UNTIL).bind(group.app.get()).bind(group.group.as_str());
+    query.bind(until_ms).fetch(conn)
+}
