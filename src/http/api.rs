@@ -1,6 +1,6 @@
 //! The read API put together: paths, state, and what stands around all of them.
 //!
-//! [`routes`] is the list of paths; a path is added there and nowhere else, together with what the document says of
+//! [`routes()`] is the list of paths; a path is added there and nowhere else, together with what the document says of
 //! it (see `openapi.rs`). [`guarded`] closes a router with answers for unknown paths and methods and with
 //! authentication. [`internal`] is all that the internal listener serves, [`document`] all that is said of it.
 

@@ -98,12 +98,13 @@ enum Refusal {
     MethodNotAllowed,
     Gone,
     TooLarge,
+    HeadTooLarge,
     Internal,
     Unavailable,
 }
 
 impl Refusal {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -111,6 +112,7 @@ impl Refusal {
         Self::MethodNotAllowed,
         Self::Gone,
         Self::TooLarge,
+        Self::HeadTooLarge,
         Self::Internal,
         Self::Unavailable,
     ];
@@ -142,6 +144,9 @@ impl Refusal {
                 "TooLarge",
                 "More work than one read may make; the text names the maximum (`too_large`).",
             ),
+            Self::HeadTooLarge => {
+                ("431", "HeadTooLarge", "Path, query and headers have more than 32 KiB; without a body.")
+            }
             Self::Internal => ("500", "Internal", "The service's fault; its log has the cause (`internal`)."),
             Self::Unavailable => {
                 ("503", "Unavailable", "Not now, as while the database is away; ask again (`unavailable`).")
@@ -155,8 +160,12 @@ impl Refusal {
 
     fn response(self) -> Response {
         let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response =
-            ResponseBuilder::new().description(self.told().2).content("application/problem+json", problem);
+        let response = ResponseBuilder::new().description(self.told().2);
+        if matches!(self, Self::HeadTooLarge) {
+            // Answered before there is a request.
+            return response.build();
+        }
+        let response = response.content("application/problem+json", problem);
         let header = |schema: ObjectBuilder, text| {
             HeaderBuilder::new().schema(Some(schema)).description(Some(text)).build()
         };
@@ -190,8 +199,8 @@ pub(super) struct Guarded;
 
 impl IntoResponses for Guarded {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        use Refusal::{Forbidden, Internal, MethodNotAllowed, Unauthorized};
-        references([Unauthorized, Forbidden, MethodNotAllowed, Internal])
+        use Refusal::{Forbidden, HeadTooLarge, Internal, MethodNotAllowed, Unauthorized};
+        references([Unauthorized, Forbidden, MethodNotAllowed, HeadTooLarge, Internal])
     }
 }
 
@@ -237,13 +246,13 @@ impl IntoResponses for TooLarge {
     }
 }
 
-/// 405 alone, for paths that need no token.
+/// 405 and 431, for paths that need no token.
 #[derive(Debug)]
 pub(super) struct OnlyGet;
 
 impl IntoResponses for OnlyGet {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        references([Refusal::MethodNotAllowed])
+        references([Refusal::MethodNotAllowed, Refusal::HeadTooLarge])
     }
 }
 
