@@ -23,7 +23,7 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.members_barrier) AS members_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from,
-       s.create_barrier, s.destroyed_stamp, s.members_barrier,
+       s.create_barrier, s.destroyed_stamp, s.members_barrier, s.topics_barrier,
        -- For indexes and statistics, which know columns and not what follows from them.
        s.type AS newest_type, s.name AS newest_name, s.owner AS newest_owner
   FROM (SELECT g.*,
@@ -93,9 +93,25 @@ SELECT a.sdk_app_id, a.group_id, a.key, a.value
  WHERE g.status <> 'destroyed' AND a.value_stamp >= g.attributes_from AND a.value IS NOT NULL;
 COMMENT ON VIEW active_group_attributes IS 'Attributes that groups have now.';
 
+CREATE VIEW group_topic_states AS
+SELECT s.sdk_app_id, s.group_id, s.topic_id, s.active, s.name, s.introduction, s.notification, s.face_url, s.created_by,
+       s.created_at,
+       CASE WHEN s.active THEN NULL
+            ELSE to_timestamp(('x' || encode(substring(NULLIF(
+                     CASE WHEN s.destroyed_stamp >= s.alive_stamp THEN s.destroyed_stamp
+                          -- The first barrier after the sign of life; those of a later life must not move it.
+                          ELSE COALESCE(LEAST(CASE WHEN s.create_barrier > s.alive_stamp THEN s.create_barrier END,
+                                              CASE WHEN s.group_destroyed > s.alive_stamp THEN s.group_destroyed END,
+                                              CASE WHEN s.topics_barrier > s.alive_stamp THEN s.topics_barrier END),
+                                        s.topics_from) END, '')
+                     FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS destroyed_at
+  FROM (SELECT t.*, g.topics_from, g.create_barrier, g.destroyed_stamp AS group_destroyed, g.topics_barrier,
+               g.status <> 'destroyed' AND t.alive_stamp > t.destroyed_stamp AND t.alive_stamp >= g.topics_from AS active
+          FROM group_topics t
+          JOIN group_states g ON g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id) s;
+COMMENT ON VIEW group_topic_states IS 'Every topic, present or past, with what follows from its stamps.';
+
 CREATE VIEW active_group_topics AS
-SELECT t.sdk_app_id, t.group_id, t.topic_id, t.name, t.introduction, t.notification, t.face_url, t.created_by, t.created_at
-  FROM group_topics t
-  JOIN group_states g ON g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id
- WHERE g.status <> 'destroyed' AND t.alive_stamp > t.destroyed_stamp AND t.alive_stamp >= g.topics_from;
+SELECT sdk_app_id, group_id, topic_id, name, introduction, notification, face_url, created_by, created_at
+  FROM group_topic_states WHERE active;
 COMMENT ON VIEW active_group_topics IS 'Topics that communities have now.';

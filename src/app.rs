@@ -2,9 +2,11 @@
 //!
 //! The only place that knows all others. A test starts the same thing on port 0 by [`start`].
 
+mod openapi;
 mod replay;
 mod simulate;
 
+pub use openapi::openapi;
 pub use replay::replay;
 pub use simulate::simulate;
 
@@ -26,6 +28,7 @@ use crate::config::{Config, DatabaseChoice, ServeConfig, Settings};
 use crate::embedded::{Embedded, Programs};
 use crate::http::api::{self, ApiState};
 use crate::http::callback::{self, CallbackState, Reading};
+use crate::http::counting::Counting;
 use crate::http::feed::Feed;
 use crate::http::health::{self, HealthState};
 use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
@@ -162,13 +165,14 @@ pub async fn start(
     let reads = ApiState {
         feed: feed.clone(),
         database: database.clone(),
+        counting: Counting::new(database.clone(), stop.clone()),
+        spool: writer.watch_spool(),
         trouble,
         app: serving.gate.app,
         auth: Arc::clone(&serving.api_auth),
         past: Past::default(),
     };
-    let guarded = api::routes().merge(health::metrics_router(metrics.clone()));
-    let internal = api::guarded(guarded, reads).merge(health::router(health));
+    let internal = api::internal(reads, metrics.clone(), health);
     let running = Running {
         callback_addr: callbacks.local_addr()?,
         api_addr: api.local_addr()?,

@@ -101,4 +101,7 @@ pub enum Command {
         #[arg(long)]
         parked: bool,
     },
+    /// Print the OpenAPI document of the read API
+    #[command(after_help = "Example:\n  group-mirror openapi > openapi.json")]
+    Openapi,
 }

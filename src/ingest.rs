@@ -258,6 +258,12 @@ impl Writer {
         self.spool.status()
     }
 
+    /// The same, as it goes on; gaps of this run are not in it.
+    #[must_use]
+    pub fn watch_spool(&self) -> watch::Receiver<SpoolStatus> {
+        self.spool.watch()
+    }
+
     /// True while callbacks go straight to the spool.
     #[must_use]
     pub fn is_away(&self) -> bool {

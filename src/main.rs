@@ -66,6 +66,7 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Migrate => app::migrate(&cli.settings.config()).await,
             Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
             Command::Replay { verify, parked } => app::replay(&cli.settings.config(), verify, parked).await,
+            Command::Openapi => app::openapi(),
         }
     })
 }

@@ -13,6 +13,8 @@ pub mod members;
 pub mod rebuild;
 pub mod rows;
 pub mod schema;
+pub mod stats;
+pub mod topics;
 
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
@@ -227,12 +229,13 @@ impl Database {
         Ok(tx)
     }
 
-    /// Begins to read one moment of the database for as long as it takes, without holding anybody up.
+    /// Begins to read one moment of the database, without holding anybody up. No statement takes longer than this;
+    /// zero: as long as it takes.
     ///
     /// # Errors
     /// No connection in time.
-    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
-        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
+    pub async fn snapshot(&self, statement_max: Duration) -> Result<Tx, sqlx::Error> {
+        Tx::reading(self.reader.acquire().await?, statement_max).await
     }
 
     /// Closes the pools, after what is running.

@@ -1,23 +1,29 @@
 //! The read API put together: paths, state, and what stands around all of them.
 //!
-//! [`routes`] is the list of paths; [`guarded`] closes a router with answers for unknown paths and methods and with
-//! authentication. What else the internal listener serves to authenticated readers is merged before it is closed;
-//! health is merged after.
+//! [`routes`] is the list of paths; a path is added there and nowhere else, together with what the document says of
+//! it (see `openapi.rs`). [`guarded`] closes a router with answers for unknown paths and methods and with
+//! authentication. [`internal`] is all that the internal listener serves, [`document`] all that is said of it.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::auth::{self, ApiAuth};
+use super::counting::Counting;
 use super::error::ApiError;
 use super::feed::Feed;
-use super::{changes, error, groups, history, members};
+use super::health::{self, HealthState};
+use super::{changes, docs, error, groups, history, members, openapi, stats, topics};
+use crate::ingest::SpoolStatus;
 use crate::ingest::past::Past;
 use crate::model::SdkAppId;
 use crate::store::Database;
@@ -37,6 +43,10 @@ pub struct ApiState {
     pub feed: Feed,
     /// Turns for reads that make out many bodies.
     pub past: Past,
+    /// How much is in the mirror.
+    pub counting: Counting,
+    /// How the spool is.
+    pub spool: watch::Receiver<SpoolStatus>,
 }
 
 impl ApiState {
@@ -68,21 +78,43 @@ impl ApiState {
     }
 }
 
-/// The paths, without authentication.
-pub fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/v1/groups", get(groups::list))
-        .route("/v1/groups/{group_id}", get(groups::find))
-        .route("/v1/groups/{group_id}/history", get(history::of_group))
-        .route("/v1/groups/{group_id}/members", get(members::of_group))
-        .route("/v1/users/{user_id}/groups", get(members::of_user))
-        .route("/v1/changes", get(changes::changes))
+/// The paths of the read API, without authentication.
+pub fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::find))
+        .routes(routes!(history::of_group))
+        .routes(routes!(members::of_group))
+        .routes(routes!(members::of_user))
+        .routes(routes!(topics::of_group))
+        .routes(routes!(stats::stats))
+        .routes(routes!(changes::changes))
+        .merge(docs::routes())
+}
+
+/// Everything on the internal listener. Health needs no token: a load balancer has none.
+pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState) -> Router {
+    let health = Router::from(health::routes().with_state(health));
+    guarded(routes().merge(health::metrics_routes().with_state(metrics)), state)
+        .merge(health.method_not_allowed_fallback(async || ApiError::method_not_allowed()))
+}
+
+/// What [`internal`] serves, as an OpenAPI document.
+#[must_use]
+pub fn document() -> OpenApi {
+    let mut document = openapi::frame();
+    let parts =
+        [routes().into_openapi(), health::metrics_routes().into_openapi(), health::routes().into_openapi()];
+    for part in parts {
+        document.merge(part);
+    }
+    document
 }
 
 /// Closes a router: problems for unknown paths and methods, and authentication around everything.
-pub fn guarded(routes: Router<ApiState>, state: ApiState) -> Router {
+pub fn guarded(routes: OpenApiRouter<ApiState>, state: ApiState) -> Router {
     let auth = Arc::clone(&state.auth);
-    routes
+    Router::from(routes)
         .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(from_fn_with_state(auth, auth::require))

@@ -17,10 +17,13 @@ use http_body_util::channel::{Channel, Sender};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::api::ApiState;
 use super::error::ApiError;
 use super::feed::Piece;
+use super::openapi::{Gone, Refused, cursor, header, paging, query};
 use super::page::{Limit, Listing, Page};
 use super::query::Query;
 use super::time::Time;
@@ -43,17 +46,20 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 /// What a client should wait before it comes back, in ms, as its stream is told first.
 const GREETING: &[u8] = b"retry: 1000\n\n";
 
-/// An entry as a reader sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// An entry of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ChangeView {
     /// Leads to what comes after this entry.
     cursor: String,
     command: String,
     /// Null where the body does not tell.
+    #[schema(required)]
     group_id: Option<String>,
     /// As sent; null where the body has none.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     event_time: Option<Time>,
     /// When it was first received.
+    #[schema(value_type = String, format = DateTime)]
     received_at: Time,
     /// `callback` or `rest`.
     source: String,
@@ -145,6 +151,24 @@ impl Request {
     }
 }
 
+/// The parameters, for the document.
+struct Parameters;
+
+impl utoipa::IntoParams for Parameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = vec![
+            query("since", cursor(), "A cursor, or `now` for what comes from now on; none: from the start."),
+            header(
+                "Last-Event-ID",
+                cursor(),
+                "Where a stream goes on, instead of `since`; sent by browsers.",
+            ),
+        ];
+        parameters.extend(paging());
+        parameters
+    }
+}
+
 fn accepts_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| {
@@ -152,11 +176,23 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     })
 }
 
-/// `GET /v1/changes`: entries of the ledger after `since`, in the order in which they were written down, each once; an
-/// entry that changes (it is applied after it was parked, or an earlier receipt of it turns up) comes again. With `Accept: text/event-stream` it stays open.
+/// Entries of the ledger after `since`, in the order in which they were written down.
 ///
-/// # Errors
-/// `bad_parameter`, `bad_cursor` (410 where the ledger is not the one of the cursor any more), `unavailable`.
+/// Each comes once; one that changes (it is applied after it was parked, or an earlier receipt of it turns up) comes
+/// again. With `Accept: text/event-stream` it stays open: the data of an event is one entry, its id the cursor.
+#[utoipa::path(
+    get,
+    path = "/v1/changes",
+    operation_id = "changes",
+    tag = "changes",
+    params(Parameters),
+    responses(
+        (status = 200, description = "A page, or a stream.",
+         content((Page<ChangeView> = "application/json"), (String = "text/event-stream"))),
+        Refused,
+        Gone,
+    )
+)]
 pub async fn changes(
     State(state): State<ApiState>,
     headers: HeaderMap,

@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::ingest::past::PastError;
 use crate::store::READ_SECS_MAX;
@@ -184,14 +185,18 @@ fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The body of every error answer. `type` is `about:blank`, so `title` is the phrase of the status; `code` is what
-/// programs look at.
-#[derive(Debug, Serialize)]
-struct Problem<'a> {
+/// The body of every error answer.
+///
+/// `type` is `about:blank`, so `title` is the phrase of the status; `code` is what programs look at.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
+    /// For a person; may change.
     detail: &'a str,
+    #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "unauthorized", "unavailable",
+                                           "method_not_allowed", "internal"))]
     code: &'static str,
 }
 

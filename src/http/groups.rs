@@ -10,9 +10,15 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::ObjectBuilder;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::api::ApiState;
 use super::error::ApiError;
+use super::openapi::{
+    AppOnly, GroupPath, NotFound, Refused, id, keyed, paging, query, text, time, words, words_or_first,
+};
 use super::page::{Limit, Listing, Page};
 use super::query::{Query, path_id};
 use super::time::Time;
@@ -47,29 +53,101 @@ const LIST_PARAMETERS: [&str; 14] = [
     "sdk_app_id",
 ];
 
-/// A group as a reader sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The values of `status`; the first one is what is meant without it.
+const STATUSES: [(&str, Option<Status>); 4] = [
+    ("active", Some(Status::Active)),
+    ("destroyed", Some(Status::Destroyed)),
+    ("unseen", Some(Status::Unseen)),
+    ("all", None),
+];
+
+/// The values of `sort`, each with the name of its list; the first one is what is meant without it.
+const ORDERS: [(&str, (&str, GroupOrder)); 3] = [
+    ("-created_at", ("groups by -created_at", GroupOrder::Newest)),
+    ("created_at", ("groups by created_at", GroupOrder::Oldest)),
+    ("group_id", ("groups by group_id", GroupOrder::Id)),
+];
+
+/// The values of `with`.
+const EXTRAS: [(&str, bool); 1] = [("member_count", true)];
+
+/// The parameters of the list, for the document.
+struct ListParameters;
+
+impl utoipa::IntoParams for ListParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = vec![
+            query("group_id", id(), "This group; for ids that a client cannot write into a path."),
+            query(
+                "type",
+                text(),
+                "Of this type: Public, Work, Meeting, AVChatRoom, Community, or a newer one.",
+            ),
+            query("owner", id(), "Owned now by this user."),
+            query("member", id(), "With this user as a present member."),
+            query("name", text(), "With this part of the name, in any case."),
+            query("status", words_or_first(&STATUSES), "With this status."),
+            keyed(
+                "field",
+                FIELD_FILTERS_MAX,
+                "`field[KEY]=VALUE`: with this value of a user-defined field; each must match.",
+            ),
+            query("created_after", time(), "Created later than this."),
+            query("created_before", time(), "Created earlier than this."),
+            query("sort", words_or_first(&ORDERS), "The order; missing times last, ties by group_id."),
+            query(
+                "with",
+                words(&EXTRAS),
+                "Adds the exact number of present members; limit is at most 100 then.",
+            ),
+        ];
+        parameters.extend(paging());
+        parameters
+    }
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct GroupView {
     sdk_app_id: i64,
     group_id: String,
     /// `active`, `unseen` until a create or a profile is known, or `destroyed`.
+    #[schema(schema_with = shown_status)]
     status: String,
+    /// Under its present name.
     #[serde(rename = "type")]
+    #[schema(required)]
     group_type: Option<String>,
+    #[schema(required)]
     name: Option<String>,
+    #[schema(required)]
     introduction: Option<String>,
+    #[schema(required)]
     notification: Option<String>,
+    #[schema(required)]
     face_url: Option<String>,
+    /// The owner of now; null where there is none, or none is known.
+    #[schema(required)]
     owner: Option<String>,
+    #[schema(required)]
     created_by: Option<String>,
     /// Present members; in lists only with `with=member_count`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 0)]
     member_count: Option<i64>,
     user_defined_fields: BTreeMap<String, String>,
     attributes: BTreeMap<String, String>,
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
+    /// Event time of the newest fact about the group, its members included.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     updated_at: Option<Time>,
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     destroyed_at: Option<Time>,
+}
+
+fn shown_status() -> ObjectBuilder {
+    words(&STATUSES[..3]).description(Some("unseen until a create or a profile is known."))
 }
 
 impl From<GroupStateRow> for GroupView {
@@ -137,27 +215,16 @@ impl ListRequest {
         let mut query = Query::parse(raw, &LIST_PARAMETERS)?;
         let app = query.take_app(configured)?;
         let filters = query.fingerprint(&[&app.to_string()]);
-        let orders = [
-            ("-created_at", ("groups by -created_at", GroupOrder::Newest)),
-            ("created_at", ("groups by created_at", GroupOrder::Oldest)),
-            ("group_id", ("groups by group_id", GroupOrder::Id)),
-        ];
-        let (name, order) = query.take_word("sort", &orders)?.unwrap_or(orders[0].1);
+        let (name, order) = query.take_word("sort", &ORDERS)?.unwrap_or(ORDERS[0].1);
         let listing = Listing { name, filters };
         let after = listing.take_after::<After>(&mut query)?.map(After::place).transpose()?;
-        let with_member_count = query.take_word("with", &[("member_count", true)])?.unwrap_or(false);
+        let with_member_count = query.take_word("with", &EXTRAS)?.unwrap_or(false);
         let limit = Limit::take(&mut query, if with_member_count { COUNTED_LIMIT_MAX } else { Limit::MAX })?;
         Ok(Self { filter: filter(&mut query, app)?, order, listing, after, limit, with_member_count })
     }
 }
 
 fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
-    let statuses = [
-        ("active", Some(Status::Active)),
-        ("destroyed", Some(Status::Destroyed)),
-        ("unseen", Some(Status::Unseen)),
-        ("all", None),
-    ];
     Ok(GroupFilter {
         app,
         group: query.take_model("group_id", GroupId::parse)?,
@@ -166,17 +233,24 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
         owner: query.take_model("owner", UserId::parse)?,
         member: query.take_model("member", UserId::parse)?,
         name_part: query.take_free_text("name")?,
-        status: query.take_word("status", &statuses)?.unwrap_or(Some(Status::Active)),
+        status: query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1),
         user_defined_fields: query.take_keyed("field", FIELD_FILTERS_MAX, FieldKey::parse)?,
         created_after: query.take_time("created_after")?,
         created_before: query.take_time("created_before")?,
     })
 }
 
-/// `GET /v1/groups`. All filters must match; `created_after` and `created_before` leave out the moment itself.
+/// Groups, in pages.
 ///
-/// # Errors
-/// `bad_parameter`, `bad_cursor`, `unavailable`.
+/// All filters must match; `created_after` and `created_before` leave out the moment itself.
+#[utoipa::path(
+    get,
+    path = "/v1/groups",
+    operation_id = "groups",
+    tag = "groups",
+    params(ListParameters),
+    responses((status = 200, description = "A page.", body = Page<GroupView>), Refused)
+)]
 pub async fn list(
     State(state): State<ApiState>,
     RawQuery(raw): RawQuery,
@@ -189,10 +263,17 @@ pub async fn list(
     Page::of(rows, limit, &listing, After::of).map(Json)
 }
 
-/// `GET /v1/groups/{group_id}`: a group of any status, with its exact `member_count`.
+/// One group of any status.
 ///
-/// # Errors
-/// `not_found`, `bad_parameter`, `unavailable`.
+/// With its exact `member_count`.
+#[utoipa::path(
+    get,
+    path = "/v1/groups/{group_id}",
+    operation_id = "group",
+    tag = "groups",
+    params(GroupPath, AppOnly),
+    responses((status = 200, description = "The group.", body = GroupView), Refused, NotFound)
+)]
 pub async fn find(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,

@@ -7,12 +7,15 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::callback::now;
+use super::openapi::{Guarded, OnlyGet};
 use crate::ingest::Writer;
 use crate::store::Database;
 
@@ -27,21 +30,27 @@ pub struct HealthState {
     pub writer: Writer,
 }
 
-#[derive(Debug, Serialize)]
+/// Whether a callback could be made durable now.
+#[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
+    /// `ready`, or `not ready`.
     status: &'static str,
     /// `ok`, or what is wrong with it.
     database: String,
     spool: Spool,
 }
 
-#[derive(Debug, Serialize)]
+/// Where callbacks are durable while the database is away.
+#[derive(Debug, Serialize, ToSchema)]
 struct Spool {
     /// `ok`, or why it takes nothing.
     state: String,
+    /// Callbacks in it.
     depth: u64,
+    /// What they are charged with.
     bytes: u64,
     /// Seconds since the oldest callback in it was received; null when it is empty.
+    #[schema(required)]
     oldest_age: Option<i64>,
     /// Times when callbacks could not be made durable, of this run and earlier ones.
     gaps: u64,
@@ -49,23 +58,62 @@ struct Spool {
 
 /// `/livez` and `/readyz`.
 pub fn router(state: HealthState) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(state)
+    routes().with_state(state).into()
 }
 
-/// `/metrics`, in Prometheus' text format.
-pub fn metrics_router<S: Clone + Send + Sync + 'static>(metrics: PrometheusHandle) -> Router<S> {
-    let render = async move || {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
-    };
-    Router::new().route("/metrics", get(render))
+/// The same, with their part of the document.
+pub(super) fn routes() -> OpenApiRouter<HealthState> {
+    OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz))
+}
+
+/// `/metrics`, with its part of the document.
+pub(super) fn metrics_routes() -> OpenApiRouter<PrometheusHandle> {
+    OpenApiRouter::default().routes(routes!(metrics))
+}
+
+/// Numbers for Prometheus.
+///
+/// No label holds an id.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "health",
+    responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), Guarded)
+)]
+async fn metrics(State(metrics): State<PrometheusHandle>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, metrics.render()).into_response()
 }
 
 /// The process answers.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    operation_id = "livez",
+    tag = "health",
+    security(()),
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain"), OnlyGet)
+)]
 async fn livez() -> &'static str {
     "ok"
 }
 
-/// 200 when a callback could be made durable now, else 503; the reasons are in the answer.
+/// A callback could be made durable now, in PostgreSQL or in the spool.
+///
+/// The reasons are in the answer.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "health",
+    security(()),
+    responses(
+        (status = 200, description = "It could.", body = Readiness),
+        (status = 503, description = "It could not.", body = Readiness),
+        OnlyGet,
+    )
+)]
 async fn readyz(State(state): State<HealthState>) -> Response {
     let trouble = state.trouble.borrow().clone();
     let database = match trouble {

@@ -7,10 +7,16 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::ObjectBuilder;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::api::ApiState;
 use super::error::ApiError;
 use super::groups::{GroupView, unknown_group};
+use super::openapi::{
+    GroupPath, NotFound, Refused, TooLarge, UserPath, paging, query, time, words, words_or_first,
+};
 use super::page::{Limit, Listing, Page};
 use super::query::{Query, path_id};
 use super::time::Time;
@@ -19,21 +25,72 @@ use crate::mirror::group_key;
 use crate::model::{GroupId, Millis, UserId};
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
 
-/// A membership as a reader sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The values of `status`, which choose by presence; the first one is what is meant without it.
+const STATUSES: [(&str, Option<bool>); 3] = [("member", Some(true)), ("left", Some(false)), ("all", None)];
+
+/// The values of `role`.
+const ROLES: [(&str, &str); 3] = [("Owner", "Owner"), ("Admin", "Admin"), ("Member", "Member")];
+
+/// The parameters of the members of a group, for the document.
+struct GroupParameters;
+
+impl utoipa::IntoParams for GroupParameters {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = <UserParameters as utoipa::IntoParams>::into_params(parameter_in);
+        parameters.push(query("role", words(&ROLES), "With this role, now or at the moment of `at`."));
+        parameters.push(query("at", time(), "The membership of this moment."));
+        parameters
+    }
+}
+
+/// The parameters of the groups of a user, for the document.
+struct UserParameters;
+
+impl utoipa::IntoParams for UserParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters =
+            vec![query("status", words_or_first(&STATUSES), "Present memberships, past ones, or both.")];
+        parameters.extend(paging());
+        parameters
+    }
+}
+
+/// A membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MemberView {
     user_id: String,
     /// `Owner`, `Admin` or `Member`.
+    #[schema(schema_with = shown_role)]
     role: String,
+    #[schema(required)]
     name_card: Option<String>,
     /// `member`, or `left`.
+    #[schema(schema_with = shown_status)]
     status: &'static str,
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     joined_at: Option<Time>,
+    /// How, as Tencent says it.
+    #[schema(required)]
     join_type: Option<String>,
+    /// Who did it.
+    #[schema(required)]
     joined_by: Option<String>,
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     left_at: Option<Time>,
+    /// How, as Tencent says it.
+    #[schema(required)]
     exit_type: Option<String>,
+    /// Who did it.
+    #[schema(required)]
     left_by: Option<String>,
+}
+
+fn shown_role() -> ObjectBuilder {
+    words(&ROLES)
+}
+
+fn shown_status() -> ObjectBuilder {
+    words(&STATUSES[..2])
 }
 
 impl From<MemberStateRow> for MemberView {
@@ -74,7 +131,7 @@ impl From<MemberAt> for MemberView {
 }
 
 /// A membership of a user, with its group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UserGroupView {
     group: GroupView,
     member: MemberView,
@@ -88,12 +145,11 @@ impl From<UserGroupRow> for UserGroupView {
 
 /// The parameter `status`: present ones unless something else is asked for.
 fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
-    let words = [("member", Some(true)), ("left", Some(false)), ("all", None)];
-    Ok(query.take_word("status", &words)?.unwrap_or(Some(true)))
+    Ok(query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1))
 }
 
 /// The last id of a page, as the model sees it: what the database would refuse is no place in a list.
-fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>, ApiError> {
+pub(super) fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>, ApiError> {
     let Some(id) = listing.take_after::<String>(query)? else { return Ok(None) };
     // Group ids and user ids have one and the same rule.
     let id =
@@ -101,16 +157,18 @@ fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>,
     Ok(Some(id.as_str().to_owned()))
 }
 
-/// `GET /v1/groups/{group_id}/members`, by `user_id`: now, or with `at` as it was at a moment.
+/// Members of a group, in pages, by `user_id`: now, or with `at` as it was at a moment.
 ///
-/// Parameters: `status` (`member`, `left`, `all`), `role` (`Owner`, `Admin`, `Member`), `at` (RFC 3339; status and role are
-/// those of that moment), `limit` (50, at most 500), `cursor`, `sdk_app_id`. A moment counts every applied callback whose
-/// event time is not later, however late it came; before the first one the list is empty, and a moment that has not
-/// come yet shows what is known now.
-///
-/// # Errors
-/// `not_found`, `bad_parameter`, `bad_cursor`, `unavailable`; with `at` also `too_large`, for a group with more history
-/// than one read may work through.
+/// A moment counts every applied callback whose event time is not later, however late it came; before the first one the
+/// list is empty, and a moment that has not come yet shows what is known now.
+#[utoipa::path(
+    get,
+    path = "/v1/groups/{group_id}/members",
+    operation_id = "group_members",
+    tag = "groups",
+    params(GroupPath, GroupParameters),
+    responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound, TooLarge)
+)]
 pub async fn of_group(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
@@ -123,8 +181,7 @@ pub async fn of_group(
     let listing = Listing { name: "members of a group", filters };
     let after = take_after_id(&listing, &mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
-    let roles = ["Owner", "Admin", "Member"].map(|role| (role, role));
-    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &roles)? };
+    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
     if let Some(moment) = query.take_time("at")? {
         let moment = Millis::new(moment.timestamp_millis());
         let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
@@ -133,9 +190,9 @@ pub async fn of_group(
         let rows = at_moment(&state, wanted).await?;
         return Page::of(rows, limit, &listing, |row| row.user.as_str().to_owned()).map(Json);
     }
+    let after = after.as_deref();
     let mut connection = state.connection().await?;
-    let rows =
-        members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
+    let rows = members::of_group(&mut connection, app, &group, filter, after, limit.rows()).await?;
     let rows = rows.ok_or_else(|| unknown_group(&group))?;
     Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
 }
@@ -150,11 +207,17 @@ async fn at_moment(state: &ApiState, wanted: MembersAt) -> Result<Vec<MemberAt>,
     }
 }
 
-/// `GET /v1/users/{user_id}/groups`, by `group_id`. Nobody keeps a list of users, so one that was never heard of is in
-/// no group.
+/// Memberships of a user, in pages, by `group_id`.
 ///
-/// # Errors
-/// `bad_parameter`, `bad_cursor`, `unavailable`.
+/// Nobody keeps a list of users, so one that was never heard of is in no group.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/groups",
+    operation_id = "user_groups",
+    tag = "users",
+    params(UserPath, UserParameters),
+    responses((status = 200, description = "A page.", body = Page<UserGroupView>), Refused)
+)]
 pub async fn of_user(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,

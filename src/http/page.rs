@@ -8,6 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{Array, ArrayBuilder};
 
 use super::error::ApiError;
 use super::query::Query;
@@ -16,7 +19,7 @@ use super::query::Query;
 const CURSOR_VERSION: u8 = 1;
 
 /// The longest cursor in bytes: one id of 512 bytes, each written as six in JSON, and a third more in base64.
-const CURSOR_BYTES_MAX: usize = 6_000;
+pub(super) const CURSOR_BYTES_MAX: usize = 6_000;
 
 /// How many items a page holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,11 +124,13 @@ impl Listing {
 }
 
 /// One page of a list. Only where a list says so may a page be short and lead on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Page<T> {
     /// In the order of the list; at most as many as asked for.
+    #[schema(schema_with = items::<T>)]
     pub items: Vec<T>,
     /// Leads to the next page; null on the last one.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
@@ -146,4 +151,9 @@ impl<T> Page<T> {
         let next_cursor = last.map(|row| listing.cursor(key(row))).transpose()?;
         Ok(Self { items: rows.into_iter().map(Into::into).collect(), next_cursor })
     }
+}
+
+/// By name: the derived schema would repeat that of the items in each list.
+fn items<T: ToSchema>() -> Array {
+    ArrayBuilder::new().items(Ref::from_schema_name(T::name())).max_items(Some(Limit::MAX.into())).build()
 }

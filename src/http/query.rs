@@ -17,7 +17,7 @@ use super::error::ApiError;
 use crate::model::{ModelError, SdkAppId, storable};
 
 /// The longest free text in bytes: group types, parts of names, values of fields. Tencent's longest is 512.
-const TEXT_BYTES_MAX: usize = 1_024;
+pub(super) const TEXT_BYTES_MAX: usize = 1_024;
 
 /// How much of a refused value is repeated in the answer, in characters.
 const SHOWN_CHARS_MAX: usize = 80;

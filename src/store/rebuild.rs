@@ -93,9 +93,10 @@ pub async fn lock(
 }
 
 /// The views of the mirror.
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "group_states",
     "group_member_states",
+    "group_topic_states",
     "active_groups",
     "active_group_members",
     "active_group_user_defined_fields",

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use group_mirror::callback::{Decoded, Received, decode};
 use group_mirror::http::api::{ApiState, guarded, routes};
 use group_mirror::http::auth::ApiAuth;
+use group_mirror::http::counting::Counting;
 use group_mirror::http::feed::Feed;
+use group_mirror::ingest::SpoolStatus;
 use group_mirror::ingest::past::Past;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
@@ -83,6 +85,8 @@ impl Api {
             auth: Arc::new(auth),
             feed: Feed::new(pools.clone(), CancellationToken::new()),
             past: Past::default(),
+            counting: Counting::new(pools.clone(), CancellationToken::new()),
+            spool: watch::channel(SpoolStatus::default()).1,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -138,6 +142,10 @@ impl Api {
         assert_eq!(page["next_cursor"], Value::Null);
         let items = page["items"].as_array().unwrap();
         items.iter().map(|group| group["group_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) async fn connect(&self) -> sqlx::PgConnection {
+        self.database.connect().await
     }
 
     pub(crate) async fn execute(&self, statement: &'static str) {

@@ -1,0 +1,90 @@
+//! How much is in the mirror: counts that read whole tables or indexes, and are not for every request.
+//!
+//! Reads only, on the connection it is given; all apps at once, because the cost is that of reading. Knows nothing of
+//! who keeps the counts and for how long.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::model::SdkAppId;
+
+/// How many types and states of groups are told at most, the most frequent ones; Tencent has five types.
+const KINDS_MAX: i64 = 1_000;
+
+/// What one app has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppCounts {
+    /// Groups by type, as shown, and status.
+    pub groups: Vec<(Option<String>, String, i64)>,
+    /// Present memberships.
+    pub members: i64,
+    /// Rows of the ledger whose effect is in the mirror.
+    pub applied: i64,
+    /// Those that could not be made out.
+    pub parked: i64,
+    /// Receipt of the callback that was written down last.
+    pub last_callback_at: Option<DateTime<Utc>>,
+}
+
+/// What every app has, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// The clock of the database.
+    pub counted_at: DateTime<Utc>,
+    /// By app; one without rows is not in it.
+    pub apps: BTreeMap<i64, AppCounts>,
+}
+
+const GROUPS: &str = "
+SELECT sdk_app_id, type, status, count(*) FROM group_states GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT $1";
+
+const MEMBERS: &str = "SELECT sdk_app_id, count(*) FROM group_member_states WHERE present GROUP BY 1";
+
+/// The first count reads the primary key alone, the second the index of parked rows; bodies are never touched.
+const LEDGER: &str = "
+SELECT e.sdk_app_id, e.entries,
+       (SELECT count(*) FROM ledger p WHERE p.sdk_app_id = e.sdk_app_id AND p.outcome = 'parked'),
+       (SELECT l.received_at FROM ledger l WHERE l.sdk_app_id = e.sdk_app_id AND l.source = 'callback'
+         ORDER BY l.position DESC LIMIT 1)
+  FROM (SELECT sdk_app_id, count(*) AS entries FROM ledger GROUP BY 1) e";
+
+/// Counts everything. To be called inside a snapshot, so that the parts fit together.
+///
+/// # Errors
+/// A statement's.
+pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
+    let counted_at = sqlx::query_scalar("SELECT now()").fetch_one(&mut *conn).await?;
+    let mut apps: BTreeMap<i64, AppCounts> = BTreeMap::new();
+    let groups: Vec<(i64, Option<String>, String, i64)> =
+        sqlx::query_as(GROUPS).bind(KINDS_MAX).fetch_all(&mut *conn).await?;
+    for (app, group_type, status, count) in groups {
+        apps.entry(app).or_default().groups.push((group_type, status, count));
+    }
+    let members: Vec<(i64, i64)> = sqlx::query_as(MEMBERS).fetch_all(&mut *conn).await?;
+    for (app, count) in members {
+        apps.entry(app).or_default().members = count;
+    }
+    let ledger: Vec<(i64, i64, i64, Option<DateTime<Utc>>)> =
+        sqlx::query_as(LEDGER).fetch_all(&mut *conn).await?;
+    for (app, entries, parked, last) in ledger {
+        let counts = apps.entry(app).or_default();
+        (counts.applied, counts.parked, counts.last_callback_at) = (entries - parked, parked, last);
+    }
+    Ok(Counts { counted_at, apps })
+}
+
+const LATEST: &str = "
+SELECT max(received_at)
+  FROM (SELECT sdk_app_id, source, received_at FROM ledger ORDER BY position DESC LIMIT 1000) l
+ WHERE sdk_app_id = $1 AND source = 'callback'";
+
+/// Receipt of the newest callback of an app among the last thousand rows of the ledger, of whatever app; the counts have
+/// an older one.
+///
+/// # Errors
+/// The statement's.
+pub async fn latest(conn: &mut PgConnection, app: SdkAppId) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar(LATEST).bind(app.get()).fetch_one(conn).await
+}

@@ -1,0 +1,72 @@
+//! Topics as they are read: `group_topic_states` → [`TopicStateRow`].
+//!
+//! Reads only, on the connection it is given; which topic exists is decided by the views of `migrations/0006_views.sql`.
+//! Knows nothing of pages, cursors or JSON.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row as _};
+
+use crate::model::{GroupId, SdkAppId};
+
+/// A topic as the views show it.
+#[derive(Debug, Clone, FromRow)]
+#[expect(missing_docs, reason = "each field is the column of that name, described in migrations/")]
+pub struct TopicStateRow {
+    pub topic_id: String,
+    pub active: bool,
+    pub name: Option<String>,
+    pub introduction: Option<String>,
+    pub notification: Option<String>,
+    pub face_url: Option<String>,
+    pub created_by: Option<String>,
+    pub created_at: Option<DateTime<Utc>>,
+    pub destroyed_at: Option<DateTime<Utc>>,
+}
+
+/// The group leads, so that one that was never heard of gives no row, and one without topics gives a row of NULLs.
+const OF_GROUP: &str = "
+SELECT t.topic_id, t.active, t.name, t.introduction, t.notification, t.face_url, t.created_by, t.created_at,
+       t.destroyed_at
+  FROM groups g
+  LEFT JOIN LATERAL (
+       SELECT s.* FROM group_topic_states s
+        WHERE s.sdk_app_id = $1 AND s.group_id = $2
+          AND ($3::boolean IS NULL OR s.active = $3)
+          AND ($4::text IS NULL OR s.topic_id > $4)
+        ORDER BY s.topic_id LIMIT $5) t ON true
+ WHERE g.sdk_app_id = $1 AND g.group_id = $2
+ ORDER BY t.topic_id";
+
+/// The topics of a group in the order of the bytes of `topic_id`, after this one; at most `limit`. `active`: `None` is
+/// both, present and past. `None` as the answer: nobody ever heard of the group.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn of_group(
+    connection: &mut PgConnection,
+    app: SdkAppId,
+    group: &GroupId,
+    active: Option<bool>,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Option<Vec<TopicStateRow>>, sqlx::Error> {
+    let rows: Vec<PgRow> = sqlx::query(OF_GROUP)
+        .bind(app.get())
+        .bind(group.as_str())
+        .bind(active)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut topics = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.try_get::<Option<&str>, _>("topic_id")?.is_some() {
+            topics.push(TopicStateRow::from_row(row)?);
+        }
+    }
+    Ok(Some(topics))
+}
