@@ -23,7 +23,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::api::ApiState;
 use super::error::ApiError;
 use super::feed::Piece;
-use super::openapi::{Gone, Refused, cursor, header, paging, query};
+use super::openapi::{Gone, Refused, cursor, header, paging, query, string};
 use super::page::{Limit, Listing, Page};
 use super::query::Query;
 use super::time::Time;
@@ -160,7 +160,7 @@ impl utoipa::IntoParams for Parameters {
             query("since", cursor(), "A cursor, or `now` for what comes from now on; none: from the start."),
             header(
                 "Last-Event-ID",
-                cursor(),
+                string(),
                 "Where a stream goes on, instead of `since`; sent by browsers.",
             ),
         ];

@@ -318,7 +318,8 @@ pub(super) fn app() -> Parameter {
     query("sdk_app_id", number, "Number of the Tencent Cloud Chat app; none: the configured one.")
 }
 
-fn string() -> ObjectBuilder {
+/// Any text.
+pub(super) fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
