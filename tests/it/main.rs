@@ -18,6 +18,7 @@ mod reads;
 mod receipts;
 mod refusals;
 mod replay;
+mod replicas;
 mod samples;
 mod schema;
 mod spool;
