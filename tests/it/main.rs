@@ -11,6 +11,7 @@ mod chaos;
 mod config;
 mod crash;
 mod deadlock;
+mod disk_full;
 mod fuzz;
 mod laws;
 mod process;
