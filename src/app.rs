@@ -164,9 +164,9 @@ pub async fn start(
     let feed = Feed::new(database.clone(), stop.clone());
     let reads = ApiState {
         feed: feed.clone(),
-        database: database.clone(),
         counting: Counting::new(database.clone(), stop.clone()),
         spool: writer.watch_spool(),
+        database: database.clone(),
         trouble,
         app: serving.gate.app,
         auth: Arc::clone(&serving.api_auth),

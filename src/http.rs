@@ -8,7 +8,6 @@ pub mod callback;
 pub mod changes;
 pub mod counting;
 pub mod docs;
-mod entry;
 pub mod error;
 pub mod feed;
 pub mod groups;

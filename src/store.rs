@@ -229,13 +229,12 @@ impl Database {
         Ok(tx)
     }
 
-    /// Begins to read one moment of the database, without holding anybody up. No statement takes longer than this;
-    /// zero: as long as it takes.
+    /// Begins to read one moment of the database for as long as it takes, without holding anybody up.
     ///
     /// # Errors
     /// No connection in time.
-    pub async fn snapshot(&self, statement_max: Duration) -> Result<Tx, sqlx::Error> {
-        Tx::reading(self.reader.acquire().await?, statement_max).await
+    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
+        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
     }
 
     /// Closes the pools, after what is running.

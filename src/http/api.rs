@@ -41,12 +41,12 @@ pub struct ApiState {
     pub auth: Arc<ApiAuth>,
     /// The live end of the ledger.
     pub feed: Feed,
-    /// Turns for reads that make out many bodies.
-    pub past: Past,
     /// How much is in the mirror.
     pub counting: Counting,
     /// How the spool is.
     pub spool: watch::Receiver<SpoolStatus>,
+    /// Turns for reads that make out many bodies.
+    pub past: Past,
 }
 
 impl ApiState {
@@ -108,7 +108,7 @@ pub fn document() -> OpenApi {
     for part in parts {
         document.merge(part);
     }
-    document
+    openapi::complete(document)
 }
 
 /// Closes a router: problems for unknown paths and methods, and authentication around everything.

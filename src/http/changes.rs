@@ -53,10 +53,9 @@ pub struct ChangeView {
     cursor: String,
     command: String,
     /// Null where the body does not tell.
-    #[schema(required)]
     group_id: Option<String>,
     /// As sent; null where the body has none.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     event_time: Option<Time>,
     /// When it was first received.
     #[schema(value_type = String, format = DateTime)]
@@ -176,7 +175,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Entries of the ledger after `since`, in the order in which they were written down.
+/// Entries of the ledger in the order in which they were written down.
 ///
 /// Each comes once; one that changes (it is applied after it was parked, or an earlier receipt of it turns up) comes
 /// again. With `Accept: text/event-stream` it stays open: the data of an event is one entry, its id the cursor.

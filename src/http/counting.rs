@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
-use crate::store::Database;
 use crate::store::stats::{self, Counts};
+use crate::store::{Database, Tx};
 
 /// How many times as long as it took to count the counts are kept.
 const KEEP_FACTOR: u32 = 20;
 
 /// How long one statement of a count may take; at the limit the former counts stay. Ten million memberships take some
 /// seconds.
-const COUNT_WAIT_MAX: Duration = Duration::from_secs(30);
+const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a request waits for a count that runs; then it is given the former one, or 503 where there is none.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ impl Counting {
     }
 
     async fn count(&self) -> Result<Counts, sqlx::Error> {
-        let mut tx = self.database.snapshot(COUNT_WAIT_MAX).await?;
+        let mut tx = Tx::reading(self.database.reader().acquire().await?, STATEMENT_MAX).await?;
         let counts = stats::count(tx.conn()).await?;
         tx.roll_back().await;
         Ok(counts)

@@ -196,7 +196,7 @@ pub(super) struct Problem<'a> {
     /// For a person; may change.
     detail: &'a str,
     #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "unauthorized", "unavailable",
-                                           "method_not_allowed", "internal"))]
+                                           "method_not_allowed", "too_large", "internal"))]
     code: &'static str,
 }
 

@@ -116,20 +116,13 @@ pub struct GroupView {
     status: String,
     /// Under its present name.
     #[serde(rename = "type")]
-    #[schema(required)]
     group_type: Option<String>,
-    #[schema(required)]
     name: Option<String>,
-    #[schema(required)]
     introduction: Option<String>,
-    #[schema(required)]
     notification: Option<String>,
-    #[schema(required)]
     face_url: Option<String>,
     /// The owner of now; null where there is none, or none is known.
-    #[schema(required)]
     owner: Option<String>,
-    #[schema(required)]
     created_by: Option<String>,
     /// Present members; in lists only with `with=member_count`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,12 +130,12 @@ pub struct GroupView {
     member_count: Option<i64>,
     user_defined_fields: BTreeMap<String, String>,
     attributes: BTreeMap<String, String>,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
     /// Event time of the newest fact about the group, its members included.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     updated_at: Option<Time>,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     destroyed_at: Option<Time>,
 }
 

@@ -50,7 +50,6 @@ struct Spool {
     /// What they are charged with.
     bytes: u64,
     /// Seconds since the oldest callback in it was received; null when it is empty.
-    #[schema(required)]
     oldest_age: Option<i64>,
     /// Times when callbacks could not be made durable, of this run and earlier ones.
     gaps: u64,

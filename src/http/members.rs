@@ -37,8 +37,8 @@ struct GroupParameters;
 impl utoipa::IntoParams for GroupParameters {
     fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = <UserParameters as utoipa::IntoParams>::into_params(parameter_in);
-        parameters.push(query("role", words(&ROLES), "With this role, now or at the moment of `at`."));
-        parameters.push(query("at", time(), "The membership of this moment."));
+        parameters.push(query("role", words(&ROLES), "With this role."));
+        parameters.push(query("at", time(), "The moment; none: now."));
         parameters
     }
 }
@@ -62,26 +62,21 @@ pub struct MemberView {
     /// `Owner`, `Admin` or `Member`.
     #[schema(schema_with = shown_role)]
     role: String,
-    #[schema(required)]
     name_card: Option<String>,
     /// `member`, or `left`.
     #[schema(schema_with = shown_status)]
     status: &'static str,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     joined_at: Option<Time>,
     /// How, as Tencent says it.
-    #[schema(required)]
     join_type: Option<String>,
     /// Who did it.
-    #[schema(required)]
     joined_by: Option<String>,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     left_at: Option<Time>,
     /// How, as Tencent says it.
-    #[schema(required)]
     exit_type: Option<String>,
     /// Who did it.
-    #[schema(required)]
     left_by: Option<String>,
 }
 
@@ -157,10 +152,10 @@ pub(super) fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Opti
     Ok(Some(id.as_str().to_owned()))
 }
 
-/// Members of a group, in pages, by `user_id`: now, or with `at` as it was at a moment.
+/// Members of a group, in pages, by user: now, or with at as it was at a moment.
 ///
 /// A moment counts every applied callback whose event time is not later, however late it came; before the first one the
-/// list is empty, and a moment that has not come yet shows what is known now.
+/// list is empty, and a moment that has not come yet shows what is known now. Status and role are those of the moment.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/members",
@@ -190,9 +185,9 @@ pub async fn of_group(
         let rows = at_moment(&state, wanted).await?;
         return Page::of(rows, limit, &listing, |row| row.user.as_str().to_owned()).map(Json);
     }
-    let after = after.as_deref();
     let mut connection = state.connection().await?;
-    let rows = members::of_group(&mut connection, app, &group, filter, after, limit.rows()).await?;
+    let rows =
+        members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
     let rows = rows.ok_or_else(|| unknown_group(&group))?;
     Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
 }
@@ -207,7 +202,7 @@ async fn at_moment(state: &ApiState, wanted: MembersAt) -> Result<Vec<MemberAt>,
     }
 }
 
-/// Memberships of a user, in pages, by `group_id`.
+/// Memberships of a user, in pages, by group.
 ///
 /// Nobody keeps a list of users, so one that was never heard of is in no group.
 #[utoipa::path(

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
-use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Type};
+use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Schema, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi,
@@ -29,7 +29,7 @@ const DESCRIPTION: &str = "Reads a PostgreSQL mirror of the groups of a Tencent 
     Ids in paths are percent-encoded: `@TGS#2RIVERB7QK` is `%40TGS%232RIVERB7QK`. Times are RFC 3339 in UTC with \
     milliseconds. Lists come in pages: `next_cursor` of a page is `cursor` of the next one, with all other parameters \
     but `limit` unchanged. A parameter that is not known, or comes twice, is an error. Errors are RFC 9457 problems \
-    with a stable `code`; fields may be added to any object later.\n\n\
+    with a stable `code`. Fields may be added to any object later; one that may be null is always there.\n\n\
     Everything but `/livez` and `/readyz` needs a token, unless the service is set to be read without, from its own \
     machine only. What is durable but still in the spool does not show yet; `spool.depth` of `/v1/stats` tells.";
 
@@ -58,6 +58,34 @@ pub(super) fn frame() -> OpenApi {
         .components(Some(components.build()))
         .security(Some([SecurityRequirement::new(BEARER, Vec::<String>::new())]))
         .build()
+}
+
+/// Says of every property that may be null that it is there all the same. Views are written so: one that can be left
+/// out is never null.
+pub(super) fn complete(mut document: OpenApi) -> OpenApi {
+    let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
+    for schema in schemas {
+        if let RefOr::T(Schema::Object(object)) = schema {
+            let nullable = object.properties.iter().filter(|(_, property)| may_be_null(property));
+            let nullable =
+                nullable.map(|(name, _)| name.clone()).filter(|name| !object.required.contains(name));
+            let nullable: Vec<_> = nullable.collect();
+            object.required.extend(nullable);
+        }
+    }
+    document
+}
+
+fn may_be_null(schema: &RefOr<Schema>) -> bool {
+    match schema {
+        RefOr::T(Schema::Object(object)) => match &object.schema_type {
+            SchemaType::Type(one) => *one == Type::Null,
+            SchemaType::Array(several) => several.contains(&Type::Null),
+            SchemaType::AnyValue => false,
+        },
+        RefOr::T(Schema::OneOf(choice)) => choice.items.iter().any(may_be_null),
+        _ => false,
+    }
 }
 
 /// An answer that is not what was asked for, as the document has it.

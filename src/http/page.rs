@@ -130,7 +130,6 @@ pub struct Page<T> {
     #[schema(schema_with = items::<T>)]
     pub items: Vec<T>,
     /// Leads to the next page; null on the last one.
-    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

@@ -31,7 +31,7 @@ pub struct StatsView {
     ledger: LedgerCounts,
     spool: SpoolView,
     /// When the last callback was received; null where none is in the ledger.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     last_callback_at: Option<Time>,
     /// When groups, members and ledger were counted. The counts are kept for twenty times as long as that took.
     #[schema(value_type = String, format = DateTime)]
@@ -52,7 +52,6 @@ pub struct GroupCounts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KindCount {
     #[serde(rename = "type")]
-    #[schema(required)]
     group_type: Option<String>,
     status: String,
     count: i64,
@@ -73,7 +72,7 @@ pub struct SpoolView {
     /// What they are charged with.
     bytes: u64,
     /// Receipt of the oldest.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     oldest_at: Option<Time>,
 }
 

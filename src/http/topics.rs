@@ -32,20 +32,15 @@ pub struct TopicView {
     /// `active`, or `destroyed` by itself or with its group.
     #[schema(schema_with = shown_status)]
     status: &'static str,
-    #[schema(required)]
     name: Option<String>,
-    #[schema(required)]
     introduction: Option<String>,
-    #[schema(required)]
     notification: Option<String>,
-    #[schema(required)]
     face_url: Option<String>,
-    #[schema(required)]
     created_by: Option<String>,
     /// Tencent tells no times of topics; this is the receipt of the callback.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     destroyed_at: Option<Time>,
 }
 
@@ -81,7 +76,7 @@ impl utoipa::IntoParams for Parameters {
     }
 }
 
-/// Topics of a community, in pages, by `topic_id`.
+/// Topics of a community, in pages, by topic.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/topics",

@@ -7,7 +7,6 @@
 //! fold is made in memory, and so by other code than the upserts that it checks.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
@@ -85,7 +84,7 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
             missing.join(", ")
         );
     }
-    let mut snapshot = database.snapshot(Duration::ZERO).await?;
+    let mut snapshot = database.snapshot().await?;
     let mut reader = Reader::after(ALL.0.0, ALL.0.1);
     loop {
         let fold = reader.range(snapshot.conn()).await?;

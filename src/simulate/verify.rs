@@ -4,7 +4,6 @@
 //! not answered with OK is left out: nobody knows whether it was committed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
@@ -151,7 +150,7 @@ async fn compare_rows(
     database: &Database,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let mut snapshot = database.snapshot(Duration::ZERO).await?;
+    let mut snapshot = database.snapshot().await?;
     let wanted = dump::of_rows(rows);
     let mut held = dump::Lines::new();
     for begin in [plan.run.clone(), format!("@TGS#_{}", plan.run)] {

@@ -84,9 +84,9 @@ impl Api {
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
             feed: Feed::new(pools.clone(), CancellationToken::new()),
-            past: Past::default(),
             counting: Counting::new(pools.clone(), CancellationToken::new()),
             spool: watch::channel(SpoolStatus::default()).1,
+            past: Past::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
