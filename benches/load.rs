@@ -5,10 +5,15 @@
 //! (c) the service at 1, 16, 64 and 256 connections;
 //! (d) the same rows in batches of 256 by SQL alone, two connections: the limit of the schema.
 //!
-//! `cargo bench --bench load` prints a table; `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS`
-//! how many rounds the median is taken of (3). Service, PostgreSQL and sender share the machine. PostgreSQL is a
-//! private one with `fsync` and `synchronous_commit` on. The callback is a create with an owner, two members and two
-//! user-defined fields: 1 ledger row, 1 group, 3 members, 2 fields.
+//! `cargo bench --bench load` prints tables. `LOAD_PARTS=rate,latency,order,size` chooses (all): the rates above; the
+//! latency at a steady rate, in `load/latency.rs`; in order against shuffled, and a large mirror against an empty one,
+//! in `load/tables.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
+//! is taken of (3), `LOAD_MEMBERS` the member rows of the large mirror (10,000,000).
+//!
+//! Service, PostgreSQL and sender share the machine. PostgreSQL is a private one with `fsync` and `synchronous_commit`
+//! on and `shared_buffers` of 128 MB; `BENCH_DATABASE_URL` names another server's empty database instead, as a superuser.
+//! The callback is a create with an owner, two members and two user-defined fields: 1 ledger row, 1 group, 3 members, 2
+//! fields.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,6 +22,14 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "a benchmark has clocks and settings of its own")]
 
+#[path = "load/latency.rs"]
+mod latency;
+#[path = "load/lives.rs"]
+mod lives;
+#[path = "load/tables.rs"]
+mod tables;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -53,52 +66,90 @@ fn setting(name: &str, default: u64) -> u64 {
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let programs = Programs { bin_dir: None, path: std::env::var_os("PATH") };
-    let postgres = dir.path().join("postgres");
-    let embedded = Embedded::start(&postgres, &programs).unwrap();
-    let url = embedded.url().to_owned();
-    let seconds = Duration::from_secs(setting("LOAD_SECONDS", 5));
+    let (url, embedded) = match std::env::var("BENCH_DATABASE_URL") {
+        Ok(url) => (url, None),
+        Err(_) => {
+            let programs = Programs { bin_dir: None, path: std::env::var_os("PATH") };
+            let embedded = Embedded::start(&dir.path().join("postgres"), &programs).unwrap();
+            (embedded.url().to_owned(), Some(embedded))
+        }
+    };
+    let parts = std::env::var("LOAD_PARTS").unwrap_or_else(|_| "rate,latency,order,size".to_owned());
     runtime.block_on(async {
-        let database = Database::new(&url).unwrap();
-        schema::migrate(&database).await.unwrap();
-        let mut results: Vec<(&str, Vec<f64>)> = Vec::new();
-        for _ in 0..setting("LOAD_ROUNDS", 3) {
-            for (name, rate) in round(&database, &url, dir.path(), seconds).await {
-                match results.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, rates)) => rates.push(rate),
-                    None => results.push((name, vec![rate])),
-                }
+        let scene = Scene {
+            database: Database::new(&url).unwrap(),
+            url,
+            dir: dir.path().to_owned(),
+            seconds: Duration::from_secs(setting("LOAD_SECONDS", 5)),
+            rounds: setting("LOAD_ROUNDS", 3),
+        };
+        schema::migrate(&scene.database).await.unwrap();
+        for part in parts.split(',') {
+            match part {
+                "rate" => rates(&scene).await,
+                "latency" => latency::measure(&scene).await,
+                "order" => tables::order(&scene).await,
+                "size" => tables::size(&scene).await,
+                other => panic!("LOAD_PARTS: there is no {other:?}"),
             }
         }
-        let median = |rates: &mut Vec<f64>| {
-            rates.sort_by(f64::total_cmp);
-            rates[rates.len() / 2]
-        };
-        let one_by_one = median(&mut results[0].1);
-        println!("| What | callbacks/s | ÷ pgbench |\n|---|---|---|");
-        for (name, rates) in &mut results {
-            let rate = median(rates);
-            println!("| {name} | {rate:.0} | {:.2} |", rate / one_by_one);
-        }
-        println!(
-            "\nresident memory with sender and yardsticks at most: {} MB",
-            RESIDENT_KB.load(Ordering::Relaxed) / 1024
-        );
-        database.close().await;
+        scene.database.close().await;
     });
-    embedded.stop();
+    if let Some(embedded) = embedded {
+        embedded.stop();
+    }
 }
 
-async fn round(database: &Database, url: &str, dir: &Path, seconds: Duration) -> Vec<(&'static str, f64)> {
+/// Where and how long everything is measured.
+struct Scene {
+    database: Database,
+    url: String,
+    dir: PathBuf,
+    seconds: Duration,
+    rounds: u64,
+}
+
+async fn rates(scene: &Scene) {
+    let mut results: Vec<(&str, Vec<f64>)> = Vec::new();
+    for _ in 0..scene.rounds {
+        for (name, rate) in round(scene).await {
+            match results.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, rates)) => rates.push(rate),
+                None => results.push((name, vec![rate])),
+            }
+        }
+    }
+    let one_by_one = median(&mut results[0].1);
+    println!("| What | callbacks/s | ÷ pgbench |\n|---|---|---|");
+    for (name, rates) in &mut results {
+        let rate = median(rates);
+        println!("| {name} | {rate:.0} | {:.2} |", rate / one_by_one);
+    }
+    println!(
+        "\nresident memory with sender and yardsticks at most: {} MB\n",
+        RESIDENT_KB.load(Ordering::Relaxed) / 1024
+    );
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+async fn round(scene: &Scene) -> Vec<(&'static str, f64)> {
+    let Scene { database, url, dir, seconds, .. } = scene;
+    let seconds = *seconds;
     let mut rates = Vec::new();
     empty(database).await;
-    rates.push(("(a) pgbench, one by one, 8 clients", pgbench(url, dir, seconds).await));
+    rates.push(("(a) pgbench, one by one, 8 clients", one_by_one(scene).await));
     empty(database).await;
     let plain = plain_handler(database.clone()).await;
-    rates.push(("(b) plain handler, 64 connections", load(plain, 64, seconds).await));
+    let rate = per_second(load(plain, 64, sending(seconds)).await);
+    rates.push(("(b) plain handler, 64 connections", rate));
     empty(database).await;
-    rates.push(("(b) plain handler, 256 connections", load(plain, 256, seconds).await));
-    let running = service(url).await;
+    let rate = per_second(load(plain, 256, sending(seconds)).await);
+    rates.push(("(b) plain handler, 256 connections", rate));
+    let running = service(url, &dir.join("data")).await;
     for (name, connections) in [
         ("(c) group-mirror, 1 connection", 1),
         ("(c) group-mirror, 16 connections", 16),
@@ -107,14 +158,7 @@ async fn round(database: &Database, url: &str, dir: &Path, seconds: Duration) ->
         ("(c) group-mirror, 700 connections", 700),
     ] {
         empty(database).await;
-        let begun = Instant::now();
-        let rate = load(running.callback_addr, connections, seconds).await;
-        let sent = begun.elapsed();
-        // An answer may mean the spool: what counts is in the tables.
-        while rows(database).await < rate * sent.as_secs_f64() - 0.5 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        rates.push((name, rate * sent.as_secs_f64() / begun.elapsed().as_secs_f64()));
+        rates.push((name, committed(database, running.callback_addr, connections, sending(seconds)).await));
         RESIDENT_KB.fetch_max(resident_kb(), Ordering::Relaxed);
     }
     running.stop().await;
@@ -135,12 +179,11 @@ async fn empty(database: &Database) {
 }
 
 /// Callbacks in the ledger.
-async fn rows(database: &Database) -> f64 {
+async fn rows(database: &Database) -> u64 {
     let mut conn = database.connect().await.unwrap();
-    let count: f64 =
-        sqlx::query_scalar("SELECT count(*)::float8 FROM ledger").fetch_one(&mut conn).await.unwrap();
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap();
     conn.close().await.unwrap();
-    count
+    u64::try_from(count).unwrap()
 }
 
 fn body() -> String {
@@ -169,10 +212,12 @@ fn callback() -> Callback {
     *callback
 }
 
-async fn service(url: &str) -> app::Running {
+async fn service(url: &str, data_dir: &Path) -> app::Running {
+    std::fs::create_dir_all(data_dir).unwrap();
     let set = |text: &str| Some(text.to_owned());
     let settings = Settings {
         database_url: set(url),
+        data_dir: Some(data_dir.display().to_string()),
         sdk_app_id: set(APP),
         callback_auth: set("none"),
         api_auth: set("none"),
@@ -186,7 +231,7 @@ async fn service(url: &str) -> app::Running {
 }
 
 /// What most services do: one callback, one transaction, on a pool.
-async fn plain_handler(database: Database) -> std::net::SocketAddr {
+async fn plain_handler(database: Database) -> SocketAddr {
     async fn handle(State(database): State<Database>, body: Bytes) -> &'static str {
         let received = Received {
             app: SdkAppId::parse(APP).unwrap(),
@@ -212,33 +257,30 @@ async fn plain_handler(database: Database) -> std::net::SocketAddr {
     addr
 }
 
-/// A sender that costs little: one request at a time per connection, no more parsing than the length of the answer.
-async fn load(addr: std::net::SocketAddr, connections: u32, seconds: Duration) -> f64 {
+/// Creates of ever new groups, for so long.
+fn sending(seconds: Duration) -> impl Fn() -> Option<String> + Clone + Send + 'static {
+    let end = Instant::now() + seconds;
+    move || (Instant::now() < end).then(body)
+}
+
+/// What the sender got answered, and how long that took.
+type Answered = (u64, Duration);
+
+/// Sends what `next` makes, from so many connections, until it makes nothing more.
+async fn load(
+    addr: SocketAddr,
+    connections: u32,
+    next: impl Fn() -> Option<String> + Clone + Send + 'static,
+) -> Answered {
     let answered = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
-    let end = begun + seconds;
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..connections {
-        let answered = Arc::clone(&answered);
+        let (answered, next) = (Arc::clone(&answered), next.clone());
         senders.spawn(async move {
-            let mut stream = TcpStream::connect(addr).await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let mut buffer = vec![0; 4096];
-            while Instant::now() < end {
-                let body = body();
-                let request = format!(
-                    "POST /?SdkAppid={APP}&CallbackCommand=Group.CallbackAfterCreateGroup&contenttype=json&ClientIP=203.0.113.9&OptPlatform=Web HTTP/1.1\r\nHost: mirror\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-                stream.write_all(request.as_bytes()).await.unwrap();
-                let mut read = 0;
-                // Both servers answer in one small piece; its end is the closing brace of the JSON.
-                while !buffer[..read].ends_with(b"}") {
-                    let more = stream.read(&mut buffer[read..]).await.unwrap();
-                    assert!(more > 0, "the server hung up");
-                    read += more;
-                }
-                assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..read]));
+            let mut sender = Sender::connect(addr).await;
+            while let Some(body) = next() {
+                sender.post(&body).await;
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -246,11 +288,57 @@ async fn load(addr: std::net::SocketAddr, connections: u32, seconds: Duration) -
     while let Some(sender) = senders.join_next().await {
         sender.unwrap();
     }
-    per_second(answered.load(Ordering::Relaxed), begun.elapsed())
+    (answered.load(Ordering::Relaxed), begun.elapsed())
+}
+
+/// The rate of a load at which callbacks come into the tables. An answer may mean the spool: what counts is here.
+async fn committed(
+    database: &Database,
+    addr: SocketAddr,
+    connections: u32,
+    next: impl Fn() -> Option<String> + Clone + Send + 'static,
+) -> f64 {
+    let (before, begun) = (rows(database).await, Instant::now());
+    let (answered, _) = load(addr, connections, next).await;
+    while rows(database).await < before + answered {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    per_second((answered, begun.elapsed()))
+}
+
+/// One connection that costs little: one request at a time, no more parsing than the length of the answer.
+struct Sender {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Sender {
+    async fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: vec![0; 4096] }
+    }
+
+    async fn post(&mut self, body: &str) {
+        let request = format!(
+            "POST /?SdkAppid={APP}&contenttype=json&ClientIP=203.0.113.9&OptPlatform=Web HTTP/1.1\r\nHost: mirror\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        let mut read = 0;
+        // Both servers answer in one small piece; its end is the closing brace of the JSON.
+        while !self.buffer[..read].ends_with(b"}") {
+            let more = self.stream.read(&mut self.buffer[read..]).await.unwrap();
+            assert!(more > 0, "the server hung up");
+            read += more;
+        }
+        let answer = &self.buffer[..read];
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(answer));
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate of three digits")]
-fn per_second(count: u64, took: Duration) -> f64 {
+fn per_second((count, took): Answered) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
@@ -269,21 +357,26 @@ async fn sql_alone(database: &Database, seconds: Duration) -> f64 {
         count
     };
     let (one, other) = tokio::join!(lane(), lane());
-    per_second(one + other, begun.elapsed())
+    per_second((one + other, begun.elapsed()))
 }
 
-/// The statements of the service with one row each, prepared, in one transaction per callback.
-async fn pgbench(url: &str, dir: &Path, seconds: Duration) -> f64 {
-    let script = dir.join("create.sql");
-    std::fs::write(&script, PGBENCH).unwrap();
-    let mut command = Command::new(bin("pgbench"));
-    command.args(["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", &seconds.as_secs().to_string()]);
-    command.arg("-f").arg(&script).arg(url);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+async fn one_by_one(scene: &Scene) -> f64 {
+    let text = pgbench(scene, scene.seconds, &[]).await;
     let rate = text.lines().find_map(|line| line.strip_prefix("tps = "));
     let rate = rate.and_then(|rest| rest.split_whitespace().next()).and_then(|rate| rate.parse().ok());
-    rate.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+    rate.unwrap_or_else(|| panic!("{text}"))
+}
+
+/// The statements of the service with one row each, prepared, in one transaction per callback; what it prints.
+async fn pgbench(scene: &Scene, seconds: Duration, more: &[&str]) -> String {
+    let script = scene.dir.join("create.sql");
+    std::fs::write(&script, PGBENCH).unwrap();
+    let mut command = Command::new(bin("pgbench"));
+    command.current_dir(&scene.dir).args(["-n", "-M", "prepared", "-c", "8", "-j", "2"]).args(more);
+    command.args(["-T", &seconds.as_secs().to_string(), "-f"]).arg(&script).arg(&scene.url);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A program of PostgreSQL, beside the server's or on the path.

@@ -11,6 +11,9 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "a benchmark has clocks and settings of its own")]
 
+#[path = "load/lives.rs"]
+mod lives;
+
 use std::time::{Duration, Instant};
 
 use group_mirror::callback::{Callback, Decoded, Received, decode};
@@ -21,10 +24,10 @@ use group_mirror::mirror::group_key;
 use group_mirror::model::{GroupId, Millis, SdkAppId};
 use group_mirror::store::members::MemberFilter;
 use group_mirror::store::{Database, schema};
+use lives::{T0, body, lives, members, shuffled};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 
-const T0: i64 = 1_700_000_000_000;
 const MIRROR: &str = "groups, group_members, group_user_defined_fields, group_attributes, group_topics";
 
 fn main() {
@@ -78,17 +81,6 @@ fn callback(body: &Value) -> Callback {
     *callback
 }
 
-fn members(range: std::ops::Range<usize>) -> Value {
-    range.map(|number| json!({ "Member_Account": format!("user-{number:07}") })).collect()
-}
-
-fn body(command: &str, group: &str, time: i64, more: &Value) -> Value {
-    let mut body = json!({ "CallbackCommand": format!("Group.CallbackAfter{command}"), "GroupId": group,
-                           "Type": "Public", "Operator_Account": "ana", "EventTime": T0 + time });
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    body
-}
-
 async fn apply_all(database: &Database, callbacks: &[Callback]) {
     for outcome in apply(database, callbacks).await {
         outcome.unwrap();
@@ -113,32 +105,9 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 /// The life of 500 groups, twenty events each: in order of event time, reversed, and shuffled by a fixed stride.
 async fn order(database: &Database) {
-    let mut in_order = Vec::new();
-    for step in 0..20_i64 {
-        for group in 0..500 {
-            let id = format!("@TGS#2GROUP{group:05}");
-            let user = usize::try_from(step).unwrap() % 7;
-            let one = members(user..user + 1);
-            let time = step * 1000 + group;
-            in_order.push(callback(&match step {
-                0 => body(
-                    "CreateGroup",
-                    &id,
-                    time,
-                    &json!({ "Name": "n", "Owner_Account": "ana", "MemberList": members(0..5) }),
-                ),
-                4 | 9 | 14 => body("GroupInfoChanged", &id, time, &json!({ "Name": format!("name {step}") })),
-                step if step % 2 == 0 => {
-                    body("MemberExit", &id, time, &json!({ "ExitType": "Quit", "ExitMemberList": one }))
-                }
-                _ => body("NewMemberJoin", &id, time, &json!({ "JoinType": "Apply", "NewMemberList": one })),
-            }));
-        }
-    }
+    let in_order: Vec<Callback> = lives(500).iter().map(callback).collect();
     let reversed: Vec<Callback> = in_order.iter().rev().cloned().collect();
-    // 7,919 is prime and no divisor of the count, so that every event comes once.
-    let shuffled: Vec<Callback> =
-        (0..in_order.len()).map(|at| in_order[at * 7919 % in_order.len()].clone()).collect();
+    let shuffled = shuffled(&in_order);
     let kinds = [&in_order, &reversed, &shuffled];
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..5 {

@@ -15,7 +15,8 @@ use crate::support::eventually;
 use crate::support::process::{Place, Process, run};
 use crate::support::{OK, sample};
 
-fn rounds() -> usize {
+/// How often the long tests do what they do.
+pub(crate) fn rounds() -> usize {
     std::env::var("CHAOS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
@@ -50,7 +51,8 @@ fn kill(pids: &[u32]) {
     let _ = std::process::Command::new("kill").arg("-KILL").args(pids).status().unwrap();
 }
 
-async fn all_groups(service: &Process) -> BTreeSet<String> {
+/// All groups that the read API shows.
+pub(crate) async fn all_groups(service: &Process) -> BTreeSet<String> {
     let mut groups = BTreeSet::new();
     let mut cursor = String::new();
     loop {

@@ -175,7 +175,8 @@ async fn without_installed_programs_the_carried_ones_start_or_the_remedies_are_t
     }
 }
 
-fn skipped(why: &str) {
+/// Says so.
+pub(crate) fn skipped(why: &str) {
     // Past the capture of the test runner: nobody sees the output of a test that passes.
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

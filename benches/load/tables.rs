@@ -1,0 +1,111 @@
+//! What the tables hold and in which order it comes: in order against shuffled, and a large mirror against an empty one.
+//! What is compared takes turns, so that a noisy machine disturbs both alike.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use group_mirror::store::{Database, schema};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+
+use super::lives::{lives, shuffled};
+use super::{Scene, committed, empty, median, sending, service, setting};
+
+/// As in the table of rates.
+const CONNECTIONS: u32 = 64;
+
+/// Members of each group of the large mirror.
+const MEMBERS_PER_GROUP: u64 = 100;
+
+/// The lives of 1,000 groups, each body once, from 64 connections.
+pub(super) async fn order(scene: &Scene) {
+    let in_order: Arc<Vec<String>> = Arc::new(lives(1000).iter().map(ToString::to_string).collect());
+    let shuffled = Arc::new(shuffled(&in_order));
+    let running = service(&scene.url, &scene.dir.join("data")).await;
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..scene.rounds {
+        for (bodies, rates) in [&in_order, &shuffled].into_iter().zip(&mut rates) {
+            empty(&scene.database).await;
+            let (bodies, sent) = (Arc::clone(bodies), Arc::new(AtomicUsize::new(0)));
+            let next = move || bodies.get(sent.fetch_add(1, Ordering::Relaxed)).cloned();
+            rates.push(committed(&scene.database, running.callback_addr, CONNECTIONS, next).await);
+        }
+    }
+    running.stop().await;
+    let [in_order, shuffled] = rates.map(|mut rates| median(&mut rates));
+    println!("| Lives of 1,000 groups, 64 connections | callbacks/s |\n|---|---|");
+    println!("| in order | {in_order:.0} |\n| shuffled | {shuffled:.0} |");
+    println!("\nshuffled ÷ in order: {:.2}\n", shuffled / in_order);
+}
+
+/// Creates of new groups into a mirror of many members, and into one that is empty, on one server.
+pub(super) async fn size(scene: &Scene) {
+    let members = setting("LOAD_MEMBERS", 10_000_000);
+    let url = PgConnectOptions::from_str(&scene.url).unwrap().database("large").to_url_lossy().to_string();
+    let mut conn = scene.database.connect().await.unwrap();
+    conn.execute("DROP DATABASE IF EXISTS large").await.unwrap();
+    conn.execute("CREATE DATABASE large TEMPLATE template0").await.unwrap();
+    let buffers: String = sqlx::query_scalar("SHOW shared_buffers").fetch_one(&mut conn).await.unwrap();
+    let large = Database::new(&url).unwrap();
+    schema::migrate(&large).await.unwrap();
+    let bytes = fill(&large, members / MEMBERS_PER_GROUP).await;
+    let (one, other) = (
+        service(&scene.url, &scene.dir.join("data")).await,
+        service(&url, &scene.dir.join("data-large")).await,
+    );
+    let sides = [(&scene.database, one.callback_addr), (&large, other.callback_addr)];
+    let mut rates = [Vec::new(), Vec::new()];
+    // The first round only warms up.
+    for round in 0..=scene.rounds {
+        for ((database, addr), rates) in sides.into_iter().zip(&mut rates) {
+            empty(&scene.database).await;
+            let rate = committed(database, addr, CONNECTIONS, sending(scene.seconds)).await;
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    one.stop().await;
+    other.stop().await;
+    large.close().await;
+    conn.execute("DROP DATABASE large WITH (FORCE)").await.unwrap();
+    conn.close().await.unwrap();
+    let [empty, large] = rates.map(|mut rates| median(&mut rates));
+    println!("| Creates, 64 connections, shared_buffers {buffers} | callbacks/s |\n|---|---|");
+    println!(
+        "| empty tables | {empty:.0} |\n| {members} member rows, {} MB with indexes | {large:.0} |",
+        bytes >> 20
+    );
+    println!("\n{members} member rows ÷ empty: {:.2}\n", large / empty);
+}
+
+/// Groups with ids like those that come, members in order of the key, all of it read once; answers how large it is.
+async fn fill(database: &Database, groups: u64) -> i64 {
+    let mut conn = database.connect().await.unwrap();
+    let fill = [
+        format!(
+            r"INSERT INTO groups (sdk_app_id, group_id, type, type_stamp, name, name_stamp, owner, owner_stamp, created_by,
+                created_stamp, create_barrier, alive_stamp, updated_stamp)
+            SELECT 1400000001, '@TGS#2' || upper(left(md5(n::text), 16)), 'Public', s, 'River walkers ' || n, s, 'ana_77', s,
+                'ana_77', s, s, s, s
+              FROM generate_series(1, {groups}) n, (SELECT int8send(1700000000000) || '\x010203040506070809' AS s) s"
+        ),
+        format!(
+            r"INSERT INTO group_members (sdk_app_id, group_id, user_id, join_stamp, joined_by)
+            SELECT 1400000001, group_id, 'user-' || lpad(((row * 7919 + u) % 1000003)::text, 7, '0'), created_stamp, 'ana_77'
+              FROM (SELECT group_id, created_stamp, row_number() OVER (ORDER BY group_id) AS row FROM groups) g,
+                   generate_series(1, {MEMBERS_PER_GROUP}) u"
+        ),
+    ];
+    for statement in fill {
+        conn.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    for statement in ["VACUUM ANALYZE groups", "VACUUM ANALYZE group_members", "CHECKPOINT"] {
+        conn.execute(statement).await.unwrap();
+    }
+    let bytes = "SELECT sum(pg_total_relation_size(name::regclass))::bigint FROM (VALUES ('groups'), ('group_members')) t (name)";
+    let bytes = sqlx::query_scalar(bytes).fetch_one(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    bytes
+}
