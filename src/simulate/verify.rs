@@ -4,11 +4,13 @@
 //! not answered with OK is left out: nobody knows whether it was committed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
 use reqwest::Client;
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::{Plan, Sent};
 use crate::callback::{Decoded, Received, decode};
@@ -18,6 +20,12 @@ use crate::store::{Database, dump};
 
 /// How many members are read at once: the API's most.
 const PAGE: usize = 500;
+
+/// How long the spool may stand still before the comparison is given up. Longer than the restart of a server takes.
+const STANDSTILL_MAX: Duration = Duration::from_secs(120);
+
+/// The pause between two looks at the spool.
+const SPOOL_PAUSE: Duration = Duration::from_millis(200);
 
 /// How many differences are told; the rest is counted.
 const TOLD_MAX: usize = 50;
@@ -63,6 +71,7 @@ pub async fn verify(
     let mut findings = Findings { uncertain, ..Findings::default() };
     let client = Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
     let reader = Reader { client, url: api_url.trim_end_matches('/'), token: api_token };
+    reader.caught_up().await?;
     let members = by_group(&rows);
     for (key, row) in &rows.groups {
         let empty = BTreeMap::new();
@@ -182,6 +191,29 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Waits until nothing is in the spool: what is there was answered with OK and is not in the tables yet.
+    async fn caught_up(&self) -> anyhow::Result<()> {
+        let (mut least, mut moved) = (u64::MAX, Instant::now());
+        loop {
+            let answer = self.client.get(format!("{}/readyz", self.url)).send().await;
+            let answer = answer.with_context(|| format!("the read API does not answer at {}", self.url))?;
+            // Told with 503 as well.
+            let told: Value = answer.json().await.context("/readyz is not that of a mirror")?;
+            let depth = told["spool"]["depth"].as_u64().context("/readyz does not tell the spool's depth")?;
+            if depth == 0 && told["database"] == "ok" {
+                return Ok(());
+            }
+            if depth < least {
+                (least, moved) = (depth, Instant::now());
+            }
+            if moved.elapsed() > STANDSTILL_MAX {
+                let (secs, database) = (STANDSTILL_MAX.as_secs(), &told["database"]);
+                bail!("for {secs} s the spool has not become emptier than {least}; database: {database}");
+            }
+            sleep(SPOOL_PAUSE).await;
+        }
+    }
+
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let mut request = self.client.get(format!("{}{path}", self.url));
         if let Some(token) = self.token {

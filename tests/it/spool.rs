@@ -1,6 +1,8 @@
 //! While PostgreSQL is away, slow, cut off or locked: an OK still means durable, and everything is in the tables later.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
 
 use group_mirror::config::SPOOL_MAX_BYTES_MIN;
 use serde_json::{Value, json};
@@ -10,6 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
+use crate::support::process::Place;
 use crate::support::{API_TOKEN, OK, PATIENCE, Service, eventually, settings, signed_query};
 
 pub(crate) const CREATE: &str = "Group.CallbackAfterCreateGroup";
@@ -345,5 +348,38 @@ async fn connections_that_say_nothing_do_not_keep_others_out() {
     }
     scene.take(named("heard", 8)).await;
     drop(silent);
+    scene.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simulate_compares_only_when_nothing_is_in_the_spool_any_more() {
+    let scene = Scene::start().await;
+    scene.proxy.set(Mood::Gone);
+    let place = Place::new();
+    let (callbacks, api) = (scene.service.running.callback_addr, scene.service.running.api_addr);
+    let urls = [format!("--callback-url=http://{callbacks}"), format!("--api-url=http://{api}")];
+    let args = ["simulate", "--callbacks=200", "--groups=10", "--verify", &urls[0], &urls[1]];
+    let mut command = place.command_on(&scene.database.url, &args);
+    let mut simulate = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(simulate.stdout.take().unwrap());
+    let (mut told, line) = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        told.read_line(&mut line).unwrap();
+        (told, line)
+    })
+    .await
+    .unwrap();
+    // It has sent everything, and begins to compare.
+    assert!(line.starts_with("answers: ") && line.contains(" 0 unavailable"), "{line}");
+    assert_ne!(scene.service.readiness().await.1["spool"]["depth"], 0);
+    scene.proxy.set(Mood::Fair);
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut rest = String::new();
+        told.read_to_string(&mut rest).unwrap();
+        (rest, simulate.wait_with_output().unwrap())
+    });
+    let (rest, ended) = ended.await.unwrap();
+    assert!(ended.status.success(), "{rest}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(rest.contains(" 0 differences"), "{rest}");
     scene.service.stop().await;
 }
