@@ -34,6 +34,7 @@ use crate::http::health::{self, HealthState};
 use crate::http::{self, API_CONNECTIONS_MAX, CALLBACK_CONNECTIONS_MAX, auth::ApiAuth};
 use crate::ingest::past::Past;
 use crate::ingest::{Writer, volume};
+use crate::store::changes;
 use crate::store::schema::{self, Mismatch};
 use crate::store::{Database, StoreError};
 use crate::telemetry;
@@ -161,7 +162,7 @@ pub async fn start(
         reading: Reading::default(),
     })
     .merge(health::router(health.clone()));
-    let feed = Feed::new(database.clone(), stop.clone());
+    let feed = Feed::new(database.clone(), trouble.clone(), stop.clone());
     let reads = ApiState {
         feed: feed.clone(),
         counting: Counting::new(database.clone(), stop.clone()),
@@ -248,6 +249,9 @@ async fn first_check(database: &Database) -> anyhow::Result<Option<String>> {
 async fn check(database: &Database) -> Result<Option<Mismatch>, StoreError> {
     let mut conn = database.connect().await?;
     let mismatch = schema::check(&mut conn).await?;
+    if mismatch.is_none() {
+        changes::advance(&mut conn).await?;
+    }
     let _ = sqlx::Connection::close(conn).await;
     Ok(mismatch)
 }

@@ -32,7 +32,7 @@ const WRITER_CONNECTIONS_MAX: u32 = 8;
 /// Connections for lists, and for finding one thing by its id. Few enough that readers leave the writers their share of
 /// the processor, and apart, so that slow lists do not hold up the rest. With the writers' far below the 100 that PostgreSQL
 /// allows by default, so that several replicas and a person with `psql` fit.
-const READER_CONNECTIONS_MAX: u32 = 8;
+const READER_CONNECTIONS_MAX: u32 = 12;
 const FINDER_CONNECTIONS_MAX: u32 = 4;
 
 /// How long a connection may have been idle to be used without asking whether it is still there.

@@ -12,7 +12,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
-use chrono::DateTime;
 use http_body_util::channel::{Channel, Sender};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
@@ -33,18 +32,22 @@ use crate::store::changes::{self, ChangeRow};
 /// How often a stream without news says that it is alive. Proxies cut what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How many pieces wait for a follower that takes them slowly, shared with all others that wait for the same. One that
-/// takes nothing at all is cut by `listen`, and may resume.
-const WAITING_MAX: usize = 4;
+/// How many pieces wait for a follower that takes them slowly. One that takes nothing at all is cut by `listen`, and may
+/// resume.
+const WAITING_MAX: usize = 1;
 
-/// How many entries a follower reads at once while it catches up.
-const CATCH_UP_ROWS: i64 = 256;
+/// How many entries a follower reads at once while it catches up: some 40 kB, of which one that is slow keeps two, so
+/// that as many as may follow keep some hundreds of megabytes at the very worst.
+const CATCH_UP_ROWS: i64 = 64;
 
 /// The pause of a follower that could not read the ledger.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a client should wait before it comes back, in ms, as its stream is told first.
-const GREETING: &[u8] = b"retry: 1000\n\n";
+/// What a stream is told first: how long to wait before coming back, in ms.
+const GREETING: &str = "retry: 1000\n";
+
+/// What a stream without news is told: a comment.
+const BEAT: &str = ":\n";
 
 /// An entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -92,7 +95,7 @@ fn view(epoch: &str, row: &ChangeRow) -> Result<ChangeView, ApiError> {
         cursor: listing(row.sdk_app_id).cursor(place)?,
         command: row.command.clone(),
         group_id: Some(row.group_id.clone()).filter(|group| !group.is_empty()),
-        event_time: row.event_time_ms.and_then(DateTime::from_timestamp_millis).map(Time),
+        event_time: row.event_time_ms.and_then(Time::of_millis),
         received_at: Time(row.received_at),
         source: row.source.clone(),
         outcome: row.outcome.clone(),
@@ -198,13 +201,15 @@ pub async fn changes(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, ApiError> {
     let Request { app, start, limit, stream } = Request::parse(raw.as_deref(), &headers, state.app)?;
+    let turn = state.feed.turn().await?;
     let mut conn = state.connection().await?;
     let epoch = changes::epoch(&mut conn).await?;
+    let last = changes::last(&mut conn).await?;
     let still_writing =
         || ApiError::unavailable("Somebody is writing for longer than this waits; try again.");
     let place = match start {
         Start::First => Place { epoch, position: 0 },
-        Start::After(place) if place.epoch == epoch => place,
+        Start::After(place) if place.epoch == epoch && place.position <= last => place,
         Start::After(_) => return Err(gone()),
         Start::Now => {
             let head = state.feed.head(&mut conn, &epoch).await?.ok_or_else(still_writing)?;
@@ -217,16 +222,21 @@ pub async fn changes(
         }
     };
     if stream {
-        drop(conn);
+        drop((conn, turn));
         return follow(state, app, place);
     }
     let head = state.feed.head(&mut conn, &place.epoch).await?.ok_or_else(still_writing)?;
-    let rows = changes::page(&mut conn, (place.position, head), Some(app), limit.rows()).await?;
+    let (rows, looked) = changes::page(&mut conn, (place.position, head), Some(app), limit.rows()).await?;
     let views = rows.iter().map(|row| view(&place.epoch, row)).collect::<Result<Vec<_>, _>>()?;
     let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
-    let next = limit.last_of(&positions).map(|last| listing(app.get()).cursor(place.after(*last)));
+    let next = limit.last_of(&positions).copied().or_else(|| (looked < head).then_some(looked));
+    let next = next.map(|last| listing(app.get()).cursor(place.after(last)));
     let items = views.into_iter().take(limit.items()).collect();
     Ok(Json(Page::<ChangeView> { items, next_cursor: next.transpose()? }).into_response())
+}
+
+fn still_writing() -> ApiError {
+    ApiError::unavailable("Somebody is writing for longer than this waits; try again.")
 }
 
 fn gone() -> ApiError {
@@ -283,7 +293,7 @@ impl Follower {
     }
 
     async fn stream(&mut self) -> Result<std::convert::Infallible, End> {
-        self.send(Bytes::from_static(GREETING)).await?;
+        self.tell_place(GREETING).await?;
         // Before the ledger is read, so that nothing falls between.
         let mut pieces = self.state.feed.pieces();
         let mut behind = true;
@@ -306,11 +316,18 @@ impl Follower {
                     Err(RecvError::Closed) => return Err(End::Closed),
                 },
                 () = sleep_until(beat) => {
-                    self.send(Bytes::from_static(b":\n\n")).await?;
+                    self.tell_place(BEAT).await?;
                     beat = Instant::now() + HEARTBEAT;
                 }
             }
         }
+    }
+
+    /// Sends a line and where the stream is. An event without data is none, but a browser remembers its id, and comes
+    /// back with that instead of where it began.
+    async fn tell_place(&mut self, line: &str) -> Result<(), End> {
+        let cursor = listing(self.app.get()).cursor(self.place.clone()).map_err(|_| End::Closed)?;
+        self.send(format!("{line}id: {cursor}\n\n").into()).await
     }
 
     /// Sends what is new in a piece; false where something between was missed.
@@ -343,20 +360,24 @@ impl Follower {
 
     /// The next piece, and whether it is the last for now. No connection is held while it is sent.
     async fn read(&self) -> Result<(Piece, bool), CatchUp> {
-        // Never closed.
-        let _turn = self.state.feed.catching_up().acquire().await;
+        let _turn = self.state.feed.turn().await?;
         let mut conn = self.state.connection().await?;
         let epoch = changes::epoch(&mut conn).await?;
-        if epoch != self.place.epoch {
+        let from = self.place.position;
+        if epoch != self.place.epoch || from > changes::last(&mut conn).await? {
             return Err(CatchUp::End(End::Closed));
         }
-        let from = self.place.position;
-        let head = self.state.feed.head(&mut conn, &epoch).await?;
-        let head = head.ok_or_else(|| ApiError::unavailable("somebody is writing"))?;
-        let rows = changes::page(&mut conn, (from, head), Some(self.app), CATCH_UP_ROWS).await?;
+        // Nobody has to wait for writers while there is more to read below.
+        let known = self.state.feed.known_head(&epoch).filter(|known| *known > from);
+        let head = match known {
+            Some(known) => known,
+            None => self.state.feed.head(&mut conn, &epoch).await?.ok_or_else(still_writing)?,
+        };
+        let (rows, looked) = changes::page(&mut conn, (from, head), Some(self.app), CATCH_UP_ROWS).await?;
         let full = i64::try_from(rows.len()) == Ok(CATCH_UP_ROWS);
-        let to = rows.last().map(|row| row.position).filter(|_| full).unwrap_or(head.max(from));
-        Ok((Piece::of(&epoch, (from, to), &rows)?, !full))
+        let to = rows.last().map(|row| row.position).filter(|_| full).unwrap_or(looked.max(from));
+        let end = known.is_none() && !full && looked == head;
+        Ok((Piece::of(&epoch, (from, to), &rows)?, end))
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), End> {

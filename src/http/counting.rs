@@ -21,6 +21,9 @@ const KEEP_FACTOR: u32 = 20;
 /// seconds.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
+/// The longest pause after a failure while there are no counts at all.
+const FIRST_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// How long a request waits for a count that runs; then it is given the former one, or 503 where there is none.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -82,11 +85,17 @@ impl Counting {
             drop(place);
             this.last.send_modify(|last| {
                 last.took = took;
-                last.next = Some(Instant::now() + took * KEEP_FACTOR);
+                let mut pause = took * KEEP_FACTOR;
                 match counted {
                     Ok(counts) => last.counts = Some(Arc::new(counts)),
-                    Err(error) => tracing::warn!(%error, "the mirror could not be counted"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the mirror could not be counted");
+                        if last.counts.is_none() {
+                            pause = pause.min(FIRST_PAUSE_MAX);
+                        }
+                    }
                 }
+                last.next = Some(Instant::now() + pause);
             });
         });
     }

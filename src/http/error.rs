@@ -15,7 +15,7 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use crate::ingest::past::PastError;
+use crate::ingest::past::{PastError, READ_TIME_MAX};
 use crate::store::READ_SECS_MAX;
 
 /// How long a reader should wait before asking again, in seconds. Restarts and failovers take a few of them.
@@ -140,6 +140,12 @@ impl From<PastError> for ApiError {
                 Self::unavailable("Other reads of past moments are being worked on; try again.")
                     .caused_by(error)
             }
+            PastError::Database(error) if ran_out_of_time(&error) => Self::unavailable(format!(
+                "Reading what the membership of that moment is made out of took longer than {} s; try again when the \
+                 database has less to do.",
+                READ_TIME_MAX.as_secs()
+            ))
+            .caused_by(error),
             PastError::Database(error) => error.into(),
             PastError::Unreadable(_) | PastError::Ended(_) => Self::internal(error),
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use sqlx::PgConnection;
-use tokio::sync::{Notify, Semaphore, broadcast};
-use tokio::time::sleep;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Place, event_text};
@@ -40,9 +40,12 @@ const POLL: Duration = Duration::from_millis(250);
 /// The pause after a failure of the database.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many followers may read the ledger at the same time; the rest waits. Far below the connections for reading, so
-/// that thousands that come back at once leave room for the rest of the API.
+/// How many followers and pages may read the ledger at the same time; the rest waits. Below the connections for lists, so
+/// that thousands that come back at once, or a writer that all of them wait for, leave room for the rest of the API.
 const CATCHING_UP_MAX: usize = 4;
+
+/// How long one waits for its turn.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A part of the feed without a hole: every entry after `from`, up to and with `to`.
 #[derive(Debug)]
@@ -95,6 +98,8 @@ pub struct Feed(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     database: Database,
+    /// Why schema and database do not agree; none: they do.
+    trouble: watch::Receiver<Option<String>>,
     pieces: broadcast::Sender<Arc<Piece>>,
     /// Told when somebody begins to follow.
     followed: Notify,
@@ -108,9 +113,14 @@ struct Shared {
 impl Feed {
     /// Reads nothing yet; see [`Feed::run`].
     #[must_use]
-    pub fn new(database: Database, stop: CancellationToken) -> Self {
+    pub fn new(
+        database: Database,
+        trouble: watch::Receiver<Option<String>>,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Shared {
             database,
+            trouble,
             pieces: broadcast::Sender::new(PIECES_MAX),
             followed: Notify::new(),
             head: Mutex::new(None),
@@ -132,9 +142,21 @@ impl Feed {
         &self.0.followers
     }
 
-    /// The places for followers that read the ledger themselves.
-    pub(super) fn catching_up(&self) -> &Arc<Semaphore> {
-        &self.0.catching_up
+    /// A turn to read the ledger. Taken before a connection, so that nobody waits with one.
+    ///
+    /// # Errors
+    /// `unavailable` after 5 s.
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turn = timeout(TURN_WAIT_MAX, Arc::clone(&self.0.catching_up).acquire_owned()).await;
+        turn.ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| ApiError::unavailable("Too many read the feed at once; try again."))
+    }
+
+    /// The last head that was found, of the ledger with this epoch.
+    pub(super) fn known_head(&self, epoch: &str) -> Option<i64> {
+        let known = self.0.head.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|place| place.epoch == epoch).map(|place| place.position)
     }
 
     /// Cancelled when the service stops: who follows has to let go.
@@ -184,11 +206,14 @@ impl Feed {
             }
             sleep(REST).await;
             // The sender lives in the database's handle, which is held here.
-            let _ = tokio::time::timeout(POLL, commits.changed()).await;
+            let _ = timeout(POLL, commits.changed()).await;
         }
     }
 
     async fn read_on(&self, place: &mut Option<Place>) -> Result<(), FeedError> {
+        if self.0.trouble.borrow().is_some() {
+            return Ok(());
+        }
         let mut conn = self.0.database.reader().acquire().await?;
         let epoch = changes::epoch(&mut conn).await?;
         let Some(head) = self.head(&mut conn, &epoch).await? else { return Ok(()) };
@@ -201,7 +226,7 @@ impl Feed {
             }
         };
         loop {
-            let rows = changes::page(&mut conn, (from, head), None, PIECE_ROWS_MAX).await?;
+            let (rows, _) = changes::page(&mut conn, (from, head), None, PIECE_ROWS_MAX).await?;
             let Some(last) = rows.last().map(|row| row.position) else { return Ok(()) };
             self.send(place, Piece::of(&epoch, (from, last), &rows)?);
             from = last;

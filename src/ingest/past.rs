@@ -43,7 +43,7 @@ const PAGES_MAX: usize = 8;
 
 /// How long the rows of one moment may take to be read, which is as long as their fold takes. At the limit PostgreSQL ends
 /// the statement, and the reader is told that the database cannot answer just now.
-const READ_TIME_MAX: Duration = Duration::from_secs(30);
+pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a read waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::SdkAppId;
 
+/// How many places one page of one app looks through. Other apps may have most of them.
+const LOOKED_THROUGH_MAX: i64 = 50_000;
+
 /// How long [`settle`] waits for writers. A transaction of callbacks takes some tens of milliseconds.
 pub const SETTLE_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,8 @@ pub struct ChangeRow {
 }
 
 /// The timeline is part of it because a standby that takes over may lack what followers have seen; the database and the
-/// table, because a restore makes new ones.
+/// table, because loading a dump makes new ones. A copy of the files that is put back has the same; a cursor beyond its
+/// [`last`] number shows that.
 const EPOCH: &str = "
 SELECT left(md5(concat_ws('/', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid,
                           'ledger'::regclass::oid)), 16)
@@ -65,6 +69,28 @@ pub async fn epoch(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
 /// Read without regard to transactions, and before [`WRITERS`] in a statement of its own.
 const LAST: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_position_seq";
 
+/// The last number that was given.
+///
+/// # Errors
+/// The statement's.
+pub async fn last(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(LAST).fetch_one(conn).await
+}
+
+const ADVANCE: &str = "
+SELECT setval('ledger_position_seq', n.newest)
+  FROM (SELECT max(position) AS newest FROM ledger) n, ledger_position_seq s
+ WHERE n.newest > s.last_value";
+
+/// Moves the sequence behind the newest entry, where it is not: rows that were copied into the table, or came by
+/// logical replication, bring their numbers and leave the sequence where it was.
+///
+/// # Errors
+/// The statement's.
+pub async fn advance(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(ADVANCE).execute(conn).await.map(drop)
+}
+
 /// The session part of a virtual transaction id is used again, the other part is not.
 const WRITERS: &str = "
 SELECT virtualtransaction FROM pg_locks
@@ -77,7 +103,7 @@ SELECT virtualtransaction FROM pg_locks
 /// # Errors
 /// A statement's.
 pub async fn settle(conn: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
-    let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *conn).await?;
+    let last = last(conn).await?;
     let until = Instant::now() + SETTLE_WAIT_MAX;
     let mut waited_for = writers(conn).await?;
     while !waited_for.is_empty() {
@@ -102,7 +128,8 @@ SELECT position, sdk_app_id, group_id, command, event_time_ms, received_at, sour
  WHERE position > $1 AND position <= $2 AND ($3::bigint IS NULL OR sdk_app_id = $3)
  ORDER BY position LIMIT $4";
 
-/// Entries after one place, up to and with another, of one app or of all; at most `limit`.
+/// Entries after one place, up to and with another, of one app or of all, at most `limit`; and up to where was looked,
+/// which with an app may be earlier.
 ///
 /// # Errors
 /// The statement's.
@@ -111,7 +138,8 @@ pub async fn page(
     (after, last): (i64, i64),
     app: Option<SdkAppId>,
     limit: i64,
-) -> Result<Vec<ChangeRow>, sqlx::Error> {
+) -> Result<(Vec<ChangeRow>, i64), sqlx::Error> {
+    let last = if app.is_some() { last.min(after.saturating_add(LOOKED_THROUGH_MAX)) } else { last };
     let query = sqlx::query_as(PAGE).bind(after).bind(last).bind(app.map(SdkAppId::get)).bind(limit);
-    query.fetch_all(conn).await
+    Ok((query.fetch_all(conn).await?, last))
 }

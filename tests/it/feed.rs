@@ -135,6 +135,69 @@ async fn a_cursor_of_another_ledger_is_answered_with_410_and_garbage_with_400() 
     other.stop().await;
 }
 
+/// As after a copy of the files of the database was put back: the same ledger, and less of it.
+#[tokio::test]
+async fn a_cursor_beyond_the_end_of_the_ledger_is_answered_with_410() {
+    let app = App::start().await;
+    app.service.taken(&create("before")).await;
+    let beyond = last_cursor(&page(&app.service, "").await);
+    let mut conn = app.connect().await;
+    conn.execute("TRUNCATE ledger RESTART IDENTITY").await.unwrap();
+    for accept in ["application/json", "text/event-stream"] {
+        let url = app.service.api_url(&format!("/v1/changes?since={beyond}"));
+        let ask = app.service.client.get(url).bearer_auth(API_TOKEN).header("accept", accept);
+        assert_eq!(ask.send().await.unwrap().status(), StatusCode::GONE);
+    }
+    app.stop().await;
+}
+
+/// Rows that were copied into the table bring their numbers and leave the sequence behind.
+#[tokio::test]
+async fn a_sequence_that_was_left_behind_loses_no_callback_and_is_moved_on() {
+    let app = App::start().await;
+    let mut conn = app.connect().await;
+    conn.execute(
+        "INSERT INTO ledger (position, sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+         SELECT n, 1400000001, 'copied', n, sha256(n::text::bytea), 'c', now(), 'callback', 'applied', ''
+           FROM generate_series(1, 1000) n",
+    )
+    .await
+    .unwrap();
+    app.service.taken(&create("next")).await;
+    assert_eq!(app.service.read("/v1/groups/next").await["status"], "active");
+    let moved = async || {
+        let mut conn = app.database.connect().await;
+        let last: i64 = sqlx::query_scalar("SELECT last_value FROM ledger_position_seq")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        last >= 1000
+    };
+    assert!(crate::support::eventually(moved).await);
+    let copied = page(&app.service, "since=now").await;
+    app.service.taken(&create("later")).await;
+    let since = copied["next_cursor"].as_str().unwrap();
+    assert_eq!(groups(&page(&app.service, &format!("since={since}")).await), ["later"]);
+    app.stop().await;
+}
+
+/// A browser comes back with the last id it was told; a stream without news has to tell one too.
+#[tokio::test]
+async fn a_stream_without_news_tells_where_it_is() {
+    let app = App::start().await;
+    app.service.taken(&create("before")).await;
+    let url = app.service.api_url("/v1/changes?since=now");
+    let ask = app.service.client.get(url).bearer_auth(API_TOKEN).header("accept", "text/event-stream");
+    let mut stream = ask.send().await.unwrap();
+    let told = String::from_utf8(stream.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    let id = told.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    app.service.taken(&create("missed")).await;
+    let url = app.service.api_url("/v1/changes?since=now");
+    let mut resumed = Follower::start(&app.service.client, &url, Some(id)).await;
+    assert_eq!(resumed.next().await.unwrap()["group_id"], "missed");
+    app.stop().await;
+}
+
 /// 16 writers on two replicas, a follower of each that is cut again and again and resumes at its last id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_is_cut_again_and_again_sees_every_entry_exactly_once_under_parallel_writers() {

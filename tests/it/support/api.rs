@@ -80,10 +80,10 @@ impl Api {
         let (trouble, seen) = watch::channel(None);
         let state = ApiState {
             database: pools.clone(),
-            trouble: seen,
+            trouble: seen.clone(),
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
-            feed: Feed::new(pools.clone(), CancellationToken::new()),
+            feed: Feed::new(pools.clone(), seen.clone(), CancellationToken::new()),
             counting: Counting::new(pools.clone(), CancellationToken::new()),
             spool: watch::channel(SpoolStatus::default()).1,
             past: Past::default(),
