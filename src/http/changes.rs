@@ -205,8 +205,6 @@ pub async fn changes(
     let mut conn = state.connection().await?;
     let epoch = changes::epoch(&mut conn).await?;
     let last = changes::last(&mut conn).await?;
-    let still_writing =
-        || ApiError::unavailable("Somebody is writing for longer than this waits; try again.");
     let place = match start {
         Start::First => Place { epoch, position: 0 },
         Start::After(place) if place.epoch == epoch && place.position <= last => place,
@@ -364,11 +362,12 @@ impl Follower {
         let mut conn = self.state.connection().await?;
         let epoch = changes::epoch(&mut conn).await?;
         let from = self.place.position;
-        if epoch != self.place.epoch || from > changes::last(&mut conn).await? {
+        let last = changes::last(&mut conn).await?;
+        if epoch != self.place.epoch || from > last {
             return Err(CatchUp::End(End::Closed));
         }
         // Nobody has to wait for writers while there is more to read below.
-        let known = self.state.feed.known_head(&epoch).filter(|known| *known > from);
+        let known = self.state.feed.known_head(&epoch).filter(|known| (from + 1..=last).contains(known));
         let head = match known {
             Some(known) => known,
             None => self.state.feed.head(&mut conn, &epoch).await?.ok_or_else(still_writing)?,

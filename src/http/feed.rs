@@ -178,9 +178,11 @@ impl Feed {
         epoch: &str,
     ) -> Result<Option<i64>, sqlx::Error> {
         let settled = changes::settle(conn).await?;
+        // What was known may lie beyond the end of a ledger whose files were put back from a copy.
+        let last = if settled.is_none() { changes::last(conn).await? } else { i64::MAX };
         let mut known = self.0.head.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.as_ref().filter(|place| place.epoch == epoch).map(|place| place.position);
-        let head = settled.max(before);
+        let before = known.as_ref().filter(|place| place.epoch == epoch && place.position <= last);
+        let head = settled.or(before.map(|place| place.position));
         *known = head.map(|position| Place { epoch: epoch.to_owned(), position });
         Ok(head)
     }
@@ -218,8 +220,8 @@ impl Feed {
         let epoch = changes::epoch(&mut conn).await?;
         let Some(head) = self.head(&mut conn, &epoch).await? else { return Ok(()) };
         let mut from = match place {
-            Some(place) if place.epoch == epoch => place.position,
-            // Tells followers where pieces begin, or that the ledger is another one.
+            Some(place) if place.epoch == epoch && place.position <= head => place.position,
+            // Tells followers where pieces begin, or that the ledger is another one. Beginning early does no harm.
             _ => {
                 self.send(place, Piece::of(&epoch, (head, head), &[])?);
                 head

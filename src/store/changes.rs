@@ -80,7 +80,7 @@ pub async fn last(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
 const ADVANCE: &str = "
 SELECT setval('ledger_position_seq', n.newest)
   FROM (SELECT max(position) AS newest FROM ledger) n, ledger_position_seq s
- WHERE n.newest > s.last_value";
+ WHERE n.newest > CASE WHEN s.is_called THEN s.last_value ELSE 0 END";
 
 /// Moves the sequence behind the newest entry, where it is not: rows that were copied into the table, or came by
 /// logical replication, bring their numbers and leave the sequence where it was.

@@ -139,7 +139,9 @@ async fn a_cursor_of_another_ledger_is_answered_with_410_and_garbage_with_400() 
 #[tokio::test]
 async fn a_cursor_beyond_the_end_of_the_ledger_is_answered_with_410() {
     let app = App::start().await;
-    app.service.taken(&create("before")).await;
+    for group in ["one", "two", "three"] {
+        app.service.taken(&create(group)).await;
+    }
     let beyond = last_cursor(&page(&app.service, "").await);
     let mut conn = app.connect().await;
     conn.execute("TRUNCATE ledger RESTART IDENTITY").await.unwrap();
@@ -148,6 +150,14 @@ async fn a_cursor_beyond_the_end_of_the_ledger_is_answered_with_410() {
         let ask = app.service.client.get(url).bearer_auth(API_TOKEN).header("accept", accept);
         assert_eq!(ask.send().await.unwrap().status(), StatusCode::GONE);
     }
+    // What the service knew of the end before does not count any more.
+    let now = page(&app.service, "since=now").await;
+    app.service.taken(&create("later")).await;
+    let since = now["next_cursor"].as_str().unwrap();
+    assert_eq!(groups(&page(&app.service, &format!("since={since}")).await), ["later"]);
+    let url = app.service.api_url("/v1/changes");
+    let mut follower = Follower::start(&app.service.client, &url, None).await;
+    assert_eq!(follower.next().await.unwrap()["group_id"], "later");
     app.stop().await;
 }
 
