@@ -1,4 +1,4 @@
-//! Hands the carried PostgreSQL programs to the compiler: finds the archive inside the payload crate of the
+//! Hands the bundled PostgreSQL programs to the compiler: finds the archive inside the payload crate of the
 //! target, compares its SHA-256 with the table below, and copies it to `OUT_DIR` under a fixed name. A wrong
 //! checksum fails the build; a payload that cannot be found only costs the fallback and prints a warning.
 
@@ -34,28 +34,28 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=migrations");
     println!("cargo::rerun-if-env-changed={ARCHIVE_VARIABLE}");
-    println!("cargo::rustc-check-cfg=cfg(has_carried_postgres)");
-    if env::var_os("CARGO_FEATURE_CARRIED_POSTGRES").is_none() {
+    println!("cargo::rustc-check-cfg=cfg(has_bundled_postgres)");
+    if env::var_os("CARGO_FEATURE_BUNDLED_POSTGRES").is_none() {
         return;
     }
     let target = env::var("TARGET").unwrap_or_default();
     let Some((_, digest)) = PAYLOADS.iter().find(|(name, _)| *name == target) else {
         return;
     };
-    match carry(&target, digest) {
+    match bundle(&target, digest) {
         Ok(()) => {
-            println!("cargo::rustc-cfg=has_carried_postgres");
-            println!("cargo::rustc-env=CARRIED_POSTGRES_DIGEST={digest}");
+            println!("cargo::rustc-cfg=has_bundled_postgres");
+            println!("cargo::rustc-env=BUNDLED_POSTGRES_DIGEST={digest}");
         }
         Err(Failure::NotFound(why)) => println!(
-            "cargo::warning=built without carried PostgreSQL programs ({why}); set {ARCHIVE_VARIABLE} to \
+            "cargo::warning=built without bundled PostgreSQL programs ({why}); set {ARCHIVE_VARIABLE} to \
              {PAYLOAD_FILE} of pglite-rs-lib-{target} {PAYLOAD_VERSION} to name the archive yourself"
         ),
         Err(Failure::Wrong(why)) => println!("cargo::error={why}"),
     }
 }
 
-/// Why the archive is not carried.
+/// Why the archive is not bundled.
 enum Failure {
     /// The build goes on without it.
     NotFound(String),
@@ -64,7 +64,7 @@ enum Failure {
 }
 
 /// Copies the verified archive to `OUT_DIR/postgres.tar.zst`.
-fn carry(target: &str, digest: &str) -> Result<(), Failure> {
+fn bundle(target: &str, digest: &str) -> Result<(), Failure> {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let archive = match env::var_os(ARCHIVE_VARIABLE) {
         Some(path) => PathBuf::from(path),

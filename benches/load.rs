@@ -61,7 +61,7 @@ use group_mirror::app;
 use group_mirror::callback::{Callback, Decoded, Received, decode};
 use group_mirror::config::Settings;
 use group_mirror::embedded::{Embedded, Programs};
-use group_mirror::ingest::apply;
+use group_mirror::ingest::commit;
 use group_mirror::model::{Millis, SdkAppId};
 use group_mirror::store::{Database, schema};
 use sqlx::{Connection as _, Executor as _};
@@ -137,7 +137,7 @@ async fn rates(scene: &Scene) {
         }
     }
     let one_by_one = median(&mut results[0].1);
-    println!("| What | callbacks/s | ÷ pgbench |\n|---|---|---|");
+    println!("| EventKind | callbacks/s | ÷ pgbench |\n|---|---|---|");
     for (name, rates) in &mut results {
         let rate = median(rates);
         println!("| {name} | {rate:.0} | {:.2} |", rate / one_by_one);
@@ -235,7 +235,7 @@ fn callback() -> Callback {
     *callback
 }
 
-async fn service(url: &str, data_dir: &Path) -> app::Running {
+async fn service(url: &str, data_dir: &Path) -> app::RunningService {
     std::fs::create_dir_all(data_dir).unwrap();
     let set = |text: &str| Some(text.to_owned());
     let settings = Settings {
@@ -268,7 +268,7 @@ async fn plain_handler(database: Database) -> SocketAddr {
         let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
         // A full pool is waited for, as a plain handler would.
         loop {
-            if apply(&database, std::slice::from_ref(&callback)).await.remove(0).is_ok() {
+            if commit(&database, std::slice::from_ref(&callback)).await.remove(0).is_ok() {
                 return r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
             }
         }
@@ -349,7 +349,7 @@ impl Sender {
         );
         self.stream.write_all(request.as_bytes()).await.unwrap();
         let mut read = 0;
-        // Both servers answer in one small piece; its end is the closing brace of the JSON.
+        // Both servers answer in one small segment; its end is the closing brace of the JSON.
         while !self.buffer[..read].ends_with(b"}") {
             let more = self.stream.read(&mut self.buffer[read..]).await.unwrap();
             assert!(more > 0, "the server hung up");
@@ -372,7 +372,7 @@ async fn sql_alone(database: &Database, seconds: Duration) -> f64 {
         let mut count = 0;
         while Instant::now() < end {
             let batch: Vec<Callback> = (0..256).map(|_| callback()).collect();
-            for outcome in apply(database, &batch).await {
+            for outcome in commit(database, &batch).await {
                 outcome.unwrap();
                 count += 1;
             }

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use group_mirror::callback::{Callback, Decoded, Received, decode};
 use group_mirror::embedded::{Embedded, Programs};
-use group_mirror::ingest::past::{self, MembersAt, Past};
-use group_mirror::ingest::{apply, replay};
+use group_mirror::ingest::commit;
 use group_mirror::mirror::group_key;
 use group_mirror::model::{GroupId, Millis, SdkAppId};
+use group_mirror::replay;
+use group_mirror::replay::as_of::{self, AsOfPermits, MembersAsOf};
 use group_mirror::store::members::MemberFilter;
 use group_mirror::store::{Database, schema};
 use lives::{T0, body, lives, members, shuffled};
@@ -44,7 +45,7 @@ fn main() {
     runtime.block_on(async {
         let database = Database::new(&url).unwrap();
         schema::migrate(&database).await.unwrap();
-        println!("| What | Result |\n|---|---|");
+        println!("| EventKind | Result |\n|---|---|");
         let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
         let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
         if wanted("order") {
@@ -82,7 +83,7 @@ fn callback(body: &Value) -> Callback {
 }
 
 async fn apply_all(database: &Database, callbacks: &[Callback]) {
-    for outcome in apply(database, callbacks).await {
+    for outcome in commit(database, callbacks).await {
         outcome.unwrap();
     }
 }
@@ -208,15 +209,15 @@ async fn past_moments(database: &Database) {
         }
         let bytes: usize = joins.iter().map(|join| join.received.body.len()).sum();
         drop(joins);
-        let turns = Past::default();
+        let turns = AsOfPermits::default();
         let read = async |moment: i64| {
             let conn = database.reader().acquire().await.unwrap();
             let filter = MemberFilter { present: Some(true), role: None };
             let group = group_key(SdkAppId::parse("1400000001").unwrap(), GroupId::parse(&group).unwrap());
             let moment = Millis::new(T0 + moment);
-            let wanted = MembersAt { group, moment, filter, after: None, limit: 501 };
+            let wanted = MembersAsOf { group, moment, filter, after: None, limit: 501 };
             let begun = Instant::now();
-            let found = past::members(conn, turns.fold_turn().await.unwrap(), wanted).await.unwrap();
+            let found = as_of::members(conn, turns.fold_permit().await.unwrap(), wanted).await.unwrap();
             assert_eq!(found.len(), 501);
             begun.elapsed()
         };

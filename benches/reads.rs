@@ -52,7 +52,7 @@ fn main() {
         schema::migrate(&database).await.unwrap();
         fill(&database).await;
         let running = service(&url, dir.path()).await;
-        println!("| What | Result |\n|---|---|");
+        println!("| EventKind | Result |\n|---|---|");
         deep_pages(running.api_addr).await;
         by_id(&url, dir.path(), running.api_addr).await;
         side_by_side(&running).await;
@@ -73,7 +73,7 @@ async fn fill(database: &Database) {
     conn.execute("CHECKPOINT").await.unwrap();
 }
 
-async fn service(url: &str, dir: &Path) -> app::Running {
+async fn service(url: &str, dir: &Path) -> app::RunningService {
     let set = |text: &str| Some(text.to_owned());
     let settings = Settings {
         database_url: set(url),
@@ -281,7 +281,7 @@ async fn writes(callbacks: SocketAddr, connections: usize, seconds: Duration) ->
 }
 
 /// Full load on both listeners, alone and together.
-async fn side_by_side(running: &app::Running) {
+async fn side_by_side(running: &app::RunningService) {
     let seconds = Duration::from_secs(setting("READS_SECONDS", 5));
     let ids = some_ids(running.api_addr).await;
     let (mut alone, mut together) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
@@ -305,7 +305,7 @@ async fn side_by_side(running: &app::Running) {
 }
 
 /// Idle ones, and how long one entry takes to all of them.
-async fn followers(running: &app::Running) {
+async fn followers(running: &app::RunningService) {
     let before = resident_kb();
     let mut streams = Vec::new();
     for _ in 0..setting("READS_FOLLOWERS", 4000) {

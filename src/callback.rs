@@ -5,12 +5,16 @@
 //!
 //! Command catalogue: tencentcloud.com/document/product/1047/34355.
 
-pub mod decode;
-pub mod sign;
+mod commands;
+mod decode;
+pub mod signature;
 mod wire;
+
+use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, UserId};
 
+pub use commands::{STATE_COMMANDS, Scope, command_label, scope};
 pub use decode::{Decoded, decode};
 
 /// The largest body in bytes. Tencent documents none; a destroyed group of 6,000 members makes about 350 KB.
@@ -65,7 +69,7 @@ impl Callback {
     pub fn is_avchatroom_membership(&self) -> bool {
         self.event
             .as_ref()
-            .is_ok_and(|event| event.group_type.as_deref() == Some(AVCHATROOM) && event.what.is_membership())
+            .is_ok_and(|event| event.group_type.as_deref() == Some(AVCHATROOM) && event.kind.is_membership())
     }
 }
 
@@ -79,12 +83,12 @@ pub struct Event {
     /// Who did it: often an app administrator who is no member.
     pub operator: Option<UserId>,
     /// What happened.
-    pub what: What,
+    pub kind: EventKind,
 }
 
 /// The eleven changes of state. An absent text is unchanged, an empty one is now empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// `AfterCreateGroup`, 1047/34369.
     GroupCreated {
         /// Absent when created over REST without one.
@@ -148,7 +152,7 @@ pub enum What {
     },
 }
 
-impl What {
+impl EventKind {
     /// The rank of the command inside one millisecond.
     #[must_use]
     pub fn rank(&self) -> Rank {
@@ -172,17 +176,32 @@ impl What {
     }
 }
 
+/// A text of the profile of a group or topic. The mirror has a column of the variant's name in `snake_case`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum ProfileText {
+    /// `Type`, under its present name; groups alone have one.
+    Type,
+    /// `Name`.
+    Name,
+    /// `Introduction`.
+    Introduction,
+    /// `Notification`.
+    Notification,
+    /// `FaceUrl`.
+    FaceUrl,
+}
+
+impl ProfileText {
+    /// The texts that a topic has.
+    pub const OF_TOPICS: [Self; 4] = [Self::Name, Self::Introduction, Self::Notification, Self::FaceUrl];
+}
+
 /// The parts of a profile that a body names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// `Name`.
-    pub name: Option<String>,
-    /// `Introduction`.
-    pub introduction: Option<String>,
-    /// `Notification`.
-    pub notification: Option<String>,
-    /// `FaceUrl`.
-    pub face_url: Option<String>,
+    /// Each at most once; the type stands in the event.
+    pub texts: Vec<(ProfileText, String)>,
     /// `UserDefinedDataList`; each key once.
     pub user_defined_fields: Vec<(FieldKey, String)>,
 }
@@ -235,78 +254,5 @@ pub fn present_type_name(name: &str) -> &str {
         "Private" => WORK,
         "ChatRoom" => "Meeting",
         other => other,
-    }
-}
-
-/// Where a command belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Changes the state of a group; kept.
-    State,
-    /// On the closed list of what the mirror does not keep; the label is for the counter.
-    Out(&'static str),
-    /// A group command that the catalogue does not have: kept, parked.
-    Unknown,
-}
-
-/// The group commands that change state.
-pub const STATE_COMMANDS: [&str; 11] = [
-    "Group.CallbackAfterCreateGroup",
-    "Group.CallbackAfterNewMemberJoin",
-    "Group.CallbackAfterMemberExit",
-    "Group.CallbackAfterGroupDestroyed",
-    "Group.CallbackAfterGroupInfoChanged",
-    "Group.CallbackAfterMemberFieldChanged",
-    "Group.CallbackAfterGroupAttrChanged",
-    "Group.CallbackAfterChangeGroupOwner",
-    "Group.CallbackAfterCreateTopic",
-    "Group.CallbackAfterTopicDestroyed",
-    "Group.CallbackAfterTopicInfoChanged",
-];
-
-/// The rest of the group catalogue: messages, presence, alarms, and what is asked before something happens.
-const OUT_OF_SCOPE: [&str; 13] = [
-    "Group.CallbackBeforeCreateGroup",
-    "Group.CallbackBeforeApplyJoinGroup",
-    "Group.CallbackBeforeInviteJoinGroup",
-    "Group.CallbackBeforeSendMsg",
-    "Group.CallbackBeforeCreateTopic",
-    "Group.CallbackAfterSendMsg",
-    "Group.CallbackSendMsgException",
-    "Group.CallbackAfterGroupFull",
-    "Group.CallbackAfterReadReceipt",
-    "Group.CallbackAfterRecallMsg",
-    "Group.CallbackAfterGroupMsgExtension",
-    "Group.CallbackOnMemberStateChange",
-    "Group.CallbackOnDailyGroupQuotaAlarm",
-];
-
-/// Where a command belongs. Every "before" command is out of scope, listed or not: the answer to it must let the
-/// user's action pass. Other families (`State.`, `C2C.`, `Sns.` …) share one label, so that a sender cannot grow
-/// the set of labels.
-#[must_use]
-pub fn scope(command: &str) -> Scope {
-    if STATE_COMMANDS.contains(&command) {
-        return Scope::State;
-    }
-    if let Some(label) = OUT_OF_SCOPE.into_iter().find(|known| *known == command) {
-        return Scope::Out(label);
-    }
-    if command.starts_with("Group.CallbackBefore") {
-        Scope::Out("Group.CallbackBefore…")
-    } else if command.starts_with("Group.") || command.is_empty() {
-        Scope::Unknown
-    } else {
-        Scope::Out("other family")
-    }
-}
-
-/// The label of a command for counters: from a closed set, whatever is sent.
-#[must_use]
-pub fn command_label(command: &str) -> &'static str {
-    match scope(command) {
-        Scope::State => STATE_COMMANDS.into_iter().find(|known| *known == command).unwrap_or("unknown"),
-        Scope::Out(label) => label,
-        Scope::Unknown => "unknown",
     }
 }

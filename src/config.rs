@@ -12,10 +12,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
-use crate::callback::sign::{Gate, Token};
-use crate::http::auth::{ApiAuth, ApiToken};
-use crate::ingest::SpoolPlace;
+use crate::api::auth::{ApiAuth, ApiToken};
+use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
+use crate::spool::SpoolPlace;
+use crate::telemetry::LogFormat;
 
 /// The app id of the embedded mode, where nobody has to set one.
 pub const EMBEDDED_APP_ID: &str = "1400000001";
@@ -84,15 +85,6 @@ pub enum DatabaseChoice {
     Url(String),
     /// A private PostgreSQL in the data directory.
     Embedded,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 /// What every command needs.

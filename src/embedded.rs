@@ -10,7 +10,7 @@ mod process;
 mod programs;
 mod running;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::EmbeddedError;
+pub use programs::Programs;
 
-use cluster::Home;
-use process::{Farewell, RunAs, Server, Stop};
-use programs::Found;
-use running::Running;
-
-/// Superuser and database of the private server. There is no password: who can enter the directory may
-/// connect.
-pub(super) const NAME: &str = "group_mirror";
-
-/// Number in the socket's file name. No TCP port is opened.
-pub(super) const PORT: u16 = 5432;
+use cluster::{DataDirectory, NAME};
+use process::{ParentDeathSignal, RunAs, Server, Stop};
+use programs::ServerPrograms;
+use running::{PORT, RunningServer};
 
 /// Longest wait for a started server to become ready. Crash recovery may have to replay 1 GB of log on a slow
 /// disk.
@@ -47,15 +41,6 @@ const IMMEDIATE_STOP_LIMIT: Duration = Duration::from_secs(7);
 
 /// Longest wait for the kernel to remove a killed process.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
-
-/// Where to look for server programs. The caller reads the environment, not this module.
-#[derive(Debug, Clone, Default)]
-pub struct Programs {
-    /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`, looked at first.
-    pub bin_dir: Option<PathBuf>,
-    /// Value of `PATH`, looked at second; relative entries are passed over.
-    pub path: Option<OsString>,
-}
 
 /// The private server of one directory, started or attached to.
 ///
@@ -87,7 +72,7 @@ impl Embedded {
     /// # Errors
     /// See [`EmbeddedError`]. Nothing is left running then.
     pub fn start(dir: &Path, programs: &Programs) -> Result<Embedded, EmbeddedError> {
-        let home = Home::open(dir)?;
+        let home = DataDirectory::open(dir)?;
         let _lock = home.lock()?;
         if let Some(running) = running::settle(home.dir(), &home.cluster())? {
             tracing::info!(pid = running.pid, "using the private PostgreSQL that is already running");
@@ -172,12 +157,12 @@ fn end(server: &mut Server) {
     }
 }
 
-fn announce(home: &Home, found: &Found, server: &Server) {
-    if found.carried {
+fn announce(home: &DataDirectory, found: &ServerPrograms, server: &Server) {
+    if found.bundled {
         tracing::warn!(
             pid = server.pid(),
             dir = %home.dir().display(),
-            "started the carried development server, PostgreSQL {}; set DATABASE_URL in production",
+            "started the bundled development server, PostgreSQL {}; set DATABASE_URL in production",
             found.version
         );
     } else {
@@ -191,10 +176,15 @@ fn announce(home: &Home, found: &Found, server: &Server) {
 }
 
 /// Starts the server process and waits until it accepts connections.
-fn launch(home: &Home, found: &Found, run_as: RunAs, socket_dir: &Path) -> Result<Server, EmbeddedError> {
+fn launch(
+    home: &DataDirectory,
+    found: &ServerPrograms,
+    run_as: RunAs,
+    socket_dir: &Path,
+) -> Result<Server, EmbeddedError> {
     let (log, log_start) = home.open_log()?;
     let stdout = log.try_clone().map_err(EmbeddedError::io("use", &home.log_file()))?;
-    let mut command = process::command(&found.postgres(), run_as, Farewell::FastShutdown);
+    let mut command = process::command(&found.postgres(), run_as, ParentDeathSignal::FastShutdown);
     command
         .arg("-D")
         .arg(home.cluster())
@@ -229,13 +219,13 @@ fn launch(home: &Home, found: &Found, run_as: RunAs, socket_dir: &Path) -> Resul
 }
 
 /// A file of an earlier server may still say "ready", so the pid in it must be the new one's.
-fn ready(home: &Home, server: &Server) -> bool {
+fn ready(home: &DataDirectory, server: &Server) -> bool {
     running::read_pid_file(&home.cluster())
-        .is_some_and(|(Running { pid, .. }, status)| pid == server.pid() && status == "ready")
+        .is_some_and(|(RunningServer { pid, .. }, status)| pid == server.pid() && status == "ready")
 }
 
 /// Settings on the command line: they hold for old clusters too, and whatever their files say.
-fn settings(found: &Found) -> Vec<String> {
+fn settings(found: &ServerPrograms) -> Vec<String> {
     let mut settings = vec![
         "listen_addresses=",
         "unix_socket_permissions=0700",
@@ -247,8 +237,8 @@ fn settings(found: &Found) -> Vec<String> {
         "fsync=on",
         "cluster_name=group_mirror",
     ];
-    if found.carried {
-        // The carried build's other kind of shared memory is a stub, and `initdb` picks it where /dev/shm is
+    if found.bundled {
+        // The bundled build's other kind of shared memory is a stub, and `initdb` picks it where /dev/shm is
         // missing.
         settings.extend(["dynamic_shared_memory_type=mmap", "shared_buffers=64MB"]);
     } else {

@@ -1,46 +1,39 @@
 //! The write path: one [`Writer`] takes decoded callbacks and answers each once it is durable.
 //!
-//! Callbacks come from the callback listener; everything goes through the one transaction in `apply`. A lane is a task
-//! that commits everything waiting for it as one transaction, with no timer: idle means batches of one, load makes
+//! Callbacks come from the receiver; everything passes the one transaction in [`commit()`]. A lane is a task that commits
+//! everything waiting for it as one transaction (group commit) with no timer: idle means batches of one, load makes
 //! batches grow while the commit before runs. What PostgreSQL does not commit inside its share of the time goes to the
-//! spool, and from there to the tables when PostgreSQL is back. Once submitted, a callback is made durable whether or
-//! not its sender waits.
+//! spool, and the drain brings it to the tables later. Once submitted, a callback is made durable whether or not its
+//! sender waits.
 
-mod apply;
-mod away;
-mod batch;
+mod breaker;
+mod commit;
 mod drain;
-mod entry;
-mod gaps;
-pub mod past;
-pub mod replay;
-mod scribe;
-mod shelf;
-mod spool;
-pub mod unpark;
-pub mod volume;
+mod job;
+mod lane;
+mod outcome;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use away::Away;
-use batch::Lane;
-use drain::Drain;
-use spool::{Job, Pending, Spool};
-
 use crate::callback::Callback;
 use crate::model::Millis;
+use crate::spool::{Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
+use crate::store::schema::SchemaState;
+use breaker::Breaker;
+use drain::Drain;
+use job::{Job, Pending};
+use lane::Lane;
 
-pub use apply::{Applied, apply};
-pub use spool::{SpoolError, SpoolPlace, SpoolStatus};
+pub use commit::{Applied, commit};
+pub use outcome::{Outcome, SubmitError};
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.
@@ -58,94 +51,34 @@ const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// a disk that is busy.
 const SPOOL_SHARE: Duration = Duration::from_millis(700);
 
-/// What became of a callback; in each case it is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its effect and its ledger row are committed.
-    Applied,
-    /// The ledger had it already.
-    Duplicate,
-    /// It is in the ledger with the reason why it could not be made out.
-    Parked(String),
-    /// It is in the spool, and will be in the ledger when PostgreSQL is back.
-    Spooled,
-}
-
-impl Outcome {
-    /// For counters.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Duplicate => "duplicate",
-            Self::Parked(_) => "parked",
-            Self::Spooled => "spooled",
-        }
-    }
-}
-
-/// Why a callback is not known to be durable.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SubmitError {
-    /// Too much is waiting.
-    #[error("too many callbacks are waiting")]
-    Full,
-    /// The service stops.
-    #[error("the writer is stopping")]
-    Closed,
-    /// Neither PostgreSQL nor the spool had it on disk in time.
-    #[error("neither PostgreSQL nor the spool answered in time")]
-    Late,
-    /// PostgreSQL did not commit it, and the spool does not take it.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-}
-
-impl SubmitError {
-    /// For counters and gaps.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Full => "queue_full",
-            Self::Closed => "stopping",
-            Self::Late => "too_late",
-            Self::Spool(error) => error.label(),
-        }
-    }
-}
-
 /// The handle of the write path. Cheap to clone; the lanes end when it is closed and empty.
 #[derive(Debug, Clone)]
 pub struct Writer {
     lanes: Vec<mpsc::Sender<Job>>,
     bytes: Arc<Semaphore>,
     spool: Spool,
-    away: Away,
+    breaker: Breaker,
     tasks: TaskTracker,
-    scribe: TaskTracker,
+    spool_thread: TaskTracker,
     closing: CancellationToken,
     ended: CancellationToken,
 }
 
 impl Writer {
-    /// Opens the spool and starts the lanes. `trouble` says why schema and database do not agree; as long as it says
-    /// something, everything goes to the spool.
+    /// Opens the spool and starts the lanes. As long as `schema` does not fit, everything goes to the
+    /// spool.
     ///
     /// # Errors
     /// A spool that is damaged, or that another process has. A full disk is none.
-    pub fn start(
-        database: &Database,
-        place: &SpoolPlace,
-        trouble: watch::Receiver<Option<String>>,
-    ) -> Result<Self, SpoolError> {
+    pub fn start(database: &Database, place: &SpoolPlace, schema: SchemaState) -> Result<Self, SpoolError> {
         let (spool, writing) = Spool::open(place)?;
         let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
-        let away = Away::new(trouble);
-        let (tasks, scribe) = (TaskTracker::new(), TaskTracker::new());
+        let breaker = Breaker::new(schema);
+        let (tasks, spool_thread) = (TaskTracker::new(), TaskTracker::new());
         // Dropped however a task ends, a panic included.
         let guard = || ended.clone().drop_guard();
         let held = guard();
-        scribe.spawn_blocking(move || {
+        spool_thread.spawn_blocking(move || {
             let _held = held;
             writing();
         });
@@ -153,14 +86,14 @@ impl Writer {
         let drain = Drain {
             database: database.clone(),
             spool: spool.clone(),
-            away: away.clone(),
+            breaker: breaker.clone(),
             closing: closing.clone(),
         };
         tasks.spawn(async move {
             let _held = held;
             drain.run().await;
         });
-        let lane = Lane { database: database.clone(), spool: spool.clone(), away: away.clone() };
+        let lane = Lane { database: database.clone(), spool: spool.clone(), breaker: breaker.clone() };
         let lanes = (0..LANES)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(LANE_QUEUE_MAX);
@@ -173,9 +106,9 @@ impl Writer {
             })
             .collect();
         tasks.close();
-        scribe.close();
+        spool_thread.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
-        Ok(Self { lanes, bytes, spool, away, tasks, scribe, closing, ended })
+        Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended })
     }
 
     /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
@@ -188,55 +121,56 @@ impl Writer {
         let received_at = callback.received.received_at;
         let outcome = self.make_durable(callback, deadline).await;
         if let Err(error) = &outcome {
-            self.lost(received_at, error.label());
+            self.note_loss(received_at, error.label());
         }
         outcome
     }
 
     /// A callback was refused before it could be submitted: counted, and noted as a gap.
-    pub fn lost(&self, received_at: Millis, cause: &'static str) {
-        self.spool.lost(received_at, cause);
+    pub fn note_loss(&self, received_at: Millis, cause: &'static str) {
+        self.spool.note_loss(received_at, cause);
     }
 
     async fn make_durable(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
         let size = u32::try_from(callback.received.body.len()).map_err(|_| SubmitError::Full)?;
-        let room = self.bytes.clone().try_acquire_many_owned(size).map_err(|_| SubmitError::Full)?;
+        let permit = self.bytes.clone().try_acquire_many_owned(size).map_err(|_| SubmitError::Full)?;
         let lane = &self.lanes[lane_of(&callback)];
-        let pending = Arc::new(Pending::new(callback));
-        let (answer, mut outcome) = oneshot::channel();
-        let job = Job { pending: Arc::clone(&pending), answer, room: Some(room) };
+        let pending = Pending::new(callback);
+        let (waiter, mut outcome) = oneshot::channel();
+        let job = Job { pending: pending.clone(), waiter, permit: Some(permit) };
         let database_until = deadline - SPOOL_SHARE;
-        if self.away.is_away() || database_until <= Instant::now() {
-            self.spool.put(job);
+        if self.breaker.is_open() || database_until <= Instant::now() {
+            job.spool(&self.spool);
         } else {
             match lane.try_send(job) {
                 Ok(()) => {
-                    if let Ok(told) = timeout_at(database_until, &mut outcome).await {
-                        return told.unwrap_or(Err(SubmitError::Closed));
+                    if let Ok(done) = timeout_at(database_until, &mut outcome).await {
+                        return done.unwrap_or(Err(SubmitError::Closed));
                     }
                     return self.spool_late(pending, outcome, deadline).await;
                 }
-                // More than PostgreSQL can take: the spool takes it faster.
+                // More waits than PostgreSQL can commit in time: the spool is faster.
                 Err(mpsc::error::TrySendError::Full(job)) => {
-                    self.spool.put(job);
+                    job.spool(&self.spool);
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Closed),
             }
         }
-        told(outcome, deadline).await
+        wait_until(outcome, deadline).await
     }
 
-    /// PostgreSQL has had its time. Whoever has it on disk first gives the answer.
+    /// PostgreSQL's share of the time is over, so the callback is spooled as well. The first of the two that has it on disk
+    /// gives the answer.
     async fn spool_late(
         &self,
-        pending: Arc<Pending>,
+        pending: Pending,
         mut lane: oneshot::Receiver<Result<Outcome, SubmitError>>,
         deadline: Instant,
     ) -> Result<Outcome, SubmitError> {
-        let (answer, spooled) = oneshot::channel();
-        if !self.spool.put(Job { pending, answer, room: None }) {
+        let (waiter, spooled) = oneshot::channel();
+        if !(Job { pending, waiter, permit: None }).spool(&self.spool) {
             // The lane has done that already, and its answer comes from the spool.
-            return told(lane, deadline).await;
+            return wait_until(lane, deadline).await;
         }
         let first = async {
             tokio::select! {
@@ -266,8 +200,8 @@ impl Writer {
 
     /// True while callbacks go straight to the spool.
     #[must_use]
-    pub fn is_away(&self) -> bool {
-        self.away.is_away()
+    pub fn is_breaker_open(&self) -> bool {
+        self.breaker.is_open()
     }
 
     /// Resolves when a task has ended, which happens only after [`Writer::close`] or a fault: a half-dead writer is
@@ -281,16 +215,16 @@ impl Writer {
         self.closing.cancel();
         self.tasks.wait().await;
         self.spool.close().await;
-        self.scribe.wait().await;
+        self.spool_thread.wait().await;
     }
 }
 
-async fn told(
+async fn wait_until(
     outcome: oneshot::Receiver<Result<Outcome, SubmitError>>,
     deadline: Instant,
 ) -> Result<Outcome, SubmitError> {
-    let told = timeout_at(deadline, outcome).await.map_err(|_| SubmitError::Late)?;
-    told.unwrap_or(Err(SubmitError::Closed))
+    let done = timeout_at(deadline, outcome).await.map_err(|_| SubmitError::Late)?;
+    done.unwrap_or(Err(SubmitError::Closed))
 }
 
 fn lane_of(callback: &Callback) -> usize {

@@ -2,41 +2,62 @@
 //!
 //! ```text
 //! bytes ──▶ Callback ──▶ Fact ──▶ Row ──▶ View ──▶ bytes
-//!         what Tencent  what is   what is  what a
-//!         says          claimed,  stored   reader
-//!                       stamped            gets
+//!         what Tencent  claimed,  stored   what a
+//!         says          stamped            reader
+//!                                          gets
 //! ```
 //!
 //! A type never travels backwards, and each arrow has one owner: [`callback`] (bytes → callback), [`mirror`]
-//! (callback → facts → rows, and who wins), [`store`] (rows ↔ tables), [`http`] (rows → views → bytes). They meet in
-//! one transaction, in [`ingest`]. Replay enters as bytes, from the ledger; it has no private road to the tables.
+//! (callback → facts → rows, and who wins), [`store`] (rows ↔ tables), [`api`] (rows → views → bytes).
 //!
-//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `ingest` ← `http` ← `app`. The first three are
-//! pure: no runtime, no database, no clock. `tests/it/tidy.rs` reads the sources and checks this.
+//! | To change | Go to |
+//! |---|---|
+//! | a field in a callback body; why a callback is parked | `callback/wire.rs`, then `callback/decode.rs` |
+//! | what a callback implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
+//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list: `store/groups.rs` with `api/groups.rs` |
+//! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
+//! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
+//! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
+//! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
+//! | the internal listener: a resource, the feed, health, later the console | [`api`], one file each |
+//! | connections and their limits | [`server`] |
+//! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
-//! What is deliberately absent:
+//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
+//! `spool` stands beside `store`. `callback` and `mirror` are pure: no runtime, no database, no clock. A test reads the
+//! sources and checks this, circles included.
 //!
-//! 1. An OK that leaves before the bytes of an authentic callback in scope are committed, or, while PostgreSQL does not
-//!    commit in time, synced to the spool.
-//! 2. An authentic callback that is dropped: it is applied, a duplicate, parked, or on the closed list in
+//! Invariants:
+//!
+//! 1. No OK leaves before the bytes of an authentic callback in scope are committed, or, while PostgreSQL does not commit
+//!    in time, synced to the spool.
+//! 2. No authentic callback is dropped: it is applied, a duplicate, parked, or on the closed list in
 //!    [`callback::scope`], which is counted.
-//! 3. A second place that decides which of two facts is newer: there is `Register::set` in `mirror/fold.rs`, and its
-//!    twin, a bare `>`, in the upserts of [`store::rows`].
-//! 4. A mirror row without its ledger row. The tables are a fold of the ledger and can be rebuilt from it.
-//! 5. A deleted row. What ended keeps its stamps, or a late callback would bring it back.
-//! 6. A function of [`store`] that commits. Callers compose, callers commit.
-//! 7. A thing without a limit: every queue, batch, body, page, retry and wait has a named maximum.
+//! 3. One rule decides what is newer: `Register::set` in `mirror/register.rs`, and its twin, a bare `>`, in the upserts
+//!    of [`store::upsert`].
+//! 4. No mirror row without its ledger entry. The tables are a fold of the ledger, and [`replay`] proves or restores it.
+//! 5. A callback never deletes a mirror row: what ended keeps its stamps, or a late callback would revive it. Rows are
+//!    deleted by replay alone, which writes what the ledger says in their place, and parked ledger entries by
+//!    `replay --parked`, where another entry says the same.
+//! 6. Every writing transaction begins in [`store::Database::begin`], and no statement's function commits: callers
+//!    compose, callers commit.
+//! 7. Every queue, batch, body, page, retry and wait has a named maximum.
 
+pub mod clock;
 pub mod model;
 
 pub mod callback;
 pub mod mirror;
 
+pub mod spool;
 pub mod store;
 
 pub mod ingest;
+pub mod replay;
 
-pub mod http;
+pub mod api;
+pub mod receiver;
+pub mod server;
 
 pub mod app;
 pub mod cli;

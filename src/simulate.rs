@@ -1,58 +1,14 @@
 //! A sender of callbacks, as Tencent is one: signed, in parallel, late, reversed and more than once, as asked for.
 //!
-//! `world` makes up what happens, `sender` sends it to a running mirror, `verify` reads the mirror back and compares it
+//! `events` makes up what happens, `sender` sends it to a running mirror, `verify` reads the mirror back and compares it
 //! with the fold of what was sent, by the same pure code that the service uses. Knows the mirror only by its HTTP
 //! surface, and by SQL where it is given a database. The seed repeats what happens, not when answers come.
 
+mod events;
+mod plan;
 mod sender;
 mod verify;
-mod world;
 
-use std::time::Duration;
-
-use crate::callback::sign::Token;
-use crate::model::{Millis, SdkAppId};
-
+pub use plan::{ANSWER_WAIT_MAX, CALLBACKS_MAX, Plan};
 pub use sender::{Sent, Tally, send};
 pub use verify::{Findings, verify};
-
-/// How long an answer may take: as long as Tencent waits.
-pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// The most callbacks of one run. All of them are held in memory, about 500 bytes each.
-pub const CALLBACKS_MAX: u64 = 2_000_000;
-
-/// What to send, and where.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The callback listener, such as `http://127.0.0.1:8080`.
-    pub callback_url: String,
-    /// The app.
-    pub app: SdkAppId,
-    /// The token to sign with; none: unsigned.
-    pub token: Option<Token>,
-    /// How many callbacks, repeats not counted.
-    pub callbacks: u64,
-    /// How many a second; 0: as many as are answered.
-    pub rate: u32,
-    /// How many connections at once.
-    pub connections: u16,
-    /// How many groups.
-    pub groups: u32,
-    /// Out of how many users the members come.
-    pub users: u32,
-    /// The share that is sent twice, 0 to 1.
-    pub duplicates: f64,
-    /// The share that is held back for up to `delay`, 0 to 1, and so overtaken by others.
-    pub disorder: f64,
-    /// How long at most.
-    pub delay: Duration,
-    /// The share of callbacks that change membership, 0 to 1; the rest are of all other commands.
-    pub membership: f64,
-    /// Repeats what happens.
-    pub seed: u64,
-    /// The beginning of every group id, so that runs do not meet.
-    pub run: String,
-    /// Event times begin here.
-    pub begin: Millis,
-}

@@ -11,7 +11,14 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::LogFormat;
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
 
 /// How often histograms are folded (the exporter keeps every sample until then) and gauges are read off.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
@@ -95,6 +102,10 @@ fn describe() {
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
     describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");
-    describe_gauge!("group_mirror_away", "1 while callbacks go straight to the spool, else 0.");
+    describe_gauge!(
+        "group_mirror_breaker_open",
+        "1 while the circuit breaker is open and callbacks go straight to the spool, else 0."
+    );
+    describe_gauge!("group_mirror_followers", "Clients of the stream of /v1/changes.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }

@@ -5,13 +5,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::http::docs;
+use crate::api;
 
 /// `openapi`.
 ///
 /// # Errors
 /// A standard output that cannot be written.
 pub fn openapi() -> anyhow::Result<ExitCode> {
-    std::io::stdout().write_all(docs::document_text()?.as_bytes())?;
+    std::io::stdout().write_all(api::document_text()?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,10 +8,9 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{open_database, stop_embedded};
+use super::database::{open_database, stop_embedded};
 use crate::config::Config;
-use crate::ingest::replay::{self, Mode, Report};
-use crate::ingest::unpark::unpark;
+use crate::replay::{self, Mode, Report, unpark};
 use crate::store::Database;
 
 /// `replay`, `replay --verify`, `replay --parked`.
@@ -50,10 +49,10 @@ fn tell(report: &Report, mode: Mode) -> anyhow::Result<()> {
     for name in &report.restored {
         print(&format!("{name} was missing and is made anew"))?;
     }
-    for line in &report.told {
+    for line in &report.lines {
         print(line)?;
     }
-    let told = report.told.len() as u64;
+    let told = report.lines.len() as u64;
     if report.differences > told {
         print(&format!("… and {} more", report.differences - told))?;
     }

@@ -5,15 +5,15 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{open_database, stop_embedded};
+use super::database::{open_database, stop_embedded};
 use crate::cli::SimulateArgs;
+use crate::clock;
 use crate::config::Settings;
-use crate::model::Millis;
 use crate::simulate::{self, CALLBACKS_MAX, Findings, Plan, Tally};
 
 /// `simulate`.
@@ -60,7 +60,7 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
         args.callbacks
     );
     let (app, token, _) = settings.sender()?;
-    let begin = now();
+    let begin = clock::now();
     Ok(Plan {
         callback_url: args.callback_url.clone(),
         app,
@@ -78,12 +78,6 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
         run: args.run.clone().unwrap_or_else(|| format!("sim-{}-{}", args.seed, begin.get())),
         begin,
     })
-}
-
-#[expect(clippy::disallowed_methods, reason = "event times of made-up events begin now")]
-fn now() -> Millis {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::new(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn tell_answers(tally: &Tally) -> anyhow::Result<()> {

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::commands::{STATE_COMMANDS, Scope, scope};
 use super::wire::{self, Body, OneOrMany};
 use super::{
-    AttributesChange, Callback, Event, Profile, Received, Role, STATE_COMMANDS, Scope, What,
-    present_type_name, scope,
+    AttributesChange, Callback, Event, EventKind, Profile, ProfileText, Received, Role, present_type_name,
 };
 use crate::model::{Digest, FieldKey, GroupId, Millis, ModelError, TopicId, UserId, storable};
 
@@ -122,33 +122,33 @@ fn event(command: &str, body: Body) -> Result<Event, String> {
     let group_type = text(body.group_type.as_deref()).map(|name| present_type_name(&name).to_owned());
     let operator = optional_user(body.operator.as_deref(), "Operator_Account")?;
     let in_body = body.group_id.clone();
-    let (group, what) = match command.trim_start_matches("Group.Callback") {
+    let (group, kind) = match command.trim_start_matches("Group.Callback") {
         "AfterCreateTopic" | "AfterTopicDestroyed" | "AfterTopicInfoChanged" => topic_event(command, body)?,
         _ => (group_id(in_body.as_deref())?, group_event(command, body)?),
     };
-    Ok(Event { group, group_type, operator, what })
+    Ok(Event { group, group_type, operator, kind })
 }
 
-fn group_event(command: &str, mut body: Body) -> Result<What, String> {
+fn group_event(command: &str, mut body: Body) -> Result<EventKind, String> {
     Ok(match command.trim_start_matches("Group.Callback") {
-        "AfterCreateGroup" => What::GroupCreated {
+        "AfterCreateGroup" => EventKind::GroupCreated {
             // Absent or empty when the app's administrator creates a group for nobody (sample `…no-owner`).
             owner: optional_user(body.owner.as_deref(), "Owner_Account")?,
             members: initial_members(body.member_list.take())?,
             profile: profile(body)?,
         },
-        "AfterNewMemberJoin" => What::MembersJoined {
+        "AfterNewMemberJoin" => EventKind::MembersJoined {
             how: text(body.join_type.as_deref()),
             members: members(&required(body.new_member_list, "NewMemberList")?, "NewMemberList")?,
         },
-        "AfterMemberExit" => What::MembersLeft {
+        "AfterMemberExit" => EventKind::MembersLeft {
             how: text(body.exit_type.as_deref()),
             // Never from Operator_Account: the page calls that the leaver in its table and the operator in its sample.
             members: members(&required(body.exit_member_list, "ExitMemberList")?, "ExitMemberList")?,
         },
-        "AfterGroupDestroyed" => What::GroupDestroyed,
-        "AfterGroupInfoChanged" => What::ProfileChanged(profile(body)?),
-        "AfterMemberFieldChanged" => What::MemberChanged {
+        "AfterGroupDestroyed" => EventKind::GroupDestroyed,
+        "AfterGroupInfoChanged" => EventKind::ProfileChanged(profile(body)?),
+        "AfterMemberFieldChanged" => EventKind::MemberChanged {
             // International pages say Member_Account, the domestic one Modified_Account (sample `…modified-account`).
             member: user(
                 required(body.member.or(body.modified), "Member_Account")?.as_str(),
@@ -158,9 +158,9 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
             name_card: body.name_card.as_deref().map(storable),
         },
         "AfterGroupAttrChanged" => {
-            What::AttributesChanged(attributes_change(body.option_type.as_deref(), body.group_attr)?)
+            EventKind::AttributesChanged(attributes_change(body.option_type.as_deref(), body.group_attr)?)
         }
-        _ => What::OwnerChanged {
+        _ => EventKind::OwnerChanged {
             old: optional_user(body.old_owner.as_deref(), "OldOwner_Account")?,
             // Empty says that there is none now; absent would say that nothing changed.
             new: optional_user(Some(&required(body.new_owner, "NewOwner_Account")?), "NewOwner_Account")?,
@@ -168,7 +168,7 @@ fn group_event(command: &str, mut body: Body) -> Result<What, String> {
     })
 }
 
-fn topic_event(command: &str, mut body: Body) -> Result<(GroupId, What), String> {
+fn topic_event(command: &str, mut body: Body) -> Result<(GroupId, EventKind), String> {
     let listed = command.ends_with("AfterTopicDestroyed");
     let topics = match body.topic_id_list.take() {
         Some(OneOrMany::One(topic)) => vec![topic],
@@ -181,14 +181,14 @@ fn topic_event(command: &str, mut body: Body) -> Result<(GroupId, What), String>
     // An empty text is as good as none: the page does not document the key here at all.
     let topic = body.topic_id.as_deref().filter(|id| !id.is_empty()).map(topic_id).transpose()?;
     let group = topic_group(if listed { &topics } else { topic.as_slice() }, body.group_id.as_deref())?;
-    let what = match command.trim_start_matches("Group.Callback") {
+    let kind = match command.trim_start_matches("Group.Callback") {
         "AfterCreateTopic" => {
-            What::TopicCreated { topic: required(topic, "TopicId")?, profile: profile(body)? }
+            EventKind::TopicCreated { topic: required(topic, "TopicId")?, profile: profile(body)? }
         }
-        "AfterTopicDestroyed" => What::TopicsDestroyed(topics),
-        _ => What::TopicChanged { topic, profile: profile(body)? },
+        "AfterTopicDestroyed" => EventKind::TopicsDestroyed(topics),
+        _ => EventKind::TopicChanged { topic, profile: profile(body)? },
     };
-    Ok((group, what))
+    Ok((group, kind))
 }
 
 /// The page's sample of a new topic shows a `GroupId` that does not fit its `TopicId`; the prefix is trusted.
@@ -204,11 +204,14 @@ fn topic_group(topics: &[TopicId], in_body: Option<&str>) -> Result<GroupId, Str
 
 fn profile(body: Body) -> Result<Profile, String> {
     let pairs = body.user_defined_data_list.unwrap_or_default();
+    let texts = [
+        (ProfileText::Name, body.name),
+        (ProfileText::Introduction, body.introduction),
+        (ProfileText::Notification, body.notification),
+        (ProfileText::FaceUrl, body.face_url),
+    ];
     Ok(Profile {
-        name: body.name.as_deref().map(storable),
-        introduction: body.introduction.as_deref().map(storable),
-        notification: body.notification.as_deref().map(storable),
-        face_url: body.face_url.as_deref().map(storable),
+        texts: texts.into_iter().filter_map(|(text, value)| Some((text, storable(&value?)))).collect(),
         user_defined_fields: later_wins(pairs.into_iter().map(|pair| (pair.key, pair.value)))?,
     })
 }

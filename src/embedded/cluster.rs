@@ -19,10 +19,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::EmbeddedError;
-use super::process::{self, Farewell, RunAs};
-use super::programs::Found;
+use super::process::{self, ParentDeathSignal, RunAs};
+use super::programs::ServerPrograms;
+use super::running::PORT;
 use super::running::pid_file;
-use super::{NAME, PORT};
+
+/// Superuser and database of the private server. There is no password: who can enter the directory may
+/// connect.
+pub(super) const NAME: &str = "group_mirror";
 
 /// Longest wait for another process that is starting the same server: the sum of what it may wait for itself.
 const LOCK_LIMIT: Duration = Duration::from_mins(5);
@@ -49,16 +53,16 @@ const TAIL_BYTES: u64 = 16 * 1024;
 
 /// The directory of a private server; absolute, without links, 0700.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(super) struct DataDirectory {
     dir: PathBuf,
     /// Its owner.
     uid: u32,
     gid: u32,
 }
 
-impl Home {
+impl DataDirectory {
     /// Opens `dir`, making it where needed. Only root may open another user's.
-    pub(super) fn open(dir: &Path) -> Result<Home, EmbeddedError> {
+    pub(super) fn open(dir: &Path) -> Result<DataDirectory, EmbeddedError> {
         let failed = |doing| EmbeddedError::io(doing, dir);
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).map_err(EmbeddedError::io("make", parent))?;
@@ -77,7 +81,7 @@ impl Home {
                 .map_err(failed("set the mode of"))?;
         }
         let (uid, gid) = (about.uid(), about.gid());
-        Ok(Home { dir, uid, gid })
+        Ok(DataDirectory { dir, uid, gid })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -128,7 +132,7 @@ impl Home {
 
     /// Whom the server runs as. For root that is the directory's owner, or an appearance of root in a user
     /// namespace, or an account of its own, which then gets the directory.
-    pub(super) fn choose_user(&self, found: &Found) -> Result<RunAs, EmbeddedError> {
+    pub(super) fn choose_user(&self, found: &ServerPrograms) -> Result<RunAs, EmbeddedError> {
         if process::effective_uid() != 0 {
             return Ok(RunAs::Same);
         }
@@ -149,8 +153,8 @@ impl Home {
     }
 
     /// Whether `run_as` is allowed here, and can enter the directory and run the programs.
-    fn can_run(&self, found: &Found, run_as: RunAs) -> bool {
-        let mut probe = process::command(&found.postgres(), run_as, Farewell::Kill);
+    fn can_run(&self, found: &ServerPrograms, run_as: RunAs) -> bool {
+        let mut probe = process::command(&found.postgres(), run_as, ParentDeathSignal::Kill);
         probe.arg("--version").current_dir(&self.dir);
         process::run(probe, "", PROBE_LIMIT).is_ok_and(|output| output.status.success())
     }
@@ -162,7 +166,7 @@ impl Home {
     /// Makes the cluster with its role and database, unless there is one.
     ///
     /// All is done in a side directory that is renamed at the end, so that there is never half a cluster.
-    pub(super) fn make_cluster(&self, found: &Found, run_as: RunAs) -> Result<(), EmbeddedError> {
+    pub(super) fn make_cluster(&self, found: &ServerPrograms, run_as: RunAs) -> Result<(), EmbeddedError> {
         if self.cluster().exists() {
             return Ok(());
         }
@@ -170,7 +174,7 @@ impl Home {
         // A name of its own: programs of an earlier start that was killed may live for another moment.
         let side = self.dir.join(format!("cluster.new-{}", std::process::id()));
         let locale = if cfg!(target_os = "linux") { "--locale=C.UTF-8" } else { "--locale=C" };
-        let mut initdb = process::command(&found.initdb(), run_as, Farewell::Kill);
+        let mut initdb = process::command(&found.initdb(), run_as, ParentDeathSignal::Kill);
         initdb
             .arg("-D")
             .arg(&side)
@@ -178,9 +182,9 @@ impl Home {
             .arg("--no-instructions")
             .current_dir(&self.dir);
         self.run_maker("initdb", initdb, "")?;
-        let mut single = process::command(&found.postgres(), run_as, Farewell::Kill);
+        let mut single = process::command(&found.postgres(), run_as, ParentDeathSignal::Kill);
         single.args(["--single", "-D"]).arg(&side).args(["-c", "exit_on_error=on"]).current_dir(&self.dir);
-        if found.carried {
+        if found.bundled {
             single.args(["-c", "dynamic_shared_memory_type=mmap"]);
         }
         single.arg("postgres");

@@ -20,7 +20,7 @@ pub enum EmbeddedError {
         /// The cause.
         source: io::Error,
     },
-    /// No usable server programs on this machine, and none carried.
+    /// No usable server programs on this machine, and none bundled.
     #[error(
         "no DATABASE_URL is set and no PostgreSQL server programs were found.\n\
          looked in: $PG_BIN_DIR, $PATH, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, Homebrew and Postgres.app\n\

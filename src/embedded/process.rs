@@ -38,7 +38,7 @@ pub(super) enum RunAs {
 
 /// What the kernel sends a child when the thread that started it ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Farewell {
+pub(super) enum ParentDeathSignal {
     /// Fast shutdown, for the server itself.
     FastShutdown,
     /// For helper programs whose half-done work is thrown away.
@@ -111,7 +111,7 @@ pub(super) fn namespace() -> Option<RunAs> {
 /// A command line for `program` with an empty environment but for `LC_ALL=C` (settings such as `PGDATA` of
 /// the caller must not reach it), no input, its own process group (a terminal's Ctrl-C is the service's to
 /// handle), and `farewell` when the starting thread ends (Linux only).
-pub(super) fn command(program: &Path, run_as: RunAs, farewell: Farewell) -> Command {
+pub(super) fn command(program: &Path, run_as: RunAs, farewell: ParentDeathSignal) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -127,10 +127,10 @@ pub(super) fn command(program: &Path, run_as: RunAs, farewell: Farewell) -> Comm
 }
 
 #[cfg(target_os = "linux")]
-fn prepare_child(command: &mut Command, run_as: RunAs, farewell: Farewell) {
+fn prepare_child(command: &mut Command, run_as: RunAs, farewell: ParentDeathSignal) {
     let signal = match farewell {
-        Farewell::FastShutdown => libc::SIGINT,
-        Farewell::Kill => libc::SIGKILL,
+        ParentDeathSignal::FastShutdown => libc::SIGINT,
+        ParentDeathSignal::Kill => libc::SIGKILL,
     };
     let maps = match run_as {
         RunAs::Namespace { inside } => Some([
@@ -161,7 +161,7 @@ fn prepare_child(command: &mut Command, run_as: RunAs, farewell: Farewell) {
 // Other systems have no such signal: a server that outlives a killed service is found and used by the next
 // start.
 #[cfg(not(target_os = "linux"))]
-fn prepare_child(_command: &mut Command, _run_as: RunAs, _farewell: Farewell) {}
+fn prepare_child(_command: &mut Command, _run_as: RunAs, _farewell: ParentDeathSignal) {}
 
 /// System calls made in a child between fork and exec.
 #[cfg(target_os = "linux")]
@@ -237,19 +237,19 @@ pub(super) fn run(mut command: Command, input: &str, limit: Duration) -> io::Res
 #[derive(Debug)]
 pub(super) struct Server {
     pid: u32,
-    shared: Arc<Shared>,
+    shared: Arc<ProcessState>,
     parent: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ProcessState {
     ended: Mutex<Option<ExitStatus>>,
     changed: Condvar,
     /// Whether an end is reported: from the time the server is in use until it is asked to end.
     in_use: AtomicBool,
 }
 
-impl Shared {
+impl ProcessState {
     // Nothing panics with the lock held, and the value is valid at any moment.
     fn lock(&self) -> MutexGuard<'_, Option<ExitStatus>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
@@ -259,7 +259,7 @@ impl Shared {
 impl Server {
     /// Starts `command`. Fails when the program cannot be run or the user not be changed.
     pub(super) fn start(mut command: Command) -> io::Result<Server> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ProcessState::default());
         let theirs = Arc::clone(&shared);
         let (tell, hear) = mpsc::sync_channel(1);
         let parent =
@@ -328,7 +328,7 @@ impl Server {
 }
 
 /// Stays with the child until it ends, then notes its status.
-fn attend(mut child: Child, shared: &Shared) {
+fn attend(mut child: Child, shared: &ProcessState) {
     wait_unreaped(child.id());
     let mut ended = shared.lock();
     // An error cannot happen for a child of ours; a made-up status keeps the waiters from waiting for ever.

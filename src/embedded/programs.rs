@@ -1,17 +1,17 @@
 //! Which PostgreSQL server programs the private server runs: installed ones in a fixed order of places, else
-//! the ones carried inside this binary (feature `carried-postgres`), which are unpacked once per data
+//! the ones bundled inside this binary (feature `bundled-postgres`), which are unpacked once per data
 //! directory. Knows nothing of clusters but the major version they need, and never reads the environment.
 
 use std::cmp::Reverse;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Programs;
 use super::error::EmbeddedError;
-use super::process::{self, Farewell, RunAs};
+use super::process::{self, ParentDeathSignal, RunAs};
 
 /// Oldest PostgreSQL whose SQL this service is written for.
 const OLDEST_MAJOR: u32 = 15;
@@ -26,18 +26,27 @@ const STRANGER_LIMIT: Duration = Duration::from_millis(200);
 /// Port of a server that someone else may run here. Looked at for the error text only.
 const STRANGER_PORT: u16 = 5432;
 
+/// Where to look for server programs. The caller reads the environment, not this module.
+#[derive(Debug, Clone, Default)]
+pub struct Programs {
+    /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`, looked at first.
+    pub bin_dir: Option<PathBuf>,
+    /// Value of `PATH`, looked at second; relative entries are passed over.
+    pub path: Option<OsString>,
+}
+
 /// Server programs that can be run here.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct ServerPrograms {
     /// Directory with `postgres` and `initdb`.
     bin: PathBuf,
     /// What `postgres --version` printed behind the name, e.g. `15.18 (Debian 15.18-0+deb12u1)`.
     pub(super) version: String,
     /// From inside this binary, not installed by the machine's owner.
-    pub(super) carried: bool,
+    pub(super) bundled: bool,
 }
 
-impl Found {
+impl ServerPrograms {
     pub(super) fn postgres(&self) -> PathBuf {
         self.bin.join("postgres")
     }
@@ -49,38 +58,42 @@ impl Found {
 
 /// Candidates that were looked at and not taken.
 #[derive(Debug, Default)]
-struct Refused {
+struct ProgramsRefused {
     /// Usable, but of a major version that cannot open the cluster.
     other_majors: Vec<String>,
     /// Not usable: place and reason.
     unusable: Vec<String>,
 }
 
-/// Finds programs; with `wanted` only of that major version. Carried ones are unpacked below `home`.
+/// Finds programs; with `wanted` only of that major version. Bundled ones are unpacked below `home`.
 ///
 /// # Errors
 /// [`EmbeddedError::WrongMajor`] when there are only programs of other versions,
-/// [`EmbeddedError::NoPrograms`] when there are none, [`EmbeddedError::Io`] when the carried ones cannot be
+/// [`EmbeddedError::NoPrograms`] when there are none, [`EmbeddedError::Io`] when the bundled ones cannot be
 /// unpacked.
-pub(super) fn find(programs: &Programs, wanted: Option<u32>, home: &Path) -> Result<Found, EmbeddedError> {
-    let mut refused = Refused::default();
+pub(super) fn find(
+    programs: &Programs,
+    wanted: Option<u32>,
+    home: &Path,
+) -> Result<ServerPrograms, EmbeddedError> {
+    let mut refused = ProgramsRefused::default();
     for bin in places(programs) {
         if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused) {
             return Ok(found);
         }
     }
-    match (wanted, carried::MAJOR) {
+    match (wanted, bundled::MAJOR) {
         // Not worth unpacking.
         (Some(wanted), Some(major)) if wanted != major => {
             let found = format!("{major} inside this program");
             refused.other_majors.push(found);
         }
         _ => {
-            if let Some(bin) = carried::unpack(home)? {
+            if let Some(bin) = bundled::unpack(home)? {
                 // Root does not run what lies in another user's directory.
                 let owner = process::owner_of(home).map_err(EmbeddedError::io("look at", home))?;
                 if let Some(found) = look_at(&bin, owner, wanted, &mut refused) {
-                    return Ok(Found { carried: true, ..found });
+                    return Ok(ServerPrograms { bundled: true, ..found });
                 }
             }
         }
@@ -96,9 +109,14 @@ pub(super) fn find(programs: &Programs, wanted: Option<u32>, home: &Path) -> Res
 }
 
 /// Tells what `run_as` can run in `bin`, as if it were installed; notes a reason when that is nothing.
-fn look_at(bin: &Path, run_as: RunAs, wanted: Option<u32>, refused: &mut Refused) -> Option<Found> {
+fn look_at(
+    bin: &Path,
+    run_as: RunAs,
+    wanted: Option<u32>,
+    refused: &mut ProgramsRefused,
+) -> Option<ServerPrograms> {
     let postgres = bin.join("postgres");
-    let mut asked = process::command(&postgres, run_as, Farewell::Kill);
+    let mut asked = process::command(&postgres, run_as, ParentDeathSignal::Kill);
     asked.arg("--version");
     let printed = match process::run(asked, "", VERSION_LIMIT) {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -124,10 +142,10 @@ fn look_at(bin: &Path, run_as: RunAs, wanted: Option<u32>, refused: &mut Refused
         refused.other_majors.push(format!("{version} in {}", bin.display()));
         return None;
     }
-    Some(Found { bin: bin.to_path_buf(), version: version.to_owned(), carried: false })
+    Some(ServerPrograms { bin: bin.to_path_buf(), version: version.to_owned(), bundled: false })
 }
 
-impl Refused {
+impl ProgramsRefused {
     fn note(&mut self, bin: &Path, reason: &str) {
         self.unusable.push(format!("{}: {reason}", bin.display()));
     }
@@ -193,7 +211,7 @@ fn numbered(parent: &str, prefix: &str, leaf: &str) -> Vec<PathBuf> {
 }
 
 /// Extra lines for the error text, each with a line break before it.
-fn hints(refused: &Refused) -> String {
+fn hints(refused: &ProgramsRefused) -> String {
     let mut lines = String::new();
     for reason in &refused.unusable {
         lines.push_str("\nnot used: ");
@@ -206,8 +224,8 @@ fn hints(refused: &Refused) -> String {
     lines
 }
 
-#[cfg(has_carried_postgres)]
-mod carried {
+#[cfg(has_bundled_postgres)]
+mod bundled {
     use std::fs;
     use std::io;
     use std::path::{Path, PathBuf};
@@ -219,12 +237,12 @@ mod carried {
 
     /// SHA-256 of the archive; part of the directory name, so that another archive is never taken for this
     /// one.
-    const DIGEST: &str = env!("CARRIED_POSTGRES_DIGEST");
+    const DIGEST: &str = env!("BUNDLED_POSTGRES_DIGEST");
 
     /// Major version in the archive.
     pub(super) const MAJOR: Option<u32> = Some(17);
 
-    /// Returns the directory with the carried programs, unpacked when they are not there yet. The caller
+    /// Returns the directory with the bundled programs, unpacked when they are not there yet. The caller
     /// holds the lock of `home`.
     pub(super) fn unpack(home: &Path) -> Result<Option<PathBuf>, EmbeddedError> {
         let short: String = DIGEST.chars().take(12).collect();
@@ -233,7 +251,7 @@ mod carried {
             let half_done = home.join(format!("programs-{short}.new"));
             unpack_to(&half_done)
                 .and_then(|()| fs::rename(&half_done, &place))
-                .map_err(EmbeddedError::io("unpack the carried programs to", &place))?;
+                .map_err(EmbeddedError::io("unpack the bundled programs to", &place))?;
         }
         Ok(Some(place.join("bin")))
     }
@@ -247,13 +265,13 @@ mod carried {
     }
 }
 
-#[cfg(not(has_carried_postgres))]
-mod carried {
+#[cfg(not(has_bundled_postgres))]
+mod bundled {
     use std::path::{Path, PathBuf};
 
     use super::EmbeddedError;
 
-    /// Nothing is carried: the feature is off or the target has no payload.
+    /// Nothing is bundled: the feature is off or the target has no payload.
     pub(super) const MAJOR: Option<u32> = None;
 
     #[expect(clippy::unnecessary_wraps, reason = "same signature as with programs")]

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::PORT;
 use super::error::EmbeddedError;
 #[cfg(not(target_os = "linux"))]
 use super::process;
+
+/// Number in the socket's file name. No TCP port is opened.
+pub(super) const PORT: u16 = 5432;
 
 /// Longest wait for a server that is starting or shutting down, e.g. because its service was killed a moment
 /// ago.
@@ -31,7 +33,7 @@ const ATTACH_SETTLE: Duration = Duration::from_millis(100);
 
 /// A server that `postmaster.pid` tells of.
 #[derive(Debug, Clone)]
-pub(super) struct Running {
+pub(super) struct RunningServer {
     pub(super) pid: u32,
     pub(super) port: u16,
     pub(super) socket_dir: PathBuf,
@@ -40,7 +42,7 @@ pub(super) struct Running {
 /// What is going on in a cluster directory.
 enum Seen {
     Nobody,
-    Ready(Running),
+    Ready(RunningServer),
     /// A postmaster that is starting or stopping.
     Busy(u32),
     /// Processes without a postmaster.
@@ -52,7 +54,7 @@ enum Seen {
 ///
 /// # Errors
 /// [`EmbeddedError::Busy`] when neither comes true in time.
-pub(super) fn settle(dir: &Path, cluster: &Path) -> Result<Option<Running>, EmbeddedError> {
+pub(super) fn settle(dir: &Path, cluster: &Path) -> Result<Option<RunningServer>, EmbeddedError> {
     let mut ready_before = None;
     let mut orphans_since = None;
     let begun = Instant::now();
@@ -86,14 +88,14 @@ pub(super) fn pid_file(cluster: &Path) -> PathBuf {
 }
 
 /// The server that the cluster's `postmaster.pid` names, and its status. The process may be gone long since.
-pub(super) fn read_pid_file(cluster: &Path) -> Option<(Running, String)> {
+pub(super) fn read_pid_file(cluster: &Path) -> Option<(RunningServer, String)> {
     parse_pid_file(&fs::read_to_string(pid_file(cluster)).ok()?)
 }
 
 /// Lines: pid, cluster, start time, port, socket directory, address, shared memory, status.
-fn parse_pid_file(text: &str) -> Option<(Running, String)> {
+fn parse_pid_file(text: &str) -> Option<(RunningServer, String)> {
     let line = |number: usize| text.lines().nth(number - 1).map(str::trim);
-    let running = Running {
+    let running = RunningServer {
         pid: line(1)?.parse().ok()?,
         port: line(4).and_then(|port| port.parse().ok()).unwrap_or(PORT),
         socket_dir: PathBuf::from(line(5).unwrap_or_default()),
@@ -142,7 +144,7 @@ fn holders(cluster: &Path) -> Vec<u32> {
 /// too.
 #[cfg(not(target_os = "linux"))]
 fn holders(cluster: &Path) -> Vec<u32> {
-    let alive = |running: &Running| {
+    let alive = |running: &RunningServer| {
         let socket = running.socket_dir.join(format!(".s.PGSQL.{}", running.port));
         process::exists(running.pid) && std::os::unix::net::UnixStream::connect(socket).is_ok()
     };

@@ -3,8 +3,10 @@
 //! Nothing here is stored. A value counts while its stamp is not older than the barriers above it, so that ending a
 //! group of 100,000 members writes one row.
 
-use super::fold::{Entry, GroupRow, MemberRow, Register, TopicRow};
-use crate::callback::{Role, WORK};
+use super::fact::{GroupBarrier, TopicBarrier};
+use super::register::Register;
+use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
+use crate::callback::{ProfileText, Role, WORK};
 use crate::model::{Millis, Stamp, UserId};
 
 /// What is known of a group's life.
@@ -12,7 +14,7 @@ use crate::model::{Millis, Stamp, UserId};
 pub enum Status {
     /// Exists, and a create or a profile is known.
     Active,
-    /// Exists, but was met only through its members, attributes or topics.
+    /// Exists, but only facts about its members, attributes or topics are known.
     Unseen,
     /// Ended.
     Destroyed,
@@ -55,53 +57,55 @@ pub struct MemberState {
     pub role: &'static str,
     pub name_card: Option<String>,
     pub joined_at: Option<Millis>,
-    pub join: Entry,
+    pub join: Transition,
     pub left_at: Option<Millis>,
-    pub exit: Entry,
+    pub exit: Transition,
 }
 
 impl GroupRow {
     /// Ended, and nothing that shows life is newer.
     #[must_use]
     pub fn is_destroyed(&self) -> bool {
-        !self.destroyed.is_zero() && self.destroyed >= self.alive
+        let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
+        !destroyed.is_zero() && destroyed >= self.barrier(GroupBarrier::AliveStamp)
     }
 
     /// What is older belongs to an earlier life of the id.
     #[must_use]
     pub fn life_barrier(&self) -> Stamp {
-        self.create_barrier.max(self.destroyed)
+        self.barrier(GroupBarrier::CreateBarrier).max(self.barrier(GroupBarrier::DestroyedStamp))
     }
 
     /// What ended a stay that no leave ended: the first barrier after its beginning. A later life of the id raises
     /// barriers too, and they must not move the end of what was over.
     fn end_of_stay(&self, arrived: Stamp) -> Option<Stamp> {
-        let barriers = [self.create_barrier, self.destroyed, self.members_barrier];
-        barriers.into_iter().filter(|barrier| *barrier > arrived).min()
+        let ends = [GroupBarrier::CreateBarrier, GroupBarrier::DestroyedStamp, GroupBarrier::MembersBarrier];
+        ends.map(|barrier| self.barrier(barrier)).into_iter().filter(|barrier| *barrier > arrived).min()
     }
 
     /// What is older is not shown as the profile. A destroyed group keeps the profile of its last life.
     fn profile_barrier(&self) -> Stamp {
-        if self.is_destroyed() { self.create_barrier } else { self.life_barrier() }
+        if self.is_destroyed() { self.barrier(GroupBarrier::CreateBarrier) } else { self.life_barrier() }
     }
 
     /// True for a topic that exists in a group that exists.
     #[must_use]
     pub fn has_topic(&self, topic: &TopicRow) -> bool {
-        let barrier = self.life_barrier().max(self.topics_barrier);
-        !self.is_destroyed() && topic.alive > topic.destroyed && topic.alive >= barrier
+        let barrier = self.life_barrier().max(self.barrier(GroupBarrier::TopicsBarrier));
+        let alive = topic.barrier(TopicBarrier::AliveStamp);
+        !self.is_destroyed() && alive > topic.barrier(TopicBarrier::DestroyedStamp) && alive >= barrier
     }
 
     /// The value of a user-defined field, if it counts.
     #[must_use]
     pub fn user_defined_field<'a>(&self, field: &'a Register<Option<String>>) -> Option<&'a str> {
-        field.shown(self.profile_barrier().max(self.fields_barrier))
+        field.shown(self.profile_barrier().max(self.barrier(GroupBarrier::FieldsBarrier)))
     }
 
     /// The value of an attribute, if it counts.
     #[must_use]
     pub fn attribute<'a>(&self, attribute: &'a Register<Option<String>>) -> Option<&'a str> {
-        attribute.shown(self.profile_barrier().max(self.attributes_barrier))
+        attribute.shown(self.profile_barrier().max(self.barrier(GroupBarrier::AttributesBarrier)))
     }
 }
 
@@ -115,37 +119,38 @@ impl Register<Option<String>> {
 #[must_use]
 pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupState {
     let barrier = group.profile_barrier();
-    let shown = |register: &Register<Option<String>>| register.shown(barrier).map(str::to_owned);
-    let known = [&group.name, &group.introduction, &group.notification, &group.face_url]
-        .map(|register| register.stamp)
-        .into_iter()
-        .fold(group.created.stamp, Stamp::max);
-    let status = match () {
-        () if group.is_destroyed() => Status::Destroyed,
-        () if !known.is_zero() && known >= barrier => Status::Active,
-        () => Status::Unseen,
+    let shown = |text| group.text(text).shown(barrier).map(str::to_owned);
+    // A type alone, which membership callbacks carry too, makes no profile.
+    let known = ProfileText::OF_TOPICS.map(|text| group.text(text).stamp);
+    let known = known.into_iter().fold(group.created.stamp, Stamp::max);
+    let status = if group.is_destroyed() {
+        Status::Destroyed
+    } else if !known.is_zero() && known >= barrier {
+        Status::Active
+    } else {
+        Status::Unseen
     };
-    let group_type = shown(&group.group_type);
+    let group_type = shown(ProfileText::Type);
     // A Work group lives on without the owner who left it, and no callback says so (1047/33529).
     let left = group_type.as_deref() == Some(WORK)
         && owner_row.is_some_and(|member| member.leave.stamp > group.owner.stamp);
     let created = !group.created.stamp.is_zero() && group.created.stamp >= barrier;
     GroupState {
         status,
-        name: shown(&group.name),
-        introduction: shown(&group.introduction),
-        notification: shown(&group.notification),
-        face_url: shown(&group.face_url),
+        name: shown(ProfileText::Name),
+        introduction: shown(ProfileText::Introduction),
+        notification: shown(ProfileText::Notification),
+        face_url: shown(ProfileText::FaceUrl),
         owner: group.owner.value.clone().filter(|_| group.owner.stamp >= barrier && !left),
         created_by: group.created.value.clone().filter(|_| created),
         created_at: created.then(|| group.created.stamp.time()),
-        updated_at: group.updated.time(),
-        destroyed_at: group.is_destroyed().then(|| group.destroyed.time()),
+        updated_at: group.barrier(GroupBarrier::UpdatedStamp).time(),
+        destroyed_at: group.is_destroyed().then(|| group.barrier(GroupBarrier::DestroyedStamp).time()),
         group_type,
     }
 }
 
-/// What is true of a membership; `None` if nobody ever claimed one. `owner` is the owner that [`group_state`] shows.
+/// What is true of a membership; none if no fact ever spoke of one. `owner` is the owner that [`group_state`] shows.
 #[must_use]
 pub fn member_state(
     group: &GroupRow,
@@ -153,7 +158,7 @@ pub fn member_state(
     user: &UserId,
     member: &MemberRow,
 ) -> Option<MemberState> {
-    let barrier = group.life_barrier().max(group.members_barrier);
+    let barrier = group.life_barrier().max(group.barrier(GroupBarrier::MembersBarrier));
     let arrived = member.join.stamp.max(member.confirmed);
     if arrived.is_zero() && member.leave.stamp.is_zero() {
         return None;
@@ -176,8 +181,8 @@ pub fn member_state(
         role,
         name_card: member.name_card.value.clone().filter(|_| lasts(member.name_card.stamp)),
         joined_at: join_shown.then(|| member.join.stamp.time()),
-        join: if join_shown { member.join.value.clone() } else { Entry::default() },
+        join: if join_shown { member.join.value.clone() } else { Transition::default() },
         left_at: (!present).then(|| ended.time()),
-        exit: if by_leave { member.leave.value.clone() } else { Entry::default() },
+        exit: if by_leave { member.leave.value.clone() } else { Transition::default() },
     })
 }

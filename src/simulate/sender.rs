@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use reqwest::{Client, StatusCode};
 use tokio::task::JoinSet;
 
-use super::world::World;
-use super::{ANSWER_WAIT_MAX, Plan};
+use super::events::World;
+use super::plan::{ANSWER_WAIT_MAX, Plan};
+use crate::clock;
 
 /// Answers by kind, and their times.
 #[derive(Debug, Default, Clone)]
@@ -145,18 +146,13 @@ fn precise(number: u64) -> f64 {
     number as f64
 }
 
-#[expect(clippy::disallowed_methods, reason = "a signature holds the sender's time")]
-fn now_secs() -> String {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
-}
-
 /// True when it was answered with OK.
 async fn post(client: &Client, plan: &Plan, body: &Arc<str>, tally: &mut Tally) -> bool {
     let mut url =
         format!("{}/?SdkAppid={}&contenttype=json", plan.callback_url.trim_end_matches('/'), plan.app);
     url.push_str("&ClientIP=203.0.113.9&OptPlatform=RESTAPI");
     if let Some(token) = &plan.token {
-        let time = now_secs();
+        let time = (clock::now().get() / 1000).to_string();
         url.push_str(&format!("&Sign={}&RequestTime={time}", token.sign(&time)));
     }
     let begun = Instant::now();

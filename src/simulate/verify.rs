@@ -12,11 +12,12 @@ use reqwest::Client;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Plan, Sent};
+use super::plan::Plan;
+use super::sender::Sent;
 use crate::callback::{Decoded, Received, decode};
-use crate::mirror::{self, Entry, GroupKey, GroupState, MemberState, Rows, group_state, member_state};
+use crate::mirror::{self, GroupKey, GroupState, MemberState, Rows, Transition, group_state, member_state};
 use crate::model::{FieldKey, Millis, UserId};
-use crate::store::{Database, dump};
+use crate::store::{Database, lines};
 
 /// How many members are read at once: the API's most.
 const PAGE: usize = 500;
@@ -160,12 +161,12 @@ async fn compare_rows(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let mut snapshot = database.snapshot().await?;
-    let wanted = dump::of_rows(rows);
-    let mut held = dump::Lines::new();
+    let wanted = lines::of_rows(rows);
+    let mut held = lines::Lines::new();
     for begin in [plan.run.clone(), format!("@TGS#_{}", plan.run)] {
         let end = format!("{begin}\u{10ffff}");
         let app = plan.app.get();
-        held.extend(dump::of_tables(snapshot.conn(), ((app, &begin), (app, &end))).await?);
+        held.extend(lines::of_tables(snapshot.conn(), ((app, &begin), (app, &end))).await?);
     }
     for (key, values) in &wanted {
         findings.rows += 1;
@@ -282,7 +283,7 @@ fn group_json(
 }
 
 fn member_json(user: &UserId, state: &MemberState) -> Value {
-    let by = |entry: &Entry| entry.by.as_ref().map(|user| user.as_str().to_owned());
+    let by = |transition: &Transition| transition.by.as_ref().map(|user| user.as_str().to_owned());
     json!({
         "user_id": user.as_str(), "role": state.role, "name_card": state.name_card,
         "status": if state.present { "member" } else { "left" }, "joined_at": time(state.joined_at),

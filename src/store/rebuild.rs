@@ -5,7 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::dump::{Range, TABLES};
+use super::lines::{Range, tables};
 use super::schema::MIGRATOR;
 
 /// The number of the advisory lock that keeps two replays apart, chosen at random.
@@ -42,11 +42,11 @@ SELECT sdk_app_id, group_id FROM groups
 pub async fn clear_groups(conn: &mut PgConnection, locked: &[(i64, String)]) -> Result<(), sqlx::Error> {
     let (apps, groups): (Vec<i64>, Vec<&str>) =
         locked.iter().map(|(app, group)| (*app, group.as_str())).unzip();
-    for table in TABLES.iter().rev() {
+    for table in tables().iter().rev() {
         let delete = format!(
             "DELETE FROM {} t USING UNNEST($1::bigint[], $2::text[]) AS k (app, id)
               WHERE t.sdk_app_id = k.app AND t.group_id = k.id",
-            table.name
+            table.table
         );
         sqlx::query(AssertSqlSafe(delete)).bind(&apps).bind(&groups).execute(&mut *conn).await?;
     }
@@ -58,11 +58,11 @@ pub async fn clear_groups(conn: &mut PgConnection, locked: &[(i64, String)]) -> 
 /// # Errors
 /// A statement's.
 pub async fn clear_strays(conn: &mut PgConnection, (after, last): Range<'_>) -> Result<(), sqlx::Error> {
-    for table in &TABLES {
+    for table in tables() {
         let delete = format!(
             "DELETE FROM {} t WHERE (t.sdk_app_id, t.group_id) > ($1, $2) AND (t.sdk_app_id, t.group_id) <= ($3, $4)
                 AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)",
-            table.name
+            table.table
         );
         let query = sqlx::query(AssertSqlSafe(delete)).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
         query.execute(&mut *conn).await?;
@@ -125,7 +125,7 @@ pub async fn has_ledger(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// # Errors
 /// The statement's.
 pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain(VIEWS).collect();
+    let names: Vec<&str> = tables().iter().map(|table| table.table).chain(VIEWS).collect();
     absent(conn, &names).await
 }
 

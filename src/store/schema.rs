@@ -1,33 +1,42 @@
 //! The migrations in the program, and whether a database has exactly those.
 //!
-//! `sqlx migrate run` and `group-mirror migrate` keep their notes in the same table and recognise each other's work.
-//! Nothing here changes a database but [`migrate`].
+//! `sqlx migrate run` and `group-mirror migrate` record their work in the same table and recognise each other's. Nothing
+//! here changes a database but [`migrate`].
 
 use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
+use tokio::sync::watch;
 
-use super::{Database, StoreError};
+use super::errors::{Mismatch, StoreError};
+use super::pools::Database;
 
 /// The files of `migrations/`, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// How a database differs from what this program needs; reads as an advice.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// Migrations are missing.
-    #[error("the schema is behind: {0} of {1} migrations are missing; run `group-mirror migrate`")]
-    Behind(usize, usize),
-    /// A migration was begun and not finished.
-    #[error("migration {0} failed half-way; mend it by hand, then run `group-mirror migrate`")]
-    Dirty(i64),
-    /// A newer program has migrated it.
-    #[error(
-        "the schema is ahead: it has migration {0}, which this program does not know; run the newer program"
-    )]
-    Ahead(i64),
-    /// It is not ours.
-    #[error("the database belongs to another application: {0}; give group-mirror a database of its own")]
-    Foreign(String),
+/// Whether schema and program agree, as last found; while they do not, callbacks go to the spool and reads get 503.
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SchemaState(watch::Receiver<Option<String>>);
+
+impl SchemaState {
+    /// A state that the sender changes: why they do not agree; none: they do.
+    #[must_use]
+    pub fn channel(mismatch: Option<String>) -> (watch::Sender<Option<String>>, Self) {
+        let (sender, state) = watch::channel(mismatch);
+        (sender, Self(state))
+    }
+
+    /// True where they agree.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+
+    /// Why they do not agree.
+    #[must_use]
+    pub fn mismatch(&self) -> Option<String> {
+        self.0.borrow().clone()
+    }
 }
 
 const MIGRATIONS_TABLE: &str =

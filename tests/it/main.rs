@@ -1,35 +1,63 @@
-//! The one integration binary: the real service on port 0 against a real PostgreSQL.
+//! The one integration binary: the real service on port 0 against a real PostgreSQL, one folder per area.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "tests have clocks and settings of their own")]
 
 mod support;
 
-mod bad_reads;
-mod callbacks;
-mod cases;
-mod chaos;
-mod config;
-mod crash;
-mod deadlock;
-mod disk_full;
-mod feed;
-mod fuzz;
-mod history;
-mod laws;
-mod openapi;
-mod past;
-mod plans;
-mod process;
-mod reads;
-mod receipts;
-mod refusals;
-mod replay;
-mod replicas;
-mod samples;
-mod schema;
-mod spool;
-mod state_twin;
-mod tidy;
-mod told;
-mod topics_stats;
-mod views;
+/// What callbacks mean and who wins.
+mod rules {
+    mod cases;
+    pub(crate) mod laws;
+    mod oracle;
+    mod receipt_times;
+    mod samples;
+    mod states;
+    mod views;
+}
+
+/// What the public listener takes and answers.
+mod receiver {
+    mod callbacks;
+    mod fuzz;
+}
+
+/// Answered means durable: stalls, kills, full disks, replicas.
+mod durability {
+    pub(crate) mod chaos;
+    mod crash;
+    mod deadlocks;
+    mod disk_full;
+    mod replicas;
+    pub(crate) mod spool;
+}
+
+/// The ledger folded again.
+mod replay {
+    mod as_of;
+    mod rebuild;
+}
+
+/// What the internal listener serves.
+mod api {
+    mod changes;
+    mod history;
+    mod openapi;
+    mod plans;
+    pub(crate) mod reads;
+    mod refusals;
+    mod topics_stats;
+}
+
+/// Settings, start, stop, exit codes of the binary.
+mod process {
+    mod config;
+    mod errors;
+    pub(crate) mod lifecycle;
+}
+
+/// The house rules, and the schema.
+mod house {
+    mod schema;
+    mod sources;
+    mod tidy;
+}

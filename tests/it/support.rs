@@ -13,8 +13,8 @@ pub(crate) mod shown;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use group_mirror::app::{self, Running};
-use group_mirror::callback::sign::Token;
+use group_mirror::app::{self, RunningService};
+use group_mirror::callback::signature::Token;
 use group_mirror::config::Settings;
 use group_mirror::store::Database;
 use reqwest::{Client, Response, StatusCode};
@@ -37,7 +37,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One running service.
 pub(crate) struct Service {
-    pub running: Running,
+    pub running: RunningService,
     pub client: Client,
     /// Held for as long as the service runs, unless the test chose a directory.
     _data: Option<TempDir>,

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use group_mirror::api::auth::ApiAuth;
+use group_mirror::api::live::LiveFeed;
+use group_mirror::api::state::ApiState;
+use group_mirror::api::stats_cache::StatsCache;
+use group_mirror::api::{document_text, guarded, routes};
 use group_mirror::callback::{Decoded, Received, decode};
-use group_mirror::http::api::{ApiState, guarded, routes};
-use group_mirror::http::auth::ApiAuth;
-use group_mirror::http::counting::Counting;
-use group_mirror::http::feed::Feed;
-use group_mirror::ingest::SpoolStatus;
-use group_mirror::ingest::past::Past;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
-use group_mirror::store::{Database, rows};
+use group_mirror::replay::as_of::AsOfPermits;
+use group_mirror::spool::SpoolStatus;
+use group_mirror::store::schema::SchemaState;
+use group_mirror::store::{Database, upsert};
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 use tokio::sync::watch;
@@ -54,14 +56,14 @@ pub(crate) fn after(command: &str, group: &str, ms: i64, more: Value) -> Value {
 /// Inserts rows as the service does.
 pub(crate) async fn insert(database: &TestDatabase, told: &Rows) {
     let mut conn = database.connect().await;
-    rows::upsert(&mut conn, told).await.unwrap();
+    upsert::upsert(&mut conn, told).await.unwrap();
 }
 
 /// The read API over one database.
 pub(crate) struct Api {
     pub base: String,
     pub client: reqwest::Client,
-    pub trouble: watch::Sender<Option<String>>,
+    pub mismatch: watch::Sender<Option<String>>,
     pools: Database,
     database: TestDatabase,
 }
@@ -77,21 +79,22 @@ impl Api {
         let database = TestDatabase::create().await;
         insert(&database, &Rows::of(told)).await;
         let pools = Database::new(&database.url).unwrap();
-        let (trouble, seen) = watch::channel(None);
+        let (mismatch, schema) = SchemaState::channel(None);
         let state = ApiState {
             database: pools.clone(),
-            trouble: seen.clone(),
+            schema: schema.clone(),
             app: SdkAppId::parse(APP).unwrap(),
             auth: Arc::new(auth),
-            feed: Feed::new(pools.clone(), seen.clone(), CancellationToken::new()),
-            counting: Counting::new(pools.clone(), CancellationToken::new()),
+            feed: LiveFeed::new(pools.clone(), schema, CancellationToken::new()),
+            stats_cache: StatsCache::new(pools.clone(), CancellationToken::new()),
             spool: watch::channel(SpoolStatus::default()).1,
-            past: Past::default(),
+            as_of: AsOfPermits::default(),
+            document: document_text().unwrap().into(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, guarded(routes(), state)).await });
-        Self { base, client: reqwest::Client::new(), trouble, pools, database }
+        Self { base, client: reqwest::Client::new(), mismatch, pools, database }
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {

@@ -171,7 +171,7 @@ fn break_bytes(chance: &mut Chance, body: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         }
         5 => drop(body.splice(at..at, chance.one(&RAW).iter().copied())),
         6 => {
-            // Behind a brace or a comma a piece is often well-formed.
+            // Behind a brace or a comma a segment is often well-formed.
             let near =
                 body[at..].iter().position(|byte| b"{,".contains(byte)).map_or(at, |found| at + found + 1);
             drop(body.splice(near..near, chance.one(&PIECES).bytes()));

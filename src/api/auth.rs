@@ -1,0 +1,140 @@
+//! Who may read: bearer tokens, or nobody but this machine.
+//!
+//! [`require`] stands around the whole internal router, its answers for unknown paths included, so that without a
+//! token nothing can be learned but health. Tokens come from `config` once; a [`Caller`] goes on with each request.
+//!
+//! Only digests of tokens are kept and compared, in constant time: neither a wrong byte nor a wrong length shows in
+//! the time of the answer.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use super::errors::ApiError;
+
+/// How a reader shows that it may read.
+#[derive(Debug)]
+pub enum ApiAuth {
+    /// One of these, as `Authorization: Bearer …`. With none of them nobody may read.
+    Tokens(Vec<ApiToken>),
+    /// By being on this machine: the listener is on loopback, and a request that names another host or came through a
+    /// proxy is refused, because a page in a browser or a proxy could hand it in for somebody else.
+    None,
+}
+
+/// A token, as its digest, with the name of who has it.
+pub struct ApiToken {
+    name: Arc<str>,
+    digest: [u8; 32],
+}
+
+impl ApiToken {
+    /// The caller of a token without a name is called `unnamed`.
+    #[must_use]
+    pub fn new(name: Option<&str>, token: &str) -> Self {
+        Self { name: name.unwrap_or("unnamed").into(), digest: Sha256::digest(token.as_bytes()).into() }
+    }
+}
+
+impl std::fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiToken").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Who asks; in the extensions of every request that was let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(pub Arc<str>);
+
+/// Lets a request through to what lies inside, or answers 401 or 403 `unauthorized`.
+///
+/// # Errors
+/// That answer.
+pub async fn require(
+    State(auth): State<Arc<ApiAuth>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let caller = match auth.as_ref() {
+        ApiAuth::Tokens(tokens) => {
+            let token = bearer(request.headers()).ok_or_else(|| {
+                ApiError::unauthorized("Send a token of this service as: Authorization: Bearer TOKEN.")
+            })?;
+            who_has(tokens, token).ok_or_else(|| ApiError::unauthorized("This token is not known here."))?
+        }
+        ApiAuth::None => {
+            let uri_host = request.uri().authority().map(axum::http::uri::Authority::as_str);
+            local(request.headers(), uri_host)?
+        }
+    };
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// The one token of the request.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+}
+
+/// Compares with every token, whichever fits.
+fn who_has(tokens: &[ApiToken], token: &[u8]) -> Option<Caller> {
+    let digest: [u8; 32] = Sha256::digest(token).into();
+    let mut found = None;
+    for known in tokens {
+        let same: Choice = known.digest.ct_eq(&digest);
+        if bool::from(same) {
+            found = Some(Caller(Arc::clone(&known.name)));
+        }
+    }
+    found
+}
+
+fn local(headers: &HeaderMap, uri_host: Option<&str>) -> Result<Caller, ApiError> {
+    let forwarded = headers
+        .keys()
+        .map(header::HeaderName::as_str)
+        .find(|name| name.starts_with("x-forwarded-") || ["forwarded", "x-real-ip", "via"].contains(name));
+    if let Some(name) = forwarded {
+        return Err(ApiError::forbidden(format!(
+            "This service reads without tokens, for this machine only, and the header {name} shows a proxy; set \
+             API_TOKEN to use one."
+        )));
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok(),
+        _ => None,
+    };
+    if host.is_some_and(is_loopback) && uri_host.is_none_or(is_loopback) {
+        return Ok(Caller("local".into()));
+    }
+    Err(ApiError::forbidden(
+        "This service reads without tokens, for this machine only: Host must be localhost or a loopback address. \
+         Set API_TOKEN to read from elsewhere.",
+    ))
+}
+
+/// `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port.
+fn is_loopback(host: &str) -> bool {
+    let is_port = |text: &str| {
+        text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    };
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').is_some_and(|(ip, port)| {
+            is_port(port) && ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
+        });
+    }
+    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+    let is_local =
+        name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
+    is_local && is_port(port)
+}

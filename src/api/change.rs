@@ -1,0 +1,77 @@
+//! An entry of the feed as a reader sees it, for pages and for server-sent events alike; and its cursor.
+//!
+//! A cursor names a position in one ledger. After a restore or a failover the ledger has another epoch, and the cursor
+//! names nothing any more.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::errors::ApiError;
+use super::paging::Listing;
+use super::query::Query;
+use super::timestamp::Timestamp;
+use crate::store::feed::ChangeRow;
+
+/// An entry of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct ChangeView {
+    /// Leads to what comes after this entry.
+    cursor: String,
+    command: String,
+    /// Null where the body does not tell.
+    group_id: Option<String>,
+    /// As sent; null where the body has none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    event_time: Option<Timestamp>,
+    /// When it was first received.
+    #[schema(value_type = String, format = DateTime)]
+    received_at: Timestamp,
+    /// `callback` or `rest`.
+    source: String,
+    /// `applied` or `parked`.
+    outcome: String,
+}
+
+/// A position in one ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FeedPosition {
+    /// Which ledger.
+    #[serde(rename = "e")]
+    pub(super) epoch: String,
+    #[serde(rename = "p")]
+    pub(super) position: i64,
+}
+
+impl FeedPosition {
+    pub(super) fn after(&self, position: i64) -> Self {
+        Self { epoch: self.epoch.clone(), position }
+    }
+}
+
+/// What a cursor of the feed is bound to.
+pub(super) fn listing(app: i64) -> Listing {
+    Listing { name: "changes", filters: Query::fingerprint_of(&[&app.to_string()]) }
+}
+
+/// An entry as a reader sees it.
+pub(super) fn view(epoch: &str, row: &ChangeRow) -> Result<ChangeView, ApiError> {
+    let position = FeedPosition { epoch: epoch.to_owned(), position: row.position };
+    Ok(ChangeView {
+        cursor: listing(row.sdk_app_id).cursor(position)?,
+        command: row.command.clone(),
+        group_id: Some(row.group_id.clone()).filter(|group| !group.is_empty()),
+        event_time: row.event_time_ms.and_then(Timestamp::of_millis),
+        received_at: Timestamp(row.received_at),
+        source: row.source.clone(),
+        outcome: row.outcome.clone(),
+    })
+}
+
+/// An entry as a server-sent event; JSON has no line breaks.
+pub(super) fn event_text(epoch: &str, row: &ChangeRow) -> Result<Vec<u8>, ApiError> {
+    let view = view(epoch, row)?;
+    let mut text = format!("id: {}\ndata: ", view.cursor).into_bytes();
+    text.extend(serde_json::to_vec(&view).map_err(ApiError::internal)?);
+    text.extend(b"\n\n");
+    Ok(text)
+}

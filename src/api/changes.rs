@@ -1,0 +1,153 @@
+//! `GET /v1/changes`: the feed as pages, or as a stream of server-sent events that stays open.
+//!
+//! A cursor that points into a ledger that is not there any more is answered with 410, never with silence.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+
+use super::change::{ChangeView, FeedPosition, listing, view};
+use super::errors::ApiError;
+use super::follower::follow;
+use super::live::still_writing;
+use super::openapi::{Gone, Refused, cursor, header, paging, query, string};
+use super::paging::{Limit, Page};
+use super::query::Query;
+use super::state::ApiState;
+use crate::model::SdkAppId;
+use crate::store::feed;
+
+/// Where a reader begins.
+#[derive(Debug)]
+enum Start {
+    /// With the first entry.
+    First,
+    /// With what comes from now on.
+    Now,
+    After(FeedPosition),
+}
+
+#[derive(Debug)]
+struct ChangesRequest {
+    app: SdkAppId,
+    start: Start,
+    limit: Limit,
+    stream: bool,
+}
+
+impl ChangesRequest {
+    fn parse(raw: Option<&str>, headers: &HeaderMap, configured: SdkAppId) -> Result<Self, ApiError> {
+        let mut query = Query::parse(raw, &["since", "cursor", "limit", "sdk_app_id"])?;
+        let app = query.take_app(configured)?;
+        let limit = Limit::take(&mut query, Limit::MAX)?;
+        let since = match (query.take_text("since"), query.take_text("cursor")) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad_parameter("Parameters since and cursor mean the same; send one."));
+            }
+            (since, cursor) => since.or(cursor),
+        };
+        let stream = accepts_events(headers);
+        // A browser that comes back repeats the address it was given and says in the header where it was.
+        let resumed = headers.get("last-event-id").filter(|_| stream);
+        let resumed = resumed.map(|id| id.to_str().unwrap_or("?").to_owned()).filter(|id| !id.is_empty());
+        let start = match resumed.or(since).as_deref() {
+            None => Start::First,
+            Some("now") => Start::Now,
+            Some(cursor) => Start::After(listing(app.get()).read(cursor)?),
+        };
+        Ok(Self { app, start, limit, stream })
+    }
+}
+
+/// The parameters, for the document.
+struct ChangesParameters;
+
+impl utoipa::IntoParams for ChangesParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = vec![
+            query("since", cursor(), "A cursor, or `now` for what comes from now on; none: from the start."),
+            header(
+                "Last-Event-ID",
+                string(),
+                "Where a stream goes on, instead of `since`; sent by browsers.",
+            ),
+        ];
+        parameters.extend(paging());
+        parameters
+    }
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    })
+}
+
+/// Entries of the ledger in the order in which they were written down.
+///
+/// Each comes once; one that changes (it is applied after it was parked, or an earlier receipt of it turns up) comes
+/// again. With `Accept: text/event-stream` it stays open: the data of an event is one entry, its id the cursor.
+#[utoipa::path(
+    get,
+    path = "/v1/changes",
+    operation_id = "changes",
+    tag = "changes",
+    params(ChangesParameters),
+    responses(
+        (status = 200, description = "A page, or a stream.",
+         content((Page<ChangeView> = "application/json"), (String = "text/event-stream"))),
+        Refused,
+        Gone,
+    )
+)]
+pub async fn changes(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, ApiError> {
+    let ChangesRequest { app, start, limit, stream } =
+        ChangesRequest::parse(raw.as_deref(), &headers, state.app)?;
+    let permit = state.feed.permit().await?;
+    let mut conn = state.connection().await?;
+    let epoch = feed::epoch(&mut conn).await?;
+    let last = feed::last(&mut conn).await?;
+    let position = match start {
+        Start::First => FeedPosition { epoch, position: 0 },
+        Start::After(position) if position.epoch == epoch && position.position <= last => position,
+        Start::After(_) => return Err(gone()),
+        Start::Now => {
+            let high_watermark =
+                state.feed.high_watermark(&mut conn, &epoch).await?.ok_or_else(still_writing)?;
+            let now = FeedPosition { epoch, position: high_watermark };
+            if !stream {
+                let next_cursor = Some(listing(app.get()).cursor(now)?);
+                return Ok(Json(Page::<ChangeView> { items: Vec::new(), next_cursor }).into_response());
+            }
+            now
+        }
+    };
+    if stream {
+        drop((conn, permit));
+        return follow(state, app, position);
+    }
+    let high_watermark =
+        state.feed.high_watermark(&mut conn, &position.epoch).await?.ok_or_else(still_writing)?;
+    let (rows, looked) =
+        feed::page(&mut conn, (position.position, high_watermark), Some(app), limit.rows()).await?;
+    let views = rows.iter().map(|row| view(&position.epoch, row)).collect::<Result<Vec<_>, _>>()?;
+    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
+    let next = limit.last_of(&positions).copied().or_else(|| (looked < high_watermark).then_some(looked));
+    let next = next.map(|last| listing(app.get()).cursor(position.after(last)));
+    let items = views.into_iter().take(limit.items()).collect();
+    Ok(Json(Page::<ChangeView> { items, next_cursor: next.transpose()? }).into_response())
+}
+
+fn gone() -> ApiError {
+    ApiError::gone(
+        "This cursor points into a ledger that is not here any more: the database was restored, upgraded or failed \
+         over. Read the lists again, then follow from since=now, or from the start without since.",
+    )
+}

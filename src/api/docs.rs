@@ -1,0 +1,116 @@
+//! `GET /openapi.json`, and `GET /docs`: a page to read the document and try it, with everything it needs in the
+//! binary.
+//!
+//! The page is ours, a few lines that start Swagger UI; its scripts and styles come from the crate that carries them.
+//! Nothing is fetched from elsewhere, and the page may not: its content security policy says so. Links are relative,
+//! so that they hold behind a proxy that serves the listener below a path.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Type};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::Config;
+
+use super::errors::ApiError;
+use super::openapi::{Guarded, NotFound, path};
+use super::state::ApiState;
+
+const PAGE: &str = include_str!("../../assets/docs.html");
+const START: &str = include_str!("../../assets/docs.js");
+
+/// What the page loads, below `/docs/`.
+const ASSETS: [&str; 3] = [START_NAME, "swagger-ui.css", "swagger-ui-bundle.js"];
+const START_NAME: &str = "docs.js";
+
+/// Swagger UI sets styles by attribute, and has its pictures in them.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The document and its page.
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default().routes(routes!(openapi)).routes(routes!(page)).routes(routes!(asset))
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = "documents",
+    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json", body = Object), Guarded)
+)]
+async fn openapi(State(state): State<ApiState>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], state.document.to_string()).into_response()
+}
+
+/// A page to read this document and try it.
+///
+/// A browser sends no token by itself; where one is needed, open the document of the command `openapi` instead.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "docs",
+    tag = "documents",
+    responses((status = 200, description = "The page.", content_type = "text/html", body = String), Guarded)
+)]
+async fn page() -> Response {
+    sent("text/html; charset=utf-8", PAGE)
+}
+
+/// What the page loads.
+#[utoipa::path(
+    get,
+    path = "/docs/{file}",
+    operation_id = "docs_file",
+    tag = "documents",
+    params(FileParameter),
+    responses(
+        (status = 200, description = "A script or a style sheet.", content((String = "text/javascript"), (String = "text/css"))),
+        Guarded,
+        NotFound,
+    )
+)]
+async fn asset(path: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+    let unknown = || ApiError::not_found("The page of the document has no such file.");
+    let Path(file) = path.map_err(|_| unknown())?;
+    if !ASSETS.contains(&file.as_str()) {
+        return Err(unknown());
+    }
+    if file == START_NAME {
+        return Ok(sent("text/javascript", START));
+    }
+    let found = utoipa_swagger_ui::serve(&file, Config::default().into()).ok().flatten();
+    let found = found.ok_or_else(unknown)?;
+    let kind = if file.ends_with(".css") { "text/css" } else { "text/javascript" };
+    Ok(sent(kind, found.bytes.into_owned()))
+}
+
+/// The parameter `file`, for the document.
+struct FileParameter;
+
+impl utoipa::IntoParams for FileParameter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![path(
+            "file",
+            ObjectBuilder::new().schema_type(Type::String).enum_values(Some(ASSETS)),
+            "Its name.",
+        )]
+    }
+}
+
+fn sent(kind: &'static str, body: impl IntoResponse) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    let mut response = body.into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

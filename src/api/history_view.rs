@@ -1,0 +1,230 @@
+//! An entry of the ledger as the history shows it: what its body says, in words of the API.
+//!
+//! A view beside its handler, made of the row and of what the decoder reads in the body; nothing is read here.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::timestamp::Timestamp;
+use crate::callback::{AttributesChange, Event, EventKind, Profile, ProfileText, Role};
+use crate::model::{FieldKey, TopicId, UserId};
+use crate::replay;
+use crate::store::history::HistoryRow;
+
+/// One entry of the ledger about a group.
+///
+/// What the body does not tell, or could not be made out, is null or empty.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct HistoryView {
+    /// As sent, whether or not it was believed; null where the body has none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    event_time: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    received_at: Option<Timestamp>,
+    command: String,
+    /// `callback` or `rest`.
+    source: String,
+    /// `applied` or `parked`.
+    outcome: &'static str,
+    /// Why it is parked.
+    reason: Option<String>,
+    /// Who did it; often an app administrator who is no member.
+    operator: Option<String>,
+    /// Who joined, left or was changed, or was there from the start beside the owner.
+    users: Vec<String>,
+    /// `Apply` or `Invited`; free text.
+    join_type: Option<String>,
+    /// `Quit` or `Kicked`; free text.
+    exit_type: Option<String>,
+    /// The new role of the one in `users`: `Admin` or `Member`.
+    role: Option<&'static str>,
+    /// The new name card of the one in `users`.
+    name_card: Option<String>,
+    /// The owner from then on, of a create or a change of owner.
+    owner: Option<String>,
+    /// The owner until then.
+    previous_owner: Option<String>,
+    /// What it says about the profile of the group, or of the topic; null where that is nothing.
+    profile: Option<ProfileView>,
+    /// What it does to the attributes; null where that is nothing.
+    attributes: Option<AttributesView>,
+    /// The topics it is about.
+    topics: Vec<String>,
+    platform: Option<String>,
+    client_ip: Option<String>,
+    request_id: Option<String>,
+    /// With `with=body`: the body, where it is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
+    body: Option<Value>,
+    /// With `with=body`: the bytes of a body that is no JSON, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    body_base64: Option<String>,
+}
+
+/// The parts of a profile that were named; what is left out was not. Empty is now empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct ProfileView {
+    /// The type of the group, under its present name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    r#type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    introduction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    notification: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    face_url: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    user_defined_fields: BTreeMap<String, String>,
+}
+
+impl ProfileView {
+    fn of(profile: Profile, group_type: Option<String>) -> Self {
+        let fields = profile.user_defined_fields.into_iter();
+        let text =
+            |wanted| profile.texts.iter().find(|(text, _)| *text == wanted).map(|(_, value)| value.clone());
+        Self {
+            r#type: group_type,
+            name: text(ProfileText::Name),
+            introduction: text(ProfileText::Introduction),
+            notification: text(ProfileText::Notification),
+            face_url: text(ProfileText::FaceUrl),
+            user_defined_fields: fields.map(|(key, value)| (key.as_str().to_owned(), value)).collect(),
+        }
+    }
+}
+
+/// What an entry does to the attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct AttributesView {
+    /// `set` (these and no others), `modify`, `delete`, `clear`, or `unknown`: the body does not tell.
+    change: &'static str,
+    /// The new values; null for one that is gone.
+    values: BTreeMap<String, Option<String>>,
+}
+
+impl From<AttributesChange> for AttributesView {
+    fn from(change: AttributesChange) -> Self {
+        let given = |pairs: Vec<(FieldKey, String)>| {
+            pairs.into_iter().map(|(key, value)| (key.as_str().to_owned(), Some(value))).collect()
+        };
+        let (change, values) = match change {
+            AttributesChange::Set(pairs) => ("set", given(pairs)),
+            AttributesChange::Modify(pairs) => ("modify", given(pairs)),
+            AttributesChange::Delete(keys) => {
+                ("delete", keys.iter().map(|key| (key.as_str().to_owned(), None)).collect())
+            }
+            AttributesChange::Clear => ("clear", BTreeMap::new()),
+            AttributesChange::Unknown => ("unknown", BTreeMap::new()),
+        };
+        Self { change, values }
+    }
+}
+
+impl HistoryView {
+    pub(super) fn of(row: HistoryRow, with_body: bool) -> Self {
+        let event = replay::event(&row.row);
+        let mut view = Self {
+            event_time: row.event_time_ms.and_then(Timestamp::of_millis),
+            received_at: Timestamp::of_millis(row.row.received_ms),
+            command: row.row.command,
+            source: row.source,
+            outcome: if row.row.applied { "applied" } else { "parked" },
+            reason: row.reason,
+            operator: None,
+            users: Vec::new(),
+            join_type: None,
+            exit_type: None,
+            role: None,
+            name_card: None,
+            owner: None,
+            previous_owner: None,
+            profile: None,
+            attributes: None,
+            topics: Vec::new(),
+            platform: row.platform,
+            client_ip: row.client_ip,
+            request_id: row.request_id,
+            body: None,
+            body_base64: None,
+        };
+        if let Some(event) = event {
+            view.add_event(event);
+        }
+        if with_body {
+            view.body = serde_json::from_slice(&row.row.body).ok();
+            view.body_base64 = view.body.is_none().then(|| STANDARD.encode(&row.row.body));
+        }
+        view
+    }
+
+    fn add_event(&mut self, event: Event) {
+        self.operator = text(event.operator);
+        match event.kind {
+            EventKind::GroupCreated { owner, profile, members } => {
+                self.owner = text(owner);
+                self.users = texts(members);
+                self.profile = Some(ProfileView::of(profile, event.group_type));
+            }
+            EventKind::MembersJoined { how, members } => {
+                self.join_type = how;
+                self.users = texts(members);
+            }
+            EventKind::MembersLeft { how, members } => {
+                self.exit_type = how;
+                self.users = texts(members);
+            }
+            EventKind::GroupDestroyed => {}
+            EventKind::ProfileChanged(profile) => self.profile = Some(ProfileView::of(profile, None)),
+            EventKind::MemberChanged { member, role, name_card } => {
+                self.users = texts(vec![member]);
+                self.role = role.map(Role::as_str);
+                self.name_card = name_card;
+            }
+            EventKind::AttributesChanged(change) => self.attributes = Some(change.into()),
+            EventKind::OwnerChanged { old, new } => {
+                self.previous_owner = text(old);
+                self.owner = text(new);
+            }
+            EventKind::TopicCreated { topic, profile } => {
+                self.topics = topics(&[topic]);
+                self.profile = Some(ProfileView::of(profile, None));
+            }
+            EventKind::TopicsDestroyed(destroyed) => self.topics = topics(&destroyed),
+            EventKind::TopicChanged { topic, profile } => {
+                self.topics = topics(topic.as_slice());
+                self.profile = Some(ProfileView::of(profile, None));
+            }
+        }
+    }
+
+    pub(super) fn names(&self, user: &UserId) -> bool {
+        let one = [&self.operator, &self.owner, &self.previous_owner];
+        one.into_iter().flatten().chain(&self.users).any(|named| named == user.as_str())
+    }
+}
+
+fn text(user: Option<UserId>) -> Option<String> {
+    user.map(|user| user.as_str().to_owned())
+}
+
+fn texts(users: Vec<UserId>) -> Vec<String> {
+    users.into_iter().map(|user| user.as_str().to_owned()).collect()
+}
+
+fn topics(topics: &[TopicId]) -> Vec<String> {
+    topics.iter().map(|topic| topic.as_str().to_owned()).collect()
+}

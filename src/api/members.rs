@@ -1,0 +1,232 @@
+//! `GET /v1/groups/{group_id}/members` and `GET /v1/users/{user_id}/groups`.
+//!
+//! Query → filter → rows of `store::members`, or of a fold in `replay::as_of` → [`MemberView`] → JSON. Who is present, and
+//! with which role, was decided below.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::ObjectBuilder;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+
+use super::errors::ApiError;
+use super::groups::{GroupView, unknown_group};
+use super::openapi::{
+    GroupPath, NotFound, Refused, TooLarge, UserPath, paging, query, time, words, words_or_first,
+};
+use super::paging::{Limit, Listing, Page};
+use super::query::{Query, path_id};
+use super::state::ApiState;
+use super::timestamp::Timestamp;
+use crate::mirror::group_key;
+use crate::model::{GroupId, Millis, UserId};
+use crate::replay::as_of::{self, AsOfError, MemberAsOf, MembersAsOf};
+use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
+
+/// The values of `status`, which choose by presence; the first one is what is meant without it.
+const STATUSES: [(&str, Option<bool>); 3] = [("member", Some(true)), ("left", Some(false)), ("all", None)];
+
+/// The values of `role`.
+const ROLES: [(&str, &str); 3] = [("Owner", "Owner"), ("Admin", "Admin"), ("Member", "Member")];
+
+/// The parameters of the members of a group, for the document.
+struct MembersParameters;
+
+impl utoipa::IntoParams for MembersParameters {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = <MembershipsParameters as utoipa::IntoParams>::into_params(parameter_in);
+        parameters.push(query("role", words(&ROLES), "With this role."));
+        parameters.push(query("at", time(), "The moment; none: now."));
+        parameters
+    }
+}
+
+/// The parameters of the groups of a user, for the document.
+struct MembershipsParameters;
+
+impl utoipa::IntoParams for MembershipsParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters =
+            vec![query("status", words_or_first(&STATUSES), "Present memberships, past ones, or both.")];
+        parameters.extend(paging());
+        parameters
+    }
+}
+
+/// A membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MemberView {
+    user_id: String,
+    /// `Owner`, `Admin` or `Member`.
+    #[schema(schema_with = shown_role)]
+    role: String,
+    name_card: Option<String>,
+    /// `member`, or `left`.
+    #[schema(schema_with = shown_status)]
+    status: &'static str,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    joined_at: Option<Timestamp>,
+    /// How, as Tencent says it.
+    join_type: Option<String>,
+    /// Who did it.
+    joined_by: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    left_at: Option<Timestamp>,
+    /// How, as Tencent says it.
+    exit_type: Option<String>,
+    /// Who did it.
+    left_by: Option<String>,
+}
+
+fn shown_role() -> ObjectBuilder {
+    words(&ROLES)
+}
+
+fn shown_status() -> ObjectBuilder {
+    words(&STATUSES[..2])
+}
+
+impl From<MemberStateRow> for MemberView {
+    fn from(row: MemberStateRow) -> Self {
+        Self {
+            user_id: row.user_id,
+            role: row.role,
+            name_card: row.name_card,
+            status: if row.present { "member" } else { "left" },
+            joined_at: row.joined_at.map(Timestamp),
+            join_type: row.join_type,
+            joined_by: row.joined_by,
+            left_at: row.left_at.map(Timestamp),
+            exit_type: row.exit_type,
+            left_by: row.left_by,
+        }
+    }
+}
+
+impl From<MemberAsOf> for MemberView {
+    fn from(member: MemberAsOf) -> Self {
+        let MemberAsOf { user, state } = member;
+        let time = |moment: Millis| Timestamp::of_millis(moment.get());
+        let id = |user: UserId| user.as_str().to_owned();
+        Self {
+            user_id: id(user),
+            role: state.role.to_owned(),
+            name_card: state.name_card,
+            status: if state.present { "member" } else { "left" },
+            joined_at: state.joined_at.and_then(time),
+            join_type: state.join.how,
+            joined_by: state.join.by.map(id),
+            left_at: state.left_at.and_then(time),
+            exit_type: state.exit.how,
+            left_by: state.exit.by.map(id),
+        }
+    }
+}
+
+/// A membership of a user, with its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UserGroupView {
+    group: GroupView,
+    member: MemberView,
+}
+
+impl From<UserGroupRow> for UserGroupView {
+    fn from(row: UserGroupRow) -> Self {
+        Self { group: row.group.into(), member: row.member.into() }
+    }
+}
+
+/// The parameter `status`: present ones unless something else is asked for.
+fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
+    Ok(query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1))
+}
+
+/// The last id of a page, as the model sees it: what the database would refuse is no place in a list.
+pub(super) fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>, ApiError> {
+    let Some(id) = listing.take_after::<String>(query)? else { return Ok(None) };
+    // Group ids and user ids have one and the same rule.
+    let id =
+        UserId::parse(&id).map_err(|_| ApiError::bad_cursor("This cursor names an id that cannot be."))?;
+    Ok(Some(id.as_str().to_owned()))
+}
+
+/// Members of a group, in pages, by user: now, or with at as it was at a moment.
+///
+/// A moment counts every applied callback whose event time is not later, however late it came; before the first one the
+/// list is empty, and a moment that has not come yet shows what is known now. Status and role are those of the moment.
+#[utoipa::path(
+    get,
+    path = "/v1/groups/{group_id}/members",
+    operation_id = "group_members",
+    tag = "groups",
+    params(GroupPath, MembersParameters),
+    responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound, TooLarge)
+)]
+pub async fn of_group(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(raw): RawQuery,
+) -> Result<Json<Page<MemberView>>, ApiError> {
+    let group = path_id(path, GroupId::parse)?;
+    let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
+    let app = query.take_app(state.app)?;
+    let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
+    let listing = Listing { name: "members of a group", filters };
+    let after = take_after_id(&listing, &mut query)?;
+    let limit = Limit::take(&mut query, Limit::MAX)?;
+    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
+    if let Some(moment) = query.take_time("at")? {
+        let moment = Millis::new(moment.timestamp_millis());
+        let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
+        let limit_rows = limit.items() + 1;
+        let wanted = MembersAsOf { group: group_key(app, group), moment, filter, after, limit: limit_rows };
+        let rows = at_moment(&state, wanted).await?;
+        return Page::of(rows, limit, &listing, |row| row.user.as_str().to_owned()).map(Json);
+    }
+    let mut connection = state.connection().await?;
+    let rows =
+        members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
+    let rows = rows.ok_or_else(|| unknown_group(&group))?;
+    Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
+}
+
+async fn at_moment(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<MemberAsOf>, ApiError> {
+    let permit = state.as_of.fold_permit().await?;
+    let group = wanted.group.group.clone();
+    let connection = state.connection().await?;
+    match as_of::members(connection, permit, wanted).await {
+        Err(AsOfError::Unknown) => Err(unknown_group(&group)),
+        done => Ok(done?),
+    }
+}
+
+/// Memberships of a user, in pages, by group.
+///
+/// Nobody keeps a list of users, so one that was never heard of is in no group.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/groups",
+    operation_id = "user_groups",
+    tag = "users",
+    params(UserPath, MembershipsParameters),
+    responses((status = 200, description = "A page.", body = Page<UserGroupView>), Refused)
+)]
+pub async fn of_user(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(raw): RawQuery,
+) -> Result<Json<Page<UserGroupView>>, ApiError> {
+    let user = path_id(path, UserId::parse)?;
+    let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
+    let app = query.take_app(state.app)?;
+    let filters = query.fingerprint(&[&app.to_string(), user.as_str()]);
+    let listing = Listing { name: "groups of a user", filters };
+    let after = take_after_id(&listing, &mut query)?;
+    let limit = Limit::take(&mut query, Limit::MAX)?;
+    let present = take_present(&mut query)?;
+    let mut connection = state.connection().await?;
+    let rows = members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.rows()).await?;
+    Page::of(rows, limit, &listing, |row| row.group.group_id.clone()).map(Json)
+}

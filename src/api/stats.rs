@@ -1,0 +1,138 @@
+//! `GET /v1/stats`: how much is in the mirror, and whether it is fed.
+//!
+//! Counts come from `counting` and may be some time old; the spool and the last callback are those of now.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use chrono::DateTime;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::errors::ApiError;
+use super::openapi::{AppOnly, Refused};
+use super::query::Query;
+use super::state::ApiState;
+use super::timestamp::Timestamp;
+use crate::spool::SpoolStatus;
+use crate::store::stats::{self, AppCounts};
+
+/// What a group of an unknown type is counted under in `by_type`.
+const UNKNOWN: &str = "unknown";
+
+/// How much is in the mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StatsView {
+    sdk_app_id: i64,
+    groups: GroupCounts,
+    /// Present memberships.
+    members: i64,
+    ledger: LedgerCounts,
+    spool: SpoolView,
+    /// When the last callback was received; null where none is in the ledger.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_callback_at: Option<Timestamp>,
+    /// When groups, members and ledger were counted. The counts are kept for twenty times as long as that took.
+    #[schema(value_type = String, format = DateTime)]
+    counted_at: Timestamp,
+}
+
+/// Groups of every status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct GroupCounts {
+    total: i64,
+    by_status: BTreeMap<String, i64>,
+    /// `unknown` for groups whose type was never told.
+    by_type: BTreeMap<String, i64>,
+    by_type_and_status: Vec<KindCount>,
+}
+
+/// Groups of one type and status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct KindCount {
+    #[serde(rename = "type")]
+    group_type: Option<String>,
+    status: String,
+    count: i64,
+}
+
+/// Rows of the ledger by outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LedgerCounts {
+    applied: i64,
+    parked: i64,
+}
+
+/// The spool of the process that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SpoolView {
+    /// Callbacks in it.
+    depth: u64,
+    /// What they are charged with.
+    bytes: u64,
+    /// Receipt of the oldest.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    oldest_at: Option<Timestamp>,
+}
+
+impl From<&AppCounts> for GroupCounts {
+    fn from(counts: &AppCounts) -> Self {
+        let mut by_status: BTreeMap<String, i64> =
+            ["active", "destroyed", "unseen"].map(|status| (status.to_owned(), 0)).into();
+        let mut by_type: BTreeMap<String, i64> = BTreeMap::new();
+        for (group_type, status, count) in &counts.groups {
+            *by_status.entry(status.clone()).or_default() += count;
+            *by_type.entry(group_type.as_deref().unwrap_or(UNKNOWN).to_owned()).or_default() += count;
+        }
+        let kind = |(group_type, status, count): &(Option<String>, String, i64)| KindCount {
+            group_type: group_type.clone(),
+            status: status.clone(),
+            count: *count,
+        };
+        Self {
+            total: by_status.values().sum(),
+            by_status,
+            by_type,
+            by_type_and_status: counts.groups.iter().map(kind).collect(),
+        }
+    }
+}
+
+impl From<SpoolStatus> for SpoolView {
+    fn from(status: SpoolStatus) -> Self {
+        let oldest = status.oldest.and_then(|oldest| DateTime::from_timestamp_millis(oldest.get()));
+        Self { depth: status.depth, bytes: status.bytes, oldest_at: oldest.map(Timestamp) }
+    }
+}
+
+/// Counts of groups, memberships and callbacks.
+///
+/// Cheap to call: what is dear to count is counted seldom, `counted_at` tells when.
+#[utoipa::path(
+    get,
+    path = "/v1/stats",
+    operation_id = "stats",
+    tag = "stats",
+    params(AppOnly),
+    responses((status = 200, description = "The counts.", body = StatsView), Refused)
+)]
+pub async fn stats(
+    State(state): State<ApiState>,
+    RawQuery(raw): RawQuery,
+) -> Result<Json<StatsView>, ApiError> {
+    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
+    let latest = stats::latest(&mut *state.connection().await?, app).await?;
+    let counts = state.stats_cache.counts().await?;
+    let none = AppCounts::default();
+    let of_app = counts.apps.get(&app.get()).unwrap_or(&none);
+    Ok(Json(StatsView {
+        sdk_app_id: app.get(),
+        groups: of_app.into(),
+        members: of_app.members,
+        ledger: LedgerCounts { applied: of_app.applied, parked: of_app.parked },
+        spool: state.spool.borrow().clone().into(),
+        last_callback_at: latest.max(of_app.last_callback_at).map(Timestamp),
+        counted_at: Timestamp(counts.counted_at),
+    }))
+}

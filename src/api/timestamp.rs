@@ -1,0 +1,27 @@
+//! How a moment is written for readers. Rows hand in times of the database; views give them out.
+//!
+//! Used by every view; nothing else formats a time.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+/// A moment as RFC 3339 in UTC with exactly three decimals and `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timestamp(pub DateTime<Utc>);
+
+/// 9999-12-31T23:59:59.999Z in Unix milliseconds: RFC 3339 has years of four digits.
+const TIME_MS_MAX: i64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// `None` before 1970 and after 9999: no time that Tencent means.
+    pub(super) fn of_millis(millis: i64) -> Option<Self> {
+        let in_range = (0..=TIME_MS_MAX).contains(&millis);
+        DateTime::from_timestamp_millis(millis).filter(|_| in_range).map(Self)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}

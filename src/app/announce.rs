@@ -1,0 +1,50 @@
+//! The first lines of the log: what runs, where it listens, what to try next.
+//!
+//! It reads what was started, and starts nothing.
+
+use super::start::RunningService;
+use crate::api::auth::ApiAuth;
+use crate::config::{Config, ServeConfig};
+use crate::embedded::Embedded;
+
+/// Writes them.
+pub(super) fn announce(
+    running: &RunningService,
+    serving: &ServeConfig,
+    config: &Config,
+    embedded: Option<&Embedded>,
+) {
+    match embedded {
+        Some(embedded) => {
+            tracing::info!(
+                "database: a private PostgreSQL in {}; {}",
+                config.data_dir.display(),
+                embedded.psql_line()
+            );
+        }
+        None => tracing::info!("database: the one of DATABASE_URL"),
+    }
+    let signed = if serving.gate.tokens.is_empty() { "unsigned ones too" } else { "signed" };
+    tracing::info!(
+        "callbacks of app {} ({signed}): http://{}/callback",
+        serving.gate.app,
+        running.callback_addr
+    );
+    let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
+    tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+    if serving.gate.tokens.is_empty() {
+        tracing::info!(
+            "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \
+             '{{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"first\",\"Type\":\"Public\",\
+             \"Name\":\"First\",\"Owner_Account\":\"ana\",\"MemberList\":[]}}' && curl http://{}/v1/groups/first",
+            running.callback_addr,
+            serving.gate.app,
+            running.api_addr
+        );
+        tracing::info!(
+            "or: group-mirror simulate --callback-url http://{} --api-url http://{} --verify",
+            running.callback_addr,
+            running.api_addr
+        );
+    }
+}

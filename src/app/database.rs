@@ -1,0 +1,51 @@
+//! The database of a command: the one of `DATABASE_URL`, else the embedded server, and the lock of the data directory.
+//!
+//! A command that starts the embedded server also stops it; one that found it running leaves it alone.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use crate::config::{Config, DatabaseChoice};
+use crate::embedded::{Embedded, Programs};
+use crate::store::Database;
+
+/// Opens the pools, and starts the embedded server where there is no URL.
+pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Database, Option<Embedded>)> {
+    match &config.database {
+        DatabaseChoice::Url(url) => Ok((Database::new(url)?, None)),
+        DatabaseChoice::Embedded => {
+            std::fs::create_dir_all(&config.data_dir)
+                .with_context(|| format!("DATA_DIR: cannot make {}", config.data_dir.display()))?;
+            let dir = config.data_dir.join("postgres");
+            let programs = Programs { bin_dir: config.pg_bin_dir.clone(), path: config.path.clone() };
+            let embedded = tokio::task::spawn_blocking(move || Embedded::start(&dir, &programs)).await??;
+            Ok((Database::new(embedded.url())?, Some(embedded)))
+        }
+    }
+}
+
+/// Stops the embedded server, if there is one.
+pub(super) async fn stop_embedded(embedded: Option<Embedded>) -> anyhow::Result<()> {
+    if let Some(embedded) = embedded {
+        tokio::task::spawn_blocking(move || embedded.stop()).await?;
+    }
+    Ok(())
+}
+
+/// Held for the life of the process; the system gives it back however that ends.
+pub(super) fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("DATA_DIR: cannot make {}", dir.display()))?;
+    let path = dir.join("serve.lock");
+    let file = File::create(&path).with_context(|| format!("DATA_DIR: cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("DATA_DIR: another `serve` uses {}; give each its own directory", dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("DATA_DIR: cannot lock {}", path.display()))
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Gauges: metrics that are a state, read off just before each scrape.
+//!
+//! Counters and histograms stand where things happen; what is a state is read here.
+
+use crate::api::live::LiveFeed;
+use crate::clock;
+use crate::ingest::Writer;
+use crate::store::Database;
+
+/// Reads off what is a state, not an event.
+pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
+    move || {
+        let spool = writer.spool();
+        let age_ms = spool.oldest.map_or(0, |oldest| (clock::now().get() - oldest.get()).max(0));
+        #[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53 here")]
+        for (name, value) in [
+            ("group_mirror_spool_depth", spool.depth as f64),
+            ("group_mirror_spool_bytes", spool.bytes as f64),
+            ("group_mirror_spool_oldest_age_seconds", age_ms as f64 / 1000.0),
+            ("group_mirror_followers", feed.follower_count() as f64),
+            ("group_mirror_breaker_open", f64::from(u8::from(writer.is_breaker_open()))),
+        ] {
+            metrics::gauge!(name).set(value);
+        }
+        for (pool, open, idle) in database.connections() {
+            let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+            let of =
+                |state| metrics::gauge!("group_mirror_pool_connections", "pool" => pool, "state" => state);
+            of("idle").set(f64::from(idle));
+            of("used").set(f64::from(open.saturating_sub(idle)));
+        }
+    }
+}

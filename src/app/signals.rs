@@ -1,0 +1,32 @@
+//! SIGINT and SIGTERM, caught from the first line on, so that none is lost while the service starts.
+//!
+//! The first signal asks for an orderly stop, the second for an immediate one; the command decides.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// The number of signals since the start.
+pub(super) struct Signals(watch::Receiver<u32>);
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (count, seen) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self(seen))
+    }
+
+    /// Resolves when that many signals have come since the start.
+    pub(super) async fn nth(&self, wanted: u32) {
+        let _ = self.0.clone().wait_for(|count| *count >= wanted).await;
+    }
+}

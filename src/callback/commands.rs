@@ -1,0 +1,77 @@
+//! The catalogue of commands: which change the state of a group, which are out of scope, and their labels for counters.
+//!
+//! What is out of scope is a closed list, so that no callback is dropped by accident: a group command that the catalogue
+//! does not have is kept and parked. Catalogue: tencentcloud.com/document/product/1047/34355.
+
+/// Where a command belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Changes the state of a group; kept.
+    State,
+    /// On the closed list of what the mirror does not keep; the label is for the counter.
+    Out(&'static str),
+    /// A group command that the catalogue does not have: kept, parked.
+    Unknown,
+}
+
+/// The group commands that change state.
+pub const STATE_COMMANDS: [&str; 11] = [
+    "Group.CallbackAfterCreateGroup",
+    "Group.CallbackAfterNewMemberJoin",
+    "Group.CallbackAfterMemberExit",
+    "Group.CallbackAfterGroupDestroyed",
+    "Group.CallbackAfterGroupInfoChanged",
+    "Group.CallbackAfterMemberFieldChanged",
+    "Group.CallbackAfterGroupAttrChanged",
+    "Group.CallbackAfterChangeGroupOwner",
+    "Group.CallbackAfterCreateTopic",
+    "Group.CallbackAfterTopicDestroyed",
+    "Group.CallbackAfterTopicInfoChanged",
+];
+
+/// The rest of the group catalogue: messages, presence, alarms, and what is asked before something happens.
+const OUT_OF_SCOPE: [&str; 13] = [
+    "Group.CallbackBeforeCreateGroup",
+    "Group.CallbackBeforeApplyJoinGroup",
+    "Group.CallbackBeforeInviteJoinGroup",
+    "Group.CallbackBeforeSendMsg",
+    "Group.CallbackBeforeCreateTopic",
+    "Group.CallbackAfterSendMsg",
+    "Group.CallbackSendMsgException",
+    "Group.CallbackAfterGroupFull",
+    "Group.CallbackAfterReadReceipt",
+    "Group.CallbackAfterRecallMsg",
+    "Group.CallbackAfterGroupMsgExtension",
+    "Group.CallbackOnMemberStateChange",
+    "Group.CallbackOnDailyGroupQuotaAlarm",
+];
+
+/// Where a command belongs. Every "before" command is out of scope, listed or not: the answer to it must let the
+/// user's action pass. Other families (`State.`, `C2C.`, `Sns.` …) share one label, so that a sender cannot grow
+/// the set of labels.
+#[must_use]
+pub fn scope(command: &str) -> Scope {
+    if STATE_COMMANDS.contains(&command) {
+        return Scope::State;
+    }
+    if let Some(label) = OUT_OF_SCOPE.into_iter().find(|known| *known == command) {
+        return Scope::Out(label);
+    }
+    if command.starts_with("Group.CallbackBefore") {
+        Scope::Out("Group.CallbackBefore…")
+    } else if command.starts_with("Group.") || command.is_empty() {
+        Scope::Unknown
+    } else {
+        Scope::Out("other family")
+    }
+}
+
+/// The label of a command for counters: from a closed set, whatever is sent.
+#[must_use]
+pub fn command_label(command: &str) -> &'static str {
+    match scope(command) {
+        Scope::State => STATE_COMMANDS.into_iter().find(|known| *known == command).unwrap_or("unknown"),
+        Scope::Out(label) => label,
+        Scope::Unknown => "unknown",
+    }
+}

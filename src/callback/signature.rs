@@ -1,0 +1,238 @@
+//! Is a request Tencent's, and for this app? Decided from the query string alone, before the body is read.
+//!
+//! `Sign` = hex(SHA-256(token ++ `RequestTime`)), 1047/34354. It covers neither body nor command, so whoever sees one
+//! URL can reuse it for a minute: HTTPS is needed all the same. The clock is handed in.
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+use thiserror::Error;
+
+use crate::model::SdkAppId;
+
+/// A token of the console's callback authentication. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Any text; Tencent documents no rule for it.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The signature that goes with a `RequestTime`, as 64 lower-case hex characters.
+    #[must_use]
+    pub fn sign(&self, request_time: &str) -> String {
+        self.digest(request_time).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn digest(&self, request_time: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.0.as_bytes());
+        hash.update(request_time.as_bytes());
+        hash.finalize().into()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What a request must show.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// The app whose callbacks are accepted.
+    pub app: SdkAppId,
+    /// Any of these; two while one is being replaced. Empty: signatures are not asked for.
+    pub tokens: Vec<Token>,
+    /// The allowed distance of `RequestTime` from the clock in seconds, both ways.
+    pub max_skew_secs: u64,
+}
+
+/// The parts of a query string that decide.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// `SdkAppid`.
+    pub app: Option<&'a str>,
+    /// `Sign`.
+    pub sign: Option<&'a str>,
+    /// `RequestTime`, Unix seconds in decimal.
+    pub request_time: Option<&'a str>,
+}
+
+/// Why a request is refused. The sender is told "wrong app" or "wrong signature" and nothing finer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// `SdkAppid` is missing or another app's.
+    #[error("SdkAppid is missing or not that of this mirror")]
+    App,
+    /// `Sign` or `RequestTime` is missing or malformed.
+    #[error("the signature is missing, stale or wrong")]
+    Missing,
+    /// `RequestTime` is too far from the clock.
+    #[error("the signature is missing, stale or wrong")]
+    Stale,
+    /// No token makes this signature.
+    #[error("the signature is missing, stale or wrong")]
+    Wrong,
+}
+
+impl Refusal {
+    /// The cause, for counters and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Missing => "missing",
+            Self::Stale => "stale",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+/// Lets a request in, or says why not.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Result<(), Refusal> {
+    match credentials.app.map(SdkAppId::parse) {
+        Some(Ok(app)) if app == gate.app => {}
+        _ => return Err(Refusal::App),
+    }
+    if gate.tokens.is_empty() {
+        return Ok(());
+    }
+    let (Some(sign), Some(request_time)) = (credentials.sign, credentials.request_time) else {
+        return Err(Refusal::Missing);
+    };
+    let (Some(sign), Some(at)) = (unhex(sign), unix_secs(request_time)) else {
+        return Err(Refusal::Missing);
+    };
+    if now_secs.abs_diff(at) > gate.max_skew_secs {
+        return Err(Refusal::Stale);
+    }
+    // Every token is tried and every byte compared, so that the time taken tells nothing.
+    let right = gate
+        .tokens
+        .iter()
+        .fold(Choice::from(0), |right, token| right | token.digest(request_time).as_slice().ct_eq(&sign));
+    if right.into() { Ok(()) } else { Err(Refusal::Wrong) }
+}
+
+/// Digits only: the text is hashed as it stands, so a sign or a space would be another time to another reader.
+fn unix_secs(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// 64 hex digits of either case to 32 bytes.
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: u8| char::from(at).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061";
+
+    fn gate(tokens: &[&str]) -> Gate {
+        Gate {
+            app: SdkAppId::parse("1400000001").unwrap(),
+            tokens: tokens.iter().map(|token| Token::new((*token).into())).collect(),
+            max_skew_secs: 60,
+        }
+    }
+
+    fn credentials<'a>(sign: &'a str, request_time: &'a str) -> Credentials<'a> {
+        Credentials { app: Some("1400000001"), sign: Some(sign), request_time: Some(request_time) }
+    }
+
+    #[test]
+    fn the_documented_signatures_come_out() {
+        for (token, time, sign) in [
+            ("xxxxyyyy", "1669872112", PAGE),
+            ("xxxyyy", "1669872112", "e78a85473bed2cdc8d6fa8c4d5a4ba4735fd64156e15a99516b9890293e135de"),
+            (
+                "mirror-secret-01",
+                "1767225600",
+                "3d2e25811e71e8dd5d24cf6d34aa4abde6b127af4b645302885c9e82908599f5",
+            ),
+        ] {
+            assert_eq!(Token::new(token.into()).sign(time), sign);
+            assert_eq!(verify(credentials(sign, time), &gate(&[token]), time.parse().unwrap()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_digest_printed_for_the_shorter_token_is_a_misprint() {
+        let refused = verify(credentials(PAGE, "1669872112"), &gate(&["xxxyyy"]), 1_669_872_112);
+        assert_eq!(refused, Err(Refusal::Wrong));
+    }
+
+    #[test]
+    fn either_of_two_tokens_and_either_case_will_do() {
+        let both = gate(&["new", "xxxxyyyy"]);
+        assert_eq!(verify(credentials(&PAGE.to_uppercase(), "1669872112"), &both, 1_669_872_112), Ok(()));
+        assert_eq!(
+            verify(credentials(PAGE, "1669872112"), &gate(&["new"]), 1_669_872_112),
+            Err(Refusal::Wrong)
+        );
+    }
+
+    #[test]
+    fn the_window_ends_after_a_minute_on_both_sides() {
+        for (now, verdict) in [
+            (1_669_872_052, Ok(())),
+            (1_669_872_172, Ok(())),
+            (1_669_872_051, Err(Refusal::Stale)),
+            (1_669_872_173, Err(Refusal::Stale)),
+        ] {
+            assert_eq!(verify(credentials(PAGE, "1669872112"), &gate(&["xxxxyyyy"]), now), verdict, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_refused() {
+        let now = 1_669_872_112;
+        let full = credentials(PAGE, "1669872112");
+        let gate = gate(&["xxxxyyyy"]);
+        for (credentials, verdict) in [
+            (Credentials { sign: None, ..full }, Refusal::Missing),
+            (Credentials { request_time: None, ..full }, Refusal::Missing),
+            (Credentials { sign: Some(""), ..full }, Refusal::Missing),
+            (Credentials { sign: Some(&PAGE[1..]), ..full }, Refusal::Missing),
+            (Credentials { sign: Some(&PAGE.replace('1', "g")), ..full }, Refusal::Missing),
+            (Credentials { request_time: Some("+1669872112"), ..full }, Refusal::Missing),
+            (Credentials { request_time: Some(""), ..full }, Refusal::Missing),
+            (Credentials { request_time: Some("99999999999999999999"), ..full }, Refusal::Missing),
+            (Credentials { app: None, ..full }, Refusal::App),
+            (Credentials { app: Some("1400000002"), ..full }, Refusal::App),
+            (Credentials { app: Some("01400000001x"), ..full }, Refusal::App),
+        ] {
+            assert_eq!(verify(credentials, &gate, now), Err(verdict), "{credentials:?}");
+        }
+    }
+
+    #[test]
+    fn without_tokens_the_app_still_counts() {
+        let open = gate(&[]);
+        assert_eq!(
+            verify(Credentials { app: Some("1400000001"), ..Credentials::default() }, &open, 0),
+            Ok(())
+        );
+        assert_eq!(
+            verify(Credentials { app: Some("7"), ..Credentials::default() }, &open, 0),
+            Err(Refusal::App)
+        );
+    }
+}

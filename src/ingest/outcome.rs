@@ -1,0 +1,72 @@
+//! What became of a submitted callback: durable in one of four ways, or refused with a reason.
+//!
+//! Each has a stable label, which counters and gaps use.
+
+use thiserror::Error;
+
+use crate::spool::SpoolError;
+
+/// What became of a callback; in each case it is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its effect and its ledger entry are committed.
+    Applied,
+    /// The ledger had it already.
+    Duplicate,
+    /// It is in the ledger as a dead letter, with the reason why it cannot be applied.
+    Parked(String),
+    /// It is in the spool, and will be in the ledger when PostgreSQL commits again.
+    Spooled,
+}
+
+impl Outcome {
+    /// The label for counters.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Parked(_) => "parked",
+            Self::Spooled => "spooled",
+        }
+    }
+}
+
+/// Why a callback is not known to be durable.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SubmitError {
+    /// Too many bytes wait already.
+    #[error("too many callbacks are waiting")]
+    Full,
+    /// The service stops.
+    #[error("the writer is stopping")]
+    Closed,
+    /// Neither PostgreSQL nor the spool had it on disk in time.
+    #[error("neither PostgreSQL nor the spool answered in time")]
+    Late,
+    /// PostgreSQL did not commit it, and the spool refused it.
+    #[error(transparent)]
+    Spool(SpoolError),
+}
+
+impl SubmitError {
+    /// The label for counters and gaps.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::Closed => "stopping",
+            Self::Late => "too_late",
+            Self::Spool(error) => error.label(),
+        }
+    }
+}
+
+impl From<SpoolError> for SubmitError {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::Closed => Self::Closed,
+            other => Self::Spool(other),
+        }
+    }
+}

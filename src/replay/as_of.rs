@@ -1,0 +1,325 @@
+//! The ledger read for people: what a row says, and who was in a group at a moment that is over.
+//!
+//! A moment is a fold of the group's ledger rows up to it, by the same pure code that makes the mirror, so it needs no
+//! table and cannot disagree. Rows are read as they come and folded chunk by chunk on a thread of their own, so that neither
+//! memory nor the threads that answer others depend on the size of a group. Reads only.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
+
+use super::reread::facts;
+use crate::mirror::{GroupKey, MemberState, Rows, group_state, member_state};
+use crate::model::{Millis, UserId};
+use crate::store::Tx;
+use crate::store::history::{self, Size};
+use crate::store::ledger::LedgerRow;
+use crate::store::members::MemberFilter;
+
+/// The most ledger rows for one moment: a community of 100,000 members has about as many joins, and may have had as many
+/// leaves. Beyond: [`AsOfError::TooLarge`].
+pub const LEDGER_ROWS_MAX: i64 = 200_000;
+
+/// The most bytes of bodies for one moment, 64 MiB: as many rows of 335 bytes each, about what a join has.
+pub const BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// The most users that a fold keeps, at about 400 bytes each: one body can name 40,000.
+pub const USERS_MAX: usize = 200_000;
+
+/// How many moments are folded at once. Each takes a core for a second or so, and the callbacks need theirs.
+const FOLDS_MAX: usize = 2;
+
+/// How many pages of bodies are made out at once, some 30 MB each at worst.
+const PAGES_MAX: usize = 8;
+
+/// How long the rows of one moment may take to be read, which is as long as their fold takes. At the limit PostgreSQL ends
+/// the statement, and the reader is told that the database cannot answer just now.
+pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a read waits for its turn.
+const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Rows go to the fold in chunks of so many, or of so many bytes and one body more. One chunk is read while another is
+/// folded and a third waits.
+const CHUNK_ROWS: usize = 256;
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Why a moment cannot be shown.
+#[derive(Debug, Error)]
+pub enum AsOfError {
+    /// Nothing was ever applied to the group.
+    #[error("nothing was ever applied to this group")]
+    Unknown,
+    /// More than one fold may read or keep.
+    #[error("more than {0}")]
+    TooLarge(String),
+    /// Others were first, for too long.
+    #[error("too many reads of this kind at once")]
+    Busy,
+    /// Applied once, and this program cannot make it out: another version wrote it.
+    #[error("a ledger row at {0} ms was applied, and cannot be made out by this program")]
+    Unreadable(i64),
+    /// A statement failed.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The fold panicked.
+    #[error(transparent)]
+    Ended(#[from] JoinError),
+}
+
+/// Keeps the number of reads down that make out many bodies. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AsOfPermits {
+    folds: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+}
+
+impl Default for AsOfPermits {
+    fn default() -> Self {
+        Self { folds: Arc::new(Semaphore::new(FOLDS_MAX)), pages: Arc::new(Semaphore::new(PAGES_MAX)) }
+    }
+}
+
+/// The right to make out many bodies now. Take it before a connection, so that nobody waits with one.
+#[derive(Debug)]
+pub struct Permit(
+    #[expect(dead_code, reason = "held, and given back when it is dropped")] OwnedSemaphorePermit,
+);
+
+impl AsOfPermits {
+    /// Waits for the turn to fold a moment.
+    ///
+    /// # Errors
+    /// [`AsOfError::Busy`] after 5 s.
+    pub async fn fold_permit(&self) -> Result<Permit, AsOfError> {
+        permit(&self.folds).await
+    }
+
+    /// Waits for the turn to make out a page of bodies.
+    ///
+    /// # Errors
+    /// [`AsOfError::Busy`] after 5 s.
+    pub async fn page_permit(&self) -> Result<Permit, AsOfError> {
+        permit(&self.pages).await
+    }
+}
+
+async fn permit(permits: &Arc<Semaphore>) -> Result<Permit, AsOfError> {
+    let permit = timeout(PERMIT_WAIT_MAX, Arc::clone(permits).acquire_owned()).await;
+    permit.ok().and_then(Result::ok).map(Permit).ok_or(AsOfError::Busy)
+}
+
+/// The part of a past membership list that is wanted.
+#[derive(Debug, Clone)]
+pub struct MembersAsOf {
+    /// Of which group.
+    pub group: GroupKey,
+    /// At which moment: everything counts that has a time up to and with this millisecond.
+    pub moment: Millis,
+    /// Which memberships, as they were then.
+    pub filter: MemberFilter,
+    /// After this user, in the order of the bytes.
+    pub after: Option<UserId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A membership as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberAsOf {
+    /// Whose.
+    pub user: UserId,
+    /// What was true of it then.
+    pub state: MemberState,
+}
+
+/// The memberships of a group at a moment, by user. What has a time in the moment's future does not count, and a moment
+/// that has not come yet shows what is known now.
+///
+/// # Errors
+/// See [`AsOfError`].
+pub async fn members(
+    conn: PoolConnection<Postgres>,
+    permit: Permit,
+    wanted: MembersAsOf,
+) -> Result<Vec<MemberAsOf>, AsOfError> {
+    // What was counted is what is read, whatever comes meanwhile.
+    let mut snapshot = Tx::reading(conn, READ_TIME_MAX).await?;
+    let found = members_in(snapshot.conn(), permit, wanted).await;
+    if !matches!(found, Err(AsOfError::Database(_))) {
+        snapshot.roll_back().await;
+    }
+    found
+}
+
+async fn members_in(
+    conn: &mut PgConnection,
+    permit: Permit,
+    wanted: MembersAsOf,
+) -> Result<Vec<MemberAsOf>, AsOfError> {
+    let (group, until) = (wanted.group.clone(), wanted.moment.get());
+    let size = history::size_until(conn, &group, until, LEDGER_ROWS_MAX + 1).await?;
+    check(size.ok_or(AsOfError::Unknown)?)?;
+    let (chunks, coming) = mpsc::channel(1);
+    let folding = spawn_blocking(move || {
+        // Until the work is done, whether or not its reader still waits.
+        let _permit = permit;
+        fold(coming, &wanted)
+    });
+    let read = feed(conn, &group, until, chunks).await;
+    let folded = folding.await?;
+    read.and(folded)
+}
+
+fn check(size: Size) -> Result<(), AsOfError> {
+    if size.ledger_rows > LEDGER_ROWS_MAX {
+        return Err(AsOfError::TooLarge(format!("{LEDGER_ROWS_MAX} ledger rows")));
+    }
+    if size.body_bytes > BODY_BYTES_MAX {
+        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", BODY_BYTES_MAX / 1024 / 1024)));
+    }
+    Ok(())
+}
+
+/// Hands the rows to the fold, in chunks. Ends early, without an error of its own, where the fold has ended.
+async fn feed(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    until: i64,
+    chunks: mpsc::Sender<Vec<LedgerRow>>,
+) -> Result<(), AsOfError> {
+    let mut rows = history::until(conn, group, until);
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        bytes += row.body.len();
+        chunk.push(row);
+        if chunk.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
+            bytes = 0;
+            if chunks.send(std::mem::take(&mut chunk)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    // Where it fails the fold has ended, and says why.
+    let _ = chunks.send(chunk).await;
+    Ok(())
+}
+
+fn fold(
+    mut chunks: mpsc::Receiver<Vec<LedgerRow>>,
+    wanted: &MembersAsOf,
+) -> Result<Vec<MemberAsOf>, AsOfError> {
+    let mut rows = Rows::default();
+    while let Some(chunk) = chunks.blocking_recv() {
+        for row in &chunk {
+            let facts = facts(row).ok_or(AsOfError::Unreadable(row.time_ms))?;
+            facts.into_iter().for_each(|fact| rows.apply(fact));
+            // No membership depends on these, and a group can have had any number of them.
+            rows.user_defined_fields.clear();
+            rows.attributes.clear();
+            rows.topics.clear();
+            if rows.members.len() > USERS_MAX {
+                return Err(AsOfError::TooLarge(format!("{USERS_MAX} users")));
+            }
+        }
+    }
+    Ok(shown(&rows, wanted))
+}
+
+/// The memberships that are wanted of those that were folded.
+fn shown(rows: &Rows, wanted: &MembersAsOf) -> Vec<MemberAsOf> {
+    let key = &wanted.group;
+    let Some(group) = rows.groups.get(key) else { return Vec::new() };
+    let row_of = |user: &UserId| rows.members.get(&(key.clone(), user.clone()));
+    let owner = group_state(group, group.owner.value.as_ref().and_then(row_of)).owner;
+    let start = wanted.after.clone().map_or(Bound::Unbounded, |user| Bound::Excluded((key.clone(), user)));
+    let filter = &wanted.filter;
+    rows.members
+        .range((start, Bound::Unbounded))
+        .filter_map(|((_, user), row)| {
+            let state = member_state(group, owner.as_ref(), user, row)?;
+            Some(MemberAsOf { user: user.clone(), state })
+        })
+        .filter(|member| filter.present.is_none_or(|present| member.state.present == present))
+        .filter(|member| filter.role.is_none_or(|role| member.state.role == role))
+        .take(wanted.limit)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::model::{GroupId, ModelError, SdkAppId};
+
+    const USERS_PER_BODY: usize = 30_000;
+
+    /// A join of many, all different from those of other numbers.
+    fn join(number: usize) -> LedgerRow {
+        let users = number * USERS_PER_BODY..(number + 1) * USERS_PER_BODY;
+        let users: Vec<String> = users.map(|user| format!(r#"{{"Member_Account":"{user}"}}"#)).collect();
+        let body = format!(r#"{{"GroupId":"g","NewMemberList":[{}]}}"#, users.join(","));
+        LedgerRow {
+            sdk_app_id: 1,
+            group_id: "g".to_owned(),
+            time_ms: 1,
+            digest: vec![0; 32],
+            command: "Group.CallbackAfterNewMemberJoin".to_owned(),
+            query_command: None,
+            received_ms: 1,
+            applied: true,
+            body: body.into_bytes(),
+        }
+    }
+
+    fn folded(bodies: usize) -> Result<Result<Vec<MemberAsOf>, AsOfError>, ModelError> {
+        let (chunks, coming) = mpsc::channel(1);
+        let sender = std::thread::spawn(move || {
+            for number in 0..bodies {
+                let _ = chunks.blocking_send(vec![join(number)]);
+            }
+        });
+        let group = GroupKey { app: SdkAppId::parse("1")?, group: GroupId::parse("g")? };
+        let filter = MemberFilter { present: None, role: None };
+        let wanted = MembersAsOf { group, moment: Millis::new(1), filter, after: None, limit: usize::MAX };
+        let folded = fold(coming, &wanted);
+        assert!(sender.join().is_ok());
+        Ok(folded)
+    }
+
+    #[tokio::test]
+    async fn only_so_many_folds_run_at_once_and_the_next_one_waits() {
+        let past = AsOfPermits::default();
+        let mut running = Vec::new();
+        for _ in 0..FOLDS_MAX {
+            running.extend(past.fold_permit().await);
+        }
+        assert_eq!(running.len(), FOLDS_MAX);
+        assert!(
+            past.page_permit().now_or_never().is_some_and(|permit| permit.is_ok()),
+            "pages have turns of their own"
+        );
+        assert!(past.fold_permit().now_or_never().is_none());
+        running.pop();
+        assert!(past.fold_permit().now_or_never().is_some_and(|permit| permit.is_ok()));
+    }
+
+    #[test]
+    fn a_fold_keeps_as_many_users_as_it_may_and_no_more() -> Result<(), ModelError> {
+        let fitting = USERS_MAX / USERS_PER_BODY;
+        let users = folded(fitting)?.map(|members| members.len());
+        assert!(matches!(users, Ok(users) if users == fitting * USERS_PER_BODY), "{users:?}");
+        let beyond = folded(fitting + 1)?;
+        assert!(matches!(&beyond, Err(AsOfError::TooLarge(most)) if most == "200000 users"));
+        Ok(())
+    }
+}

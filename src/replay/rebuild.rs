@@ -1,0 +1,96 @@
+//! What replay writes: a range of groups, or one group, replaced by the fold of its ledger entries.
+//!
+//! Each in one transaction under the locks of its groups, so that replay can be stopped and started again, and so that
+//! views, grants and readers stay. The fold is made in memory, and so by other code than the upserts that it checks.
+
+use anyhow::Context as _;
+use sqlx::{Connection as _, PgConnection};
+
+use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
+use crate::mirror::{GroupKey, Rows};
+use crate::store::errors::{Failure, classify};
+use crate::store::{Database, ledger, rebuild, upsert};
+
+/// How often a range is retried after a serialization failure or a deadlock with a writer.
+const RETRIES_MAX: u32 = 20;
+
+/// Takes the lock of replays. Two at once would undo each other's work; the second is refused.
+pub(super) async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
+    let mut conn = database.connect().await?;
+    anyhow::ensure!(
+        rebuild::has_ledger(&mut conn).await?,
+        "the database has no ledger; run `group-mirror migrate`"
+    );
+    anyhow::ensure!(rebuild::try_lock_replay(&mut conn).await?, "another replay of this database is running");
+    Ok(conn)
+}
+
+/// Gives the lock back before the session ends: the server takes its time to notice the end, and the next replay may
+/// be begun by then.
+pub(super) async fn unlock(mut keeper: PgConnection) -> anyhow::Result<()> {
+    rebuild::unlock_replay(&mut keeper).await?;
+    Ok(keeper.close().await?)
+}
+
+pub(super) async fn restore(database: &Database) -> anyhow::Result<Vec<String>> {
+    let mut tx = database.begin("restore").await?;
+    if rebuild::missing(tx.conn()).await?.is_empty() {
+        return Ok(Vec::new());
+    }
+    tx.take_time().await?;
+    let restored = rebuild::restore_tables(tx.conn()).await.context("cannot make the missing tables")?;
+    tx.commit().await?;
+    Ok(restored)
+}
+
+pub(super) async fn rebuild_with_retries(database: &Database, span: &Span) -> anyhow::Result<()> {
+    let mut tries = 0;
+    loop {
+        match rebuild_range(database, span).await {
+            Err(error) if classify(&error) == Failure::Retry && tries < RETRIES_MAX => tries += 1,
+            done => return done.context("cannot rebuild a range of groups"),
+        }
+    }
+}
+
+/// Replaces a range by the fold of its ledger rows, read anew under the locks.
+async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Error> {
+    let mut tx = database.begin("rebuild").await?;
+    tx.take_time().await?;
+    let locked = rebuild::lock(tx.conn(), span.bounds()).await?;
+    let mut reader = RangeReader::after(span.after.0, &span.after.1);
+    let mut whole = Rows::default();
+    loop {
+        let fold = reader.until(tx.conn(), &span.last).await?;
+        whole.merge(fold.rows);
+        if fold.end {
+            break;
+        }
+    }
+    rebuild::clear_strays(tx.conn(), span.bounds()).await?;
+    rebuild::clear_groups(tx.conn(), &locked).await?;
+    upsert::upsert(tx.conn(), &whole).await?;
+    tx.commit().await
+}
+
+/// Makes one group what its ledger entries say, inside the caller's transaction: for an entry whose time has
+/// changed, which merging cannot undo.
+///
+/// # Errors
+/// A statement's.
+pub async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
+    let key = (group.app.get(), group.group.as_str().to_owned());
+    rebuild::lock_group(conn, (key.0, &key.1)).await?;
+    let mut whole = RangeFold::new(Span { after: key.clone(), last: key.clone() });
+    let mut page = ledger::page_of_group(conn, (key.0, &key.1), PAGE_ROWS).await?;
+    while let Some(last) =
+        page.iter().rfind(|row| (row.sdk_app_id, &row.group_id) == (key.0, &key.1)).cloned()
+    {
+        page.iter()
+            .filter(|row| (row.sdk_app_id, &row.group_id) == (key.0, &key.1))
+            .for_each(|row| whole.take(row));
+        page = ledger::page(conn, Some(&last), false, PAGE_ROWS).await?;
+    }
+    rebuild::clear_groups(conn, &[key]).await?;
+    upsert::upsert(conn, &whole.rows).await
+}

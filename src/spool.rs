@@ -1,0 +1,123 @@
+//! The spool: a durable local queue that takes callbacks while PostgreSQL cannot commit inside the time budget.
+//!
+//! [`Spool`] is the handle of one thread, [`thread`], which owns the file and syncs many records at once. The writer and
+//! its lanes put callbacks in; the drain reads them in order of receipt and removes them once PostgreSQL has committed
+//! them. The spool answers with its own result and knows nothing of lanes, batches or PostgreSQL.
+
+mod file;
+mod losses;
+mod record;
+mod status;
+mod thread;
+pub mod volume;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::callback::Callback;
+use crate::model::Millis;
+use losses::Losses;
+use thread::SpoolThread;
+
+pub use file::RecordKey;
+pub use status::{SpoolError, SpoolPlace, SpoolStatus};
+pub use thread::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
+
+/// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
+/// far below a second of work. A callback that comes at the limit is refused at once.
+const QUEUE_MAX: usize = 4096;
+
+/// The handle. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    requests: mpsc::Sender<SpoolRequest>,
+    status: watch::Receiver<SpoolStatus>,
+    losses: Losses,
+}
+
+impl Spool {
+    /// Opens the file, or makes it; the second value is the work of a thread that may block. A full or failing disk is
+    /// no error here: the thread opens the file again later.
+    ///
+    /// # Errors
+    /// A file that is damaged, or that another process uses.
+    pub fn open(place: &SpoolPlace) -> Result<(Self, impl FnOnce() + Send + 'static), SpoolError> {
+        let losses = Losses::default();
+        let (published, status) = watch::channel(SpoolStatus::default());
+        let thread = SpoolThread::open(place, losses.clone(), published)?;
+        let (requests, queue) = mpsc::channel(QUEUE_MAX);
+        Ok((Self { requests, status, losses }, move || thread.run(queue)))
+    }
+
+    /// Hands a callback over. `completion` runs exactly once: when the callback is synced to disk, or when it is refused.
+    pub fn put(&self, callback: Arc<Callback>, completion: Completion) {
+        let (put, error) = match self.requests.try_send(SpoolRequest::Put(Put { callback, completion })) {
+            Err(mpsc::error::TrySendError::Full(SpoolRequest::Put(put))) => (put, SpoolError::Busy),
+            Err(mpsc::error::TrySendError::Closed(SpoolRequest::Put(put))) => (put, SpoolError::Closed),
+            _ => return,
+        };
+        (put.completion)(Err(error));
+    }
+
+    /// Reads the oldest records of a range.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a spool that is closed.
+    pub async fn read(&self, range: ReadRange) -> Result<Vec<StoredRecord>, SpoolError> {
+        self.request(|reply| SpoolRequest::Read(range, reply)).await
+    }
+
+    /// Removes records; returns when that is on disk.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or a spool that is closed.
+    pub async fn remove(&self, keys: Vec<RecordKey>) -> Result<(), SpoolError> {
+        self.request(|reply| SpoolRequest::Remove(keys, reply)).await
+    }
+
+    /// Notes that a callback was answered with a failure and is not durable.
+    pub fn note_loss(&self, received_at: Millis, cause: &'static str) {
+        self.losses.note(received_at, cause);
+    }
+
+    /// The state of the spool now.
+    #[must_use]
+    pub fn status(&self) -> SpoolStatus {
+        SpoolStatus { gaps: self.losses.gap_count(), ..self.status.borrow().clone() }
+    }
+
+    /// True when there is no record in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.status.borrow().depth == 0
+    }
+
+    /// True when the disk does not take writes; being at the limit is no such failure.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.status.borrow().failure.as_ref().is_some_and(|failure| *failure != SpoolError::Full)
+    }
+
+    /// For waiting until the status changes. The gaps of this run are not in it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<SpoolStatus> {
+        self.status.clone()
+    }
+
+    /// Writes what waits and ends the thread.
+    pub async fn close(&self) {
+        if self.requests.send(SpoolRequest::Close).await.is_ok() {
+            self.requests.closed().await;
+        }
+    }
+
+    async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> SpoolRequest,
+    ) -> Result<T, SpoolError> {
+        let (reply, result) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| SpoolError::Closed)?;
+        result.await.map_err(|_| SpoolError::Closed)?
+    }
+}

@@ -1,0 +1,213 @@
+//! The spool's file: records in order of receipt and the gaps, in an embedded store that survives a kill at any point.
+//! One call of [`SpoolFile::write`] is one synced transaction.
+//!
+//! Blocking, and used by one thread. It knows bytes and keys, not what they mean. After a failure of the disk the store
+//! refuses everything until it is opened again. `docs/formats.md` has the tables and what is assumed of the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    StorageError, TableDefinition, TableError,
+};
+
+use crate::callback::BODY_BYTES_MAX;
+
+/// Callbacks by time of receipt in ms and a number that makes it unique.
+const RECEIVED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("received");
+
+/// One row: the bytes that the callbacks are charged with, and the last number given.
+const COUNTS: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("counts");
+
+/// Gaps by the time of receipt, in ms, of the first callback in them.
+const GAPS: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("gaps");
+
+/// How many gaps are kept; of more the oldest go. A gap is an outage of PostgreSQL and the spool at once.
+const GAPS_MAX: u64 = 1000;
+
+/// Memory for pages of the file. It is written once, read once and in order, so a cache is of little use.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The space that an empty spool may keep. Below, giving it up is not worth the time.
+const EMPTY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A page of the store.
+const PAGE_BYTES: u64 = 4096;
+
+/// The order of receipt: time of receipt in Unix milliseconds, and a number that makes it unique.
+pub type RecordKey = (i64, u64);
+
+/// What is in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct FileStatus {
+    /// Callbacks.
+    pub(super) depth: u64,
+    /// What they are charged with.
+    pub(super) bytes: u64,
+    /// When the oldest was received, in Unix milliseconds.
+    pub(super) oldest_ms: Option<i64>,
+}
+
+/// What a record takes of the limit, at least what it takes of the disk: small ones share pages; one that does not fit
+/// into half a page gets pages of its own, and their number is a power of two.
+pub(super) fn charge(record: &[u8]) -> u64 {
+    let bytes = record.len() as u64 + 64;
+    match bytes {
+        0..=1365 => bytes + bytes / 8,
+        1366..=2048 => PAGE_BYTES / 2,
+        _ => bytes.next_power_of_two(),
+    }
+}
+
+/// What the largest callback takes of the limit. With less left the spool counts as full.
+pub(super) const CHARGE_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
+
+/// One synced transaction.
+#[derive(Debug, Default)]
+pub(super) struct FileWrite {
+    /// Time of receipt and bytes.
+    pub(super) put: Vec<(i64, Vec<u8>)>,
+    /// Keys, which may be gone already.
+    pub(super) remove: Vec<RecordKey>,
+    /// The gap to note, by its first time.
+    pub(super) gap: Option<(i64, Vec<u8>)>,
+}
+
+impl FileWrite {
+    pub(super) fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.remove.is_empty() && self.gap.is_none()
+    }
+}
+
+/// The open file.
+pub(super) struct SpoolFile {
+    store: Database,
+    path: PathBuf,
+    next: u64,
+    status: FileStatus,
+}
+
+impl SpoolFile {
+    /// Opens the file, or makes it. After a kill this reads the whole file once, which takes about 1 s per GiB.
+    pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
+        create(path).map_err(redb::Error::Io)?;
+        let store = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
+        let mut file = Self { store, path: path.to_owned(), next: 0, status: FileStatus::default() };
+        file.status = file.read_status()?;
+        Ok(file)
+    }
+
+    pub(super) fn status(&self) -> FileStatus {
+        self.status
+    }
+
+    /// Returns when everything is on disk; after an error nobody knows.
+    pub(super) fn write(&mut self, write: &FileWrite) -> Result<(), redb::Error> {
+        let mut status = self.status;
+        let mut transaction = self.store.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut received = transaction.open_table(RECEIVED)?;
+            for (received_ms, record) in &write.put {
+                self.next += 1;
+                received.insert((*received_ms, self.next), record.as_slice())?;
+                status.bytes += charge(record);
+            }
+            for key in &write.remove {
+                if let Some(record) = received.remove(key)? {
+                    status.bytes = status.bytes.saturating_sub(charge(record.value()));
+                }
+            }
+            status.depth = received.len()?;
+            status.oldest_ms = received.first()?.map(|(key, _)| key.value().0);
+            transaction.open_table(COUNTS)?.insert((), (status.bytes, self.next))?;
+            if let Some((first_ms, gap)) = &write.gap {
+                let mut gaps = transaction.open_table(GAPS)?;
+                gaps.insert(first_ms, gap.as_slice())?;
+                while gaps.len()? > GAPS_MAX {
+                    gaps.pop_first()?;
+                }
+            }
+        }
+        transaction.commit()?;
+        self.status = status;
+        Ok(())
+    }
+
+    /// The oldest records after a key, at most `count`, and no more than the first beyond `bytes`.
+    pub(super) fn read(
+        &self,
+        after: Option<RecordKey>,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<(RecordKey, Vec<u8>)>, redb::Error> {
+        let table = match self.store.begin_read()?.open_table(RECEIVED) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let from = after.map_or((i64::MIN, 0), |(received_ms, number)| (received_ms, number + 1));
+        let (mut records, mut size) = (Vec::new(), 0);
+        for row in table.range(from..)? {
+            let (key, value) = row?;
+            size += value.value().len();
+            if records.len() == count || (size > bytes && !records.is_empty()) {
+                break;
+            }
+            records.push((key.value(), value.value().to_vec()));
+        }
+        Ok(records)
+    }
+
+    /// All gaps, oldest first.
+    pub(super) fn gaps(&self) -> Result<Vec<(i64, Vec<u8>)>, redb::Error> {
+        let table = match self.store.begin_read()?.open_table(GAPS) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let row = |row: Result<(redb::AccessGuard<'_, i64>, redb::AccessGuard<'_, &[u8]>), StorageError>| {
+            row.map(|(first_ms, gap)| (first_ms.value(), gap.value().to_vec()))
+        };
+        Ok(table.iter()?.map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// Gives the file's free space back to the volume, if it is empty and large.
+    pub(super) fn release_space(&mut self) -> Result<(), redb::Error> {
+        let large = fs::metadata(&self.path).is_ok_and(|file| file.len() > EMPTY_FILE_BYTES_MAX);
+        if self.status.depth == 0 && large {
+            self.store.compact()?;
+        }
+        Ok(())
+    }
+
+    fn read_status(&mut self) -> Result<FileStatus, redb::Error> {
+        let transaction = self.store.begin_read()?;
+        let table = match transaction.open_table(RECEIVED) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(FileStatus::default()),
+            table => table?,
+        };
+        let counts = transaction.open_table(COUNTS)?.get(())?.map(|counts| counts.value());
+        let (bytes, last) = counts.unwrap_or_default();
+        self.next = last;
+        Ok(FileStatus { depth: table.len()?, bytes, oldest_ms: table.first()?.map(|(key, _)| key.value().0) })
+    }
+}
+
+/// Makes an empty file that only this user may read, so that the name outlives a crash of the machine as surely as what
+/// is written under it later.
+fn create(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => file.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if let Some(dir) = path.parent() {
+        let dir = dir.canonicalize()?;
+        File::open(&dir)?.sync_all()?;
+        // The directory may be new as well; its parent may be none of ours.
+        let _ = dir.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! What the spool says about itself: where its file is, how full it is, why it refuses a callback.
+//!
+//! Plain values without behaviour, apart from sorting the store's errors. The thread publishes them; the writer, the
+//! metrics, `/readyz` and `/v1/stats` read them.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::model::Millis;
+
+/// Where the spool's file is and how large it may become.
+#[derive(Debug, Clone)]
+pub struct SpoolPlace {
+    /// The directory; it exists and only one process uses it.
+    pub dir: PathBuf,
+    /// The limit of what records take in the file, in bytes.
+    pub max_bytes: u64,
+}
+
+/// Why the spool did not take a callback.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SpoolError {
+    /// At its limit.
+    #[error("the spool is at its limit, SPOOL_MAX_BYTES")]
+    Full,
+    /// The volume has no space left.
+    #[error("the disk of the spool is full")]
+    DiskFull,
+    /// The queue in front of the disk is full.
+    #[error("too many callbacks wait for the disk of the spool")]
+    Busy,
+    /// The spool is closed, because the service stops.
+    #[error("the spool is closed")]
+    Closed,
+    /// Another process has the file.
+    #[error("another process uses the spool")]
+    InUse,
+    /// The file is not what this program wrote.
+    #[error("the spool is damaged: {0}; move it away to start with an empty one, and keep it")]
+    Damaged(String),
+    /// The disk failed.
+    #[error("the spool cannot be written: {0}")]
+    Broken(String),
+}
+
+impl SpoolError {
+    /// The label for counters and gaps.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Full => "spool_full",
+            Self::DiskFull => "disk_full",
+            Self::Busy => "spool_busy",
+            Self::Closed => "stopping",
+            Self::InUse | Self::Damaged(_) | Self::Broken(_) => "spool_broken",
+        }
+    }
+}
+
+impl From<redb::Error> for SpoolError {
+    fn from(error: redb::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match error {
+            redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) => {
+                Self::DiskFull
+            }
+            redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => Self::Damaged(error.to_string()),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+/// The state of the spool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpoolStatus {
+    /// Records in it.
+    pub depth: u64,
+    /// What they are charged with, in bytes.
+    pub bytes: u64,
+    /// Receipt of the oldest.
+    pub oldest: Option<Millis>,
+    /// Why it would refuse the next callback, whatever its size; none: it would take it.
+    pub failure: Option<SpoolError>,
+    /// Gaps noted in it, of this run and earlier ones.
+    pub gaps: u64,
+}

@@ -1,0 +1,133 @@
+//! The schema: described to the last column, migrated once, never touched when it is not ours.
+
+use group_mirror::store::errors::Mismatch;
+use group_mirror::store::schema::{self, MIGRATOR};
+use group_mirror::store::{Database, StoreError};
+use sqlx::Executor as _;
+
+use crate::support::postgres::TestDatabase;
+use crate::support::{Service, settings};
+
+#[tokio::test]
+async fn every_table_view_and_column_has_a_comment_and_every_constraint_a_name() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let bare: Vec<String> = sqlx::query_scalar(
+        "SELECT c.relname || coalesce('.' || a.attname, '')
+           FROM pg_class c LEFT JOIN pg_attribute a
+             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
+          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
+            AND (obj_description(c.oid, 'pg_class') IS NULL
+                 OR (a.attnum IS NOT NULL AND col_description(c.oid, a.attnum) IS NULL))",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(bare, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn ids_compare_by_their_bytes_and_keys_begin_with_app_and_group() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let odd: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name || '.' || column_name FROM information_schema.columns
+          WHERE table_schema = 'public' AND (column_name LIKE '%\\_id' OR column_name = 'key')
+            AND data_type = 'text' AND column_name <> 'request_id' AND collation_name IS DISTINCT FROM 'C'",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(odd, Vec::<String>::new());
+    let keys: Vec<(String, String)> = sqlx::query_as(
+        "SELECT c.conrelid::regclass::text, pg_get_constraintdef(c.oid) FROM pg_constraint c
+          WHERE c.contype = 'p' AND c.connamespace = 'public'::regnamespace AND c.conname NOT LIKE '\\_sqlx%'",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(keys.len(), 6);
+    for (table, key) in keys {
+        assert!(key.starts_with("PRIMARY KEY (sdk_app_id, group_id"), "{table}: {key}");
+    }
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing_the_second_time() {
+    let database = TestDatabase::create_empty().await;
+    let pools = Database::new(&database.url).unwrap();
+    assert_eq!(schema::migrate(&pools).await.unwrap(), MIGRATOR.iter().count());
+    assert_eq!(schema::migrate(&pools).await.unwrap(), 0);
+    let mut conn = database.connect().await;
+    assert_eq!(schema::check(&mut conn).await.unwrap(), None);
+    pools.close().await;
+}
+
+#[tokio::test]
+async fn a_database_of_another_application_is_left_alone() {
+    let database = TestDatabase::create_empty().await;
+    let mut conn = database.connect().await;
+    conn.execute("CREATE TABLE orders (id int)").await.unwrap();
+    let pools = Database::new(&database.url).unwrap();
+    let error = schema::migrate(&pools).await.unwrap_err();
+    assert!(matches!(error, StoreError::Schema(Mismatch::Foreign(_))), "{error}");
+    let Err(error) = Service::start(&settings(&database.url)).await else { panic!("started") };
+    let line = format!("{error:#}");
+    assert!(line.starts_with("the database belongs to another application: it holds \"orders\""), "{line}");
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(tables, 1);
+    pools.close().await;
+}
+
+#[tokio::test]
+async fn foreign_ahead_dirty_and_behind_schemas_are_told_apart() {
+    for (change, told) in [
+        (
+            "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1",
+            "the database belongs to another application",
+        ),
+        (
+            "UPDATE _sqlx_migrations SET version = version + 100",
+            "the database belongs to another application",
+        ),
+        (
+            "INSERT INTO _sqlx_migrations VALUES (99, 'later', now(), true, '\\x00', 0)",
+            "the schema is ahead: it has migration 99",
+        ),
+        ("UPDATE _sqlx_migrations SET success = false WHERE version = 2", "migration 2 failed half-way"),
+        (
+            "DELETE FROM _sqlx_migrations WHERE version > 4",
+            "the schema is behind: 2 of 6 migrations are missing",
+        ),
+    ] {
+        let database = TestDatabase::create().await;
+        let mut conn = database.connect().await;
+        conn.execute(change).await.unwrap();
+        let mismatch = schema::check(&mut conn).await.unwrap().unwrap().to_string();
+        assert!(mismatch.starts_with(told), "{change}: {mismatch}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_on_a_schema_that_is_behind_touches_nothing_spools_and_serves_once_it_is_migrated() {
+    let database = TestDatabase::create_empty().await;
+    let service = Service::start(&settings(&database.url)).await.unwrap();
+    let create = crate::support::sample("Group.CallbackAfterCreateGroup");
+    service.taken(&create).await;
+    let (ready, told) = service.readiness().await;
+    assert!(ready, "it can make a callback durable");
+    assert!(told["database"].as_str().unwrap().contains("the schema is behind"), "{told}");
+    assert_eq!(told["spool"]["depth"], 1);
+    let read = service.client.get(service.api_url("/v1/groups")).bearer_auth(crate::support::API_TOKEN);
+    assert_eq!(read.send().await.unwrap().status(), 503);
+    let pools = Database::new(&database.url).unwrap();
+    schema::migrate(&pools).await.unwrap();
+    service.until(|told| told["database"] == "ok" && told["spool"]["depth"] == 0).await;
+    assert_eq!(service.read("/v1/groups").await["items"].as_array().unwrap().len(), 1);
+    service.taken(&create).await;
+    service.stop().await;
+    pools.close().await;
+}

@@ -1,0 +1,85 @@
+//! Settings: what is documented is what there is, and a bad value is told in one line.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory as _;
+use group_mirror::cli::Cli;
+use group_mirror::config::Settings;
+
+use crate::support::settings;
+
+fn documented() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example")).unwrap();
+    let names = text.lines().filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('='));
+    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    names.map(|(name, _)| name).filter(is_name).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_file_documents_every_setting_and_no_other() {
+    let command = Cli::command();
+    let defined: BTreeSet<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(documented(), defined);
+}
+
+#[test]
+fn the_readme_names_every_setting() {
+    let readme = include_str!("../../../README.md");
+    for name in documented() {
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
+    type Change = fn(&mut Settings);
+    let set = |text: &str| Some(text.to_owned());
+    let _ = set;
+    let cases: [(Change, &str); 12] = [
+        (|s| s.sdk_app_id = Some("12x".into()), "SDK_APP_ID: \"12x\" is not an app id"),
+        (|s| s.sdk_app_id = None, "SDK_APP_ID is not set"),
+        (|s| s.callback_token = None, "CALLBACK_TOKEN is not set"),
+        (|s| s.callback_token = Some("a,b,c".into()), "CALLBACK_TOKEN holds 3 tokens"),
+        (|s| s.callback_auth = Some("off".into()), "CALLBACK_AUTH is \"off\"; it should be token or none"),
+        (|s| s.callback_auth = Some("none".into()), "CALLBACK_AUTH is \"none\" and CALLBACK_TOKEN is set"),
+        (|s| s.callback_max_skew_secs = Some("0".into()), "CALLBACK_MAX_SKEW_SECS is \"0\""),
+        (
+            |s| s.callback_listen = Some("8080".into()),
+            "CALLBACK_LISTEN is \"8080\"; it should be an IP address",
+        ),
+        (|s| s.api_token = None, "API_TOKEN is not set"),
+        (
+            |s| {
+                s.api_token = None;
+                s.api_auth = Some("none".into());
+                s.api_listen = Some("0.0.0.0:8081".into());
+            },
+            "API_AUTH is \"none\" and API_LISTEN is 0.0.0.0:8081",
+        ),
+        (|s| s.mirror_avchatroom_members = Some("yes".into()), "MIRROR_AVCHATROOM_MEMBERS is \"yes\""),
+        (|s| s.log_format = Some("xml".into()), "LOG_FORMAT is \"xml\"; it should be text or json"),
+    ];
+    for (change, told) in cases {
+        let mut settings = settings("postgres://db/mirror");
+        change(&mut settings);
+        let error =
+            settings.logging().map(drop).and_then(|()| settings.serve_config().map(drop)).unwrap_err();
+        let line = format!("{error:#}");
+        assert!(line.starts_with(told), "{line}");
+        assert!(!line.contains('\n') && !line.contains("secret"), "{line}");
+    }
+}
+
+#[test]
+fn the_embedded_mode_needs_no_setting_and_is_open_on_loopback_only() {
+    let serving = Settings::default().serve_config().unwrap();
+    assert_eq!(serving.gate.app.get(), 1_400_000_001);
+    assert!(serving.gate.tokens.is_empty());
+    let public = Settings { callback_listen: Some("0.0.0.0:8080".into()), ..Settings::default() };
+    let error = public.serve_config().unwrap_err().to_string();
+    assert!(error.starts_with("CALLBACK_TOKEN is not set"), "{error}");
+}

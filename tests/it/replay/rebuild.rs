@@ -1,0 +1,232 @@
+//! The ledger is the source: the mirror can be proved equal to it, and rebuilt from it.
+
+use group_mirror::replay::{Mode, Report, replay};
+use group_mirror::replay::{Unparked, unpark};
+use group_mirror::store::{Database, lines};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+
+use crate::support::{App, histories, sample};
+
+/// A mirror that was told forty histories, in some order.
+async fn filled() -> App {
+    let app = App::start_with(|settings| settings.mirror_avchatroom_members = Some("true".into())).await;
+    let mut runner = TestRunner::deterministic();
+    let mut posts = Vec::new();
+    for number in 0..40 {
+        let history = histories::history().new_tree(&mut runner).unwrap().current();
+        posts.extend(histories::renamed(&history, &format!("h{number}-")));
+    }
+    let posts = proptest::strategy::Just(posts).prop_shuffle().new_tree(&mut runner).unwrap().current();
+    for body in &posts {
+        app.service.taken(body).await;
+    }
+    app.service.parked("no json").await;
+    app
+}
+
+async fn run(app: &App, mode: Mode) -> Report {
+    let database = Database::new(&app.database.url).unwrap();
+    let report = replay(&database, mode, |_| {}).await.unwrap();
+    database.close().await;
+    report
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_what_the_ledger_says_is_left_alone() {
+    let app = filled().await;
+    let mut conn = app.connect().await;
+    let before = lines::of_tables(&mut conn, lines::ALL).await.unwrap();
+    for mode in [Mode::Verify, Mode::Rebuild] {
+        let report = run(&app, mode).await;
+        assert_eq!(
+            (report.differences, report.lines.len(), report.restored.len()),
+            (0, 0, 0),
+            "{:?}",
+            report.lines
+        );
+        assert_eq!(report.mirror_rows, before.len() as u64);
+        assert!(report.ledger_rows > 300, "{}", report.ledger_rows);
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn every_kind_of_damage_is_told_and_mended() {
+    let app = filled().await;
+    let mut conn = app.connect().await;
+    let before = lines::of_tables(&mut conn, lines::ALL).await.unwrap();
+    for (damage, told) in [
+        ("UPDATE groups SET name = 'forged' WHERE group_id = 'h1-g1'", "name is \"forged\", the ledger says"),
+        (
+            "UPDATE group_members SET role = 'Admin', role_stamp = '\\xff'",
+            "role_stamp is \"ff\", the ledger says",
+        ),
+        ("DELETE FROM group_members WHERE group_id LIKE 'h2%'", "is missing"),
+        ("DELETE FROM groups WHERE group_id LIKE 'h3%'", "is missing"),
+        ("DELETE FROM group_attributes", "is missing"),
+        (
+            "INSERT INTO groups (sdk_app_id, group_id) VALUES (1, ''), (1400000001, 'zzz')",
+            "is not in the ledger",
+        ),
+        (
+            "INSERT INTO group_members (sdk_app_id, group_id, user_id) VALUES (2000000000, 'stray', 'u')",
+            "is not in the ledger",
+        ),
+        (
+            "UPDATE group_topics SET destroyed_stamp = '\\x0000018bcfe56800'",
+            "destroyed_stamp is \"0000018bcfe56800\"",
+        ),
+        ("UPDATE group_user_defined_fields SET value = value || '!'", "the ledger says"),
+        (
+            "TRUNCATE groups, group_members, group_user_defined_fields, group_attributes, group_topics",
+            "is missing",
+        ),
+    ] {
+        conn.execute(damage).await.unwrap();
+        let found = run(&app, Mode::Verify).await;
+        assert!(found.differences > 0, "{damage}");
+        assert!(found.lines.iter().any(|line| line.contains(told)), "{damage}: {:?}", found.lines);
+        let mended = run(&app, Mode::Rebuild).await;
+        assert_eq!(mended.differences, found.differences, "{damage}");
+        assert_eq!(lines::of_tables(&mut conn, lines::ALL).await.unwrap(), before, "{damage}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() {
+    let app = filled().await;
+    let mut conn = app.connect().await;
+    let before = lines::of_tables(&mut conn, lines::ALL).await.unwrap();
+    let shape = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+        SELECT indexdef AS line FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT viewname || definition FROM pg_views WHERE schemaname = 'public'
+        UNION ALL SELECT c.relname || coalesce(a.attname, '') || coalesce(d.description, '')
+          FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+          LEFT JOIN pg_description d ON d.objoid = c.oid AND d.objsubid = coalesce(a.attnum, 0)
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')) l";
+    let shape_before: String = sqlx::query_scalar(shape).fetch_one(&mut conn).await.unwrap();
+    for dropped in [
+        "DROP TABLE group_members CASCADE",
+        "DROP TABLE groups, group_members, group_user_defined_fields, group_attributes, group_topics CASCADE",
+    ] {
+        conn.execute(dropped).await.unwrap();
+        let report = run(&app, Mode::Rebuild).await;
+        assert!(report.restored.contains(&"group_members".to_owned()), "{:?}", report.restored);
+        assert_eq!(lines::of_tables(&mut conn, lines::ALL).await.unwrap(), before, "{dropped}");
+        let shape_after: String = sqlx::query_scalar(shape).fetch_one(&mut conn).await.unwrap();
+        assert_eq!(shape_after, shape_before, "{dropped}");
+    }
+    app.service.taken(&sample("Group.CallbackAfterCreateGroup")).await;
+    app.service.read("/v1/groups/%40TGS%232RIVERB7QK").await;
+    app.stop().await;
+}
+
+/// Aim: rebuilding does not lose what is written meanwhile. Method: parallel senders tell histories while the mirror
+/// is emptied and rebuilt again and again; when all is told, one more rebuild leaves nothing to mend, and the mirror
+/// is what the ledger says.
+#[tokio::test(flavor = "multi_thread")]
+async fn rebuilding_while_callbacks_come_in_loses_nothing() {
+    let app = filled().await;
+    let mut runner = TestRunner::deterministic();
+    let bodies: Vec<Value> =
+        (0..600).map(|_| histories::body().new_tree(&mut runner).unwrap().current()).collect();
+    let senders = (0..4).map(|sender| {
+        let (service, bodies) = (&app.service, &bodies);
+        async move {
+            for body in bodies.iter().skip(sender).step_by(4) {
+                service.taken(body).await;
+            }
+        }
+    });
+    let rebuilding = async {
+        let mut conn = app.connect().await;
+        for _ in 0..8 {
+            conn.execute("UPDATE groups SET name = 'forged' WHERE group_id LIKE 'g%' OR group_id LIKE 'h%'")
+                .await
+                .unwrap();
+            run(&app, Mode::Rebuild).await;
+        }
+    };
+    tokio::join!(futures_util::future::join_all(senders), rebuilding);
+    run(&app, Mode::Rebuild).await;
+    let report = run(&app, Mode::Verify).await;
+    assert_eq!(report.lines, Vec::<String>::new());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_parked_are_tried_again_and_applied_once_they_can_be_made_out() {
+    let app = App::start().await;
+    let mut conn = app.connect().await;
+    // What an older program could not make out: it stands parked without its group.
+    let create = sample("Group.CallbackAfterCreateGroup");
+    app.service.taken(&create).await;
+    let join = sample("Group.CallbackAfterNewMemberJoin");
+    app.service.taken(&join).await;
+    conn.execute("TRUNCATE groups, group_members, group_user_defined_fields").await.unwrap();
+    conn.execute(
+        "UPDATE ledger SET outcome = 'parked', reason = 'unknown then', group_id = '', time_ms = time_ms + 5",
+    )
+    .await
+    .unwrap();
+    // The same callback came again later and was applied.
+    app.service.taken(&join).await;
+    app.service.parked("no json").await;
+    let database = Database::new(&app.database.url).unwrap();
+    let counts = unpark(&database, |_| {}).await.unwrap();
+    assert_eq!(counts, Unparked { applied: 1, duplicates: 1, parked: 1 });
+    let counts = unpark(&database, |_| {}).await.unwrap();
+    assert_eq!(counts, Unparked { applied: 0, duplicates: 0, parked: 1 });
+    database.close().await;
+    let group = app.service.read("/v1/groups/%40TGS%232RIVERB7QK").await;
+    assert_eq!((group["status"].as_str(), &group["member_count"]), (Some("active"), &json!(4)));
+    assert_eq!(run(&app, Mode::Verify).await.lines, Vec::<String>::new());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_replay_is_sent_away_while_one_runs() {
+    let app = App::start().await;
+    let mut conn = app.connect().await;
+    assert!(group_mirror::store::rebuild::try_lock_replay(&mut conn).await.unwrap());
+    let database = Database::new(&app.database.url).unwrap();
+    let error = replay(&database, Mode::Verify, |_| {}).await.unwrap_err();
+    assert_eq!(error.to_string(), "another replay of this database is running");
+    database.close().await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_lines_compared_hold_every_column_that_is_not_generated() {
+    let app = App::start().await;
+    let mut conn = app.connect().await;
+    for table in lines::tables() {
+        let columns: Vec<String> = sqlx::query_scalar(
+            "SELECT column_name::text FROM information_schema.columns
+              WHERE table_schema = 'public' AND table_name = $1 AND is_generated = 'NEVER'
+                AND column_name NOT IN ('sdk_app_id', 'group_id', 'user_id', 'key', 'topic_id') ORDER BY column_name",
+        )
+        .bind(table.table)
+        .fetch_all(&mut conn)
+        .await
+        .unwrap();
+        let mut compared: Vec<_> = table.columns.into_iter().map(|(name, _)| name).collect();
+        compared.sort_unstable();
+        assert_eq!(compared, columns, "{}", table.table);
+    }
+    let mut held = lines::of_tables(&mut conn, lines::ALL).await.unwrap();
+    assert!(held.is_empty());
+    app.service.taken(&sample("Group.CallbackAfterCreateTopic")).await;
+    app.service.taken(&sample("Group.CallbackAfterCreateGroup")).await;
+    app.service.taken(&sample("Group.CallbackAfterGroupAttrChanged")).await;
+    held = lines::of_tables(&mut conn, lines::ALL).await.unwrap();
+    for (key, values) in held {
+        let table = lines::tables().into_iter().find(|table| table.table == key.0).unwrap();
+        assert_eq!(values.len(), table.columns.len(), "{key:?}");
+    }
+    app.stop().await;
+}

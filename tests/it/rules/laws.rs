@@ -1,0 +1,212 @@
+//! The laws: the mirror depends on the set of callbacks and on nothing else. First on the pure core, then on real
+//! PostgreSQL through two services, against the pure fold as the oracle.
+
+use group_mirror::callback::{Callback, Decoded, Received, decode};
+use group_mirror::mirror::{self, Fact, GroupBarrier, Rows};
+use group_mirror::model::{Millis, SdkAppId, Stamp};
+use group_mirror::store::{lines, upsert};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::Value;
+
+use crate::support::{APP, Service, dump, histories, postgres::TestDatabase, settings};
+
+/// What a body says, a minute after the base.
+pub(crate) fn callback(body: &Value) -> Callback {
+    callback_of(body, APP)
+}
+
+fn callback_of(body: &Value, app: &str) -> Callback {
+    let received = Received {
+        app: SdkAppId::parse(app).unwrap(),
+        query_command: None,
+        client_ip: None,
+        platform: None,
+        request_id: None,
+        received_at: Millis::new(histories::BASE_MS + 60_000),
+        body: body.to_string().into_bytes(),
+    };
+    match decode(received) {
+        Decoded::Kept(callback) => {
+            assert_eq!(callback.event.as_ref().err(), None, "{body}");
+            *callback
+        }
+        Decoded::OutOfScope(label) => panic!("{label}: {body}"),
+    }
+}
+
+fn facts(body: &Value) -> Vec<Fact> {
+    mirror::facts(&callback(body))
+}
+
+pub(crate) fn fold(history: &[Value]) -> Rows {
+    Rows::of(history.iter().flat_map(facts))
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(1000) })]
+
+    #[test]
+    fn any_order_and_any_number_of_times_give_the_same_rows(
+        (history, shuffled) in histories::history().prop_flat_map(|history| {
+            let repeats = prop::collection::vec(prop::sample::select(history.clone()), 0..8);
+            let shuffled = repeats.prop_flat_map({
+                let history = history.clone();
+                move |repeats| Just([history.clone(), repeats].concat()).prop_shuffle()
+            });
+            (Just(history), shuffled)
+        }),
+    ) {
+        prop_assert_eq!(fold(&history), fold(&shuffled));
+    }
+
+    #[test]
+    fn folding_the_parts_and_merging_them_is_folding_the_whole(
+        history in histories::history(),
+        cuts in prop::collection::vec(any::<u8>(), 24),
+    ) {
+        let mut parts: [Vec<Value>; 3] = Default::default();
+        for (body, cut) in history.iter().zip(&cuts) {
+            parts[usize::from(*cut) % 3].push(body.clone());
+        }
+        let [a, b, c] = parts.map(|part| fold(&part));
+        let merged = |into: &Rows, other: &Rows| {
+            let mut into = into.clone();
+            into.merge(other.clone());
+            into
+        };
+        let whole = fold(&history);
+        prop_assert_eq!(&merged(&merged(&a, &b), &c), &whole);
+        prop_assert_eq!(&merged(&a, &merged(&b, &c)), &whole);
+        prop_assert_eq!(merged(&b, &a), merged(&a, &b));
+        prop_assert_eq!(&merged(&whole, &whole), &whole);
+    }
+
+    #[test]
+    fn the_byte_order_of_stamps_is_their_order(a in stamp(), b in stamp()) {
+        prop_assert_eq!(a.cmp(&b), a.as_bytes().cmp(b.as_bytes()));
+        prop_assert_eq!(Stamp::from_bytes(a.as_bytes()), Some(a));
+    }
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    use group_mirror::model::{Digest, Rank};
+    let ranks = [Rank::Create, Rank::Change, Rank::Join, Rank::Leave, Rank::Destroy];
+    let time = prop_oneof![Just(0), 0..3_i64, 1_262_304_000_000..1_262_304_000_003_i64, Just(i64::MAX)];
+    let full = (time, prop::sample::select(ranks.to_vec()), 0..3_u8)
+        .prop_map(|(time, rank, seed)| Stamp::new(Millis::new(time), rank, &Digest::of("", &[seed])));
+    prop_oneof![1 => Just(Stamp::ZERO), 8 => full]
+}
+
+/// A generator with a seed of its own, so that a failure can be repeated: `LAWS_SEED`.
+pub(crate) fn generator(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[tokio::test]
+async fn postgres_compares_stamps_as_rust_does() {
+    let database = TestDatabase::create_empty().await;
+    let mut conn = database.connect().await;
+    let mut runner = generator(setting("LAWS_SEED", 1));
+    let stamps: Vec<Stamp> = (0..200).map(|_| stamp().new_tree(&mut runner).unwrap().current()).collect();
+    let bytes: Vec<&[u8]> = stamps.iter().map(Stamp::as_bytes).collect();
+    let newer: Vec<bool> = sqlx::query_scalar(
+        "SELECT a.stamp > b.stamp FROM UNNEST($1::bytea[]) WITH ORDINALITY a (stamp, n)
+          CROSS JOIN UNNEST($1::bytea[]) WITH ORDINALITY b (stamp, n) ORDER BY a.n, b.n",
+    )
+    .bind(&bytes)
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    let expected: Vec<bool> = stamps.iter().flat_map(|a| stamps.iter().map(move |b| a > b)).collect();
+    assert_eq!(newer, expected);
+}
+
+/// A mirror that some facts make, with barriers that only a REST snapshot can raise, for an app of its own.
+fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
+    let history = histories::history().new_tree(runner).unwrap().current();
+    let mut rows =
+        Rows::of(history.iter().flat_map(|body| mirror::facts(&callback_of(body, &app.to_string()))));
+    let barriers = prop::collection::vec(stamp(), 4);
+    for group in rows.groups.values_mut() {
+        let raised = barriers.new_tree(runner).unwrap().current();
+        group.barriers[GroupBarrier::MembersBarrier as usize] = raised[0];
+        group.barriers[GroupBarrier::FieldsBarrier as usize] = raised[1];
+        group.barriers[GroupBarrier::AttributesBarrier as usize] = raised[2];
+        group.barriers[GroupBarrier::TopicsBarrier as usize] = raised[3];
+    }
+    rows
+}
+
+/// Aim: the guard in every upsert is the rule in Rust. Method: pairs of generated mirrors over the same keys are
+/// written one after the other, in both orders, and must leave what the pure merge gives; so must a third time.
+#[tokio::test]
+async fn the_guard_in_sql_merges_generated_pairs_as_rust_does() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let mut runner = generator(setting("LAWS_SEED", 11));
+    for app in 1..=60 {
+        let pair = [some_rows(&mut runner, 2 * app), some_rows(&mut runner, 2 * app)];
+        let mut merged = pair[0].clone();
+        merged.merge(pair[1].clone());
+        let order = if app.is_multiple_of(2) { [0, 1, 0] } else { [1, 0, 1] };
+        for at in order {
+            upsert::upsert(&mut conn, &pair[at]).await.unwrap();
+        }
+        let app = i64::from(2 * app);
+        let held = lines::of_tables(&mut conn, ((app - 1, ""), (app + 1, ""))).await.unwrap();
+        assert_eq!(held, lines::of_rows(&merged), "app {app}");
+    }
+}
+
+/// Aim: the whole path, HTTP to tables, obeys the law. Method: generated histories, each with ids of its own, are
+/// repeated, shuffled and sent by parallel connections to two services on one database, whose lanes cut them into
+/// whatever batches come about; then the tables must equal the pure fold, stamps included. `LAWS_HISTORIES` sets how
+/// many histories, `LAWS_SEED` which.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_fed_in_any_order_hold_what_the_pure_fold_holds() {
+    let database = TestDatabase::create().await;
+    let mut settings = settings(&database.url);
+    settings.mirror_avchatroom_members = Some("true".into());
+    let services = [Service::start(&settings).await.unwrap(), Service::start(&settings).await.unwrap()];
+    let mut runner = generator(setting("LAWS_SEED", 7));
+    let mut expected = Rows::default();
+    let mut posts = Vec::new();
+    for number in 0..setting("LAWS_HISTORIES", 200) {
+        let history = histories::history().new_tree(&mut runner).unwrap().current();
+        let history = histories::renamed(&history, &format!("h{number}-"));
+        expected.merge(fold(&history));
+        let repeats = prop::sample::subsequence(history.clone(), 0..=history.len());
+        let repeats = repeats.new_tree(&mut runner).unwrap().current();
+        posts.extend(history.into_iter().chain(repeats));
+    }
+    let posts = Just(posts).prop_shuffle().new_tree(&mut runner).unwrap().current();
+    let connections = 16;
+    let senders = (0..connections).map(|connection| {
+        let mine: Vec<&Value> = posts.iter().skip(connection).step_by(connections).collect();
+        let service = &services[connection % 2];
+        async move {
+            for body in mine {
+                service.taken(body).await;
+            }
+        }
+    });
+    futures_util::future::join_all(senders).await;
+    let mut conn = database.connect().await;
+    let stored = dump::tables(&mut conn).await;
+    let folded = dump::rows(&expected);
+    for (table, rows) in &folded {
+        assert!(!rows.is_empty(), "{table}");
+        assert_eq!(&stored[table], rows, "{table}");
+    }
+    for service in services {
+        service.stop().await;
+    }
+}

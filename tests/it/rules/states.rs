@@ -1,0 +1,213 @@
+//! The rule of what is true stands twice: in Rust (`mirror/state.rs`) and in SQL (`0006_views.sql`). Generated
+//! histories, told to both, must show the same.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use chrono::{DateTime, Utc};
+use group_mirror::mirror::{GroupBarrier, Rows, group_state, member_state};
+use group_mirror::model::{Digest, Millis, Rank, Stamp, UserId};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde_json::{Value, json};
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row as _};
+
+use crate::support::api::{T0, after, insert, told};
+use crate::support::postgres::TestDatabase;
+
+/// Few ids, few moments and few values, and some much more likely than others, so that histories meet themselves:
+/// equal times, reused ids, owners who leave, members who come back.
+fn body() -> impl Strategy<Value = Value> {
+    let group = prop::sample::select(vec!["g1", "g1", "g1", "g2"]);
+    let user = || prop::sample::select(vec!["ana", "ana", "ana", "boris", "chen"]);
+    let kind = prop::sample::select(vec!["Work", "Private", "Public", "AVChatRoom", ""]);
+    // Steps of 4 s against the 10 s that a create reaches back.
+    let ms = (0_i64..12).prop_map(|step| step * 4_000);
+    let text = prop::sample::select(vec!["", "x", "y"]);
+    (0..10, group, ms, (user(), user(), user()), kind, text).prop_map(
+        |(what, group, ms, users, kind, text)| {
+            let (a, b, by) = users;
+            let list = |users: &[&str]| -> Value {
+                users.iter().map(|user| json!({"Member_Account": user})).collect()
+            };
+            let (command, mut more) = match what {
+                0 => (
+                    "CreateGroup",
+                    json!({"Owner_Account": a, "Name": text, "MemberList": list(&[b]),
+                                        "UserDefinedDataList": [{"Key": "k", "Value": text}]}),
+                ),
+                1 => ("NewMemberJoin", json!({"JoinType": "Apply", "NewMemberList": list(&[a, b])})),
+                2 => ("MemberExit", json!({"ExitType": "Quit", "ExitMemberList": list(&[a])})),
+                3 => ("GroupDestroyed", json!({"Name": text, "Owner_Account": a, "MemberList": list(&[b])})),
+                4 => (
+                    "GroupInfoChanged",
+                    json!({"Introduction": text, "UserDefinedDataList": [{"Key": text, "Value": "z"}]}),
+                ),
+                5 => ("GroupInfoChanged", json!({"Name": text, "Notification": text, "FaceUrl": text})),
+                6 => ("MemberFieldChanged", json!({"Member_Account": a, "Role": "Admin", "NameCard": text})),
+                7 => (
+                    "GroupAttrChanged",
+                    json!({"OptionType": "set", "GroupAttr": [{"key": "k", "value": text}]}),
+                ),
+                8 => ("GroupAttrChanged", json!({"OptionType": "delete", "GroupAttr": [{"key": "k"}]})),
+                _ => ("ChangeGroupOwner", json!({"OldOwner_Account": a, "NewOwner_Account": b})),
+            };
+            more["Type"] = json!(kind);
+            more["Operator_Account"] = json!(by);
+            after(command, group, ms, more)
+        },
+    )
+}
+
+/// What only a complete list from REST raises: the barriers of members, fields and attributes.
+fn barriers() -> impl Strategy<Value = [Option<i64>; 3]> {
+    let ms = || prop::option::weighted(0.2, (0_i64..12).prop_map(|step| step * 4_000));
+    [ms(), ms(), ms()]
+}
+
+fn raise(rows: &mut Rows, barriers: [Option<i64>; 3]) {
+    let stamp = |ms: Option<i64>| {
+        let digest = Digest::of("", b"a list");
+        ms.map_or(Stamp::ZERO, |ms| Stamp::new(Millis::new(T0 + ms), Rank::Change, &digest))
+    };
+    for group in rows.groups.values_mut() {
+        group.barriers[GroupBarrier::MembersBarrier as usize] = stamp(barriers[0]);
+        group.barriers[GroupBarrier::FieldsBarrier as usize] = stamp(barriers[1]);
+        let attributes = &mut group.barriers[GroupBarrier::AttributesBarrier as usize];
+        *attributes = (*attributes).max(stamp(barriers[2]));
+    }
+}
+
+fn millis(time: Option<DateTime<Utc>>) -> Option<i64> {
+    time.map(|time| {
+        assert_eq!(time.timestamp_subsec_nanos() % 1_000_000, 0, "finer than a millisecond: {time}");
+        time.timestamp_millis()
+    })
+}
+
+/// One text per state, so that a difference shows as a whole.
+fn in_rust(rows: &Rows) -> BTreeMap<String, String> {
+    let mut states = BTreeMap::new();
+    for (key, group) in &rows.groups {
+        let owner_row = group.owner.value.clone().and_then(|owner| rows.members.get(&(key.clone(), owner)));
+        let state = group_state(group, owner_row);
+        let user = |user: &Option<UserId>| user.as_ref().map(|user| user.as_str().to_owned());
+        let shown = (
+            (
+                state.status.as_str(),
+                state.group_type,
+                state.name,
+                user(&state.owner),
+                user(&state.created_by),
+            ),
+            (state.introduction, state.notification, state.face_url),
+            (
+                state.created_at.map(Millis::get),
+                Some(state.updated_at.get()),
+                state.destroyed_at.map(Millis::get),
+            ),
+        );
+        states.insert(key.group.as_str().to_owned(), format!("{shown:?}"));
+        for ((of, id), member) in rows.members.iter().filter(|((of, _), _)| of == key) {
+            let Some(state) = member_state(group, state.owner.as_ref(), id, member) else { continue };
+            let shown = (
+                (state.present, state.role, state.name_card),
+                (state.joined_at.map(Millis::get), state.join.how, user(&state.join.by)),
+                (state.left_at.map(Millis::get), state.exit.how, user(&state.exit.by)),
+            );
+            states.insert(format!("{}/{}", of.group.as_str(), id.as_str()), format!("{shown:?}"));
+        }
+        let fields = rows.user_defined_fields.iter().filter(|((of, _), _)| of == key);
+        for ((of, field), value) in fields {
+            if let Some(value) = group.user_defined_field(value) {
+                states.insert(format!("{}/field {}", of.group.as_str(), field.as_str()), value.to_owned());
+            }
+        }
+        let attributes = rows.attributes.iter().filter(|((of, _), _)| of == key);
+        for ((of, field), value) in attributes {
+            if let Some(value) = group.attribute(value) {
+                states
+                    .insert(format!("{}/attribute {}", of.group.as_str(), field.as_str()), value.to_owned());
+            }
+        }
+    }
+    states
+}
+
+fn text(row: &PgRow, column: &str) -> Option<String> {
+    row.get(column)
+}
+
+fn time(row: &PgRow, column: &str) -> Option<i64> {
+    millis(row.get(column))
+}
+
+async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> {
+    let mut states = BTreeMap::new();
+    let groups = "SELECT * FROM group_states WHERE sdk_app_id = $1";
+    for row in sqlx::query(groups).bind(app).fetch_all(pool).await.unwrap() {
+        let shown = (
+            (
+                row.get::<&str, _>("status"),
+                text(&row, "type"),
+                text(&row, "name"),
+                text(&row, "owner"),
+                text(&row, "created_by"),
+            ),
+            (text(&row, "introduction"), text(&row, "notification"), text(&row, "face_url")),
+            (time(&row, "created_at"), time(&row, "updated_at"), time(&row, "destroyed_at")),
+        );
+        states.insert(row.get("group_id"), format!("{shown:?}"));
+    }
+    let members = "SELECT * FROM group_member_states WHERE sdk_app_id = $1";
+    for row in sqlx::query(members).bind(app).fetch_all(pool).await.unwrap() {
+        let (present, role): (bool, &str) = (row.get("present"), row.get("role"));
+        let shown = (
+            (present, role, text(&row, "name_card")),
+            (time(&row, "joined_at"), text(&row, "join_type"), text(&row, "joined_by")),
+            (time(&row, "left_at"), text(&row, "exit_type"), text(&row, "left_by")),
+        );
+        let key = format!("{}/{}", row.get::<&str, _>("group_id"), row.get::<&str, _>("user_id"));
+        states.insert(key, format!("{shown:?}"));
+    }
+    let values = "
+        SELECT f.group_id || '/field ' || f.key, f.value FROM group_user_defined_fields f
+          JOIN group_states s USING (sdk_app_id, group_id)
+         WHERE f.sdk_app_id = $1 AND f.value_stamp >= s.fields_from AND f.value IS NOT NULL
+        UNION ALL
+        SELECT a.group_id || '/attribute ' || a.key, a.value FROM group_attributes a
+          JOIN group_states s USING (sdk_app_id, group_id)
+         WHERE a.sdk_app_id = $1 AND a.value_stamp >= s.attributes_from AND a.value IS NOT NULL";
+    states.extend(sqlx::query_as::<_, (String, String)>(values).bind(app).fetch_all(pool).await.unwrap());
+    states
+}
+
+#[test]
+fn the_views_show_what_the_pure_core_shows_for_any_history() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let database = runtime.block_on(TestDatabase::create());
+    let pool = runtime.block_on(PgPool::connect(&database.url)).unwrap();
+    // Each case has an app of its own, so that one database serves them all.
+    let next_app = AtomicU32::new(1);
+    let histories = prop::collection::vec(body(), 1..14);
+    let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    let compared = runner.run(&(histories, barriers()), |(history, barriers)| {
+        let app = next_app.fetch_add(1, Ordering::Relaxed);
+        let mut rows = Rows::of(history.iter().flat_map(|body| told(&app.to_string(), body)));
+        raise(&mut rows, barriers);
+        let shown = runtime.block_on(async {
+            insert(&database, &rows).await;
+            in_sql(&pool, app.into()).await
+        });
+        let expected = in_rust(&rows);
+        if shown == expected {
+            return Ok(());
+        }
+        let differing = expected.keys().chain(shown.keys()).find(|key| expected.get(*key) != shown.get(*key));
+        let pair = differing.map(|key| (key, expected.get(key), shown.get(key)));
+        Err(TestCaseError::fail(format!("(state, in Rust, in SQL): {pair:?}")))
+    });
+    runtime.block_on(pool.close());
+    compared.unwrap();
+}
