@@ -1,8 +1,8 @@
-//! The ledger read for people: what a row says, and who was in a group at a moment that is over.
+//! As-of reads: who was a member of a group at a past moment.
 //!
-//! A moment is a fold of the group's ledger rows up to it, by the same pure code that makes the mirror, so it needs no
-//! table and cannot disagree. Rows are read as they come and folded chunk by chunk on a thread of their own, so that neither
-//! memory nor the threads that answer others depend on the size of a group. Reads only.
+//! The state as of a moment is a fold of the group's ledger entries up to it, by the same pure code that makes the mirror,
+//! so it needs no table and cannot disagree with it. Entries are streamed and folded chunk by chunk on a blocking thread,
+//! so that neither memory nor the threads that serve other requests depend on the size of a group. Reads only.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -24,35 +24,35 @@ use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
 use crate::store::members::MemberFilter;
 
-/// The most ledger rows for one moment: a community of 100,000 members has about as many joins, and may have had as many
+/// The most ledger entries of one as-of read: a community of 100,000 members has about as many joins, and may have had as many
 /// leaves. Beyond: [`AsOfError::TooLarge`].
 pub const LEDGER_ROWS_MAX: i64 = 200_000;
 
-/// The most bytes of bodies for one moment, 64 MiB: as many rows of 335 bytes each, about what a join has.
-pub const BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
+/// The most bytes of bodies of one as-of read, 64 MiB: as many entries of 335 bytes each, about what a join has.
+pub const FOLD_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// The most users that a fold keeps, at about 400 bytes each: one body can name 40,000.
 pub const USERS_MAX: usize = 200_000;
 
-/// How many moments are folded at once. Each takes a core for a second or so, and the callbacks need theirs.
+/// How many folds run at once. Each takes a core for a second or so, and the callbacks need theirs.
 const FOLDS_MAX: usize = 2;
 
-/// How many pages of bodies are made out at once, some 30 MB each at worst.
+/// How many pages of bodies are decoded at once, some 30 MB each at worst.
 const PAGES_MAX: usize = 8;
 
-/// How long the rows of one moment may take to be read, which is as long as their fold takes. At the limit PostgreSQL ends
-/// the statement, and the reader is told that the database cannot answer just now.
+/// How long the entries of one as-of read may take to be read, which is as long as their fold takes. At the limit
+/// PostgreSQL ends the statement, and the read is answered with 503.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How long a read waits for its turn.
+/// How long a read waits for its permit.
 const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Rows go to the fold in chunks of so many, or of so many bytes and one body more. One chunk is read while another is
-/// folded and a third waits.
+/// Entries go to the fold in chunks of this many, or of this many bytes and one body more. One chunk is read while another
+/// is folded and a third waits.
 const CHUNK_ROWS: usize = 256;
 const CHUNK_BYTES: usize = 512 * 1024;
 
-/// Why a moment cannot be shown.
+/// Why the state as of a moment cannot be shown.
 #[derive(Debug, Error)]
 pub enum AsOfError {
     /// Nothing was ever applied to the group.
@@ -61,11 +61,11 @@ pub enum AsOfError {
     /// More than one fold may read or keep.
     #[error("more than {0}")]
     TooLarge(String),
-    /// Others were first, for too long.
+    /// All permits stayed taken for too long.
     #[error("too many reads of this kind at once")]
     Busy,
-    /// Applied once, and this program cannot make it out: another version wrote it.
-    #[error("a ledger row at {0} ms was applied, and cannot be made out by this program")]
+    /// An entry that was applied, and that this program cannot read: another version wrote it.
+    #[error("a ledger entry at {0} ms was applied, and cannot be read by this program")]
     Unreadable(i64),
     /// A statement failed.
     #[error(transparent)]
@@ -75,7 +75,7 @@ pub enum AsOfError {
     Ended(#[from] JoinError),
 }
 
-/// Keeps the number of reads down that make out many bodies. Cheap to clone.
+/// Limits the number of reads that decode many bodies at once. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AsOfPermits {
     folds: Arc<Semaphore>,
@@ -88,14 +88,14 @@ impl Default for AsOfPermits {
     }
 }
 
-/// The right to make out many bodies now. Take it before a connection, so that nobody waits with one.
+/// The right to decode many bodies now. Take it before a connection, so that no connection is held while waiting.
 #[derive(Debug)]
 pub struct Permit(
     #[expect(dead_code, reason = "held, and given back when it is dropped")] OwnedSemaphorePermit,
 );
 
 impl AsOfPermits {
-    /// Waits for the turn to fold a moment.
+    /// Waits for a permit to fold.
     ///
     /// # Errors
     /// [`AsOfError::Busy`] after 5 s.
@@ -103,7 +103,7 @@ impl AsOfPermits {
         permit(&self.folds).await
     }
 
-    /// Waits for the turn to make out a page of bodies.
+    /// Waits for a permit to decode a page of bodies.
     ///
     /// # Errors
     /// [`AsOfError::Busy`] after 5 s.
@@ -117,7 +117,7 @@ async fn permit(permits: &Arc<Semaphore>) -> Result<Permit, AsOfError> {
     permit.ok().and_then(Result::ok).map(Permit).ok_or(AsOfError::Busy)
 }
 
-/// The part of a past membership list that is wanted.
+/// Which part of a past membership list to read.
 #[derive(Debug, Clone)]
 pub struct MembersAsOf {
     /// Of which group.
@@ -151,7 +151,7 @@ pub async fn members(
     permit: Permit,
     wanted: MembersAsOf,
 ) -> Result<Vec<MemberAsOf>, AsOfError> {
-    // What was counted is what is read, whatever comes meanwhile.
+    // One snapshot: the entries that are counted are the entries that are read.
     let mut snapshot = Tx::reading(conn, READ_TIME_MAX).await?;
     let found = members_in(snapshot.conn(), permit, wanted).await;
     if !matches!(found, Err(AsOfError::Database(_))) {
@@ -170,7 +170,7 @@ async fn members_in(
     check(size.ok_or(AsOfError::Unknown)?)?;
     let (chunks, coming) = mpsc::channel(1);
     let folding = spawn_blocking(move || {
-        // Until the work is done, whether or not its reader still waits.
+        // Held until the fold ends, whether or not its reader still waits.
         let _permit = permit;
         fold(coming, &wanted)
     });
@@ -183,13 +183,13 @@ fn check(size: Size) -> Result<(), AsOfError> {
     if size.ledger_rows > LEDGER_ROWS_MAX {
         return Err(AsOfError::TooLarge(format!("{LEDGER_ROWS_MAX} ledger rows")));
     }
-    if size.body_bytes > BODY_BYTES_MAX {
-        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", BODY_BYTES_MAX / 1024 / 1024)));
+    if size.body_bytes > FOLD_BYTES_MAX {
+        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", FOLD_BYTES_MAX / 1024 / 1024)));
     }
     Ok(())
 }
 
-/// Hands the rows to the fold, in chunks. Ends early, without an error of its own, where the fold has ended.
+/// Streams the entries to the fold, in chunks. Ends early, without an error of its own, where the fold has ended.
 async fn feed(
     conn: &mut PgConnection,
     group: &GroupKey,
@@ -208,7 +208,7 @@ async fn feed(
             }
         }
     }
-    // Where it fails the fold has ended, and says why.
+    // Where this fails the fold has ended, and has the reason.
     let _ = chunks.send(chunk).await;
     Ok(())
 }
@@ -222,7 +222,7 @@ fn fold(
         for row in &chunk {
             let facts = facts(row).ok_or(AsOfError::Unreadable(row.time_ms))?;
             facts.into_iter().for_each(|fact| rows.apply(fact));
-            // No membership depends on these, and a group can have had any number of them.
+            // No membership depends on these, and a group can have any number of them.
             rows.user_defined_fields.clear();
             rows.attributes.clear();
             rows.topics.clear();
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(running.len(), FOLDS_MAX);
         assert!(
             past.page_permit().now_or_never().is_some_and(|permit| permit.is_ok()),
-            "pages have turns of their own"
+            "pages have permits of their own"
         );
         assert!(past.fold_permit().now_or_never().is_none());
         running.pop();
