@@ -1,4 +1,4 @@
--- Two collections of key and value that Tencent keeps apart: user-defined fields (part of the profile, ten keys, set
+-- Two collections of keys with values that Tencent keeps apart: user-defined fields (part of the profile, ten keys, set
 -- in the console) and attributes (a key-value store, sixteen keys, set freely). One register per key.
 
 CREATE TABLE group_user_defined_fields (
@@ -9,7 +9,8 @@ CREATE TABLE group_user_defined_fields (
     value_stamp bytea  NOT NULL DEFAULT '',
     CONSTRAINT group_user_defined_fields_pkey PRIMARY KEY (sdk_app_id, group_id, key)
 );
--- Serves the filter `field[KEY]`. Of a value only the beginning: an index takes no long texts, and keeps equal ones once.
+-- Serves the filter `field[KEY]`. It holds the beginning of a value only: an index entry cannot be
+-- longer than 2.7 kB.
 CREATE INDEX group_user_defined_fields_value_idx ON group_user_defined_fields (sdk_app_id, key, left(value, 64));
 COMMENT ON TABLE group_user_defined_fields IS 'User-defined fields of groups; one older than the barriers of its group does not count.';
 COMMENT ON COLUMN group_user_defined_fields.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';

@@ -7,13 +7,16 @@
 
 mod fact;
 mod facts;
+mod life;
 mod register;
 mod rows;
 mod state;
 pub mod tables;
 
-pub use fact::{CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, TopicBarrier, group_key};
+pub use fact::{
+    CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
+};
 pub use facts::facts;
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
-pub use state::{GroupState, MemberState, Status, group_state, member_state};
+pub use state::{GroupState, MemberState, Status, TopicState, group_state, member_state, topic_state};

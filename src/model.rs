@@ -280,6 +280,15 @@ impl Stamp {
         Self(bytes)
     }
 
+    /// The oldest stamp that the millisecond `wait_ms` after this one can have: a barrier against what comes shortly
+    /// after.
+    #[must_use]
+    pub fn later(self, wait_ms: i64) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.time().0.saturating_add(wait_ms).to_be_bytes());
+        Self(bytes)
+    }
+
     /// The time in it.
     #[must_use]
     pub fn time(self) -> Millis {

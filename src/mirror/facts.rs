@@ -1,4 +1,4 @@
-//! Callback → facts: what an event of Tencent's states about the group, its members, fields, attributes and topics.
+//! Callback → facts: what a callback states about its group, members, user-defined fields, attributes and topics.
 //!
 //! Pure. A rule about what a command implies (a create makes its owner a member, a new owner is thereby confirmed as a
 //! member) stands here; which of two facts is newer does not.
@@ -19,14 +19,14 @@ pub fn facts(callback: &Callback) -> Vec<Fact> {
 fn kinds(event: &Event) -> Vec<FactKind> {
     let by = &event.operator;
     let mut kinds = vec![FactKind::Seen];
-    // The body of a destroy says one thing only: its owner, name and type are those of the end.
+    // Of a destroy only the destroy counts: the other keys of its body describe a group that is gone.
     if let (Some(group_type), false) = (&event.group_type, event.kind == EventKind::GroupDestroyed) {
         kinds.push(FactKind::Text(ProfileText::Type, group_type.clone()));
     }
     match &event.kind {
         EventKind::GroupCreated { owner, profile, members } => {
-            kinds.extend([FactKind::Created(by.clone()), FactKind::Barrier(GroupBarrier::AliveStamp)]);
-            // No owner named is no owner: one of an earlier life whose destroy was lost must not stay.
+            kinds.push(FactKind::Created(by.clone()));
+            // A body without an owner states that there is none, so that an owner of an earlier life does not stay.
             kinds.push(FactKind::Owner(owner.clone()));
             kinds.extend(profile_facts(profile));
             // In an audio-video room nobody is a member before joining through an SDK, the owner included (1047/34895).
@@ -42,7 +42,7 @@ fn kinds(event: &Event) -> Vec<FactKind> {
         EventKind::MembersLeft { how, members } => {
             kinds.extend(members.iter().map(|user| FactKind::Left(user.clone(), how.clone(), by.clone())));
         }
-        EventKind::GroupDestroyed => kinds.push(FactKind::Barrier(GroupBarrier::DestroyedStamp)),
+        EventKind::GroupDestroyed => kinds.push(FactKind::Destroyed),
         EventKind::ProfileChanged(profile) => {
             kinds.push(FactKind::Barrier(GroupBarrier::AliveStamp));
             kinds.extend(profile_facts(profile));
@@ -55,18 +55,11 @@ fn kinds(event: &Event) -> Vec<FactKind> {
         EventKind::AttributesChanged(change) => kinds.extend(attribute_facts(change)),
         EventKind::OwnerChanged { old, new } => kinds.extend(owner_facts(old.as_ref(), new.as_ref())),
         EventKind::TopicCreated { topic, profile } => {
-            kinds.extend([
-                FactKind::TopicCreated(topic.clone(), by.clone()),
-                FactKind::TopicBarrier(topic.clone(), TopicBarrier::AliveStamp),
-            ]);
+            kinds.push(FactKind::TopicCreated(topic.clone(), by.clone()));
             kinds.extend(topic_profile_facts(topic, profile));
         }
         EventKind::TopicsDestroyed(topics) => {
-            kinds.extend(
-                topics
-                    .iter()
-                    .map(|topic| FactKind::TopicBarrier(topic.clone(), TopicBarrier::DestroyedStamp)),
-            );
+            kinds.extend(topics.iter().cloned().map(FactKind::TopicDestroyed));
         }
         EventKind::TopicChanged { topic: Some(topic), profile } => {
             kinds.push(FactKind::TopicBarrier(topic.clone(), TopicBarrier::AliveStamp));
@@ -81,7 +74,7 @@ fn kinds(event: &Event) -> Vec<FactKind> {
 
 fn owner_facts(old: Option<&UserId>, new: Option<&UserId>) -> Vec<FactKind> {
     let mut kinds = vec![FactKind::Barrier(GroupBarrier::AliveStamp), FactKind::Owner(new.cloned())];
-    // The new role of the old owner is in no body; Member is what it means not to be the owner any more.
+    // No body says what the old owner's new role is; Tencent makes the old owner an ordinary member.
     kinds.extend(old.filter(|old| Some(*old) != new).map(|old| FactKind::Role(old.clone(), Role::Member)));
     kinds.extend(new.cloned().map(FactKind::Confirmed));
     kinds
@@ -103,7 +96,7 @@ fn attribute_facts(change: &AttributesChange) -> Vec<FactKind> {
         pairs.iter().cloned().map(|(key, value)| FactKind::Attribute(key, Some(value))).collect()
     };
     match change {
-        // The reset kills what is strictly older; the pairs carry its own stamp and stay.
+        // The barrier outdates what is strictly older; the pairs carry its own stamp and stay.
         AttributesChange::Set(pairs) => {
             [vec![FactKind::Barrier(GroupBarrier::AttributesBarrier)], given(pairs)].concat()
         }

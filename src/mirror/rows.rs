@@ -1,14 +1,14 @@
 //! Facts → rows: one row per key, sorted by key, with the newest value of each register.
 //!
 //! [`Rows`] is a state-based CRDT: merging is commutative, associative and idempotent, so the rows depend only on the
-//! set of facts. It is at once the effect of one batch, the whole mirror in memory, and the yardstick of the tests.
+//! set of facts. One type serves as the effect of one batch, as the whole mirror in memory, and as what the tests expect.
 //! `store` writes it by upserts that repeat [`Register::set`] in SQL.
 
 use std::collections::BTreeMap;
 
 use strum::EnumCount as _;
 
-use super::fact::{CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, TopicBarrier};
+use super::fact::{CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier};
 use super::register::{Register, raise};
 use crate::callback::{ProfileText, Role};
 use crate::model::{FieldKey, Stamp, TopicId, UserId};
@@ -20,7 +20,7 @@ pub struct GroupRow {
     pub texts: [Register<Option<String>>; ProfileText::COUNT],
     /// Who owns it.
     pub owner: Register<Option<UserId>>,
-    /// Who made it, and when.
+    /// Who created it; its stamp is the newest create.
     pub created: Register<Option<UserId>>,
     /// By [`GroupBarrier`].
     pub barriers: [Stamp; GroupBarrier::COUNT],
@@ -61,8 +61,12 @@ pub struct MemberRow {
     pub join: Register<Transition>,
     /// The newest leave.
     pub leave: Register<Transition>,
-    /// The newest sign of membership that is no join.
+    /// The newest leave, plus [`STRAGGLER_MS`]: an older `confirmed` does not undo it. Follows from the leave.
+    pub revival_barrier: Stamp,
+    /// The newest callback but a join that shows the membership: a change of role, name card or owner.
     pub confirmed: Stamp,
+    /// The newest REST read that shows the membership. Unused until reconciliation raises it: no callback does.
+    pub read: Stamp,
     /// The newest role.
     pub role: Register<Option<Role>>,
     /// The newest name card.
@@ -72,7 +76,7 @@ pub struct MemberRow {
 /// The registers and barriers of one topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicRow {
-    /// Who made it, and when.
+    /// Who created it; its stamp is the newest create.
     pub created: Register<Option<UserId>>,
     /// By [`TopicBarrier`].
     pub barriers: [Stamp; TopicBarrier::COUNT],
@@ -91,6 +95,11 @@ impl TopicRow {
     #[must_use]
     pub fn barrier(&self, barrier: TopicBarrier) -> Stamp {
         self.barriers[barrier as usize]
+    }
+
+    /// A barrier only grows.
+    fn raise(&mut self, barrier: TopicBarrier, stamp: Stamp) {
+        raise(&mut self.barriers[barrier as usize], stamp);
     }
 }
 
@@ -130,6 +139,10 @@ impl Rows {
                 group.created.set(stamp, by);
                 group.raise(GroupBarrier::CreateBarrier, stamp.earlier(CREATE_SPARE_MS));
             }
+            FactKind::Destroyed => {
+                group.raise(GroupBarrier::DestroyedStamp, stamp);
+                group.raise(GroupBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
+            }
             FactKind::Barrier(barrier) => group.raise(barrier, stamp),
             FactKind::Text(text, value) => group.texts[text as usize].set(stamp, Some(value)),
             FactKind::Owner(owner) => group.owner.set(stamp, owner),
@@ -142,14 +155,21 @@ impl Rows {
             FactKind::Joined(user, how, by) => {
                 row(members, key, user).join.set(stamp, Transition { how, by });
             }
-            FactKind::Left(user, how, by) => row(members, key, user).leave.set(stamp, Transition { how, by }),
+            FactKind::Left(user, how, by) => {
+                let member = row(members, key, user);
+                member.leave.set(stamp, Transition { how, by });
+                raise(&mut member.revival_barrier, stamp.later(STRAGGLER_MS));
+            }
             FactKind::Confirmed(user) => raise(&mut row(members, key, user).confirmed, stamp),
             FactKind::Role(user, role) => row(members, key, user).role.set(stamp, Some(role)),
             FactKind::NameCard(user, card) => row(members, key, user).name_card.set(stamp, Some(card)),
             FactKind::TopicCreated(id, by) => row(topics, key, id).created.set(stamp, by),
-            FactKind::TopicBarrier(id, barrier) => {
-                raise(&mut row(topics, key, id).barriers[barrier as usize], stamp);
+            FactKind::TopicDestroyed(id) => {
+                let topic = row(topics, key, id);
+                topic.raise(TopicBarrier::DestroyedStamp, stamp);
+                topic.raise(TopicBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
             }
+            FactKind::TopicBarrier(id, barrier) => row(topics, key, id).raise(barrier, stamp),
             FactKind::TopicText(id, text, value) => {
                 row(topics, key, id).texts[text as usize].set(stamp, Some(value));
             }

@@ -1,9 +1,11 @@
-//! Rows → what is true now. The twin of the views in `migrations/0006_views.sql`; a test compares both.
+//! Rows → what is true now: the state of a group, a membership, a topic. The twin of the views in
+//! `migrations/0006_views.sql`; tests compare both.
 //!
-//! Nothing here is stored. A value counts while its stamp is not older than the barriers above it, so that ending a
+//! Nothing here is stored. A value counts while its stamp is not older than the barriers above it, so that destroying a
 //! group of 100,000 members writes one row.
 
-use super::fact::{GroupBarrier, TopicBarrier};
+use super::fact::GroupBarrier;
+use super::life::Life;
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
 use crate::callback::{ProfileText, Role, WORK};
@@ -16,7 +18,7 @@ pub enum Status {
     Active,
     /// Exists, but only facts about its members, attributes or topics are known.
     Unseen,
-    /// Ended.
+    /// Destroyed, and nothing shows that it exists again.
     Destroyed,
 }
 
@@ -62,12 +64,25 @@ pub struct MemberState {
     pub exit: Transition,
 }
 
+/// A topic as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the JSON member of that name, described in the README")]
+pub struct TopicState {
+    pub active: bool,
+    pub name: Option<String>,
+    pub introduction: Option<String>,
+    pub notification: Option<String>,
+    pub face_url: Option<String>,
+    pub created_by: Option<UserId>,
+    pub created_at: Option<Millis>,
+    pub destroyed_at: Option<Millis>,
+}
+
 impl GroupRow {
-    /// Ended, and nothing that shows life is newer.
+    /// Destroyed, and nothing that counts shows that it exists again.
     #[must_use]
     pub fn is_destroyed(&self) -> bool {
-        let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
-        !destroyed.is_zero() && destroyed >= self.barrier(GroupBarrier::AliveStamp)
+        Life::of_group(self).has_ended()
     }
 
     /// What is older belongs to an earlier life of the id.
@@ -76,24 +91,26 @@ impl GroupRow {
         self.barrier(GroupBarrier::CreateBarrier).max(self.barrier(GroupBarrier::DestroyedStamp))
     }
 
-    /// What ended a stay that no leave ended: the first barrier after its beginning. A later life of the id raises
-    /// barriers too, and they must not move the end of what was over.
-    fn end_of_stay(&self, arrived: Stamp) -> Option<Stamp> {
-        let ends = [GroupBarrier::CreateBarrier, GroupBarrier::DestroyedStamp, GroupBarrier::MembersBarrier];
-        ends.map(|barrier| self.barrier(barrier)).into_iter().filter(|barrier| *barrier > arrived).min()
+    /// What ended a member's stay or a topic's life that began with this sign, where no leave and no destroy of its own
+    /// did: the first of the newest destroy, the newest create (at its own time, although it reaches back further) and
+    /// the newest complete list that came after the sign. A destroyed group ends also what is stamped after the destroy
+    /// and did not undo it.
+    ///
+    /// Exact for the latest life of the id and the one before it. Of destroys and creates only the newest is kept, so an
+    /// earlier life than those shows the end of a later one: its own end would need a list of lives per group.
+    fn end_of(&self, sign: Stamp, listed: GroupBarrier) -> Stamp {
+        let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
+        let create = (self.barrier(GroupBarrier::CreateBarrier), self.created.stamp);
+        let listed = self.barrier(listed);
+        let ends = [(destroyed, destroyed), create, (listed, listed)];
+        let after = ends.into_iter().filter(|(barrier, _)| *barrier > sign);
+        after.map(|(_, end)| end).min().unwrap_or(destroyed)
     }
 
-    /// What is older is not shown as the profile. A destroyed group keeps the profile of its last life.
+    /// What is older is not shown as the profile. A destroyed group still shows the newest profile it had, be it stamped
+    /// shortly after the destroy.
     fn profile_barrier(&self) -> Stamp {
         if self.is_destroyed() { self.barrier(GroupBarrier::CreateBarrier) } else { self.life_barrier() }
-    }
-
-    /// True for a topic that exists in a group that exists.
-    #[must_use]
-    pub fn has_topic(&self, topic: &TopicRow) -> bool {
-        let barrier = self.life_barrier().max(self.barrier(GroupBarrier::TopicsBarrier));
-        let alive = topic.barrier(TopicBarrier::AliveStamp);
-        !self.is_destroyed() && alive > topic.barrier(TopicBarrier::DestroyedStamp) && alive >= barrier
     }
 
     /// The value of a user-defined field, if it counts.
@@ -150,7 +167,7 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
     }
 }
 
-/// What is true of a membership; none if no fact ever spoke of one. `owner` is the owner that [`group_state`] shows.
+/// What is true of a membership; none if no fact ever stated one. `owner` is the owner that [`group_state`] shows.
 #[must_use]
 pub fn member_state(
     group: &GroupRow,
@@ -159,23 +176,24 @@ pub fn member_state(
     member: &MemberRow,
 ) -> Option<MemberState> {
     let barrier = group.life_barrier().max(group.barrier(GroupBarrier::MembersBarrier));
-    let arrived = member.join.stamp.max(member.confirmed);
-    if arrived.is_zero() && member.leave.stamp.is_zero() {
+    let life = Life::of_member(member);
+    let (arrived, by_leave) = (life.newest(), life.has_ended());
+    if arrived.is_zero() && life.ended.is_zero() {
         return None;
     }
-    let present = !group.is_destroyed() && arrived > member.leave.stamp && arrived >= barrier;
+    let present = !group.is_destroyed() && !by_leave && arrived >= barrier;
     let lasts = |stamp: Stamp| present && stamp > member.leave.stamp && stamp >= barrier;
     let role = match member.role.value {
         _ if present && owner == Some(user) => "Owner",
         Some(role) if lasts(member.role.stamp) => role.as_str(),
         _ => Role::Member.as_str(),
     };
-    let by_leave = !present && member.leave.stamp > arrived;
     // A stay whose join belongs to an earlier one has a beginning that is not known.
     let of_this_stay = by_leave || member.join.stamp > member.leave.stamp;
     let join_shown =
         !member.join.stamp.is_zero() && of_this_stay && (!present || member.join.stamp >= barrier);
-    let ended = if by_leave { member.leave.stamp } else { group.end_of_stay(arrived).unwrap_or(barrier) };
+    let ended =
+        if by_leave { member.leave.stamp } else { group.end_of(arrived, GroupBarrier::MembersBarrier) };
     Some(MemberState {
         present,
         role,
@@ -185,4 +203,28 @@ pub fn member_state(
         left_at: (!present).then(|| ended.time()),
         exit: if by_leave { member.leave.value.clone() } else { Transition::default() },
     })
+}
+
+/// What is true of a topic.
+#[must_use]
+pub fn topic_state(group: &GroupRow, topic: &TopicRow) -> TopicState {
+    let life = Life::of_topic(topic);
+    let barrier = group.life_barrier().max(group.barrier(GroupBarrier::TopicsBarrier));
+    let active = !group.is_destroyed() && !life.has_ended() && life.newest() >= barrier;
+    // What was said of an earlier life is not shown. A topic that is gone still shows the newest profile it had.
+    let from = if active { life.ended.max(barrier) } else { life.began };
+    let shown = |text| topic.text(text).shown(from).map(str::to_owned);
+    let created_shown = !life.began.is_zero() && life.began >= from;
+    let ended =
+        if life.has_ended() { life.ended } else { group.end_of(life.newest(), GroupBarrier::TopicsBarrier) };
+    TopicState {
+        active,
+        name: shown(ProfileText::Name),
+        introduction: shown(ProfileText::Introduction),
+        notification: shown(ProfileText::Notification),
+        face_url: shown(ProfileText::FaceUrl),
+        created_by: topic.created.value.clone().filter(|_| created_shown),
+        created_at: created_shown.then(|| life.began.time()),
+        destroyed_at: (!active).then(|| ended.time()),
+    }
 }

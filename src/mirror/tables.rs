@@ -114,7 +114,9 @@ pub static MEMBERS: LazyLock<Table<MemberRow>> = LazyLock::new(|| Table {
             |row| &mut row.leave,
         )
         .stamped("leave_stamp"),
+        barrier("revival_barrier", |row: &MemberRow| &row.revival_barrier, |row| &mut row.revival_barrier),
         barrier("confirmed_stamp", |row: &MemberRow| &row.confirmed, |row| &mut row.confirmed),
+        barrier("read_stamp", |row: &MemberRow| &row.read, |row| &mut row.read),
         register(&["role"], role_value, |row: &MemberRow| &row.role, |row| &mut row.role),
         register(&["name_card"], text_value, |row: &MemberRow| &row.name_card, |row| &mut row.name_card),
     ],
@@ -206,7 +208,7 @@ fn transition_values(transition: &Transition) -> Values<'_> {
     [transition.how.as_deref(), transition.by.as_ref().map(UserId::as_str)]
 }
 
-/// The column is never NULL: who has no other role is a member.
+/// The column is never NULL: a user without another role is a member.
 fn role_value(role: &Option<Role>) -> Values<'_> {
     [Some(role.unwrap_or(Role::Member).as_str()), None]
 }
@@ -266,7 +268,9 @@ mod tests {
         assert_whole(&MEMBERS, 0, |row| {
             row.join.set(stamp, Transition::default());
             row.leave.set(stamp, Transition::default());
+            row.revival_barrier = stamp;
             row.confirmed = stamp;
+            row.read = stamp;
             row.role.set(stamp, None);
             set(&mut row.name_card);
         });

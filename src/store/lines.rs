@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::upsert::wrapped;
 use crate::mirror::tables::{self, Table};
 use crate::mirror::{GroupKey, Rows};
 use crate::model::Stamp;
@@ -58,10 +59,10 @@ impl TableColumns {
         };
         let columns: Vec<String> = self.columns.iter().map(shown).collect();
         format!(
-            "SELECT sdk_app_id, group_id, {}, ARRAY[{}]\n  FROM {}\n WHERE (sdk_app_id, group_id) > ($1, $2) AND \
+            "SELECT sdk_app_id, group_id, {}, ARRAY[\n    {}]\n  FROM {}\n WHERE (sdk_app_id, group_id) > ($1, $2) AND \
              (sdk_app_id, group_id) <= ($3, $4)",
             self.key.unwrap_or("''"),
-            columns.join(", "),
+            wrapped(&columns),
             self.table
         )
     }

@@ -131,7 +131,10 @@ pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
 
 const MISSING: &str = r"
 SELECT c.relname::text, c.relkind = 'v', format('CREATE VIEW %I AS %s', c.relname, pg_get_viewdef(c.oid)),
-       format('COMMENT ON VIEW %I IS %L', c.relname, obj_description(c.oid, 'pg_class'))
+       format('COMMENT ON VIEW %I IS %L', c.relname, obj_description(c.oid, 'pg_class')) || (
+           SELECT string_agg(format('; COMMENT ON COLUMN %I.%I IS %L', c.relname, a.attname,
+                                    col_description(c.oid, a.attnum)), '' ORDER BY a.attnum)
+             FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
   FROM pg_class c
  WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'v')
    AND NOT EXISTS (SELECT FROM pg_class l WHERE l.relnamespace = $2::regnamespace AND l.relname = c.relname)
@@ -156,9 +159,9 @@ pub async fn restore_tables(conn: &mut PgConnection) -> Result<Vec<String>, sqlx
         conn.execute(run(format!("ALTER TABLE {SIDE_SCHEMA}.{name} SET SCHEMA {home}"))).await?;
     }
     conn.execute(run(format!("SET LOCAL search_path = {home}"))).await?;
-    for (_, _, create, comment) in missing.iter().filter(|(_, is_view, ..)| *is_view) {
+    for (_, _, create, comments) in missing.iter().filter(|(_, is_view, ..)| *is_view) {
         conn.execute(run(create.clone())).await?;
-        conn.execute(run(comment.clone())).await?;
+        conn.execute(run(comments.clone())).await?;
     }
     conn.execute(run(format!("DROP SCHEMA {SIDE_SCHEMA} CASCADE"))).await?;
     Ok(missing.into_iter().map(|(name, ..)| name).collect())

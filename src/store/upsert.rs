@@ -1,8 +1,9 @@
 //! [`Rows`] → tables: one upsert per table, whole batches by `UNNEST`, in key order.
 //!
-//! The statements are written from the descriptions in `mirror::tables`, once per process. The rule "the greater stamp
-//! wins" stands in them for the second time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a
-//! stamp compare as stamps do. Tables are named without a schema, so that replay can build beside the live ones.
+//! The statements are written from the descriptions in `mirror::tables`, once per process, and stand as text in
+//! `tests/it/data/statements.sql`, where they are reviewed. The rule "the greater stamp wins" stands in them for the second
+//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a stamp compare as stamps do. Tables are
+//! named without a schema, so that the connection's search path decides which.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -60,7 +61,7 @@ pub fn statement<R>(table: &Table<R>) -> String {
             names.push(value);
             types.push("text");
             sets.push(format!(
-                "{value} = CASE WHEN EXCLUDED.{stamp} > t.{stamp} THEN EXCLUDED.{value} ELSE t.{value} END"
+                "{value} = CASE WHEN EXCLUDED.{stamp} > t.{stamp}\n        THEN EXCLUDED.{value} ELSE t.{value} END"
             ));
         }
         names.push(stamp);
@@ -72,15 +73,33 @@ pub fn statement<R>(table: &Table<R>) -> String {
     let arrays: Vec<String> =
         types.iter().zip(1..).map(|(kind, number)| format!("${number}::{kind}[]")).collect();
     format!(
-        "INSERT INTO {} AS t (\n    {})\nSELECT * FROM UNNEST({})\nON CONFLICT ({}) DO UPDATE SET\n    {}\n\
+        "INSERT INTO {} AS t (\n    {})\nSELECT * FROM UNNEST(\n    {})\nON CONFLICT ({}) DO UPDATE SET\n    {}\n\
          -- A fact that loses everywhere writes nothing.\nWHERE {}",
         table.name,
-        names.join(", "),
-        arrays.join(", "),
+        wrapped(&names),
+        wrapped(&arrays),
         key.join(", "),
         sets.join(",\n    "),
         newer.join("\n   OR ")
     )
+}
+
+/// The longest line of [`wrapped`], in characters.
+const LINE_WIDTH_MAX: usize = 110;
+
+/// A list for people to review: lines of at most [`LINE_WIDTH_MAX`] characters, indented by four.
+pub(super) fn wrapped(items: &[impl AsRef<str>]) -> String {
+    let (mut text, mut width) = (String::new(), 4);
+    for (item, at) in items.iter().map(AsRef::as_ref).zip(0..) {
+        if at > 0 {
+            let fits = width + item.len() + 3 <= LINE_WIDTH_MAX;
+            text.push_str(if fits { ", " } else { ",\n    " });
+            width = if fits { width + 2 } else { 4 };
+        }
+        text.push_str(item);
+        width += item.len();
+    }
+    text
 }
 
 /// One register of many rows as arrays, with one entry per row in each: `UNNEST` would pad a shorter one with NULL.

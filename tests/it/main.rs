@@ -59,5 +59,6 @@ mod process {
 mod house {
     mod schema;
     mod sources;
+    mod statements;
     mod tidy;
 }

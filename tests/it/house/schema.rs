@@ -15,7 +15,7 @@ async fn every_table_view_and_column_has_a_comment_and_every_constraint_a_name()
     let bare: Vec<String> = sqlx::query_scalar(
         "SELECT c.relname || coalesce('.' || a.attname, '')
            FROM pg_class c LEFT JOIN pg_attribute a
-             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
+             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
           WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
             AND (obj_description(c.oid, 'pg_class') IS NULL
                  OR (a.attnum IS NOT NULL AND col_description(c.oid, a.attnum) IS NULL))",

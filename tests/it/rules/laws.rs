@@ -1,8 +1,9 @@
-//! The laws: the mirror depends on the set of callbacks and on nothing else. First on the pure core, then on real
-//! PostgreSQL through two services, against the pure fold as the oracle.
+//! The laws: the mirror depends on the set of receipts (callback and time of first receipt) and on nothing else.
+//!
+//! First on the pure core, then on real PostgreSQL through two services, against the pure fold as the oracle.
 
 use group_mirror::callback::{Callback, Decoded, Received, decode};
-use group_mirror::mirror::{self, Fact, GroupBarrier, Rows};
+use group_mirror::mirror::{self, GroupBarrier, Rows, TopicBarrier};
 use group_mirror::model::{Millis, SdkAppId, Stamp};
 use group_mirror::store::{lines, upsert};
 use proptest::prelude::*;
@@ -10,21 +11,27 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 
+use crate::support::histories::Receipt;
 use crate::support::{APP, Service, dump, histories, postgres::TestDatabase, settings};
 
 /// What a body says, a minute after the base.
 pub(crate) fn callback(body: &Value) -> Callback {
-    callback_of(body, APP)
+    callback_of(APP, (body, 60_000, None))
 }
 
-fn callback_of(body: &Value, app: &str) -> Callback {
+/// What a body says that was received so long after the base.
+pub(crate) fn received((body, at, request): &Receipt) -> Callback {
+    callback_of(APP, (body, *at, *request))
+}
+
+fn callback_of(app: &str, (body, at, request): (&Value, i64, Option<&str>)) -> Callback {
     let received = Received {
         app: SdkAppId::parse(app).unwrap(),
         query_command: None,
         client_ip: None,
         platform: None,
-        request_id: None,
-        received_at: Millis::new(histories::BASE_MS + 60_000),
+        request_id: request.map(str::to_owned),
+        received_at: Millis::new(histories::BASE_MS + at),
         body: body.to_string().into_bytes(),
     };
     match decode(received) {
@@ -36,12 +43,12 @@ fn callback_of(body: &Value, app: &str) -> Callback {
     }
 }
 
-fn facts(body: &Value) -> Vec<Fact> {
-    mirror::facts(&callback(body))
+pub(crate) fn fold(history: &[Value]) -> Rows {
+    Rows::of(history.iter().flat_map(|body| mirror::facts(&callback(body))))
 }
 
-pub(crate) fn fold(history: &[Value]) -> Rows {
-    Rows::of(history.iter().flat_map(facts))
+fn fold_receipts(receipts: &[Receipt]) -> Rows {
+    Rows::of(receipts.iter().flat_map(|receipt| mirror::facts(&received(receipt))))
 }
 
 proptest! {
@@ -49,7 +56,7 @@ proptest! {
 
     #[test]
     fn any_order_and_any_number_of_times_give_the_same_rows(
-        (history, shuffled) in histories::history().prop_flat_map(|history| {
+        (history, shuffled) in histories::receipts().prop_flat_map(|history| {
             let repeats = prop::collection::vec(prop::sample::select(history.clone()), 0..8);
             let shuffled = repeats.prop_flat_map({
                 let history = history.clone();
@@ -58,25 +65,25 @@ proptest! {
             (Just(history), shuffled)
         }),
     ) {
-        prop_assert_eq!(fold(&history), fold(&shuffled));
+        prop_assert_eq!(fold_receipts(&history), fold_receipts(&shuffled));
     }
 
     #[test]
     fn folding_the_parts_and_merging_them_is_folding_the_whole(
-        history in histories::history(),
-        cuts in prop::collection::vec(any::<u8>(), 24),
+        history in histories::receipts(),
+        cuts in prop::collection::vec(any::<u8>(), 64),
     ) {
-        let mut parts: [Vec<Value>; 3] = Default::default();
-        for (body, cut) in history.iter().zip(&cuts) {
+        let mut parts: [Vec<Receipt>; 3] = Default::default();
+        for (body, cut) in history.iter().zip(cuts.iter().cycle()) {
             parts[usize::from(*cut) % 3].push(body.clone());
         }
-        let [a, b, c] = parts.map(|part| fold(&part));
+        let [a, b, c] = parts.map(|part| fold_receipts(&part));
         let merged = |into: &Rows, other: &Rows| {
             let mut into = into.clone();
             into.merge(other.clone());
             into
         };
-        let whole = fold(&history);
+        let whole = fold_receipts(&history);
         prop_assert_eq!(&merged(&merged(&a, &b), &c), &whole);
         prop_assert_eq!(&merged(&a, &merged(&b, &c)), &whole);
         prop_assert_eq!(merged(&b, &a), merged(&a, &b));
@@ -129,18 +136,26 @@ async fn postgres_compares_stamps_as_rust_does() {
     assert_eq!(newer, expected);
 }
 
-/// A mirror that some facts make, with barriers that only a REST snapshot can raise, for an app of its own.
+/// A mirror that some facts make, with barriers and reads that only a REST snapshot can raise, for an app of its own.
 fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
     let history = histories::history().new_tree(runner).unwrap().current();
-    let mut rows =
-        Rows::of(history.iter().flat_map(|body| mirror::facts(&callback_of(body, &app.to_string()))));
-    let barriers = prop::collection::vec(stamp(), 4);
+    let mut rows = Rows::of(
+        history.iter().flat_map(|body| mirror::facts(&callback_of(&app.to_string(), (body, 60_000, None)))),
+    );
+    let barriers = prop::collection::vec(stamp(), 5);
     for group in rows.groups.values_mut() {
         let raised = barriers.new_tree(runner).unwrap().current();
         group.barriers[GroupBarrier::MembersBarrier as usize] = raised[0];
         group.barriers[GroupBarrier::FieldsBarrier as usize] = raised[1];
         group.barriers[GroupBarrier::AttributesBarrier as usize] = raised[2];
         group.barriers[GroupBarrier::TopicsBarrier as usize] = raised[3];
+        group.barriers[GroupBarrier::ReadStamp as usize] = raised[4];
+    }
+    for member in rows.members.values_mut() {
+        member.read = stamp().new_tree(runner).unwrap().current();
+    }
+    for topic in rows.topics.values_mut() {
+        topic.barriers[TopicBarrier::ReadStamp as usize] = stamp().new_tree(runner).unwrap().current();
     }
     rows
 }

@@ -1,4 +1,7 @@
-//! The views are the twin of the pure rules: on generated histories both show the same of every group and member.
+//! The views are the twin of the pure rules: after any history both show the same of every group, member and topic.
+//!
+//! Histories come from the generator of all the laws and reach the tables by the one transaction that commits callbacks. See
+//! `states.rs` for the second opinion: another generator, and rows that only REST reads will make.
 
 use group_mirror::callback::Callback;
 use group_mirror::ingest::{self, Outcome};

@@ -1,10 +1,10 @@
-//! What a reader is shown of a group, as one comparable value: once from the pure rules, once from the views, once from
-//! the read API. Times are Unix milliseconds.
+//! What a reader is shown of a group, its members and topics, as one comparable value: once from the pure rules, once from
+//! the views, once from the read API. Times are Unix milliseconds.
 
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
-use group_mirror::mirror::{GroupKey, Rows, group_state, member_state};
+use group_mirror::mirror::{GroupKey, Rows, group_state, member_state, topic_state};
 use group_mirror::model::{Millis, UserId};
 use serde_json::{Map, Value, json};
 use sqlx::postgres::PgConnection;
@@ -51,6 +51,20 @@ fn pure_group(rows: &Rows, key: &GroupKey) -> Value {
             }))
         })
         .collect();
+    let topics: Vec<Value> = rows
+        .topics
+        .iter()
+        .filter(|((of, _), _)| of == key)
+        .map(|((_, id), topic)| {
+            let shown = topic_state(group, topic);
+            json!({
+                "topic_id": id.as_str(), "status": if shown.active { "active" } else { "destroyed" },
+                "name": shown.name, "introduction": shown.introduction, "notification": shown.notification,
+                "face_url": shown.face_url, "created_by": user(&shown.created_by),
+                "created_at": time(shown.created_at), "destroyed_at": time(shown.destroyed_at),
+            })
+        })
+        .collect();
     json!({
         "group_id": key.group.as_str(), "status": state.status.as_str(), "type": state.group_type,
         "name": state.name, "introduction": state.introduction, "notification": state.notification,
@@ -58,6 +72,7 @@ fn pure_group(rows: &Rows, key: &GroupKey) -> Value {
         "member_count": members.iter().filter(|member| member["status"] == "member").count(),
         "user_defined_fields": fields, "attributes": attributes, "created_at": time(state.created_at),
         "updated_at": state.updated_at.get(), "destroyed_at": time(state.destroyed_at), "members": members,
+        "topics": topics,
     })
 }
 
@@ -80,25 +95,35 @@ SELECT g.group_id, json_build_object(
         'name_card', m.name_card, 'joined_at', (extract(epoch FROM m.joined_at) * 1000)::bigint,
         'join_type', m.join_type, 'joined_by', m.joined_by,
         'left_at', (extract(epoch FROM m.left_at) * 1000)::bigint, 'exit_type', m.exit_type, 'left_by', m.left_by)
-        ORDER BY m.user_id) FROM group_member_states m WHERE m.group_id = g.group_id), '[]'))
+        ORDER BY m.user_id) FROM group_member_states m WHERE m.group_id = g.group_id), '[]'),
+    'topics', COALESCE((SELECT json_agg(json_build_object(
+        'topic_id', t.topic_id, 'status', CASE WHEN t.active THEN 'active' ELSE 'destroyed' END, 'name', t.name,
+        'introduction', t.introduction, 'notification', t.notification, 'face_url', t.face_url,
+        'created_by', t.created_by, 'created_at', (extract(epoch FROM t.created_at) * 1000)::bigint,
+        'destroyed_at', (extract(epoch FROM t.destroyed_at) * 1000)::bigint)
+        ORDER BY t.topic_id) FROM group_topic_states t WHERE t.group_id = g.group_id), '[]'))
   FROM group_states g";
 
 /// What the views show of every group of the one app in the database.
 pub(crate) async fn views(conn: &mut PgConnection) -> BTreeMap<String, Value> {
     let rows: Vec<(String, Value)> = sqlx::query_as(VIEWS).fetch_all(&mut *conn).await.unwrap();
-    // The two views of what is true now are cuts of the others, and of nothing else.
+    // The views of what is true now are cuts of the others, and of nothing else.
     let same: bool = sqlx::query_scalar(
         "SELECT (SELECT array_agg(group_id ORDER BY group_id) FROM active_groups)
                 IS NOT DISTINCT FROM (SELECT array_agg(group_id ORDER BY group_id) FROM group_states WHERE status = 'active')
             AND (SELECT array_agg((group_id, user_id, role, name_card)::text ORDER BY group_id, user_id)
                    FROM active_group_members)
                 IS NOT DISTINCT FROM (SELECT array_agg((group_id, user_id, role, name_card)::text ORDER BY group_id, user_id)
-                                        FROM group_member_states WHERE present)",
+                                        FROM group_member_states WHERE present)
+            AND (SELECT array_agg((group_id, topic_id, name, introduction)::text ORDER BY group_id, topic_id)
+                   FROM active_group_topics)
+                IS NOT DISTINCT FROM (SELECT array_agg((group_id, topic_id, name, introduction)::text ORDER BY group_id, topic_id)
+                                        FROM group_topic_states WHERE active)",
     )
     .fetch_one(conn)
     .await
     .unwrap();
-    assert!(same, "active_groups and active_group_members show what is true now");
+    assert!(same, "the active_ views show what is true now");
     rows.into_iter().collect()
 }
 
@@ -129,16 +154,31 @@ pub(crate) fn members_of(page: &Value) -> Vec<Value> {
     page["items"].as_array().unwrap().iter().map(shown).collect()
 }
 
+/// The topics of one page.
+fn topics_of(page: &Value) -> Vec<Value> {
+    let shown = |topic: &Value| {
+        let keys = ["topic_id", "status", "name", "introduction", "notification", "face_url", "created_by"];
+        let mut shown = kept(topic, &keys);
+        for key in ["created_at", "destroyed_at"] {
+            shown.insert(key.to_owned(), millis(&topic[key]));
+        }
+        Value::Object(shown)
+    };
+    page["items"].as_array().unwrap().iter().map(shown).collect()
+}
+
 /// What the read API shows of one group; fields that it may grow later are left out.
 pub(crate) async fn api(service: &Service, id: &str) -> Value {
     let path = format!("/v1/groups/{}", escaped(id));
     let mut group = service.read(&path).await;
     let members = service.read(&format!("{path}/members?status=all&limit=500")).await;
     let members = members_of(&members);
+    let topics = topics_of(&service.read(&format!("{path}/topics?status=all&limit=500")).await);
     for key in ["created_at", "updated_at", "destroyed_at"] {
         group[key] = millis(&group[key]);
     }
     group["members"] = json!(members);
+    group["topics"] = json!(topics);
     let keys = [
         "group_id",
         "status",
@@ -156,13 +196,15 @@ pub(crate) async fn api(service: &Service, id: &str) -> Value {
         "updated_at",
         "destroyed_at",
         "members",
+        "topics",
     ];
     Value::Object(kept(&group, &keys))
 }
 
 /// The same in few words, for tables of expectations. Times are relative to `base`.
 ///
-/// `active Work "one" owner=ana by=ana @0 †9000 {k=v} [k=v] | ana:Owner boris:Admin"card" | chen@3000`
+/// `active Work "one" owner=ana by=ana @0 †9000 {k=v} [k=v] | ana:Owner boris:Admin"card" | chen@3000`, and the topics
+/// of [`topic_words`].
 pub(crate) fn words(shown: &Value, base: i64) -> String {
     let at = |key: &str, of: &Value| of[key].as_i64().map(|time| time - base);
     let mut words = vec![shown["status"].as_str().unwrap().to_owned()];
@@ -198,5 +240,22 @@ pub(crate) fn words(shown: &Value, base: i64) -> String {
             left += &format!(" {id}@{}", at("left_at", member).unwrap());
         }
     }
-    format!("{} |{present} |{left}", words.join(" "))
+    format!("{} |{present} |{left}{}", words.join(" "), topic_words(shown, base))
+}
+
+/// Behind the members, where there are topics: ` | #a:"name" intro="hi" @3000 #b†4000`.
+fn topic_words(shown: &Value, base: i64) -> String {
+    let mut words = String::new();
+    for topic in shown["topics"].as_array().unwrap() {
+        let id = topic["topic_id"].as_str().unwrap();
+        words += &format!(" #{}", id.rsplit('_').next().unwrap());
+        words.extend(topic["name"].as_str().map(|name| format!(":{name:?}")));
+        for (mark, key) in [("intro", "introduction"), ("notice", "notification"), ("face", "face_url")] {
+            words.extend(topic[key].as_str().map(|text| format!(" {mark}={text:?}")));
+        }
+        for (mark, key) in [("@", "created_at"), ("†", "destroyed_at")] {
+            words.extend(topic[key].as_i64().map(|time| format!(" {mark}{}", time - base)));
+        }
+    }
+    if words.is_empty() { words } else { format!(" |{words}") }
 }

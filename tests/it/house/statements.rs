@@ -1,0 +1,58 @@
+//! The statements that are written from the descriptions of the tables, as text that is reviewed.
+//!
+//! `tests/it/data/statements.sql` holds the five upserts and the five selects exactly as they are sent, so that a change of
+//! a description shows its SQL in the diff. `UPDATE_SNAPSHOTS=1 cargo test --test it statements` writes it anew.
+
+use group_mirror::mirror::tables;
+use group_mirror::store::{lines, upsert};
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::support::postgres::TestDatabase;
+
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/data/statements.sql");
+
+/// Each statement with a name, in the order in which a transaction sends them.
+fn statements() -> Vec<(String, String)> {
+    let upserts = [
+        upsert::statement(&tables::GROUPS),
+        upsert::statement(&tables::MEMBERS),
+        upsert::statement(&tables::USER_DEFINED_FIELDS),
+        upsert::statement(&tables::ATTRIBUTES),
+        upsert::statement(&tables::TOPICS),
+    ];
+    let tables = lines::tables();
+    let upserts = upserts.into_iter().zip(&tables).map(|(sql, of)| (format!("upsert_{}", of.table), sql));
+    let selects = tables.iter().map(|of| (format!("lines_of_{}", of.table), of.select()));
+    upserts.chain(selects).collect()
+}
+
+fn snapshot() -> String {
+    let head = "-- Written by `UPDATE_SNAPSHOTS=1 cargo test --test it statements`: what mirror/tables.rs comes to in SQL.\n";
+    let statements = statements().into_iter().map(|(name, sql)| format!("\n-- {name}\n{sql};\n"));
+    [head.to_owned()].into_iter().chain(statements).collect()
+}
+
+#[test]
+fn the_generated_statements_are_those_that_were_reviewed() {
+    let generated = snapshot();
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(SNAPSHOT, &generated).unwrap();
+    }
+    let reviewed = std::fs::read_to_string(SNAPSHOT).unwrap_or_default();
+    assert_eq!(generated, reviewed, "review the change, then run with UPDATE_SNAPSHOTS=1");
+    assert!(generated.lines().all(|line| line.chars().count() <= 120), "a line is too long to be reviewed");
+}
+
+#[tokio::test]
+async fn postgres_prepares_every_generated_statement_on_the_migrated_schema() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    for (name, sql) in statements() {
+        conn.execute(AssertSqlSafe(format!("PREPARE {name} AS {sql}"))).await.unwrap();
+    }
+    let prepared: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_prepared_statements WHERE from_sql")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(prepared, 10);
+}
