@@ -6,14 +6,21 @@
 //! spool, and the drain brings it to the tables later. Once submitted, a callback is made durable whether or not its
 //! sender waits.
 
+mod aside;
+mod attempt;
+mod bisect;
 mod breaker;
 mod commit;
 mod drain;
+mod earlier;
 mod job;
 mod lane;
 mod outcome;
+mod pace;
+mod prober;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +34,17 @@ use crate::model::Millis;
 use crate::spool::{Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
+use aside::SetAside;
+use attempt::Attempts;
 use breaker::Breaker;
 use drain::Drain;
-use job::{Job, Pending};
+use earlier::Corrections;
+use job::{Claim, Job, Pending};
 use lane::Lane;
+use prober::{Prober, Suspicion};
 
-pub use commit::{Applied, commit};
-pub use outcome::{Outcome, SubmitError};
+pub use commit::commit;
+pub use outcome::{Applied, NotCommitted, Outcome, SubmitError};
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.
@@ -73,38 +84,54 @@ impl Writer {
     pub fn start(database: &Database, place: &SpoolPlace, schema: SchemaState) -> Result<Self, SpoolError> {
         let (spool, writing) = Spool::open(place)?;
         let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
-        let breaker = Breaker::new(schema);
+        let (breaker, aside) = (Breaker::new(schema, spool.clone()), SetAside::default());
         let (tasks, spool_thread) = (TaskTracker::new(), TaskTracker::new());
+        let suspicion = Suspicion::default();
+        let attempts =
+            Attempts { database: database.clone(), suspicion: suspicion.clone(), closing: closing.clone() };
         // Dropped however a task ends, a panic included.
         let guard = || ended.clone().drop_guard();
+        let run = |task: TaskFuture| {
+            let held = guard();
+            tasks.spawn(async move {
+                let _held = held;
+                task.await;
+            });
+        };
         let held = guard();
         spool_thread.spawn_blocking(move || {
             let _held = held;
             writing();
         });
-        let held = guard();
-        let drain = Drain {
+        let (corrections, waiting) = mpsc::channel(earlier::QUEUE_MAX);
+        let correcting =
+            Corrections { database: database.clone(), aside: aside.clone(), closing: closing.clone() };
+        run(Box::pin(correcting.run(waiting)));
+        let prober = Prober {
             database: database.clone(),
-            spool: spool.clone(),
             breaker: breaker.clone(),
+            aside: aside.clone(),
+            suspicion,
             closing: closing.clone(),
         };
-        tasks.spawn(async move {
-            let _held = held;
-            drain.run().await;
-        });
-        let lane = Lane { database: database.clone(), spool: spool.clone(), breaker: breaker.clone() };
+        run(Box::pin(prober.run()));
+        let drain = Drain {
+            attempts: attempts.clone(),
+            spool: spool.clone(),
+            breaker: breaker.clone(),
+            aside: aside.clone(),
+            corrections,
+        };
+        run(Box::pin(drain.run()));
+        let lane = Lane { attempts, spool: spool.clone(), breaker: breaker.clone(), aside };
         let lanes = (0..LANES)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(LANE_QUEUE_MAX);
-                let (held, running) = (guard(), lane.clone().run(queue, closing.clone()));
-                tasks.spawn(async move {
-                    let _held = held;
-                    running.await;
-                });
+                run(Box::pin(lane.clone().run(queue)));
                 sender
             })
             .collect();
+        metrics::counter!("group_mirror_set_aside_total").increment(0);
         tasks.close();
         spool_thread.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
@@ -118,10 +145,10 @@ impl Writer {
     /// See [`SubmitError`]; it may still turn out to be committed, and a repeat does no harm. Each is counted, and noted
     /// as a gap.
     pub async fn submit(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
-        let received_at = callback.received.received_at;
-        let outcome = self.make_durable(callback, deadline).await;
+        let pending = Pending::new(callback);
+        let outcome = self.make_durable(&pending, deadline).await;
         if let Err(error) = &outcome {
-            self.note_loss(received_at, error.label());
+            pending.lose(&self.spool, error);
         }
         outcome
     }
@@ -131,16 +158,22 @@ impl Writer {
         self.spool.note_loss(received_at, cause);
     }
 
-    async fn make_durable(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
+    async fn make_durable(&self, pending: &Pending, deadline: Instant) -> Result<Outcome, SubmitError> {
+        let callback = &pending.callback;
         let size = u32::try_from(callback.received.body.len()).map_err(|_| SubmitError::Full)?;
         let permit = self.bytes.clone().try_acquire_many_owned(size).map_err(|_| SubmitError::Full)?;
-        let lane = &self.lanes[lane_of(&callback)];
-        let pending = Pending::new(callback);
+        let lane = &self.lanes[lane_of(callback)];
         let (waiter, mut outcome) = oneshot::channel();
-        let job = Job { pending: pending.clone(), waiter, permit: Some(permit) };
+        let job = Job {
+            pending: pending.clone(),
+            waiter,
+            lane: lane.downgrade(),
+            returned: false,
+            _permit: permit,
+        };
         let database_until = deadline - SPOOL_SHARE;
         if self.breaker.is_open() || database_until <= Instant::now() {
-            job.spool(&self.spool);
+            job.spool(&self.spool, &self.breaker);
         } else {
             match lane.try_send(job) {
                 Ok(()) => {
@@ -150,40 +183,35 @@ impl Writer {
                     return self.spool_late(pending, outcome, deadline).await;
                 }
                 // More waits than PostgreSQL can commit in time: the spool is faster.
-                Err(mpsc::error::TrySendError::Full(job)) => {
-                    job.spool(&self.spool);
-                }
+                Err(mpsc::error::TrySendError::Full(job)) => job.spool(&self.spool, &self.breaker),
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Closed),
             }
         }
-        wait_until(outcome, deadline).await
+        until_durable(outcome, pending, deadline).await
     }
 
     /// PostgreSQL's share of the time is over, so the callback is spooled as well. The first of the two that has it on disk
     /// gives the answer.
     async fn spool_late(
         &self,
-        pending: Pending,
-        mut lane: oneshot::Receiver<Result<Outcome, SubmitError>>,
+        pending: &Pending,
+        lane: oneshot::Receiver<DurableResult>,
         deadline: Instant,
     ) -> Result<Outcome, SubmitError> {
-        let (waiter, spooled) = oneshot::channel();
-        if !(Job { pending, waiter, permit: None }).spool(&self.spool) {
+        if pending.claim() != Claim::Mine {
             // The lane has done that already, and its answer comes from the spool.
-            return wait_until(lane, deadline).await;
+            return until_durable(lane, pending, deadline).await;
         }
-        let first = async {
-            tokio::select! {
-                Ok(outcome) = &mut lane => outcome,
-                Ok(outcome) = spooled => match outcome {
-                    Ok(outcome) => Ok(outcome),
-                    // The lane may still make it.
-                    Err(error) => lane.await.unwrap_or(Err(error)),
-                },
-                else => Err(SubmitError::Closed),
-            }
+        let (answer, spooled) = oneshot::channel();
+        let handed = pending.clone();
+        let completion = move |done: Result<(), SpoolError>| {
+            handed.answered(&done);
+            // A waiter whose sender hung up needs no answer.
+            let _ = answer.send(done);
         };
-        timeout_at(deadline, first).await.unwrap_or(Err(SubmitError::Late))
+        self.spool.put(Arc::clone(&pending.callback), Box::new(completion));
+        let first = first_durable(lane, spooled);
+        timeout_at(deadline, first).await.unwrap_or_else(|_| Err(late(pending)))
     }
 
     /// How the spool is.
@@ -219,16 +247,95 @@ impl Writer {
     }
 }
 
-async fn wait_until(
-    outcome: oneshot::Receiver<Result<Outcome, SubmitError>>,
+/// What a waiter is answered.
+type DurableResult = Result<Outcome, SubmitError>;
+
+/// A task of the writer.
+type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The answer of the one that has the callback on disk first; an error only when neither can have it any more.
+async fn first_durable(
+    mut lane: oneshot::Receiver<DurableResult>,
+    mut spooled: oneshot::Receiver<Result<(), SpoolError>>,
+) -> DurableResult {
+    let mut refusal = SubmitError::Closed;
+    let (mut lane_open, mut spool_open) = (true, true);
+    loop {
+        // A channel that has ended must not be awaited again.
+        tokio::select! {
+            answer = &mut lane, if lane_open => match answer {
+                Ok(Ok(outcome)) => return Ok(outcome),
+                Ok(Err(error)) => (refusal, lane_open) = (error, false),
+                // The lane has found it in the spool.
+                Err(_) => lane_open = false,
+            },
+            answer = &mut spooled, if spool_open => match answer {
+                Ok(Ok(())) => return Ok(Outcome::Spooled),
+                // The lane may still commit it.
+                Ok(Err(error)) => (refusal, spool_open) = (error.into(), false),
+                Err(_) => spool_open = false,
+            },
+            else => return Err(refusal),
+        }
+    }
+}
+
+/// What to say at the deadline: why the spool refused it, if it did.
+fn late(pending: &Pending) -> SubmitError {
+    pending.refusal().map_or(SubmitError::Late, SubmitError::from)
+}
+
+async fn until_durable(
+    outcome: oneshot::Receiver<DurableResult>,
+    pending: &Pending,
     deadline: Instant,
-) -> Result<Outcome, SubmitError> {
-    let done = timeout_at(deadline, outcome).await.map_err(|_| SubmitError::Late)?;
-    done.unwrap_or(Err(SubmitError::Closed))
+) -> DurableResult {
+    let done = timeout_at(deadline, outcome).await.map_err(|_| late(pending))?;
+    // Dropped without an answer: the spool has it, or the writer has ended.
+    done.unwrap_or_else(
+        |_| if pending.is_durable() { Ok(Outcome::Spooled) } else { Err(SubmitError::Closed) },
+    )
 }
 
 fn lane_of(callback: &Callback) -> usize {
     let mut hash = DefaultHasher::new();
     callback.group.hash(&mut hash);
     usize::try_from(hash.finish() % LANES as u64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BROKEN: SpoolError = SpoolError::DiskFull;
+
+    #[tokio::test]
+    async fn a_spool_that_refuses_after_the_lane_has_ended_is_an_answer_and_no_panic() {
+        let ((lane, waits), (spool, spooled)) = (oneshot::channel(), oneshot::channel());
+        let first = tokio::spawn(first_durable(waits, spooled));
+        drop(lane);
+        tokio::task::yield_now().await;
+        spool.send(Err(BROKEN)).unwrap();
+        assert_eq!(first.await.unwrap(), Err(SubmitError::Spool(BROKEN)));
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_commits_after_the_spool_has_refused_gives_the_answer() {
+        let ((lane, waits), (spool, spooled)) = (oneshot::channel(), oneshot::channel());
+        let first = tokio::spawn(first_durable(waits, spooled));
+        spool.send(Err(BROKEN)).unwrap();
+        tokio::task::yield_now().await;
+        lane.send(Ok(Outcome::Applied)).unwrap();
+        assert_eq!(first.await.unwrap(), Ok(Outcome::Applied));
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_syncs_after_the_lane_has_failed_gives_the_answer() {
+        let ((lane, waits), (spool, spooled)) = (oneshot::channel(), oneshot::channel());
+        let first = tokio::spawn(first_durable(waits, spooled));
+        lane.send(Err(SubmitError::Closed)).unwrap();
+        tokio::task::yield_now().await;
+        spool.send(Ok(())).unwrap();
+        assert_eq!(first.await.unwrap(), Ok(Outcome::Spooled));
+    }
 }

@@ -4,7 +4,7 @@
 //! the tables hold. Comparing reads one snapshot, in which ledger and mirror belong together, and writes nothing, so
 //! writers do not notice. Rebuilding writes the ranges that differ and no other.
 //!
-//! The write path uses [`rebuild_group`], and reads of a past moment use [`as_of`]; neither is known here.
+//! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`]; neither is known here.
 
 pub mod as_of;
 mod ranges;
@@ -20,7 +20,7 @@ use crate::store::{Database, ledger};
 use ranges::RangeReader;
 use rebuild::{lock, rebuild_with_retries, restore, unlock};
 
-pub use rebuild::rebuild_group;
+pub use rebuild::receive_earlier;
 pub use report::Report;
 pub use reread::event;
 pub use unpark::{Unparked, unpark};

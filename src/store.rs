@@ -6,6 +6,7 @@
 
 pub mod errors;
 pub mod feed;
+mod given_up;
 pub mod groups;
 pub mod history;
 pub mod ledger;
@@ -14,6 +15,7 @@ pub mod members;
 mod pools;
 pub mod rebuild;
 pub mod schema;
+mod sessions;
 pub mod stats;
 pub mod topics;
 mod transaction;
@@ -21,4 +23,5 @@ pub mod upsert;
 
 pub use errors::StoreError;
 pub use pools::{Database, READ_SECS_MAX};
+pub use sessions::GiveUpTurn;
 pub use transaction::Tx;

@@ -95,6 +95,10 @@ fn describe() {
         "group_mirror_transaction_retries_total",
         "Transactions tried again after meeting another."
     );
+    describe_counter!(
+        "group_mirror_set_aside_total",
+        "Times when a group, a command of a group or a callback failed by itself and was set aside."
+    );
     describe_counter!("group_mirror_spooled_total", "Callbacks written to the spool.");
     describe_counter!("group_mirror_drained_total", "Callbacks of the spool that are in the database.");
     describe_counter!("group_mirror_lost_total", "Callbacks answered with 503, not known durable, by cause.");

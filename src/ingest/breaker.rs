@@ -1,17 +1,18 @@
 //! The circuit breaker between the writer and PostgreSQL.
 //!
-//! The first batch that fails or takes too long opens it: from then on callbacks go straight to the spool, so that none
-//! waits for a server that does not answer. The drain closes it again on evidence of a commit. A schema that is not the
-//! program's keeps it open for as long as that lasts.
+//! While it is open, callbacks go straight to the spool, so that none waits for a server that does not commit. The prober
+//! alone opens and closes it, on evidence of one small commit. A schema that is not the program's holds it open for as
+//! long as that lasts. A spool that cannot write closes it: a callback that would be refused there may still be committed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::spool::Spool;
 use crate::store::schema::SchemaState;
 
-/// A batch that takes longer opens the breaker: about what a waiter may spend on PostgreSQL.
+/// A batch or a probe that takes longer is slow: about what a waiter may spend on PostgreSQL.
 pub(super) const SLOW_COMMIT: Duration = Duration::from_millis(700);
 
 /// Cheap to clone; all clones are one breaker.
@@ -19,17 +20,23 @@ pub(super) const SLOW_COMMIT: Duration = Duration::from_millis(700);
 pub(super) struct Breaker {
     open: Arc<watch::Sender<bool>>,
     schema: SchemaState,
+    spool: Spool,
 }
 
 impl Breaker {
-    /// Closed, unless the start found no usable database; then the probe is the first to find one.
-    pub(super) fn new(schema: SchemaState) -> Self {
-        Self { open: Arc::new(watch::Sender::new(!schema.fits())), schema }
+    /// Closed, unless the start found no usable database; then the prober is the first to find one.
+    pub(super) fn new(schema: SchemaState, spool: Spool) -> Self {
+        Self { open: Arc::new(watch::Sender::new(!schema.fits())), schema, spool }
     }
 
     /// True while new callbacks go straight to the spool.
     pub(super) fn is_open(&self) -> bool {
-        *self.open.borrow() || !self.schema.fits()
+        self.is_held_open() || (self.is_tripped() && !self.spool.is_failing())
+    }
+
+    /// True while the last probe failed.
+    pub(super) fn is_tripped(&self) -> bool {
+        *self.open.borrow()
     }
 
     /// True while schema and program do not agree: then no probe can close the breaker.
@@ -40,7 +47,7 @@ impl Breaker {
     /// From now on callbacks go to the spool.
     pub(super) fn open(&self, cause: &str) {
         if !self.open.send_replace(true) {
-            tracing::warn!("PostgreSQL {cause}; callbacks go to the spool until it commits again");
+            tracing::warn!("PostgreSQL does not commit ({cause}); callbacks go to the spool until it does");
         }
     }
 

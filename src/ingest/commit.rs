@@ -1,31 +1,31 @@
 //! THE transaction: ledger entries and their effect on the mirror, together or not at all.
 //!
-//! Failures are sorted by SQLSTATE in `store::errors`. A serialization failure or a deadlock is retried; trouble of the
-//! database is reported to every waiter of the batch; data that PostgreSQL refuses is found by bisecting the batch, and
-//! that one callback is parked, so that it takes nothing else with it.
+//! Failures are sorted by SQLSTATE in `store::errors`. A serialization failure or a deadlock is retried, a session whose
+//! prepared statements are gone is replaced. Anything else is found by bisecting the batch, so that it takes nothing else
+//! with it: data that PostgreSQL refuses is parked; what a lock, a time limit or a missing right keeps out is reported as
+//! having failed alone. Where one part after another fails and none is committed, the server as a whole takes nothing.
 
 use std::borrow::Borrow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::outcome::Outcome;
+use super::aside::Key;
+use super::bisect::Bisection;
+use super::outcome::{Applied, NotCommitted, Outcome};
 use crate::callback::{BODY_BYTES_MAX, Callback};
 use crate::mirror::{self, Rows};
 use crate::replay;
 use crate::store::errors::{Failure, classify};
-use crate::store::{Database, ledger, upsert};
+use crate::store::{Database, Tx, ledger, upsert};
 
 /// The largest batch. Larger ones gain little throughput and make everyone in them wait longer.
 pub(super) const BATCH_MAX: usize = 256;
 
 /// A batch is cut when its bodies exceed this, so that one statement stays far below the 1 GiB that PostgreSQL takes.
 pub(super) const BATCH_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
-
-/// The longest time a batch may take, retries and bisection included; then its connection is dropped. Everyone in it has
-/// an answer from the spool by then, and a stalled connection must not hold a lane.
-pub(super) const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How often a transaction is retried after a serialization failure or a deadlock. Batches take their locks in one
 /// order, so a second failure is rare and a tenth means something else is wrong.
@@ -34,98 +34,185 @@ const RETRIES_MAX: u32 = 10;
 /// The pause before the first retry; it grows with each.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
-/// What became of a callback; an error means that it is not known to be committed.
-pub type Applied = Result<Outcome, Arc<sqlx::Error>>;
+/// How often a transaction is retried on another session: each of the pool's 8 may have the stale statements, and a new
+/// one has none.
+const SESSIONS_MAX: u32 = 9;
 
-/// Commits callbacks and answers for each, in the order given. Committing the same again changes nothing.
+/// How long the whole batch waits for a lock: longer than another batch holds one, and short enough that bisecting ends
+/// inside PostgreSQL's share of the time.
+const LOCK_WAIT_FIRST: Duration = Duration::from_millis(300);
+
+/// The same for its parts, once a batch has failed: of 256 callbacks one that is locked is found in 8 waits.
+const LOCK_WAIT_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long the statements of a transaction may take, by the clock of this process: a server without timers (the bundled
+/// one) waits for a lock without limit. Longer than a server that is merely slow needs.
+const STATEMENTS_WAIT_BASE: Duration = Duration::from_secs(1);
+const STATEMENTS_WAIT_EACH: Duration = Duration::from_millis(20);
+
+/// Commits callbacks and answers for each, in the order given; corrects receipts as well. Committing the same again
+/// changes nothing.
 pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]) -> Vec<Applied> {
-    let mut outcomes: Vec<Option<Applied>> = vec![None; batch.len()];
-    let mut ranges = Vec::from([(0, batch.len())]);
-    ranges.retain(|(from, to)| from < to);
-    while let Some((from, to)) = ranges.pop() {
-        assert!(from < to && to <= batch.len(), "bisection stays inside the batch");
-        let range = from..to;
-        let part: Vec<&Callback> = batch[range.clone()].iter().map(Borrow::borrow).collect();
-        let error = match transact_with_retries(database, &part).await {
-            Ok(done) => {
-                assert_eq!(done.len(), part.len(), "every callback of a transaction has one outcome");
-                range.zip(done).for_each(|(at, outcome)| outcomes[at] = Some(Ok(outcome)));
-                continue;
-            }
+    let mut outcomes = commit_batch(database, batch).await;
+    for (callback, outcome) in batch.iter().zip(&mut outcomes) {
+        if matches!(outcome, Err(NotCommitted::Earlier)) {
+            *outcome = match replay::receive_earlier(database, callback.borrow()).await {
+                Ok(()) => Ok(Outcome::Duplicate),
+                Err(error) => Err(NotCommitted::Alone(classify(&error), Arc::new(error))),
+            };
+        }
+    }
+    outcomes
+}
+
+/// Commits a batch and answers for each callback, in the order given.
+pub(super) async fn commit_batch<C: Borrow<Callback> + Sync>(
+    database: &Database,
+    batch: &[C],
+) -> Vec<Applied> {
+    let mut bisection = Bisection::of(batch);
+    let mut lock_max = LOCK_WAIT_FIRST;
+    while let Some(range) = bisection.next() {
+        let part: Vec<&Callback> = range.iter().map(|at| batch[*at].borrow()).collect();
+        match transact_with_retries(database, &part, lock_max).await {
+            Ok(done) => bisection.committed(&range, done),
+            Err(error) => match classify(&error) {
+                Failure::Data if part.len() == 1 => {
+                    let outcome = park(database, part[0], &error).await;
+                    bisection.parked(&range, outcome);
+                }
+                failure => {
+                    let alone = Key::of(part[0], failure) == Key::of(part[part.len() - 1], failure);
+                    bisection.failed(range, failure, error, alone);
+                }
+            },
+        }
+        if bisection.has_failed() {
+            lock_max = LOCK_WAIT_AGAIN;
+        }
+    }
+    bisection.outcomes()
+}
+
+async fn transact_with_retries(
+    database: &Database,
+    part: &[&Callback],
+    lock_max: Duration,
+) -> Result<Vec<Applied>, sqlx::Error> {
+    let (mut retries, mut sessions) = (0, 1);
+    loop {
+        let error = match transact(database, part, lock_max).await {
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        if classify(&error) != Failure::Data {
-            let error = Arc::new(error);
-            tracing::error!(batch.callbacks = range.len(), error = %error, "callbacks were not committed");
-            range.for_each(|at| outcomes[at] = Some(Err(error.clone())));
-        } else if range.len() > 1 {
-            let middle = from + range.len() / 2;
-            ranges.extend([(middle, to), (from, middle)]);
-        } else {
-            outcomes[from] = Some(park(database, part[0], &error).await);
-        }
-    }
-    let answered: Vec<Applied> = outcomes.into_iter().flatten().collect();
-    assert_eq!(answered.len(), batch.len(), "every callback of a batch is answered for");
-    answered
-}
-
-async fn transact_with_retries(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome>, sqlx::Error> {
-    let mut tries = 0;
-    loop {
-        match transact(database, part).await {
-            Err(error) if classify(&error) == Failure::Retry && tries < RETRIES_MAX => {
-                tries += 1;
+        match classify(&error) {
+            Failure::Retry if retries < RETRIES_MAX => {
+                retries += 1;
                 metrics::counter!("group_mirror_transaction_retries_total").increment(1);
-                tokio::time::sleep(RETRY_PAUSE * tries).await;
+                tokio::time::sleep(RETRY_PAUSE * retries).await;
             }
-            done => return done,
+            Failure::Stale if sessions < SESSIONS_MAX => sessions += 1,
+            _ => return Err(error),
         }
     }
 }
 
-async fn transact(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome>, sqlx::Error> {
-    let mut tx = database.begin("apply").await?;
-    let new = match write(tx.conn(), part).await {
-        Ok(new) => new,
+async fn transact(
+    database: &Database,
+    part: &[&Callback],
+    lock_max: Duration,
+) -> Result<Vec<Applied>, sqlx::Error> {
+    let mut tx = database.begin_within("apply", lock_max).await?;
+    let written = match write_in_time(database, &mut tx, part).await {
+        Ok(written) => written,
+        Err(error) if classify(&error) == Failure::Stale => {
+            tx.discard();
+            return Err(error);
+        }
         Err(error) => {
             tx.roll_back().await;
             return Err(error);
         }
     };
     tx.commit().await?;
-    let outcome = |(callback, new): (&&Callback, bool)| match &callback.event {
-        _ if !new => Outcome::Duplicate,
-        Ok(_) => Outcome::Applied,
-        Err(reason) => Outcome::Parked(reason.clone()),
+    let outcome = |(callback, written): (&&Callback, Written)| match (written, &callback.event) {
+        (Written::Earlier, _) => Err(NotCommitted::Earlier),
+        (Written::Before, _) => Ok(Outcome::Duplicate),
+        (Written::New, Ok(_)) => Ok(Outcome::Applied),
+        (Written::New, Err(reason)) => Ok(Outcome::Parked(reason.clone())),
     };
-    Ok(part.iter().zip(new).map(outcome).collect())
+    Ok(part.iter().zip(written).map(outcome).collect())
 }
 
-/// The ledger entries and their effect; answers for each callback whether it is new.
-async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<bool>, sqlx::Error> {
+/// Bounds the statements by the clock of this process: after that the server is asked to cancel, and answers as it does
+/// for a limit of its own. The commit is not bounded here, because cancelling it would make its answer a lie.
+async fn write_in_time(
+    database: &Database,
+    tx: &mut Tx,
+    part: &[&Callback],
+) -> Result<Vec<Written>, sqlx::Error> {
+    let pid = tx.pid();
+    let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
+    let limit = STATEMENTS_WAIT_BASE + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
+    let mut writing = pin!(write(tx.conn(), part));
+    tokio::select! {
+        written = &mut writing => return written,
+        () = tokio::time::sleep(limit) => {}
+    }
+    if let Some(pid) = pid {
+        database.cancel(pid).await;
+    }
+    writing.await
+}
+
+/// What the ledger had of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// Nothing.
+    New,
+    /// The same.
+    Before,
+    /// The same with a later receipt.
+    Earlier,
+}
+
+/// The ledger entries and their effect; answers for each callback what the ledger had of it.
+async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Written>, sqlx::Error> {
     let new = ledger::insert_batch(conn, part).await?;
     assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
-    for (callback, _) in part.iter().zip(&new).filter(|(_, new)| !**new) {
-        if let (true, Ok(event)) = (ledger::receive_earlier(conn, callback).await?, &callback.event) {
-            let group = mirror::group_key(callback.received.app, event.group.clone());
-            replay::rebuild_group(conn, &group).await?;
-        }
+    let mut written = Vec::with_capacity(part.len());
+    for (callback, new) in part.iter().zip(&new) {
+        written.push(if *new {
+            Written::New
+        } else if ledger::is_received_later(conn, callback).await? {
+            Written::Earlier
+        } else {
+            Written::Before
+        });
     }
     let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
     upsert::upsert(conn, &facts).await?;
-    Ok(new)
+    Ok(written)
 }
 
 /// Keeps the bytes of a callback that PostgreSQL refuses to apply.
 async fn park(database: &Database, callback: &Callback, error: &sqlx::Error) -> Applied {
     let parked = Callback { event: Err(format!("PostgreSQL refuses it: {error}")), ..callback.clone() };
-    let outcomes = transact_with_retries(database, &[&parked]).await?;
+    let outcomes = match transact_with_retries(database, &[&parked], LOCK_WAIT_AGAIN).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            let (failure, error) = (classify(&error), Arc::new(error));
+            return Err(match failure {
+                Failure::Unavailable => NotCommitted::Together(error),
+                failure => NotCommitted::Alone(failure, error),
+            });
+        }
+    };
     let Some(outcome) = outcomes.into_iter().next() else {
         unreachable!("a transaction of one callback has one outcome")
     };
-    Ok(match outcome {
+    outcome.map(|outcome| match outcome {
         // The server's words stay in the ledger: they can quote rows, and the sender is outside.
         Outcome::Parked(_) => Outcome::Parked("PostgreSQL refuses it; the ledger has the reason".to_owned()),
         other => other,

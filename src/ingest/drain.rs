@@ -1,160 +1,228 @@
-//! The drain: one task that brings what is in the spool to the tables, in order of receipt, through the same
-//! transaction as everything else, and closes the circuit breaker.
+//! The drain: one task that brings what is in the spool to the tables, in order of receipt, through the same transaction as
+//! everything else, and beside the lanes: neither waits for the other.
 //!
-//! While the breaker is open the task probes PostgreSQL with exponential back-off. The breaker closes when a batch of the
-//! spool is committed in good time, or when the spool is empty and PostgreSQL takes writes. A record leaves the spool
-//! only after its commit, so a repeat after any failure meets its entry in the ledger. Records that fail again and again
-//! are bisected out of their batch and skipped until the next round, so that they hold nothing else up.
+//! A record leaves the spool only after its commit, so a repeat after any failure meets its entry in the ledger. The task
+//! goes through the spool in rounds. Records that are set aside, or that this program cannot read, are skipped without a
+//! pause; what is due is tried by itself. While the breaker is open nothing is tried.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::breaker::{Breaker, SLOW_COMMIT};
-use super::commit::{BATCH_BYTES_MAX, BATCH_MAX, COMMIT_WAIT_MAX, commit};
+use super::aside::{Key, SetAside, Standing};
+use super::attempt::Attempts;
+use super::breaker::Breaker;
+use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
+use super::outcome::{Applied, NotCommitted};
+use super::pace::Pace;
 use crate::callback::{self, Callback, Decoded, Received};
-use crate::spool::{ReadRange, RecordKey, Spool};
-use crate::store::Database;
+use crate::spool::{ReadRange, RecordKey, Spool, StoredRecord};
 
-/// The pause before the first attempt after a failure; it doubles with each (exponential back-off).
+/// The pause after a batch that the server did not take; it doubles with each (exponential back-off).
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 
-/// The longest pause. A server that commits again is used again within about this time.
+/// The longest pause of any kind.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How long the probe waits for an answer.
-const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The pause after a round in which records were skipped; it doubles while nothing is committed.
+const ROUND_PAUSE: Duration = Duration::from_millis(250);
 
-/// The pause before records that were skipped are tried again.
-const ROUND_PAUSE: Duration = Duration::from_secs(5);
+/// How long what is due may be tried before the rest of the records is: keys that are refused quickly are many.
+const DUE_TIME: Duration = Duration::from_millis(100);
+
+/// How often the task looks whether the breaker is still open because of the schema.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
 
 /// What the task works with.
 #[derive(Debug)]
 pub(super) struct Drain {
-    pub(super) database: Database,
+    pub(super) attempts: Attempts,
     pub(super) spool: Spool,
     pub(super) breaker: Breaker,
-    pub(super) closing: CancellationToken,
+    pub(super) aside: SetAside,
+    /// For repeats that were received before what the ledger has.
+    pub(super) corrections: mpsc::Sender<Callback>,
 }
 
-/// How an attempt went.
+/// How one reading of the spool went.
 enum Step {
-    /// Committed, up to this key.
-    Done(RecordKey),
-    /// Nothing after the key.
-    Nothing,
-    /// Not all of it; the key of the last, and how many there were.
-    Failed(RecordKey, usize),
+    /// Its records were committed or skipped.
+    Passed,
+    /// There was none left in this round.
+    RoundOver,
+    /// The server took nothing.
+    Refused,
     /// The spool itself could not be read or written.
     SpoolFailed,
+}
+
+/// A callback and its record.
+type SpooledCallback = (RecordKey, Callback);
+
+/// Where a round is.
+#[derive(Debug)]
+struct Round {
+    after: Option<RecordKey>,
+    skipped: bool,
+    committed: bool,
+    pace: Pace,
 }
 
 impl Drain {
     /// Runs until it is asked to close; what is left then is drained after the next start.
     pub(super) async fn run(self) {
-        let closing = self.closing.clone();
-        closing.run_until_cancelled(self.work()).await;
+        let closing = self.attempts.closing.clone();
+        closing.run_until_cancelled(Box::pin(self.work())).await;
     }
 
     async fn work(self) {
-        // Where this round is, how much is tried at once, and how long to wait after the next failure.
-        let (mut after, mut count, mut pause) = (None, BATCH_MAX, PAUSE_FIRST);
+        let mut round = Round { after: None, skipped: false, committed: false, pace: Pace::new() };
+        let (mut pause, mut round_pause) = (PAUSE_FIRST, ROUND_PAUSE);
         loop {
             self.wait_for_work().await;
             if self.spool.is_failing() && self.spool.remove(Vec::new()).await.is_err() {
-                // An empty write probes the disk: a load balancer sends nothing to an instance that is not ready, so no
-                // callback would.
+                // An empty write probes the disk: while PostgreSQL commits no callback would.
                 sleep(PAUSE_MAX).await;
-            }
-            if self.breaker.is_open() && !self.probe().await {
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
                 continue;
             }
-            let begun = Instant::now();
-            match self.step(after, count).await {
-                Step::Done(last) => {
-                    if begun.elapsed() < SLOW_COMMIT {
-                        self.breaker.close();
-                        pause = PAUSE_FIRST;
+            match self.step(&mut round).await {
+                Step::Passed => pause = PAUSE_FIRST,
+                Step::RoundOver => {
+                    if round.skipped {
+                        round_pause =
+                            if round.committed { ROUND_PAUSE } else { (round_pause * 2).min(PAUSE_MAX) };
+                        sleep(round_pause).await;
                     }
-                    after = after.map(|_| last);
-                    count = (count * 2).min(BATCH_MAX);
-                    continue;
+                    (round.after, round.skipped, round.committed) = (None, false, false);
                 }
-                Step::Nothing if after.is_none() => {
-                    self.breaker.close();
-                    pause = PAUSE_FIRST;
-                    continue;
+                Step::Refused => {
+                    self.attempts.suspicion.report();
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
                 }
-                Step::Nothing => {
-                    // The end of a round in which records were skipped. They must not keep the breaker open.
-                    self.breaker.close();
-                    after = None;
-                    sleep(ROUND_PAUSE).await;
-                }
-                Step::Failed(last, 1) => after = Some(last),
-                Step::Failed(_, tried) => count = tried / 2,
-                // Without the spool PostgreSQL is the only hope, and it has just answered.
-                Step::SpoolFailed => self.breaker.close(),
+                Step::SpoolFailed => sleep(PAUSE_MAX).await,
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
+    /// Waits until there is something to drain and PostgreSQL takes it, or the spool has to be probed.
     async fn wait_for_work(&self) {
         let (mut breaker, mut status) = (self.breaker.watch(), self.spool.watch());
-        while !self.breaker.is_open() && self.spool.is_empty() && !self.spool.is_failing() {
-            // Neither sender can be gone: this task holds one, the other lives until the spool is closed.
-            tokio::select! {
-                _ = breaker.changed() => {}
-                _ = status.changed() => {}
-            }
+        while !self.spool.is_failing() && (self.breaker.is_open() || self.spool.is_empty()) {
+            let changed = async {
+                // Neither sender can be gone: this task holds one, the other lives until the spool is closed.
+                tokio::select! {
+                    _ = breaker.changed() => {}
+                    _ = status.changed() => {}
+                }
+            };
+            let _ = timeout(LOOK_PERIOD, changed).await;
         }
     }
 
-    async fn probe(&self) -> bool {
-        !self.breaker.is_held_open()
-            && matches!(timeout(PROBE_WAIT_MAX, self.database.is_writable()).await, Ok(true))
-    }
-
-    async fn step(&self, after: Option<RecordKey>, count: usize) -> Step {
-        let range = ReadRange { after, count, bytes: BATCH_BYTES_MAX };
+    async fn step(&self, round: &mut Round) -> Step {
+        let range = ReadRange { after: round.after, count: BATCH_MAX, bytes: BATCH_BYTES_MAX };
         let Ok(records) = self.spool.read(range).await else { return Step::SpoolFailed };
-        let Some((last, _)) = records.last() else { return Step::Nothing };
-        let (last, tried) = (*last, records.len());
-        let (mut done, mut keys, mut callbacks) = (Vec::new(), Vec::new(), Vec::new());
-        let mut failed = false;
-        for (key, received) in records {
-            match received.map(kept) {
-                Some(Some(callback)) => {
-                    keys.push(key);
-                    callbacks.push(callback);
-                }
-                Some(None) => done.push(key),
-                None => failed = true,
-            }
-        }
-        assert_eq!(keys.len(), callbacks.len(), "every callback of a batch has its key in the spool");
-        match timeout(COMMIT_WAIT_MAX, commit(&self.database, &callbacks)).await {
-            Ok(outcomes) => {
-                assert_eq!(outcomes.len(), keys.len(), "every record that was read has one outcome");
-                for (key, outcome) in keys.into_iter().zip(outcomes) {
-                    match outcome {
-                        Ok(_) => done.push(key),
-                        Err(_) => failed = true,
-                    }
-                }
-            }
-            Err(_) => failed = true,
-        }
-        assert!(done.len() <= tried, "no record is removed that was not read");
-        if !done.is_empty() && self.spool.remove(done).await.is_err() {
+        let Some((last, _)) = records.last() else { return Step::RoundOver };
+        let last = *last;
+        let (free, due, out_of_scope) = self.sort(records, round);
+        if !out_of_scope.is_empty() && self.spool.remove(out_of_scope).await.is_err() {
             return Step::SpoolFailed;
         }
-        if failed { Step::Failed(last, tried) } else { Step::Done(last) }
+        let begun = Instant::now();
+        for (key, records) in due {
+            if begun.elapsed() > DUE_TIME {
+                round.skipped = true;
+                continue;
+            }
+            match self.apply(&records, round).await {
+                Ok(true) if self.aside.remove(&key) => {
+                    tracing::info!(set_aside = %key, "what was set aside is applied");
+                }
+                Ok(_) => {}
+                Err(step) => return step,
+            }
+        }
+        let mut rest = &free[..];
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(round.pace.count().min(rest.len()));
+            if let Err(step) = self.apply(batch, round).await {
+                return step;
+            }
+            rest = later;
+        }
+        round.after = Some(last);
+        Step::Passed
+    }
+
+    /// What to commit together, what to try by itself, and the records to remove because they are not to be stored.
+    fn sort(
+        &self,
+        records: Vec<StoredRecord>,
+        round: &mut Round,
+    ) -> (Vec<SpooledCallback>, BTreeMap<Key, Vec<SpooledCallback>>, Vec<RecordKey>) {
+        let count = records.len();
+        let (mut free, mut due, mut out_of_scope) =
+            (Vec::new(), BTreeMap::<Key, Vec<SpooledCallback>>::new(), Vec::new());
+        for (key, received) in records {
+            match received.map(kept) {
+                Some(Some(callback)) => match self.aside.standing(&callback) {
+                    Standing::Free => free.push((key, callback)),
+                    Standing::Due(set_aside) => due.entry(set_aside).or_default().push((key, callback)),
+                    Standing::Waiting => round.skipped = true,
+                },
+                Some(None) => out_of_scope.push(key),
+                // Another version wrote it; a program that can read it will drain it.
+                None => round.skipped = true,
+            }
+        }
+        assert!(free.len() + out_of_scope.len() <= count, "no record is drained that was not read");
+        (free, due, out_of_scope)
+    }
+
+    /// Commits records and removes those that are in the ledger; true if all are.
+    async fn apply(&self, records: &[SpooledCallback], round: &mut Round) -> Result<bool, Step> {
+        let callbacks: Vec<&Callback> = records.iter().map(|(_, callback)| callback).collect();
+        let Some(outcomes) = self.attempts.commit(&callbacks, &mut round.pace).await else {
+            return Err(Step::Refused);
+        };
+        let (mut done, mut refused) = (Vec::new(), false);
+        for ((key, callback), outcome) in records.iter().zip(outcomes) {
+            if outcome.is_ok() {
+                done.push(*key);
+            } else {
+                refused |= !self.failed_alone(callback, outcome);
+            }
+        }
+        let all = done.len() == records.len();
+        round.skipped |= !all;
+        round.committed |= !done.is_empty();
+        if !done.is_empty() && self.spool.remove(done).await.is_err() {
+            return Err(Step::SpoolFailed);
+        }
+        if refused { Err(Step::Refused) } else { Ok(all) }
+    }
+
+    /// True where other records can still be committed.
+    fn failed_alone(&self, callback: &Callback, outcome: Applied) -> bool {
+        match outcome {
+            Ok(_) => true,
+            Err(NotCommitted::Alone(failure, error)) => {
+                if self.aside.set(Key::of(callback, failure), &error) {
+                    self.attempts.suspicion.report();
+                }
+                true
+            }
+            Err(NotCommitted::Earlier) => {
+                // At the limit it is offered again when it is due.
+                self.aside.add(Key::callback(callback));
+                let _ = self.corrections.try_send(callback.clone());
+                true
+            }
+            Err(NotCommitted::Together(_)) => false,
+        }
     }
 }
 

@@ -1,34 +1,40 @@
 //! One lane: it takes everything that waits, commits it as one transaction (group commit), and answers every waiter.
 //!
-//! Callbacks come from `Writer::submit`. What PostgreSQL does not commit, or may not have committed, goes to the spool,
-//! which then answers the waiters. The lane knows nothing of what the transaction does.
+//! Callbacks come from `Writer::submit`, and back from a spool that refused them. What PostgreSQL does not commit, or may
+//! not have committed, goes to the spool, which then answers the waiters. What is set aside goes there at once. The lane
+//! knows nothing of what the transaction does.
 
-use std::pin::pin;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
 
-use super::breaker::{Breaker, SLOW_COMMIT};
-use super::commit::{Applied, BATCH_BYTES_MAX, BATCH_MAX, COMMIT_WAIT_MAX, commit};
+use super::aside::{Key, SetAside, Standing};
+use super::attempt::Attempts;
+use super::breaker::Breaker;
+use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
 use super::job::Job;
+use super::outcome::NotCommitted;
+use super::pace::Pace;
 use crate::callback::Callback;
 use crate::spool::Spool;
-use crate::store::Database;
-use crate::store::errors::{Failure, classify};
+
+/// The pause before callbacks that the spool refused are tried again, when there is nothing else to commit.
+const RETURNED_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a lane works with.
 #[derive(Debug, Clone)]
 pub(super) struct Lane {
-    pub(super) database: Database,
+    pub(super) attempts: Attempts,
     pub(super) spool: Spool,
     pub(super) breaker: Breaker,
+    pub(super) aside: SetAside,
 }
 
 impl Lane {
     /// Runs until it is asked to close and nothing waits.
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<Job>, closing: CancellationToken) {
-        let mut jobs = Vec::new();
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Job>) {
+        let (mut jobs, mut pace) = (Vec::new(), Pace::new());
         loop {
             tokio::select! {
                 biased;
@@ -38,75 +44,89 @@ impl Lane {
                     }
                 }
                 // Closing the queue lets the loop drain it and then end.
-                () = closing.cancelled(), if !queue.is_closed() => {
+                () = self.attempts.closing.cancelled(), if !queue.is_closed() => {
                     queue.close();
                     continue;
                 }
             }
+            if jobs.iter().all(|job| job.returned) {
+                sleep(RETURNED_PAUSE).await;
+            }
             while !jobs.is_empty() {
                 let mut bytes = 0;
-                let fits = jobs.iter().take_while(|job| {
+                let fits = jobs.iter().take(pace.count()).take_while(|job| {
                     bytes += job.pending.callback.received.body.len();
                     bytes <= BATCH_BYTES_MAX
                 });
                 let count = fits.count().max(1);
                 assert!(count <= BATCH_MAX.min(jobs.len()), "a batch keeps its limit");
-                self.commit(jobs.drain(..count).collect()).await;
+                self.commit(jobs.drain(..count).collect(), &mut pace).await;
             }
         }
     }
 
-    async fn commit(&self, mut jobs: Vec<Job>) {
+    async fn commit(&self, mut jobs: Vec<Job>, pace: &mut Pace) {
         // A callback that waited too long is in the spool already.
-        jobs.retain(|job| !job.pending.is_spooled());
-        if jobs.is_empty() {
-            return;
+        jobs.retain(|job| !job.pending.is_durable());
+        for lost in jobs.extract_if(.., |job| job.returned && job.waiter.is_closed()) {
+            lost.lose(&self.spool);
         }
         if self.breaker.is_open() {
             self.spool_all(jobs);
             return;
         }
+        let (free, aside): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| self.aside.standing(&job.pending.callback) == Standing::Free);
+        if !free.is_empty() {
+            self.commit_together(free, pace).await;
+        }
+        if !self.spool.is_failing() {
+            self.spool_all(aside);
+        } else if !aside.is_empty() {
+            // The spool would refuse them.
+            self.commit_together(aside, pace).await;
+        }
+    }
+
+    async fn commit_together(&self, jobs: Vec<Job>, pace: &mut Pace) {
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most 256 callbacks")]
         metrics::histogram!("group_mirror_batch_callbacks").record(jobs.len() as f64);
-        let Some(outcomes) = self.commit_or_open(&jobs).await else {
-            tracing::error!(
-                batch.callbacks = jobs.len(),
-                "a batch was given up; its callbacks go to the spool"
-            );
+        let callbacks: Vec<&Callback> = jobs.iter().map(|job| &*job.pending.callback).collect();
+        let Some(outcomes) = self.attempts.commit(&callbacks, pace).await else {
             self.spool_all(jobs);
             return;
         };
-        assert_eq!(outcomes.len(), jobs.len(), "every callback has one outcome");
+        // While the spool refuses everything, waiting is all that can be done about a table that is locked as a whole.
+        let sets_aside = !self.spool.is_failing() || outcomes.iter().any(Result::is_ok);
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             match outcome {
                 // A waiter whose sender hung up needs no answer.
                 Ok(outcome) => drop(job.waiter.send(Ok(outcome))),
-                Err(error) => {
-                    if classify(&error) == Failure::Unavailable {
-                        self.breaker.open("does not commit");
-                    }
-                    job.spool(&self.spool);
+                Err(not) => {
+                    self.note(&job.pending.callback, &not, sets_aside);
+                    job.spool(&self.spool, &self.breaker);
                 }
             }
         }
     }
 
-    fn spool_all(&self, jobs: Vec<Job>) {
-        for job in jobs {
-            job.spool(&self.spool);
+    fn note(&self, callback: &Callback, not: &NotCommitted, sets_aside: bool) {
+        match not {
+            NotCommitted::Alone(failure, error) => {
+                if sets_aside {
+                    self.aside.set(Key::of(callback, *failure), error);
+                }
+                self.attempts.suspicion.report();
+            }
+            NotCommitted::Together(_) => self.attempts.suspicion.report(),
+            // The drain corrects it.
+            NotCommitted::Earlier => {}
         }
     }
 
-    /// None: the batch took too long, and it is not known what was committed.
-    async fn commit_or_open(&self, jobs: &[Job]) -> Option<Vec<Applied>> {
-        let callbacks: Vec<&Callback> = jobs.iter().map(|job| &*job.pending.callback).collect();
-        let mut committing = pin!(timeout(COMMIT_WAIT_MAX, commit(&self.database, &callbacks)));
-        tokio::select! {
-            outcomes = &mut committing => outcomes.ok(),
-            () = sleep(SLOW_COMMIT) => {
-                self.breaker.open("does not commit in time");
-                committing.await.ok()
-            }
+    fn spool_all(&self, jobs: Vec<Job>) {
+        for job in jobs {
+            job.spool(&self.spool, &self.breaker);
         }
     }
 }

@@ -1,10 +1,14 @@
-//! What became of a submitted callback: durable in one of four ways, or refused with a reason.
+//! What became of a submitted callback: durable in one of four ways, or refused with a reason; and why one of a batch is not
+//! committed.
 //!
-//! Each has a stable label, which counters and gaps use.
+//! What a sender is answered has a stable label, which counters and gaps use.
+
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::spool::SpoolError;
+use crate::store::errors::Failure;
 
 /// What became of a callback; in each case it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,20 @@ impl Outcome {
         }
     }
 }
+
+/// Why a callback is not known to be committed.
+#[derive(Debug, Clone)]
+pub enum NotCommitted {
+    /// It, or what shares its key with it, failed by itself while other parts of the batch could still be tried.
+    Alone(Failure, Arc<sqlx::Error>),
+    /// It failed with its batch, or was not tried any more.
+    Together(Arc<sqlx::Error>),
+    /// It is in the ledger with a later receipt than its own, which has to be corrected outside the batch.
+    Earlier,
+}
+
+/// What became of a callback.
+pub type Applied = Result<Outcome, NotCommitted>;
 
 /// Why a callback is not known to be durable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
 use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
-use crate::mirror::{GroupKey, Rows};
+use crate::callback::Callback;
+use crate::mirror::{self, GroupKey, Rows};
 use crate::store::errors::{Failure, classify};
 use crate::store::{Database, ledger, rebuild, upsert};
 
@@ -73,12 +74,28 @@ async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Err
     tx.commit().await
 }
 
+/// Moves the ledger entry of a repeat without event time back to this receipt, where that is the earlier one, and makes
+/// its group what the ledger then says. In a transaction of its own without the time limits of the writer, because a
+/// group may have any number of entries.
+///
+/// # Errors
+/// A statement's, or no connection.
+pub async fn receive_earlier(database: &Database, callback: &Callback) -> Result<(), sqlx::Error> {
+    let mut tx = database.begin("receive_earlier").await?;
+    tx.take_time().await?;
+    if let (true, Ok(event)) = (ledger::receive_earlier(tx.conn(), callback).await?, &callback.event) {
+        let group = mirror::group_key(callback.received.app, event.group.clone());
+        rebuild_group(tx.conn(), &group).await?;
+    }
+    tx.commit().await
+}
+
 /// Makes one group what its ledger entries say, inside the caller's transaction: for an entry whose time has
 /// changed, which merging cannot undo.
 ///
 /// # Errors
 /// A statement's.
-pub async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
+async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
     let key = (group.app.get(), group.group.as_str().to_owned());
     rebuild::lock_group(conn, (key.0, &key.1)).await?;
     let mut whole = RangeFold::new(Span { after: key.clone(), last: key.clone() });

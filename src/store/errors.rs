@@ -4,6 +4,7 @@
 //! The only file that knows SQLSTATEs. They are sorted once, by [`Cause`]; the writer, the start and the read API each
 //! ask one question about it, so that their answers cannot differ.
 
+use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
 /// How a database differs from what this program needs; reads as an advice.
@@ -57,6 +58,9 @@ pub enum StoreError {
     /// A migration failed.
     #[error("a migration failed: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A commit would be one more try beside one that has not ended.
+    #[error("a session that was given up still runs in the server")]
+    GivenUp,
     /// What was read back is not what was written.
     #[error("{0} in the database is damaged")]
     Damaged(&'static str),
@@ -71,7 +75,7 @@ impl StoreError {
             Self::ConnectTimeout(_) => true,
             Self::Connect(error) | Self::Statement(error) => match error {
                 sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
-                error => matches!(Cause::of(error), Some(Cause::Conflict | Cause::Passing)),
+                error => Cause::of(error).is_some_and(Cause::is_passing),
             },
             _ => false,
         }
@@ -93,31 +97,70 @@ fn cause(error: &sqlx::Error) -> String {
 enum Cause {
     /// A serialization failure or a deadlock: two transactions conflicted.
     Conflict,
-    /// Passing trouble of the server: connections (08), resources (53), operators (57, the statement timeout included),
-    /// the system (58), a rollback that is no conflict (other 40), a standby (55000, 25006), a lock that was not
-    /// granted in time (55P03), a transaction that idled too long (25P03).
+    /// The session's prepared statements do not fit any more: the schema changed under them (0A000), or a pooler or
+    /// `DEALLOCATE` removed them (26000).
+    Stale,
+    /// A limit of time: a lock (55P03), a statement or its cancellation (57014), a transaction (25P03, 25P04).
+    TimedOut,
+    /// The session cannot write, whatever the statement: a lost connection (08), no connection left (53300), a server
+    /// that stops or starts (57P), a standby or a read-only server (25006).
+    Unusable,
+    /// Other trouble that passes: resources (53), operators (57), the system (58), a rollback that is no conflict
+    /// (other 40), a state of an object (55).
     Passing,
-    /// The schema or the rights are not what the statement needs (42).
-    Schema,
-    /// Anything else: the values of the statement.
+    /// The values of the statement: data exceptions (22), integrity constraints (23), a key too long for an index (54000).
     Data,
+    /// Anything else: the schema, the rights (42), a damaged index (XX).
+    Other,
 }
 
-/// Codes and classes of the server's passing trouble; a class is the first two characters of a code.
-const PASSING: [&str; 9] = ["08", "40", "53", "57", "58", "55000", "55P03", "25006", "25P03"];
+/// Codes and classes, the longer before the shorter; a class is the first two characters of a code. What is not here is
+/// [`Cause::Other`]: a state of the server that this list does not name must never be taken for a fault of the data.
+const CAUSES: [(&str, Cause); 19] = [
+    ("40001", Cause::Conflict),
+    ("40P01", Cause::Conflict),
+    ("0A000", Cause::Stale),
+    ("26000", Cause::Stale),
+    ("55P03", Cause::TimedOut),
+    ("57014", Cause::TimedOut),
+    ("25P03", Cause::TimedOut),
+    ("25P04", Cause::TimedOut),
+    ("08", Cause::Unusable),
+    ("53300", Cause::Unusable),
+    ("57P", Cause::Unusable),
+    ("25006", Cause::Unusable),
+    ("40", Cause::Passing),
+    ("53", Cause::Passing),
+    ("55", Cause::Passing),
+    ("57", Cause::Passing),
+    ("58", Cause::Passing),
+    ("22", Cause::Data),
+    ("23", Cause::Data),
+];
+
+/// The functions of the server that refuse a key which is too long for its index. 54000 covers other limits as well, and
+/// the message is translated; the name of the function is not.
+const LONG_KEY_ROUTINES: [&str; 3] = ["_bt_check_third_page", "index_form_tuple", "index_form_tuple_context"];
 
 impl Cause {
     /// None where the error is not an answer of the server.
     fn of(error: &sqlx::Error) -> Option<Self> {
         let sqlx::Error::Database(error) = error else { return None };
         let code = error.code().unwrap_or_default();
-        Some(match code.as_ref() {
-            "40001" | "40P01" => Self::Conflict,
-            "" => Self::Passing,
-            code if PASSING.iter().any(|begin| code.starts_with(begin)) => Self::Passing,
-            code if code.starts_with("42") => Self::Schema,
-            _ => Self::Data,
-        })
+        let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+        if code == "54000" && routine.is_some_and(|routine| LONG_KEY_ROUTINES.contains(&routine)) {
+            return Some(Self::Data);
+        }
+        let known = CAUSES.iter().find(|(begin, _)| code.starts_with(begin));
+        Some(known.map_or(Self::Other, |(_, cause)| *cause))
+    }
+
+    /// True where the same statement may succeed a little later without help.
+    fn is_passing(self) -> bool {
+        match self {
+            Self::Conflict | Self::Stale | Self::TimedOut | Self::Unusable | Self::Passing => true,
+            Self::Data | Self::Other => false,
+        }
     }
 }
 
@@ -126,7 +169,13 @@ impl Cause {
 pub enum Failure {
     /// A serialization failure or a deadlock: the same transaction succeeds when it is retried.
     Retry,
-    /// The database cannot take it now, whatever it is.
+    /// The session is of no more use, the statement is: it succeeds on another session.
+    Stale,
+    /// A lock or a limit of time: what it touches cannot be written now, other groups can.
+    TimedOut,
+    /// The server refuses this statement and may take others.
+    Refused,
+    /// The server, or this session, takes nothing now.
     Unavailable,
     /// The data's fault: it would fail every time.
     Data,
@@ -137,7 +186,10 @@ pub enum Failure {
 pub fn classify(error: &sqlx::Error) -> Failure {
     match Cause::of(error) {
         Some(Cause::Conflict) => Failure::Retry,
-        Some(Cause::Passing | Cause::Schema) | None => Failure::Unavailable,
+        Some(Cause::Stale) => Failure::Stale,
+        Some(Cause::TimedOut) => Failure::TimedOut,
+        Some(Cause::Passing | Cause::Other) => Failure::Refused,
+        Some(Cause::Unusable) | None => Failure::Unavailable,
         Some(Cause::Data) => Failure::Data,
     }
 }
@@ -152,7 +204,7 @@ pub fn is_passing_read(error: &sqlx::Error) -> bool {
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::WorkerCrashed => true,
-        error => matches!(Cause::of(error), Some(Cause::Conflict | Cause::Passing)),
+        error => Cause::of(error).is_some_and(Cause::is_passing),
     }
 }
 
@@ -206,14 +258,30 @@ mod tests {
         for (code, failure, passes) in [
             ("40001", Failure::Retry, true),
             ("40P01", Failure::Retry, true),
-            ("40003", Failure::Unavailable, true),
+            ("0A000", Failure::Stale, true),
+            ("26000", Failure::Stale, true),
+            ("55P03", Failure::TimedOut, true),
+            ("57014", Failure::TimedOut, true),
+            ("25P03", Failure::TimedOut, true),
+            ("25P04", Failure::TimedOut, true),
             ("08006", Failure::Unavailable, true),
             ("53300", Failure::Unavailable, true),
             ("57P01", Failure::Unavailable, true),
-            ("58030", Failure::Unavailable, true),
-            ("55000", Failure::Unavailable, true),
             ("25006", Failure::Unavailable, true),
-            ("42501", Failure::Unavailable, false),
+            ("40003", Failure::Refused, true),
+            ("53100", Failure::Refused, true),
+            ("55000", Failure::Refused, true),
+            ("55006", Failure::Refused, true),
+            ("58030", Failure::Refused, true),
+            ("25P02", Failure::Refused, false),
+            ("28P01", Failure::Refused, false),
+            ("42501", Failure::Refused, false),
+            ("42P01", Failure::Refused, false),
+            // Without the name of the function that refused it, 54000 may be any limit of the server.
+            ("54000", Failure::Refused, false),
+            ("P0001", Failure::Refused, false),
+            ("XX002", Failure::Refused, false),
+            ("", Failure::Refused, false),
             ("22021", Failure::Data, false),
             ("23502", Failure::Data, false),
         ] {

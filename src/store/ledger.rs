@@ -76,6 +76,24 @@ UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0), posit
    AND l.time_ms > $5
    AND NOT EXISTS (SELECT FROM ledger o WHERE o.sdk_app_id = $1 AND o.group_id = $2 AND o.time_ms = $5 AND o.digest = $3)";
 
+const RECEIVED_LATER: &str = r"
+SELECT EXISTS (SELECT FROM ledger l
+                WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.digest = $3 AND l.request_id = $4
+                  AND l.event_time_ms IS NULL AND l.time_ms > $5)";
+
+/// For a repeat without event time: true where its row has a later receipt, so that [`receive_earlier`] would move it.
+///
+/// # Errors
+/// The statement's.
+pub async fn is_received_later(conn: &mut PgConnection, callback: &Callback) -> Result<bool, sqlx::Error> {
+    let (Some(request_id), None) = (&callback.received.request_id, callback.event_time) else {
+        return Ok(false);
+    };
+    let (app, group, time, digest) = key(callback);
+    let query = sqlx::query_scalar(RECEIVED_LATER).bind(app).bind(group).bind(digest);
+    query.bind(storable(request_id)).bind(time).fetch_one(conn).await
+}
+
 /// For a repeat without event time: moves the row back to this receipt if that was the earlier one; true if it did.
 /// Which of two receipts was committed first is chance; which came first is not. Followers of the feed see the entry
 /// again, as it is now.

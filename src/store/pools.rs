@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::watch;
 
 use super::errors::StoreError;
+use super::given_up::GivenUp;
 use super::transaction::Tx;
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
@@ -36,6 +37,9 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// connection is dropped, after which the server would go on waiting and keep what the batch has locked.
 const WRITER_SETTINGS: [(&str, &str); 3] =
     [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")];
+
+/// How long a statement of a writing transaction waits for a lock, unless its caller asks for less.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long one read may take, in seconds: far longer than any page that an index serves, and short enough that a few
 /// which none serves do not take all connections away.
@@ -97,6 +101,7 @@ pub struct Database {
     lookup: PgPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
+    pub(super) given_up: GivenUp,
 }
 
 impl Database {
@@ -139,7 +144,14 @@ impl Database {
         };
         let reader = reading(READER_CONNECTIONS_MAX, PLANS_OF_LISTS);
         let lookup = reading(LOOKUP_CONNECTIONS_MAX, PLANS_OF_LOOKUPS);
-        Ok(Self { options, writer, reader, lookup, commits: watch::Sender::new(0) })
+        Ok(Self {
+            options,
+            writer,
+            reader,
+            lookup,
+            commits: watch::Sender::new(0),
+            given_up: GivenUp::default(),
+        })
     }
 
     /// The pool for lists: read-only sessions with a statement timeout.
@@ -182,15 +194,6 @@ impl Database {
         Ok(conn)
     }
 
-    /// True when the server would take a write now, seen from a connection of its own: the pool's may be dead and not
-    /// know it.
-    pub async fn is_writable(&self) -> bool {
-        let Ok(mut conn) = self.connect().await else { return false };
-        let writable = sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&mut conn).await;
-        let _ = conn.close().await;
-        matches!(writable, Ok(true))
-    }
-
     /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
     pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
@@ -209,7 +212,16 @@ impl Database {
     /// # Errors
     /// No connection in time.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
-        Tx::writing(self.writer.acquire().await?, name, self.commits.clone()).await
+        self.begin_within(name, LOCK_WAIT_MAX).await
+    }
+
+    /// The same with another limit for each wait for a lock.
+    ///
+    /// # Errors
+    /// No connection in time.
+    pub async fn begin_within(&self, name: &'static str, lock_max: Duration) -> Result<Tx, sqlx::Error> {
+        let conn = self.writer.acquire().await?;
+        Tx::writing(conn, name, self.commits.clone(), (self.given_up.clone(), lock_max)).await
     }
 
     /// Begins to read one moment of the database for as long as it takes, without blocking a writer.

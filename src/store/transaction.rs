@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor as _, Postgres};
+use sqlx::{AssertSqlSafe, Executor as _, Postgres, Row as _};
 use tokio::sync::watch;
+
+use super::given_up::{GivenUp, OpenSession};
 
 /// A transaction; rolled back unless committed.
 #[derive(Debug)]
@@ -17,19 +19,24 @@ pub struct Tx {
     name: &'static str,
     /// Counts the commit; a transaction that only reads has none.
     commits: Option<watch::Sender<u64>>,
+    /// A transaction that only reads has none.
+    session: Option<OpenSession>,
     begun: Instant,
     ended: bool,
 }
 
 impl Tx {
-    /// Begins to write. The name is for the metrics.
+    /// Begins to write. The name is for the metrics; `lock_max` is how long a statement may wait for a lock.
     pub(super) async fn writing(
         conn: PoolConnection<Postgres>,
         name: &'static str,
         commits: watch::Sender<u64>,
+        (given_up, lock_max): (GivenUp, Duration),
     ) -> Result<Self, sqlx::Error> {
-        let mut tx = Self { conn, name, commits: Some(commits), begun: Instant::now(), ended: false };
-        tx.conn.execute("BEGIN").await?;
+        let mut tx =
+            Self { conn, name, commits: Some(commits), session: None, begun: Instant::now(), ended: false };
+        let pid = begin_with(&mut tx.conn, lock_max).await?;
+        tx.session = Some(OpenSession::new(pid, given_up));
         Ok(tx)
     }
 
@@ -42,7 +49,14 @@ impl Tx {
         conn: PoolConnection<Postgres>,
         statement_max: Duration,
     ) -> Result<Self, sqlx::Error> {
-        let mut tx = Self { conn, name: "snapshot", commits: None, begun: Instant::now(), ended: false };
+        let mut tx = Self {
+            conn,
+            name: "snapshot",
+            commits: None,
+            session: None,
+            begun: Instant::now(),
+            ended: false,
+        };
         tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let limit = format!("SET LOCAL statement_timeout = {}", statement_max.as_millis());
         tx.conn.execute(AssertSqlSafe(limit)).await?;
@@ -65,12 +79,20 @@ impl Tx {
             .map(drop)
     }
 
-    /// Commits; on an error nobody knows whether it did.
+    /// The server's process that runs it; none for a transaction that only reads.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.session.as_ref().map(OpenSession::pid)
+    }
+
+    /// Commits; after an error it is not known whether it did.
     ///
     /// # Errors
     /// The server's refusal, or a lost connection.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.conn.execute("COMMIT").await?;
+        let done = self.conn.execute("COMMIT").await;
+        self.end_session();
+        done?;
         self.ended = true;
         if let Some(commits) = &self.commits {
             commits.send_modify(|count| *count += 1);
@@ -83,6 +105,19 @@ impl Tx {
     /// Rolls back and keeps the connection, which dropping does not.
     pub async fn roll_back(mut self) {
         self.ended = self.conn.execute("ROLLBACK").await.is_ok();
+        self.end_session();
+    }
+
+    /// Rolls back by closing the connection: its session is of no more use.
+    pub fn discard(mut self) {
+        self.end_session();
+    }
+
+    /// The server has answered, or the connection is lost.
+    fn end_session(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.end();
+        }
     }
 }
 
@@ -94,4 +129,34 @@ impl Drop for Tx {
             self.conn.close_on_drop();
         }
     }
+}
+
+async fn begin_with(conn: &mut PgConnection, lock_max: Duration) -> Result<i32, sqlx::Error> {
+    assert!(lock_max.as_millis() > 0, "a lock timeout of 0 would wait without limit");
+    // One round trip. The limit is sent with each transaction, because a pooler may drop what a session asked for.
+    let begin = format!("BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_backend_pid()", lock_max.as_millis());
+    conn.fetch_one(AssertSqlSafe(begin)).await?.try_get(0)
+}
+
+/// How long the probe waits for a lock: longer than writers hold one, shorter than a probe may take.
+const PROBE_LOCK_MAX: Duration = Duration::from_millis(500);
+
+/// The insert takes the locks, the rights and the disk that a callback takes. It is undone before the commit, so that no
+/// reader ever sees it; the commit is synced (and waits for standbys) as each one does that follows a write. No app has
+/// the number 0.
+const PROBE: &str = r"
+SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
+SAVEPOINT probe;
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+VALUES (0, '', round(extract(epoch FROM now()) * 1000)::bigint,
+        sha256(convert_to(concat(pg_backend_pid(), clock_timestamp()), 'UTF8')), 'probe', now(), 'callback', 'applied', '');
+ROLLBACK TO SAVEPOINT probe;
+COMMIT";
+
+/// One commit that writes nothing which stays.
+pub(super) async fn probe(conn: &mut PgConnection, given_up: GivenUp) -> Result<(), sqlx::Error> {
+    let mut session = OpenSession::new(begin_with(conn, PROBE_LOCK_MAX).await?, given_up);
+    let done = conn.execute(PROBE).await;
+    session.end();
+    done.map(drop)
 }

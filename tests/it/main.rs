@@ -27,7 +27,11 @@ mod durability {
     mod crash;
     mod deadlocks;
     mod disk_full;
+    mod failures;
+    mod isolation;
+    mod recovery;
     mod replicas;
+    mod sessions;
     pub(crate) mod spool;
 }
 

@@ -1,0 +1,260 @@
+//! What is set aside: groups, commands of a group, and single callbacks that failed alone while the server took others.
+//!
+//! A bulkhead: one row that a foreign session has locked, or one table without a grant, must delay its own callbacks and no
+//! other. What is set aside goes from the lanes straight to the spool, and the drain tries it again by itself with
+//! exponential back-off per key. The first success ends it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::callback::Callback;
+use crate::model::{Digest, Millis, SdkAppId};
+use crate::store::errors::Failure;
+
+/// How many keys may be set aside. What fails beyond is tried by the lanes again.
+const KEYS_MAX: usize = 10_000;
+
+/// The pause before the first attempt; it doubles with each.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause: what was locked or refused is applied at most about this long after it could be.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// How long a key is kept after an attempt was due, if none was made because nothing of it is in the spool.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// What is set aside.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Key {
+    /// Every callback of a group: a row of it is locked.
+    Group(SdkAppId, String),
+    /// The callbacks of a group with one command: a table that only some commands write refuses.
+    Command(SdkAppId, String, String),
+    /// One callback, which can be neither applied nor parked, or whose first receipt is being corrected.
+    Callback(SdkAppId, String, Millis, Digest),
+}
+
+fn group_of(callback: &Callback) -> (SdkAppId, String) {
+    let group = callback.group.as_ref().map_or("", |group| group.as_str());
+    (callback.received.app, group.to_owned())
+}
+
+/// For log lines.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(_, group) => write!(f, "group {group:?}"),
+            Self::Command(_, group, command) => write!(f, "{command} of group {group:?}"),
+            Self::Callback(_, group, time, _) => {
+                write!(f, "one callback of group {group:?}, time {}", time.get())
+            }
+        }
+    }
+}
+
+impl Key {
+    /// The order in which a batch is bisected: callbacks that share a key stand together.
+    pub(super) fn command(callback: &Callback) -> Self {
+        let (app, group) = group_of(callback);
+        Self::Command(app, group, callback.command.clone())
+    }
+
+    /// One callback.
+    pub(super) fn callback(callback: &Callback) -> Self {
+        let (app, group) = group_of(callback);
+        Self::Callback(app, group, callback.time, callback.digest)
+    }
+
+    /// What a callback that failed alone, in this way, says to be set aside.
+    pub(super) fn of(callback: &Callback, failure: Failure) -> Self {
+        match failure {
+            Failure::Data => Self::callback(callback),
+            Failure::Refused | Failure::Unavailable => Self::command(callback),
+            Failure::TimedOut | Failure::Retry | Failure::Stale => {
+                let (app, group) = group_of(callback);
+                Self::Group(app, group)
+            }
+        }
+    }
+
+    fn all_of(callback: &Callback) -> [Self; 3] {
+        let (app, group) = group_of(callback);
+        [Self::Group(app, group), Self::command(callback), Self::callback(callback)]
+    }
+}
+
+/// Whether a callback is set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is not.
+    Free,
+    /// It is, and not to be tried now.
+    Waiting,
+    /// It is, and due to be tried by itself.
+    Due(Key),
+}
+
+#[derive(Debug)]
+struct Entry {
+    due: Instant,
+    pause: Duration,
+}
+
+/// Cheap to clone; all clones are one set.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SetAside(Arc<Mutex<HashMap<Key, Entry>>>);
+
+impl SetAside {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets a key aside, or extends it after a further attempt that failed. True where it was not set aside before.
+    pub(super) fn add(&self, key: Key) -> bool {
+        self.add_at(key, Instant::now())
+    }
+
+    fn add_at(&self, key: Key, now: Instant) -> bool {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get_mut(&key) {
+            // Several callbacks of one attempt are one failure.
+            if entry.due <= now {
+                entry.pause = (entry.pause * 2).min(PAUSE_MAX);
+                entry.due = now + entry.pause;
+            }
+            return false;
+        }
+        if entries.len() >= KEYS_MAX {
+            entries.retain(|_, entry| entry.due + KEPT > now);
+        }
+        if entries.len() >= KEYS_MAX {
+            return false;
+        }
+        entries.insert(key, Entry { due: now + PAUSE_FIRST, pause: PAUSE_FIRST });
+        assert!(entries.len() <= KEYS_MAX, "the set keeps its limit");
+        true
+    }
+
+    /// The same with a log line where it is new.
+    pub(super) fn set(&self, key: Key, error: &sqlx::Error) -> bool {
+        let name = key.to_string();
+        let new = self.add(key);
+        if new {
+            metrics::counter!("group_mirror_set_aside_total").increment(1);
+            tracing::warn!(set_aside = %name, %error, "set aside: its callbacks wait in the spool and are tried apart");
+        }
+        new
+    }
+
+    /// It could be applied.
+    pub(super) fn remove(&self, key: &Key) -> bool {
+        self.entries().remove(key).is_some()
+    }
+
+    /// What failed one by one did so because the server takes nothing.
+    pub(super) fn clear(&self) {
+        self.entries().clear();
+    }
+
+    /// Whether a callback is set aside now.
+    pub(super) fn standing(&self, callback: &Callback) -> Standing {
+        self.standing_at(callback, Instant::now())
+    }
+
+    fn standing_at(&self, callback: &Callback, now: Instant) -> Standing {
+        let mut entries = self.entries();
+        if entries.is_empty() {
+            return Standing::Free;
+        }
+        let mut due = None;
+        for key in Key::all_of(callback) {
+            let Some(entry) = entries.get(&key) else { continue };
+            if entry.due + KEPT < now {
+                entries.remove(&key);
+            } else if entry.due > now {
+                return Standing::Waiting;
+            } else {
+                due.get_or_insert(key);
+            }
+        }
+        due.map_or(Standing::Free, Standing::Due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::callback::{Decoded, Received, decode};
+
+    fn callback(group: &str, name: &str, time: i64) -> Callback {
+        let body = format!(
+            r#"{{"CallbackCommand":"Group.CallbackAfterGroupInfoChanged","GroupId":"{group}","Name":"{name}","EventTime":{time}}}"#
+        );
+        let received = Received {
+            app: SdkAppId::parse("1400000001").unwrap(),
+            query_command: None,
+            client_ip: None,
+            platform: None,
+            request_id: None,
+            received_at: Millis::new(1_700_000_000_000),
+            body: body.into_bytes(),
+        };
+        match decode(received) {
+            Decoded::Kept(callback) => *callback,
+            Decoded::OutOfScope(_) => unreachable!("a change of a profile is in scope"),
+        }
+    }
+
+    #[test]
+    fn a_locked_row_sets_its_group_aside_a_refusal_the_command_and_bad_data_the_callback() {
+        let aside = SetAside::default();
+        let [one, same, other] = [
+            callback("a", "x", 1_700_000_000_000),
+            callback("a", "y", 1_700_000_000_001),
+            callback("b", "x", 1_700_000_000_000),
+        ];
+        aside.add(Key::of(&one, Failure::Data));
+        assert_eq!([&one, &same, &other].map(|c| aside.standing(c) == Standing::Free), [false, true, true]);
+        aside.clear();
+        for failure in [Failure::TimedOut, Failure::Refused] {
+            aside.add(Key::of(&one, failure));
+            assert_eq!(
+                [&one, &same, &other].map(|c| aside.standing(c) == Standing::Free),
+                [false, false, true]
+            );
+            assert!(aside.remove(&Key::of(&same, failure)));
+        }
+    }
+
+    #[test]
+    fn each_failure_doubles_the_pause_and_a_key_that_is_not_tried_is_forgotten() {
+        let (aside, one) = (SetAside::default(), callback("a", "x", 1_700_000_000_000));
+        let (key, mut now) = (Key::of(&one, Failure::TimedOut), Instant::now());
+        assert!(aside.add_at(key.clone(), now));
+        for pause in [1, 2, 4, 8, 15, 15] {
+            assert_eq!(aside.standing_at(&one, now), Standing::Waiting);
+            assert!(!aside.add_at(key.clone(), now), "callbacks of one attempt count once");
+            now += Duration::from_secs(pause);
+            assert_eq!(aside.standing_at(&one, now), Standing::Due(key.clone()));
+            assert!(!aside.add_at(key.clone(), now));
+        }
+        now += PAUSE_MAX + KEPT + Duration::from_millis(1);
+        assert_eq!(aside.standing_at(&one, now), Standing::Free);
+    }
+
+    #[test]
+    fn the_set_keeps_its_limit_and_makes_space_for_what_fails_now() {
+        let (aside, now) = (SetAside::default(), Instant::now());
+        let app = SdkAppId::parse("1400000001").unwrap();
+        let key = |number: usize| Key::Group(app, number.to_string());
+        for number in 0..KEYS_MAX {
+            assert!(aside.add_at(key(number), now));
+        }
+        assert!(!aside.add_at(key(KEYS_MAX), now));
+        assert!(aside.add_at(key(KEYS_MAX), now + PAUSE_FIRST + KEPT));
+    }
+}

@@ -1,0 +1,64 @@
+//! Corrections of receipts: a repeat without event time that was received before the one which the ledger has.
+//!
+//! Such a callback counts from its first receipt, and merging cannot take back the later one, so its group is folded
+//! again. A group may have any number of ledger entries: that must not happen under the time limits and the locks of a
+//! batch. One task does it, one group at a time, while the callback stays in the spool.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::aside::{Key, SetAside};
+use crate::callback::Callback;
+use crate::replay;
+use crate::store::Database;
+
+/// How many corrections may wait. What comes at the limit stays in the spool, set aside, and is offered again.
+pub(super) const QUEUE_MAX: usize = 16;
+
+/// How long one correction may take: about 100 million ledger entries of one group.
+const CORRECTION_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// What the task works with.
+#[derive(Debug)]
+pub(super) struct Corrections {
+    pub(super) database: Database,
+    pub(super) aside: SetAside,
+    pub(super) closing: CancellationToken,
+}
+
+impl Corrections {
+    /// Runs until it is asked to close. A correction that is cut short is rolled back and made after the next start.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Callback>) {
+        let closing = self.closing.clone();
+        let work = async {
+            while let Some(callback) = queue.recv().await {
+                self.correct(&callback).await;
+            }
+        };
+        closing.run_until_cancelled(work).await;
+    }
+
+    async fn correct(&self, callback: &Callback) {
+        let mut correcting = Box::pin(replay::receive_earlier(&self.database, callback));
+        let turn = async {
+            sleep(CORRECTION_WAIT_MAX).await;
+            self.database.turn_to_give_up().await
+        };
+        let done = tokio::select! {
+            done = &mut correcting => done.map_err(|error| error.to_string()),
+            turn = turn => {
+                drop(correcting);
+                drop(turn);
+                Err(format!("not done in {} s", CORRECTION_WAIT_MAX.as_secs()))
+            }
+        };
+        match done {
+            // The drain finds an ordinary repeat next.
+            Ok(()) => drop(self.aside.remove(&Key::callback(callback))),
+            Err(error) => tracing::warn!(%error, "the receipt of a repeated callback is not corrected yet"),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One row that is locked, one table that refuses, one record that nothing can be done with: each delays its own callbacks
+//! and no other, and the breaker stays closed. A server that refuses everything opens it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+
+use crate::durability::spool::{caught_up, create};
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process, run};
+use crate::support::{API_TOKEN, OK, eventually, sample, signed_query};
+
+/// The sum of a metric over its labels.
+pub(crate) async fn metric(service: &Process, name: &str) -> f64 {
+    let text = service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        (rest.starts_with(' ') || rest.starts_with('{'))
+            .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+    };
+    text.lines().filter_map(value).sum()
+}
+
+/// Posts a callback, which must be answered with OK.
+pub(crate) async fn take(service: &Process, body: &Value) {
+    let answer = service.post(&signed_query(), body.to_string()).await;
+    assert_eq!(answer.text().await.unwrap(), OK, "{body}\n{}", service.log());
+}
+
+pub(crate) fn rename(group: &str, number: usize) -> Value {
+    let mut body = create(group);
+    body["CallbackCommand"] = json!("Group.CallbackAfterGroupInfoChanged");
+    body["Name"] = json!(format!("Name {number}"));
+    body["EventTime"] = json!(1_700_000_000_001_i64 + i64::try_from(number).unwrap());
+    body
+}
+
+pub(crate) async fn drained(service: &Process) -> bool {
+    let told: Value = service.get("/readyz").await.json().await.unwrap();
+    caught_up(&told)
+}
+
+async fn named(database: &TestDatabase, name: &str) -> BTreeSet<String> {
+    let mut conn = database.connect().await;
+    let query = sqlx::query_scalar::<_, String>("SELECT group_id FROM groups WHERE name = $1").bind(name);
+    query.fetch_all(&mut conn).await.unwrap().into_iter().collect()
+}
+
+async fn verified(place: &Place, database: &TestDatabase) {
+    let verified = run(place.command_on(&database.url, &["replay", "--verify"])).await;
+    assert!(verified.stdout.contains(" 0 differences"), "{verified:?}");
+}
+
+/// Sends a change of every group, twenty times over, some at once, and one of `special` each time.
+async fn traffic(service: &Process, groups: &[String], special: impl Fn(usize) -> Value) {
+    for round in 1..=20 {
+        let bodies = groups.iter().map(|group| rename(group, round)).chain([special(round)]);
+        futures_util::future::join_all(bodies.map(async |body| take(service, &body).await)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_sends_the_callbacks_of_its_group_to_the_spool_and_no_others() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    let groups: Vec<String> = (0..20).map(|number| format!("other {number}")).collect();
+    for group in groups.iter().map(String::as_str).chain(["locked"]) {
+        take(&service, &create(group)).await;
+    }
+    assert!(eventually(async || drained(&service).await).await);
+    let before = metric(&service, "group_mirror_spooled_total").await;
+    let mut conn = database.connect().await;
+    conn.execute("BEGIN; SELECT FROM groups WHERE group_id = 'locked' FOR UPDATE").await.unwrap();
+    traffic(&service, &groups, |round| rename("locked", round)).await;
+    // While the row is still locked.
+    let last = "Name 20";
+    assert!(eventually(async || named(&database, last).await.len() == 20).await, "{}", service.log());
+    let spooled = metric(&service, "group_mirror_spooled_total").await - before;
+    assert!((1.0..=20.0).contains(&spooled), "{spooled} are spooled of 20\n{}", service.log());
+    assert!(!service.log().contains("PostgreSQL does not commit"), "{}", service.log());
+    assert!(metric(&service, "group_mirror_set_aside_total").await >= 1.0);
+    conn.execute("COMMIT").await.unwrap();
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    assert_eq!(named(&database, last).await.len(), 21);
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
+}
+
+/// Raised as for a grant that is missing.
+const REFUSE_TOPICS: &str = "
+CREATE FUNCTION test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE insufficient_privilege USING MESSAGE = 'permission denied for table group_topics'; END $$;
+CREATE TRIGGER test_refuse BEFORE INSERT ON group_topics FOR EACH ROW EXECUTE FUNCTION test_refuse()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_refuses_delays_its_own_callbacks_and_no_others() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    let mut conn = database.connect().await;
+    conn.execute(REFUSE_TOPICS).await.unwrap();
+    let groups: Vec<String> = (0..20).map(|number| format!("other {number}")).collect();
+    let topic = |round: usize| {
+        // In a group that has other callbacks as well.
+        let mut body = sample("Group.CallbackAfterCreateTopic");
+        body["GroupId"] = json!("other 0");
+        body["TopicId"] = json!(format!("topic {round}"));
+        body
+    };
+    let before = metric(&service, "group_mirror_spooled_total").await;
+    traffic(&service, &groups, topic).await;
+    assert!(eventually(async || named(&database, "Name 20").await.len() == 20).await, "{}", service.log());
+    let spooled = metric(&service, "group_mirror_spooled_total").await - before;
+    assert!((1.0..=20.0).contains(&spooled), "{spooled} are spooled of 20\n{}", service.log());
+    assert!(!service.log().contains("PostgreSQL does not commit"), "{}", service.log());
+    conn.execute("DROP TRIGGER test_refuse ON group_topics").await.unwrap();
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    let topics: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM group_topics").fetch_one(&mut conn).await.unwrap();
+    let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger WHERE outcome = 'parked'")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!((topics, parked), (20, 0));
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
+}
+
+/// An object that is not in the state that a statement needs.
+const REFUSE_ALL: &str = "
+CREATE FUNCTION test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE object_not_in_prerequisite_state USING MESSAGE = 'no write is taken'; END $$;
+CREATE TRIGGER test_refuse BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION test_refuse()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_every_write_opens_the_breaker_and_is_reported() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    let mut conn = database.connect().await;
+    conn.execute(REFUSE_ALL).await.unwrap();
+    for number in 0..20 {
+        take(&service, &create(&format!("g{number}"))).await;
+    }
+    service.says("PostgreSQL does not commit (the database refused a statement: no write is taken)").await;
+    let open = async || metric(&service, "group_mirror_breaker_open").await > 0.5;
+    assert!(eventually(open).await, "{}", service.log());
+    conn.execute("DROP TRIGGER test_refuse ON ledger").await.unwrap();
+    service.says("PostgreSQL commits again").await;
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    assert_eq!(named(&database, "Spooled").await.len(), 20);
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
+}
+
+/// Neither the callback nor its bytes as a parked entry.
+const REFUSE_ONE: &str = "
+CREATE FUNCTION test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE check_violation USING MESSAGE = 'this one is refused in any form'; END $$;
+CREATE TRIGGER test_refuse BEFORE INSERT ON ledger FOR EACH ROW WHEN (NEW.group_id = 'bad')
+EXECUTE FUNCTION test_refuse()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_can_be_neither_applied_nor_parked_is_reported_and_holds_up_nothing() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    let mut conn = database.connect().await;
+    conn.execute(REFUSE_ONE).await.unwrap();
+    take(&service, &create("bad")).await;
+    service.says("set aside").await;
+    let groups: Vec<String> = (0..20).map(|number| format!("other {number}")).collect();
+    for group in &groups {
+        take(&service, &create(group)).await;
+    }
+    assert!(eventually(async || named(&database, "Spooled").await.len() == 20).await, "{}", service.log());
+    let told: Value = service.get("/readyz").await.json().await.unwrap();
+    assert_eq!(told["spool"]["depth"], 1, "{told}\n{}", service.log());
+    conn.execute("DROP TRIGGER test_refuse ON ledger").await.unwrap();
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    assert_eq!(named(&database, "Spooled").await.len(), 21);
+    service.ends_well_on("TERM").await;
+}

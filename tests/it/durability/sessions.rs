@@ -1,0 +1,71 @@
+//! A commit that waits for a synchronous standby has no limit in the server and does not end with its client: however often
+//! the service tries, few such sessions exist.
+
+use group_mirror::embedded::Embedded;
+use group_mirror::store::{Database, schema};
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::durability::isolation::{drained, take};
+use crate::durability::spool::create;
+use crate::support::eventually;
+use crate::support::postgres::programs;
+use crate::support::process::{Place, Process};
+
+/// Sessions of the service in the server, and those that wait for a standby.
+async fn sessions(conn: &mut PgConnection) -> (i64, i64) {
+    sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE wait_event = 'SyncRep')
+           FROM pg_stat_activity WHERE application_name = 'group-mirror'",
+    )
+    .fetch_one(conn)
+    .await
+    .unwrap()
+}
+
+/// Lanes, and the probe.
+const STUCK_MAX: i64 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_standby_leaves_no_more_sessions_than_lanes_and_a_probe() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Embedded::start(&dir.path().join("postgres"), &programs()).unwrap();
+    let pools = Database::new(server.url()).unwrap();
+    schema::migrate(&pools).await.unwrap();
+    pools.close().await;
+    let mut conn = PgConnection::connect(server.url()).await.unwrap();
+    let place = Place::new();
+    let mut service = Process::start(place.command_on(server.url(), &["serve"])).ready().await;
+    take(&service, &create("before")).await;
+    conn.execute("SET synchronous_commit = local").await.unwrap();
+    conn.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
+    conn.execute("SELECT pg_reload_conf()").await.unwrap();
+    for number in 0..40 {
+        take(&service, &create(&format!("g{number}"))).await;
+        assert!(sessions(&mut conn).await.1 <= STUCK_MAX, "{:?}", sessions(&mut conn).await);
+    }
+    // Both batches and the first probe are given up, one after another is not.
+    service.says("given up").await;
+    for number in 40..400 {
+        take(&service, &create(&format!("g{number}"))).await;
+        assert!(sessions(&mut conn).await.1 <= STUCK_MAX, "{:?}", sessions(&mut conn).await);
+    }
+    assert!(service.log().contains("PostgreSQL does not commit"), "{}", service.log());
+    conn.execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    conn.execute("SELECT pg_reload_conf()").await.unwrap();
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    let groups: i64 = sqlx::query_scalar("SELECT count(*) FROM groups").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(groups, 401);
+    // Away again, at a stop.
+    conn.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
+    conn.execute("SELECT pg_reload_conf()").await.unwrap();
+    take(&service, &create("last")).await;
+    let told: Value = service.get("/readyz").await.json().await.unwrap();
+    assert_eq!(told["spool"]["state"], "ok", "{told}");
+    service.ends_well_on("TERM").await;
+    assert!(sessions(&mut conn).await.1 <= STUCK_MAX, "{:?}", sessions(&mut conn).await);
+    conn.execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    conn.execute("SELECT pg_reload_conf()").await.unwrap();
+    server.stop();
+}
