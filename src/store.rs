@@ -13,12 +13,17 @@ pub mod lines;
 pub mod members;
 mod pools;
 pub mod rebuild;
+pub mod rights;
 pub mod schema;
+mod session;
 pub mod stats;
 pub mod topics;
 mod transaction;
+pub mod unusable;
 pub mod upsert;
+mod url;
 
 pub use errors::StoreError;
-pub use pools::{Database, READ_SECS_MAX};
+pub use pools::Database;
+pub use session::READ_SECS_MAX;
 pub use transaction::Tx;

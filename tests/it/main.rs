@@ -27,6 +27,7 @@ mod durability {
     mod crash;
     mod deadlocks;
     mod disk_full;
+    mod poolers;
     mod replicas;
     pub(crate) mod spool;
 }
@@ -51,6 +52,7 @@ mod api {
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod config;
+    mod databases;
     mod errors;
     pub(crate) mod lifecycle;
 }
