@@ -1,7 +1,7 @@
 //! An entry of the feed as a reader sees it, for pages and for server-sent events alike; and its cursor.
 //!
-//! A cursor names a position in one ledger. After a restore or a failover the ledger has another epoch, and the cursor
-//! names nothing any more.
+//! A cursor names a position in one ledger, with the first bytes of the digest of the entry there. Another epoch, another
+//! digest or no entry: the ledger is another one or has lost its end, and the cursor names nothing any more.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use super::errors::ApiError;
 use super::paging::Listing;
 use super::query::Query;
 use super::timestamp::Timestamp;
-use crate::store::feed::ChangeRow;
+use crate::store::feed::{ChangeRow, FeedPlace};
 
 /// An entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -40,11 +40,18 @@ pub(super) struct FeedPosition {
     pub(super) epoch: String,
     #[serde(rename = "p")]
     pub(super) position: i64,
+    /// The first bytes of the digest of the entry there.
+    #[serde(rename = "d")]
+    digest: String,
 }
 
 impl FeedPosition {
-    pub(super) fn after(&self, position: i64) -> Self {
-        Self { epoch: self.epoch.clone(), position }
+    pub(super) fn of(epoch: &str, place: &FeedPlace) -> Self {
+        Self { epoch: epoch.to_owned(), position: place.position, digest: place.digest.clone() }
+    }
+
+    pub(super) fn place(&self) -> FeedPlace {
+        FeedPlace { position: self.position, digest: self.digest.clone() }
     }
 }
 
@@ -55,7 +62,7 @@ pub(super) fn listing(app: i64) -> Listing {
 
 /// An entry as a reader sees it.
 pub(super) fn view(epoch: &str, row: &ChangeRow) -> Result<ChangeView, ApiError> {
-    let position = FeedPosition { epoch: epoch.to_owned(), position: row.position };
+    let position = FeedPosition::of(epoch, &row.place);
     Ok(ChangeView {
         cursor: listing(row.sdk_app_id).cursor(position)?,
         command: row.command.clone(),

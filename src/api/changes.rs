@@ -17,7 +17,7 @@ use super::paging::{Limit, Page};
 use super::query::Query;
 use super::state::ApiState;
 use crate::model::SdkAppId;
-use crate::store::feed;
+use crate::store::feed::{self, FeedPlace};
 
 /// Where a reader begins.
 #[derive(Debug)]
@@ -113,15 +113,15 @@ pub async fn changes(
     let permit = state.feed.permit().await?;
     let mut conn = state.connection().await?;
     let epoch = feed::epoch(&mut conn).await?;
-    let last = feed::last(&mut conn).await?;
     let position = match start {
-        Start::First => FeedPosition { epoch, position: 0 },
-        Start::After(position) if position.epoch == epoch && position.position <= last => position,
-        Start::After(_) => return Err(gone()),
+        Start::First => FeedPosition::of(&epoch, &FeedPlace::start()),
+        Start::After(position) if position.epoch != epoch => return Err(gone()),
+        Start::After(position) if !feed::holds(&mut conn, &position.place()).await? => return Err(gone()),
+        Start::After(position) => position,
         Start::Now => {
             let high_watermark =
                 state.feed.high_watermark(&mut conn, &epoch).await?.ok_or_else(still_writing)?;
-            let now = FeedPosition { epoch, position: high_watermark };
+            let now = FeedPosition::of(&epoch, &high_watermark);
             if !stream {
                 let next_cursor = Some(listing(app.get()).cursor(now)?);
                 return Ok(Json(Page::<ChangeView> { items: Vec::new(), next_cursor }).into_response());
@@ -136,12 +136,14 @@ pub async fn changes(
     let high_watermark =
         state.feed.high_watermark(&mut conn, &position.epoch).await?.ok_or_else(still_writing)?;
     let (rows, looked) =
-        feed::page(&mut conn, (position.position, high_watermark), Some(app), limit.rows()).await?;
-    let views = rows.iter().map(|row| view(&position.epoch, row)).collect::<Result<Vec<_>, _>>()?;
-    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
-    let next = limit.last_of(&positions).copied().or_else(|| (looked < high_watermark).then_some(looked));
-    let next = next.map(|last| listing(app.get()).cursor(position.after(last)));
-    let items = views.into_iter().take(limit.items()).collect();
+        feed::page(&mut conn, position.position, &high_watermark, Some(app), limit.rows()).await?;
+    let places: Vec<&FeedPlace> = rows.iter().map(|row| &row.place).collect();
+    let last = limit.last_of(&places).copied();
+    let next = last.or_else(|| (looked.position < high_watermark.position).then_some(&looked));
+    let next = next.map(|place| listing(app.get()).cursor(FeedPosition::of(&position.epoch, place)));
+    // Entries that share the last position stay together: the next page begins behind it.
+    let shown = rows.iter().take_while(|row| last.is_none_or(|last| row.place.position <= last.position));
+    let items = shown.map(|row| view(&position.epoch, row)).collect::<Result<_, _>>()?;
     Ok(Json(Page::<ChangeView> { items, next_cursor: next.transpose()? }).into_response())
 }
 

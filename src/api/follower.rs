@@ -132,14 +132,14 @@ impl Follower {
         if segment.epoch != self.position.epoch {
             return Err(End::Closed);
         }
-        if segment.from > self.position.position {
+        if segment.begins || segment.from > self.position.position {
             return Ok(false);
         }
-        if segment.to > self.position.position {
+        if segment.to.position > self.position.position {
             for bytes in segment.after(self.position.position, self.app) {
                 self.send(bytes).await?;
             }
-            self.position.position = segment.to;
+            self.position = FeedPosition::of(&segment.epoch, &segment.to);
         }
         Ok(true)
     }
@@ -161,23 +161,27 @@ impl Follower {
         let mut conn = self.state.connection().await?;
         let epoch = feed::epoch(&mut conn).await?;
         let from = self.position.position;
-        let last = feed::last(&mut conn).await?;
-        if epoch != self.position.epoch || from > last {
+        if epoch != self.position.epoch || !feed::holds(&mut conn, &self.position.place()).await? {
             return Err(CatchUp::End(End::Closed));
         }
-        // Nobody has to wait for writers while there is more to read below.
-        let known =
-            self.state.feed.known_high_watermark(&epoch).filter(|known| (from + 1..=last).contains(known));
+        // No wait for writers while there is more to read below.
+        let mut known = self.state.feed.known_high_watermark(&epoch).filter(|known| known.position > from);
+        if let Some(place) = &known
+            && !feed::holds(&mut conn, place).await?
+        {
+            known = None;
+        }
+        let is_end = known.is_none();
         let high_watermark = match known {
             Some(known) => known,
             None => self.state.feed.high_watermark(&mut conn, &epoch).await?.ok_or_else(still_writing)?,
         };
         let (rows, looked) =
-            feed::page(&mut conn, (from, high_watermark), Some(self.app), CATCH_UP_ROWS).await?;
-        let full = i64::try_from(rows.len()) == Ok(CATCH_UP_ROWS);
-        let to = rows.last().map(|row| row.position).filter(|_| full).unwrap_or(looked.max(from));
-        let end = known.is_none() && !full && looked == high_watermark;
-        Ok((Segment::of(&epoch, (from, to), &rows)?, end))
+            feed::page(&mut conn, from, &high_watermark, Some(self.app), CATCH_UP_ROWS).await?;
+        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= CATCH_UP_ROWS);
+        let end = is_end && !full && looked == high_watermark;
+        let to = rows.last().map(|row| row.place.clone()).filter(|_| full).unwrap_or(looked);
+        Ok((Segment::of(&epoch, from, to, &rows)?, end))
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), End> {

@@ -1,9 +1,10 @@
 //! The live end of the feed: one reader of the ledger for all followers of this process.
 //!
-//! It reads while somebody follows, woken by commits of this process and by a short poll for those of others, and hands
-//! each segment on as bytes that were written once. A segment says from which position to which it is complete, so a follower
-//! that stands before its beginning knows that it has to read the ledger itself; nothing else can make a hole. Knows
-//! nothing of single followers; `changes` does.
+//! It reads while there is a follower, woken by commits of this process and by a short poll for those of others, and hands
+//! each segment on as bytes that were written once. A segment says from which position to which it is complete, so a
+//! follower that stands before its beginning knows that it has to read the ledger itself. Where the entry at the
+//! reader's own position is not there any more, the ledger has become shorter or is another one: the reader begins again,
+//! and each follower checks its position and ends its stream. Knows nothing of single followers; `follower` does.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,7 @@ use super::change::{FeedPosition, event_text};
 use super::errors::ApiError;
 use crate::model::SdkAppId;
 use crate::store::Database;
-use crate::store::feed::{self, ChangeRow};
+use crate::store::feed::{self, ChangeRow, FeedPlace};
 use crate::store::schema::SchemaState;
 
 /// Followers at the same time. An idle one costs a connection, a task and a few kilobytes.
@@ -53,8 +54,10 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Segment {
     /// Of which ledger.
     pub(super) epoch: String,
+    /// The reader has begun here, and says nothing of what came before: each follower reads the ledger itself.
+    pub(super) begins: bool,
     pub(super) from: i64,
-    pub(super) to: i64,
+    pub(super) to: FeedPlace,
     entries: Vec<SegmentEntry>,
     bytes: Bytes,
 }
@@ -68,18 +71,27 @@ struct SegmentEntry {
 
 impl Segment {
     /// Writes rows as events, once for all who follow.
-    pub(super) fn of(epoch: &str, (from, to): (i64, i64), rows: &[ChangeRow]) -> Result<Self, ApiError> {
+    pub(super) fn of(epoch: &str, from: i64, to: FeedPlace, rows: &[ChangeRow]) -> Result<Self, ApiError> {
         let (mut bytes, mut entries) = (Vec::new(), Vec::with_capacity(rows.len()));
         for row in rows {
             let begin = bytes.len();
             bytes.extend(event_text(epoch, row)?);
             entries.push(SegmentEntry {
-                position: row.position,
+                position: row.place.position,
                 app: row.sdk_app_id,
                 text: begin..bytes.len(),
             });
         }
-        Ok(Self { epoch: epoch.to_owned(), from, to, entries, bytes: bytes.into() })
+        assert!(
+            entries.iter().all(|entry| entry.position > from && entry.position <= to.position),
+            "a segment holds what lies between its ends"
+        );
+        Ok(Self { epoch: epoch.to_owned(), begins: false, from, to, entries, bytes: bytes.into() })
+    }
+
+    fn beginning(epoch: &str, at: &FeedPlace) -> Self {
+        let (entries, bytes) = (Vec::new(), Bytes::new());
+        Self { epoch: epoch.to_owned(), begins: true, from: at.position, to: at.clone(), entries, bytes }
     }
 
     /// What of it comes after a position and belongs to an app; without copying, as few segments of bytes as there can be.
@@ -105,9 +117,9 @@ struct FeedState {
     database: Database,
     schema: SchemaState,
     segments: broadcast::Sender<Arc<Segment>>,
-    /// Told when somebody begins to follow.
+    /// Notified when a follower begins.
     followed: Notify,
-    /// The last `high_watermark` that was found, for when somebody is writing for too long.
+    /// The last `high_watermark` that was found, for when a writer takes too long.
     high_watermark: Mutex<Option<FeedPosition>>,
     followers: Arc<Semaphore>,
     catching_up: Arc<Semaphore>,
@@ -142,7 +154,7 @@ impl LiveFeed {
         &self.0.followers
     }
 
-    /// A turn to read the ledger. Taken before a connection, so that nobody waits with one.
+    /// A turn to read the ledger. Taken before a connection, so that no connection waits for a turn.
     ///
     /// # Errors
     /// `unavailable` after 5 s.
@@ -155,12 +167,12 @@ impl LiveFeed {
     }
 
     /// The last `high_watermark` that was found, of the ledger with this epoch.
-    pub(super) fn known_high_watermark(&self, epoch: &str) -> Option<i64> {
+    pub(super) fn known_high_watermark(&self, epoch: &str) -> Option<FeedPlace> {
         let known = self.0.high_watermark.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|position| position.epoch == epoch).map(|position| position.position)
+        known.as_ref().filter(|position| position.epoch == epoch).map(FeedPosition::place)
     }
 
-    /// Cancelled when the service stops: who follows has to let go.
+    /// Cancelled when the service stops: each follower then ends its stream.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.0.stop
     }
@@ -171,20 +183,22 @@ impl LiveFeed {
         FOLLOWERS_MAX - self.0.followers.available_permits()
     }
 
-    /// Up to where the feed is complete, of the ledger with this epoch; `None` where nobody has found out yet and
-    /// somebody writes for longer than a page waits.
+    /// Up to where the feed is complete, of the ledger with this epoch; `None` where it was not found before and a writer
+    /// takes longer than a page waits.
     pub(super) async fn high_watermark(
         &self,
         conn: &mut PgConnection,
         epoch: &str,
-    ) -> Result<Option<i64>, sqlx::Error> {
-        let settled = feed::settle(conn).await?;
-        // What was known may lie beyond the end of a ledger whose files were put back from a copy.
-        let last = if settled.is_none() { feed::last(conn).await? } else { i64::MAX };
+    ) -> Result<Option<FeedPlace>, sqlx::Error> {
+        let mut high_watermark = feed::settle(conn).await?;
+        if let (None, Some(known)) = (&high_watermark, self.known_high_watermark(epoch))
+            // It may lie beyond the end of a ledger whose files were put back from a copy.
+            && feed::holds(conn, &known).await?
+        {
+            high_watermark = Some(known);
+        }
         let mut known = self.0.high_watermark.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.as_ref().filter(|position| position.epoch == epoch && position.position <= last);
-        let high_watermark = settled.or(before.map(|position| position.position));
-        *known = high_watermark.map(|position| FeedPosition { epoch: epoch.to_owned(), position });
+        *known = high_watermark.as_ref().map(|place| FeedPosition::of(epoch, place));
         Ok(high_watermark)
     }
 
@@ -219,28 +233,31 @@ impl LiveFeed {
         }
         let mut conn = self.0.database.reader().acquire().await?;
         let epoch = feed::epoch(&mut conn).await?;
+        let held = match position {
+            Some(at) => at.epoch == epoch && feed::holds(&mut conn, &at.place()).await?,
+            None => false,
+        };
         let Some(high_watermark) = self.high_watermark(&mut conn, &epoch).await? else { return Ok(()) };
         let mut from = match position {
-            Some(position) if position.epoch == epoch && position.position <= high_watermark => {
-                position.position
-            }
-            // Tells followers where segments begin, or that the ledger is another one. Beginning early does no harm.
+            Some(position) if held => position.position,
+            // Beginning early does no harm.
             _ => {
-                self.send(position, Segment::of(&epoch, (high_watermark, high_watermark), &[])?);
-                high_watermark
+                self.send(position, Segment::beginning(&epoch, &high_watermark));
+                high_watermark.position
             }
         };
         loop {
-            let (rows, _) = feed::page(&mut conn, (from, high_watermark), None, PIECE_ROWS_MAX).await?;
-            let Some(last) = rows.last().map(|row| row.position) else { return Ok(()) };
-            self.send(position, Segment::of(&epoch, (from, last), &rows)?);
-            from = last;
+            let (rows, _) = feed::page(&mut conn, from, &high_watermark, None, PIECE_ROWS_MAX).await?;
+            let Some(last) = rows.last().map(|row| row.place.clone()) else { return Ok(()) };
+            let to = last.position;
+            self.send(position, Segment::of(&epoch, from, last, &rows)?);
+            from = to;
         }
     }
 
     fn send(&self, position: &mut Option<FeedPosition>, segment: Segment) {
-        *position = Some(FeedPosition { epoch: segment.epoch.clone(), position: segment.to });
-        // Without a follower nobody has to have it.
+        *position = Some(FeedPosition::of(&segment.epoch, &segment.to));
+        // Fails where there is no follower, which needs no segment then.
         let _ = self.0.segments.send(Arc::new(segment));
     }
 }
@@ -256,5 +273,7 @@ enum FeedError {
 
 /// Writers that do not end in time hold the high watermark back.
 pub(super) fn still_writing() -> ApiError {
-    ApiError::unavailable("A transaction that writes callbacks takes longer than this read waits; try again.")
+    ApiError::unavailable(
+        "A transaction that writes callbacks takes longer than this read waits, or the database is a standby; try again.",
+    )
 }

@@ -37,8 +37,9 @@ pub(super) async fn first_check(database: &Database) -> anyhow::Result<Option<St
 
 async fn check(database: &Database) -> Result<Option<Mismatch>, StoreError> {
     let mut conn = database.connect().await?;
+    let all_rights = database.rights().look(&mut conn).await?;
     let mismatch = schema::check(&mut conn).await?;
-    if mismatch.is_none() {
+    if mismatch.is_none() && all_rights {
         feed::advance(&mut conn).await?;
     }
     let _ = sqlx::Connection::close(conn).await;

@@ -7,6 +7,8 @@
 use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
+use super::unusable::Unusable;
+
 /// How a database differs from what this program needs; reads as an advice.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Mismatch {
@@ -41,11 +43,16 @@ pub enum StoreError {
     )]
     Url(#[source] sqlx::Error),
     /// No connection could be made.
-    #[error("cannot connect to the database: {}", cause(.0))]
-    Connect(#[source] sqlx::Error),
+    #[error("cannot connect to the database at {at}: {}", cause(.source))]
+    Connect {
+        /// Host and port.
+        at: String,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// No connection was made in time.
-    #[error("cannot connect to the database: no answer in {0} s")]
-    ConnectTimeout(u64),
+    #[error("cannot connect to the database at {0}: no answer in {1} s")]
+    ConnectTimeout(String, u64),
     /// The server is older than the schema needs.
     #[error("the server runs PostgreSQL {0}; 15 or later is needed")]
     Version(String),
@@ -64,6 +71,9 @@ pub enum StoreError {
     /// What was read back is not what was written.
     #[error("{0} in the database is damaged")]
     Damaged(&'static str),
+    /// A person has to change the URL, the pooler or the database.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }
 
 impl StoreError {
@@ -72,8 +82,8 @@ impl StoreError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::ConnectTimeout(_) => true,
-            Self::Connect(error) | Self::Statement(error) => match error {
+            Self::ConnectTimeout(..) => true,
+            Self::Connect { source: error, .. } | Self::Statement(error) => match error {
                 sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
                 error => Cause::of(error).is_some_and(Cause::is_passing),
             },

@@ -3,7 +3,7 @@
 //! A client that gives up closes its connection, and the server's session may go on all the same: one that waits for a
 //! synchronous standby or for a lock does not notice that its client has gone. Without a limit each further try would
 //! leave one more, until `max_connections` is reached for everyone. So the writer keeps at most one: before another is
-//! given up, `sessions` asks the server whether the first has ended.
+//! given up, `probe` asks the server whether the first has ended.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,18 +1,25 @@
-//! The pools of connections, with what each session asks of the server.
+//! The connection pools, and which of the hosts of `DATABASE_URL` they lead to.
 //!
 //! Writers, lists and lookups have pools of their own, so that slow lists hold up neither writes nor the read of one
-//! thing by its id. Nothing here knows what a statement means.
+//! thing by its id. Of several hosts the pools use the one that takes writes: [`Database::connect`] looks for it, and the
+//! watch of the schema and the probe of the circuit breaker connect that way every few seconds. Nothing here knows what a
+//! statement means.
 
-use std::str::FromStr as _;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::errors::StoreError;
 use super::given_up::GivenUp;
+use super::rights::Rights;
+use super::session::{self, SessionSettings};
 use super::transaction::Tx;
+use super::unusable::Unusable;
+use super::url;
 
 /// Connections for writing: one per lane of the writer, and a few for replay and the probe.
 const WRITER_CONNECTIONS_MAX: u32 = 8;
@@ -23,133 +30,113 @@ const WRITER_CONNECTIONS_MAX: u32 = 8;
 const READER_CONNECTIONS_MAX: u32 = 12;
 const LOOKUP_CONNECTIONS_MAX: u32 = 4;
 
-/// How long a connection may have been idle to be used without asking whether it is still there.
+/// How long a connection may have been idle to be used without a ping first.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a caller waits for a connection of the pool. Below the answer budget of a callback.
 const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
 
-/// How long a connection made outside the pools may take.
+/// How long a connection made outside the pools may take; the same for each of several hosts, of which a dead one must not
+/// use up the time of the next.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// What a writing session asks of the server. A statement that waits longer than the answer budget is of no use; a
-/// frozen replica must not hold locks for longer than that either. A batch that waits for a lock fails before its
-/// connection is dropped, after which the server would go on waiting and keep what the batch has locked.
-const WRITER_SETTINGS: [(&str, &str); 3] =
-    [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")];
+const HOST_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long a statement of a writing transaction waits for a lock, unless its caller asks for less.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long one read may take, in seconds: far longer than any page that an index serves, and short enough that a few
-/// which none serves do not take all connections away.
-pub const READ_SECS_MAX: u32 = 5;
-
-/// What a reading session asks of the server.
-const READER_SETTINGS: [(&str, &str); 2] = [
-    ("default_transaction_read_only", "on"),
-    // Reads touch a page of rows; compiling them took longer than running them.
-    ("jit", "off"),
-];
-
-/// Lists are planned for the values at hand, because one statement serves every combination of filters; a lookup
-/// is planned once, because planning takes several times as long as running it.
-const PLANS_OF_LISTS: &str = "force_custom_plan";
-const PLANS_OF_LOOKUPS: &str = "force_generic_plan";
-
-/// A server may be set to answer before it has written; this service may not.
-const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
-
-/// What the driver takes from the query of a URL, beside `options[…]`.
-const URL_PARAMETERS: [&str; 18] = [
-    "application_name",
-    "dbname",
-    "host",
-    "hostaddr",
-    "options",
-    "password",
-    "port",
-    "ssl-ca",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-mode",
-    "ssl-root-cert",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "statement-cache-capacity",
-    "user",
-];
-
-/// Warns of parameters that the driver ignores. Its own warning quotes the value, which may be a secret, and is muted.
-fn warn_of_unknown_parameters(url: &str) {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
-        if !URL_PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
-            tracing::warn!("DATABASE_URL: the parameter {name:?} is not known here and does nothing");
-        }
-    }
-}
+/// True where the server would take a callback: neither a standby nor switched to read-only, which some providers do when
+/// the disk is full, and with the right to write the ledger, if there is one.
+const TAKES_CALLBACKS: &str = "
+SELECT current_setting('transaction_read_only') = 'off'
+   AND COALESCE(has_table_privilege(to_regclass('ledger'), 'INSERT'), true)";
 
 /// The pools of the service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
-    options: PgConnectOptions,
+    hosts: Arc<Hosts>,
     writer: PgPool,
     reader: PgPool,
     lookup: PgPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
+    rights: Rights,
     pub(super) given_up: GivenUp,
+}
+
+/// The hosts of the URL, and the one in use.
+#[derive(Debug)]
+struct Hosts {
+    all: Vec<PgConnectOptions>,
+    used: Mutex<UsedHost>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct UsedHost {
+    index: usize,
+    /// Connections that are older lead elsewhere.
+    since: Instant,
+    /// Whether each connection is known to have a session of its own there.
+    sessions_checked: bool,
+}
+
+impl Hosts {
+    fn used(&self) -> UsedHost {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, used: UsedHost) {
+        assert!(used.index < self.all.len(), "the used host is one of the URL's");
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
+    }
+
+    fn are_several(&self) -> bool {
+        self.all.len() > 1
+    }
+
+    /// Pools are made of this: what they need of the server is set when a connection is made.
+    fn pool(self: &Arc<Self>, connections: u32, settings: SessionSettings) -> PgPool {
+        let (hosts, settings, refuse_standby) = (Arc::clone(self), Arc::new(settings), self.are_several());
+        let options = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_WAIT_MAX)
+            .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+            .test_before_acquire(false)
+            .after_connect(move |conn, _| {
+                let settings = Arc::clone(&settings);
+                Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
+            })
+            .before_acquire(move |conn, meta| {
+                let left_behind = meta.age > hosts.used().since.elapsed();
+                Box::pin(async move {
+                    if !left_behind && meta.idle_for > FRESH {
+                        conn.ping().await?;
+                    }
+                    Ok(!left_behind)
+                })
+            });
+        options.connect_lazy_with(self.all[self.used().index].clone())
+    }
 }
 
 impl Database {
     /// Pools that connect when they are needed; nothing is sent yet.
     ///
     /// # Errors
-    /// A URL that is none.
+    /// A URL that cannot be read.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        // The driver would speak to any server that a URL leads to.
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err(StoreError::Scheme);
-        }
-        warn_of_unknown_parameters(url);
-        let options = PgConnectOptions::from_str(url)
-            .map_err(StoreError::Url)?
-            .application_name("group-mirror")
-            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2));
-        let pool = |connections| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(ACQUIRE_WAIT_MAX)
-                .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
-                .test_before_acquire(false)
-                .before_acquire(|conn, meta| {
-                    Box::pin(async move {
-                        if meta.idle_for > FRESH {
-                            conn.ping().await?;
-                        }
-                        Ok(true)
-                    })
-                })
-        };
-        let writer = pool(WRITER_CONNECTIONS_MAX)
-            .after_connect(|conn, _| Box::pin(async move { conn.execute(DURABLE_COMMITS).await.map(drop) }))
-            .connect_lazy_with(options.clone().options(WRITER_SETTINGS));
-        let reading = |connections, plans| {
-            let options = options.clone().options(READER_SETTINGS).options([("plan_cache_mode", plans)]);
-            let options = options.options([("statement_timeout", format!("{READ_SECS_MAX}s"))]);
-            pool(connections).connect_lazy_with(options)
-        };
-        let reader = reading(READER_CONNECTIONS_MAX, PLANS_OF_LISTS);
-        let lookup = reading(LOOKUP_CONNECTIONS_MAX, PLANS_OF_LOOKUPS);
+        let all = url::parse(url)?;
+        let used = UsedHost { index: 0, since: Instant::now(), sessions_checked: false };
+        let hosts = Arc::new(Hosts { all, used: Mutex::new(used) });
+        let writer = hosts.pool(WRITER_CONNECTIONS_MAX, session::writing());
+        let reader = hosts.pool(READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
+        let lookup = hosts.pool(LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
         Ok(Self {
-            options,
+            hosts,
             writer,
             reader,
             lookup,
             commits: watch::Sender::new(0),
+            rights: Rights::default(),
             given_up: GivenUp::default(),
         })
     }
@@ -166,32 +153,92 @@ impl Database {
         &self.lookup
     }
 
+    /// What the role may do, as last found.
+    #[must_use]
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
     /// Changes whenever this process has committed something.
     #[must_use]
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
     }
 
-    /// A connection outside the pools, without their time limits: for migrations, replay and the first check, where
-    /// the cause of a failure must be reported.
+    /// A connection outside the pools, without their time limits: for migrations, replay and the check of the schema,
+    /// where the cause of a failure must be reported. Of several hosts to the one that takes writes, first the one in
+    /// use, then in the order of the URL; the pools move there. Where none takes writes, to the first that answers.
     ///
     /// # Errors
-    /// No server, no such database, wrong password; or a server older than PostgreSQL 15.
+    /// No server, no such database, wrong password; a server older than PostgreSQL 15, a database that is not in UTF8, a
+    /// pooler in transaction mode.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
-        let connecting = PgConnection::connect_with(&self.options);
-        let mut conn = tokio::time::timeout(CONNECT_WAIT_MAX, connecting)
-            .await
-            .map_err(|_| StoreError::ConnectTimeout(CONNECT_WAIT_MAX.as_secs()))?
-            .map_err(StoreError::Connect)?;
-        let (number, name): (i32, String) = sqlx::query_as(
-            "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
-        )
-        .fetch_one(&mut conn)
-        .await?;
-        if number < 150_000 {
-            return Err(StoreError::Version(name));
+        let used = self.hosts.used().index;
+        let others = (0..self.hosts.all.len()).filter(|index| *index != used);
+        let (mut read_only, mut failures) = (None, Vec::new());
+        for index in [used].into_iter().chain(others) {
+            match self.open(index).await {
+                Ok((conn, takes_writes)) if takes_writes || !self.hosts.are_several() => {
+                    self.use_host(index);
+                    return Ok(conn);
+                }
+                Ok((conn, _)) => read_only = read_only.or(Some(conn)),
+                Err(error) => failures.push(error),
+            }
         }
-        Ok(conn)
+        if let Some(conn) = read_only {
+            return Ok(conn);
+        }
+        // A host that may come back matters more than one that has to be set right.
+        let first = failures.iter().position(StoreError::is_passing).unwrap_or_default();
+        assert!(!failures.is_empty(), "a URL names a host, and each was tried");
+        Err(failures.swap_remove(first))
+    }
+
+    /// Connects to one host and asks what it is; true where it takes writes.
+    async fn open(&self, index: usize) -> Result<(PgConnection, bool), StoreError> {
+        let options = &self.hosts.all[index];
+        let wait = if self.hosts.are_several() { HOST_WAIT_MAX } else { CONNECT_WAIT_MAX };
+        let opening = async {
+            let connected = PgConnection::connect_with(options).await;
+            let mut conn = connected.map_err(|error| refused(options, error))?;
+            let used = self.hosts.used();
+            let known = used.sessions_checked && used.index == index;
+            if !known && session::shares_sessions(&mut conn, options).await? {
+                return Err(Unusable::TransactionPooler.into());
+            }
+            let facts = session::facts(&mut conn).await?;
+            if facts.version_number < 150_000 {
+                return Err(StoreError::Version(facts.version));
+            }
+            if facts.encoding != "UTF8" {
+                return Err(Unusable::Encoding(facts.encoding).into());
+            }
+            Ok((conn, facts.takes_writes))
+        };
+        let opened = timeout(wait, opening).await;
+        opened.unwrap_or_else(|_| Err(StoreError::ConnectTimeout(url::address(options), wait.as_secs())))
+    }
+
+    /// Moves the pools to a host. Their connections to another are closed before they are used again.
+    fn use_host(&self, index: usize) {
+        let used = self.hosts.used();
+        if used.index == index && used.sessions_checked {
+            return;
+        }
+        if used.index == index {
+            self.hosts.set(UsedHost { sessions_checked: true, ..used });
+            return;
+        }
+        let options = &self.hosts.all[index];
+        for pool in [&self.writer, &self.reader, &self.lookup] {
+            pool.set_connect_options(options.clone());
+        }
+        self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });
+        tracing::warn!(
+            "the database is now {}: of the hosts of DATABASE_URL it takes writes",
+            url::address(options)
+        );
     }
 
     /// Connections of a pool, by name, and how many of them are idle.
@@ -201,10 +248,10 @@ impl Database {
             .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
     }
 
-    /// True when a write could be committed now, as far as one round trip can tell.
+    /// True when a callback could be committed now, as far as one round trip can tell.
     pub async fn answers(&self) -> bool {
-        let probe = sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&self.writer);
-        matches!(tokio::time::timeout(ACQUIRE_WAIT_MAX, probe).await, Ok(Ok(true)))
+        let probe = sqlx::query_scalar(TAKES_CALLBACKS).fetch_one(&self.writer);
+        matches!(timeout(ACQUIRE_WAIT_MAX, probe).await, Ok(Ok(true)))
     }
 
     /// Begins a transaction, the only way to do so. The name is for the metrics.
@@ -235,5 +282,17 @@ impl Database {
     /// Closes the pools, after what is running.
     pub async fn close(&self) {
         tokio::join!(self.writer.close(), self.reader.close(), self.lookup.close());
+    }
+}
+
+/// Why no session began. What a pooler says of a startup parameter becomes the remedy.
+fn refused(options: &PgConnectOptions, error: sqlx::Error) -> StoreError {
+    let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
+    match said.rsplit_once(": ") {
+        // PgBouncer names "options" as a whole, or since 1.20 the setting in it.
+        Some((begin, parameter)) if begin.contains("unsupported startup parameter") => {
+            Unusable::Startup(url::address(options), parameter.to_owned()).into()
+        }
+        _ => StoreError::Connect { at: url::address(options), source: error },
     }
 }

@@ -29,6 +29,7 @@ mod durability {
     mod disk_full;
     mod failures;
     mod isolation;
+    mod poolers;
     mod recovery;
     mod replicas;
     mod sessions;
@@ -55,6 +56,7 @@ mod api {
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod config;
+    mod databases;
     mod errors;
     pub(crate) mod lifecycle;
 }

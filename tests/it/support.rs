@@ -7,6 +7,7 @@ pub(crate) mod fake_postgres;
 pub(crate) mod follow;
 pub(crate) mod histories;
 pub(crate) mod mutate;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod shown;

@@ -94,7 +94,7 @@ const PLACES: [(&str, &[&str]); 21] = [
     ("sqlx::query", &["store/"]),
     ("QueryBuilder", &[]),
     (".begin()", &[]),
-    ("\"BEGIN", &["store/transaction.rs"]),
+    ("\"BEGIN", &["store/transaction.rs", "store/session.rs"]),
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate"]),
     ("redb::", &["spool/file.rs", "spool/status.rs"]),

@@ -76,6 +76,18 @@ impl Proxy {
         Self { url: through.to_url_lossy().to_string(), mood }
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> String {
+        let options = PgConnectOptions::from_str(&self.url).unwrap();
+        format!("{}:{}", options.get_host(), options.get_port())
+    }
+
+    /// A URL that names several before one database.
+    pub(crate) fn url_of<const N: usize>(proxies: [&Self; N]) -> String {
+        let hosts = proxies.map(Self::address).join(",");
+        proxies[0].url.replacen(&proxies[0].address(), &hosts, 1)
+    }
+
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.send_replace(mood);
     }

@@ -40,6 +40,11 @@ impl TestDatabase {
         Self::from_template("template0").await
     }
 
+    /// With nothing in it, in an encoding.
+    pub(crate) async fn create_in(encoding: &str) -> Self {
+        Self::from_template(&format!("template0 ENCODING '{encoding}' LOCALE 'C'")).await
+    }
+
     async fn from_template(template: &str) -> Self {
         let server = server();
         let name = format!("{}_{}", server.template, COUNT.fetch_add(1, Ordering::Relaxed));

@@ -1,0 +1,101 @@
+//! What the role of `DATABASE_URL` may do, compared with what the program does: each missing right as the `GRANT` that
+//! gives it.
+//!
+//! The schema may belong to another role, which migrates; the service needs rights on rows alone. Reads only, on the
+//! connection it is given.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::PgConnection;
+
+use super::errors::StoreError;
+use super::unusable::Unusable;
+
+/// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
+const TABLES: [(&str, &[&str]); 10] = [
+    ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("ledger_moves", &["SELECT", "INSERT"]),
+    ("feed", &["SELECT"]),
+    ("database_identity", &["SELECT"]),
+    ("groups", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_user_defined_fields", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_attributes", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_topics", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("_sqlx_migrations", &["SELECT"]),
+];
+
+/// Every view is read, and every sequence is counted on (`UPDATE` is for `setval`, where numbers were copied in).
+const MISSING: &str = "
+SELECT format('GRANT %s ON %s%I TO %I', string_agg(w.privilege, ', ' ORDER BY w.nr), w.kind, w.name, current_user)
+  FROM (SELECT c.oid, c.relname AS name, '' AS kind, n.privilege, n.nr,
+               has_table_privilege(c.oid, n.privilege) AS given
+          FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY AS n (name, privilege, nr)
+          JOIN pg_class c ON c.relname = n.name AND c.relnamespace = current_schema()::regnamespace
+         UNION ALL
+        SELECT c.oid, c.relname, '', 'SELECT', 1, has_table_privilege(c.oid, 'SELECT')
+          FROM pg_class c
+         WHERE c.relkind = 'v' AND c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($3)
+         UNION ALL
+        SELECT c.oid, c.relname, 'SEQUENCE ', p.privilege, p.nr, has_sequence_privilege(c.oid, p.privilege)
+          FROM pg_class c, UNNEST(ARRAY['USAGE', 'SELECT', 'UPDATE']) WITH ORDINALITY AS p (privilege, nr)
+         WHERE c.relkind = 'S' AND c.relnamespace = current_schema()::regnamespace
+           AND c.relname = 'ledger_position_seq') w
+ WHERE NOT w.given
+ GROUP BY w.oid, w.kind, w.name
+ ORDER BY w.name";
+
+/// The views that the program itself reads.
+const VIEWS: [&str; 3] = ["group_states", "group_member_states", "group_topic_states"];
+
+/// Without this one nothing is known of the schema.
+const MIGRATIONS: &str = "_sqlx_migrations";
+
+/// The rights that were missing when last looked at. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Rights(Arc<Mutex<Vec<String>>>);
+
+impl Rights {
+    /// Compares again; true where none is missing. What is missing is logged when it changes: it stops what needs it and
+    /// nothing else.
+    ///
+    /// # Errors
+    /// The statement's; and where not even the state of the schema can be read.
+    pub async fn look(&self, conn: &mut PgConnection) -> Result<bool, StoreError> {
+        let missing = missing(conn).await?;
+        if missing.iter().any(|grant| grant.contains(MIGRATIONS) || grant.contains(" ON SCHEMA ")) {
+            return Err(Unusable::Rights(missing.join("; ")).into());
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for grant in missing.iter().filter(|grant| !known.contains(grant)) {
+            tracing::warn!(
+                "the role of DATABASE_URL lacks a right; let the owner of the tables run: {grant}"
+            );
+        }
+        if missing.is_empty() && !known.is_empty() {
+            tracing::info!("the role of DATABASE_URL has every right now");
+        }
+        known.clone_from(&missing);
+        Ok(missing.is_empty())
+    }
+}
+
+/// A `GRANT` per table, view and sequence on which a right is missing; empty where none is. What does not exist yet is
+/// left out: that is the schema's matter.
+///
+/// # Errors
+/// The statement's.
+async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let schema: Option<String> = sqlx::query_scalar("SELECT current_schema()").fetch_one(&mut *conn).await?;
+    if schema.is_none() {
+        return sqlx::query_scalar(
+            "SELECT format('GRANT USAGE ON SCHEMA %s TO %I', current_setting('search_path'), current_user)",
+        )
+        .fetch_all(conn)
+        .await;
+    }
+    let wanted = TABLES.iter().flat_map(|(table, rights)| rights.iter().map(move |right| (*table, *right)));
+    let (tables, rights): (Vec<&str>, Vec<&str>) = wanted.unzip();
+    assert_eq!(tables.len(), rights.len(), "each right belongs to a table");
+    sqlx::query_scalar(MISSING).bind(tables).bind(rights).bind(&VIEWS[..]).fetch_all(conn).await
+}

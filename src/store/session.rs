@@ -1,0 +1,139 @@
+//! What a session asks of the server: set by a statement after connecting, and read back.
+//!
+//! Not in the startup packet, because poolers refuse or drop what stands there. A session setting needs a session: a
+//! pooler in transaction mode gives each transaction the next free one, so that a time limit would be lost and a
+//! read-only reader would make a writer's session read-only. [`shares_sessions`] recognises that.
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+use super::unusable::Unusable;
+
+/// How long one read may take, in seconds: far longer than any page that an index serves, and short enough that a few
+/// which none serves do not take all connections away.
+pub const READ_SECS_MAX: u32 = 5;
+
+/// Name and value of each setting of a session.
+pub(super) type SessionSettings = Vec<(&'static str, String)>;
+
+/// What a writing session asks of the server. A statement that waits longer than the answer budget is of no use; a
+/// frozen replica must not hold locks for longer than that either. A batch that waits for a lock fails before its
+/// connection is dropped, after which the server would go on waiting and keep what the batch has locked.
+pub(super) fn writing() -> SessionSettings {
+    [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")]
+        .map(|(name, value)| (name, value.to_owned()))
+        .to_vec()
+}
+
+/// What a reading session asks of the server. Lists are planned for the values at hand (`force_custom_plan`), because
+/// one statement serves every combination of filters; a lookup is planned once (`force_generic_plan`), because planning
+/// takes several times as long as running it.
+pub(super) fn reading(plans: &'static str) -> SessionSettings {
+    vec![
+        ("default_transaction_read_only", "on".to_owned()),
+        // Reads touch a page of rows; compiling them took longer than running them.
+        ("jit", "off".to_owned()),
+        ("plan_cache_mode", plans.to_owned()),
+        ("statement_timeout", format!("{READ_SECS_MAX}s")),
+    ]
+}
+
+/// A server may be set to answer before it has written; this service may not. Any other level is kept.
+const DURABLE_COMMITS: &str = "set_config('synchronous_commit',
+       replace(current_setting('synchronous_commit'), 'off', 'on'), false)";
+
+/// Sets what a session needs and reads it back in a statement of its own; refuses a standby where that is asked.
+///
+/// # Errors
+/// A statement's; a setting that did not stay, or a standby.
+pub(super) async fn prepare(
+    conn: &mut PgConnection,
+    settings: &SessionSettings,
+    refuse_standby: bool,
+) -> Result<(), sqlx::Error> {
+    let set: String =
+        settings.iter().map(|(name, value)| format!("set_config('{name}', '{value}', false), ")).collect();
+    one_row(conn, format!("SELECT {set}{DURABLE_COMMITS}")).await?;
+    let read: String = settings.iter().map(|(name, _)| format!(", current_setting('{name}')")).collect();
+    let row = one_row(
+        conn,
+        format!("SELECT pg_is_in_recovery()::text, current_setting('synchronous_commit'){read}"),
+    )
+    .await?;
+    let read_back = |name: &str, wanted: &str, found: String| {
+        let (name, wanted) = (name.to_owned(), wanted.to_owned());
+        sqlx::Error::Configuration(Unusable::Setting { name, wanted, found }.into())
+    };
+    if row.try_get::<String, _>(1)? == "off" {
+        return Err(read_back("synchronous_commit", "on", "off".to_owned()));
+    }
+    for (at, (name, wanted)) in settings.iter().enumerate() {
+        let found: String = row.try_get(at + 2)?;
+        if found != *wanted {
+            return Err(read_back(name, wanted, found));
+        }
+    }
+    if refuse_standby && row.try_get::<String, _>(0)? == "true" {
+        return Err(sqlx::Error::Configuration(Unusable::Standby.into()));
+    }
+    Ok(())
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerFacts {
+    pub(super) version_number: i32,
+    pub(super) version: String,
+    pub(super) encoding: String,
+    /// False on a standby, and where `default_transaction_read_only` is on.
+    pub(super) takes_writes: bool,
+}
+
+/// Asks the server what it is. No prepared statement, which a pooler may not be able to carry.
+///
+/// # Errors
+/// The statement's.
+pub(super) async fn facts(conn: &mut PgConnection) -> Result<ServerFacts, sqlx::Error> {
+    let row = one_row(
+        conn,
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                current_setting('server_encoding'), current_setting('transaction_read_only') = 'off'"
+            .to_owned(),
+    )
+    .await?;
+    Ok(ServerFacts {
+        version_number: row.try_get(0)?,
+        version: row.try_get(1)?,
+        encoding: row.try_get(2)?,
+        takes_writes: row.try_get(3)?,
+    })
+}
+
+/// True where a pooler lends the session of one connection to another between two transactions. A second connection
+/// opens a transaction, which holds a session: that of the first connection, which is free, or another, and then the
+/// first connection meets another one itself when poolers give out what was returned last, or take turns.
+///
+/// # Errors
+/// A statement's, or no second connection.
+pub(super) async fn shares_sessions(
+    first: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<bool, sqlx::Error> {
+    let mut second = PgConnection::connect_with(options).await?;
+    let before = backend(first).await?;
+    sqlx::raw_sql("BEGIN READ ONLY").execute(&mut second).await?;
+    let lent = backend(&mut second).await?;
+    let shared = lent == before || backend(first).await? != before;
+    sqlx::raw_sql("ROLLBACK").execute(&mut second).await?;
+    let _ = second.close().await;
+    Ok(shared)
+}
+
+/// The process of the server that runs the statements of a connection.
+async fn backend(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    one_row(conn, "SELECT pg_backend_pid()".to_owned()).await?.try_get(0)
+}
+
+async fn one_row(conn: &mut PgConnection, statement: String) -> Result<PgRow, sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(conn).await
+}
