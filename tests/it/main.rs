@@ -18,7 +18,9 @@ mod rules {
 /// What the public listener takes and answers.
 mod receiver {
     mod callbacks;
+    mod connections;
     mod fuzz;
+    mod not_taken;
 }
 
 /// Answered means durable: stalls, kills, full disks, replicas.
