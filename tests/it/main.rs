@@ -21,6 +21,7 @@ mod receiver {
     mod connections;
     mod fuzz;
     mod not_taken;
+    mod proxies;
 }
 
 /// Answered means durable: stalls, kills, full disks, replicas.
@@ -30,6 +31,7 @@ mod durability {
     mod deadlocks;
     mod disk_full;
     mod replicas;
+    pub(crate) mod restart;
     pub(crate) mod spool;
 }
 
