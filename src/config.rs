@@ -5,12 +5,14 @@
 //! value (never a secret) and what would be right.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use listenfd::ListenFd;
 
 use crate::api::auth::{ApiAuth, ApiToken};
 use crate::callback::signature::{Gate, Token};
@@ -26,6 +28,13 @@ pub const SPOOL_MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// The smallest limit of the spool: room for a few of the largest bodies.
 pub const SPOOL_MAX_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// How long an idle connection is kept where nothing else is set: longer than the pools of nginx and ALB (60 s) and of
+/// GCP (600 s), because a request is lost where this side closes first while it is on its way.
+pub const IDLE: Duration = Duration::from_secs(620);
+
+/// How long a stop waits for a silent connection, and goes on accepting new ones.
+const STOP_SILENCE: Duration = Duration::from_secs(2);
 
 /// Flags and environment, as text.
 #[derive(Debug, Clone, Default, Args)]
@@ -61,6 +70,9 @@ pub struct Settings {
     /// Internal listener: read API, health, metrics [default: 127.0.0.1:8081]
     #[arg(long, env = "API_LISTEN", value_name = "IP:PORT", global = true)]
     pub api_listen: Option<String>,
+    /// How long an idle connection is kept on both listeners, in seconds [default: 620]
+    #[arg(long, env = "IDLE_SECS", value_name = "SECONDS", global = true)]
+    pub idle_secs: Option<String>,
     /// Bearer tokens of the read API, separated by commas; `name:token` gives a caller a name in the log
     #[arg(long, env = "API_TOKEN", value_name = "[NAME:]TOKEN,…", hide_env_values = true, global = true)]
     pub api_token: Option<String>,
@@ -109,6 +121,10 @@ pub struct ServeConfig {
     pub callback_listen: SocketAddr,
     /// Internal listener.
     pub api_listen: SocketAddr,
+    /// How long an idle connection is kept on both listeners.
+    pub idle: Duration,
+    /// At a stop: how long connections are still accepted, and how long a silent one is kept. No setting.
+    pub stop_silence: Duration,
     /// Who may read.
     pub api_auth: Arc<ApiAuth>,
     /// Whether the membership of audio-video rooms is mirrored.
@@ -129,6 +145,34 @@ pub fn read_dotenv() -> anyhow::Result<()> {
         ),
         Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
         _ => Ok(()),
+    }
+}
+
+/// The listening sockets that a service manager has handed over (socket activation), that of callbacks and that of the
+/// API: by their names `callback` and `api` where the manager names them, else in this order. They are taken once.
+///
+/// # Errors
+/// A descriptor that is no listening TCP socket.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment; these are no settings")]
+pub fn handed_over_sockets() -> anyhow::Result<(Option<TcpListener>, Option<TcpListener>)> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut sockets = ListenFd::from_env();
+    let (callback, api) = socket_places(&names);
+    let mut take = |place: Option<usize>| match place {
+        Some(place) => {
+            sockets.take_tcp_listener(place).with_context(|| format!("LISTEN_FDS: socket {place}"))
+        }
+        None => Ok(None),
+    };
+    Ok((take(callback)?, take(api)?))
+}
+
+/// Which of the sockets is which, from the text of `LISTEN_FDNAMES`.
+fn socket_places(names: &str) -> (Option<usize>, Option<usize>) {
+    let place = |wanted: &str| names.split(':').position(|name| name == wanted);
+    match (place("callback"), place("api")) {
+        (None, None) => (Some(0), Some(1)),
+        named => named,
     }
 }
 
@@ -239,12 +283,22 @@ impl Settings {
             gate: Gate { app, tokens: tokens.into_iter().map(Token::new).collect(), max_skew_secs },
             callback_listen,
             api_listen,
+            idle: self.idle()?,
+            stop_silence: STOP_SILENCE,
             api_auth: Arc::new(self.api_auth(embedded, api_listen)?),
             avchatroom_members: match set(self.mirror_avchatroom_members.as_ref()) {
                 None | Some("false" | "0") => false,
                 Some("true" | "1") => true,
                 Some(other) => bail!("MIRROR_AVCHATROOM_MEMBERS is {other:?}; it should be true or false"),
             },
+        })
+    }
+
+    fn idle(&self) -> anyhow::Result<Duration> {
+        let Some(text) = set(self.idle_secs.as_ref()) else { return Ok(IDLE) };
+        let secs = text.parse().ok().filter(|secs| (1..=86_400).contains(secs));
+        secs.map(Duration::from_secs).with_context(|| {
+            format!("IDLE_SECS is {text:?}; it should be a number of seconds from 1 to 86400")
         })
     }
 
@@ -291,4 +345,23 @@ fn address(name: &str, text: Option<&String>, default: &str) -> anyhow::Result<S
     text.parse().with_context(|| {
         format!("{name} is {text:?}; it should be an IP address and a port such as {default}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_go_by_their_names_or_else_by_their_order() {
+        for (names, places) in [
+            ("", (Some(0), Some(1))),
+            ("unknown:unknown", (Some(0), Some(1))),
+            ("group-mirror.socket", (Some(0), Some(1))),
+            ("api:callback", (Some(1), Some(0))),
+            ("callback", (Some(0), None)),
+            ("api", (None, Some(0))),
+        ] {
+            assert_eq!(socket_places(names), places, "{names}");
+        }
+    }
 }

@@ -20,11 +20,12 @@
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, the feed, health, later the console | [`api`], one file each |
-//! | connections and their limits | [`server`] |
+//! | what is counted and reported of requests that are not taken | [`refusals`] |
+//! | connections, their limits, their end at a stop | [`server`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `spool` stands beside `store`. `callback` and `mirror` are pure: no runtime, no database, no clock. A test reads the
+//! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database, no clock. A test reads the
 //! sources and checks this, circles included.
 //!
 //! Invariants:
@@ -57,6 +58,7 @@ pub mod replay;
 
 pub mod api;
 pub mod receiver;
+pub mod refusals;
 pub mod server;
 
 pub mod app;

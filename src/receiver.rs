@@ -1,36 +1,40 @@
-//! The receiver: `POST /` and `POST /callback`, from a request to an answer, inside the time that Tencent waits.
+//! The receiver: a POST of Tencent's servers, from its arrival to an answer, inside the time that Tencent waits.
 //!
-//! App id and signature are verified from the query before the body is read. Query strings are never logged: they carry
-//! signatures. The clock is read once per request and handed down.
+//! App id and signature are verified from the query before the body is read. A request that is not taken is counted by
+//! cause; an authentic one that is not taken is a loss as well, and forms a gap. Query strings are never logged, because
+//! they carry signatures. The clock is read once per request and handed down.
 
 mod answer;
 mod request;
+mod sightings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use http_body::Body as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::callback::signature::{self, Gate};
+use crate::callback::signature::{self, Gate, Refusal};
 use crate::callback::{self, Decoded, Received};
 use crate::clock;
 use crate::ingest::{Outcome, Writer};
+use crate::model::Millis;
+use crate::refusals::{RefusalCause, RefusalLog};
 use answer::{Answer, fail};
-use request::{CallbackQuery, Unread, is_from_browser, read_body};
+use request::{CallbackQuery, Unread, is_callback_path, is_from_browser, quoted_path, read_body};
 
 pub use request::ReadPermits;
+pub use sightings::Sightings;
 
 /// How long after receipt an answer must leave. Tencent waits 2 s for the whole exchange; the rest is for the way.
 pub const ANSWER_BUDGET: Duration = Duration::from_millis(1500);
 const _: () = assert!(ANSWER_BUDGET.as_millis() < 2000);
 
-/// How long after receipt a callback must be durable; the rest is for the answer.
+/// How long after receipt a body must have come and a callback must be durable; the rest is for the answer.
 const DURABLE_WITHIN: Duration = Duration::from_millis(1400);
 const _: () = assert!(DURABLE_WITHIN.as_millis() < ANSWER_BUDGET.as_millis());
 
@@ -45,37 +49,38 @@ pub struct ReceiverState {
     pub writer: Writer,
     /// For bodies that are being read.
     pub reading: ReadPermits,
+    /// Where requests are counted that are not taken.
+    pub refusals: RefusalLog,
+    /// What was seen for the first time.
+    pub sightings: Sightings,
 }
 
-/// The routes of the public listener, health apart.
-pub fn router(state: ReceiverState) -> Router {
-    let not_found = async || fail(StatusCode::NOT_FOUND, "callbacks are taken at / and /callback".to_owned());
-    let not_allowed = async || fail(StatusCode::METHOD_NOT_ALLOWED, "callbacks are sent by POST".to_owned());
+/// The routes of the public listener, with those of `health` beside.
+pub fn router(state: ReceiverState, health: Router) -> Router {
+    let on_panic = state.clone();
     Router::new()
-        .route("/", post(receive))
-        .route("/callback", post(receive))
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_allowed)
+        .merge(health.with_state::<ReceiverState>(()))
+        .fallback(receive)
+        .method_not_allowed_fallback(refuse_method)
         .with_state(state)
-        .layer(CatchPanicLayer::custom(|_| {
+        .layer(CatchPanicLayer::custom(move |_| {
+            // Before the signature is verified there is next to nothing that could panic, so this is a loss.
+            on_panic.lose(RefusalCause::Fault, clock::now());
             fail(StatusCode::SERVICE_UNAVAILABLE, "an internal fault; it is logged".to_owned())
         }))
 }
 
-async fn receive(State(state): State<ReceiverState>, request: Request) -> Response {
-    let begun = Instant::now();
-    let answer = tokio::time::timeout(ANSWER_BUDGET, handle(&state, request, begun + DURABLE_WITHIN))
-        .await
-        .unwrap_or_else(|_| {
-            refused("budget");
-            Answer::NotDurable("it could not be made durable in time")
-        });
-    metrics::histogram!("group_mirror_answer_seconds").record(begun.elapsed());
-    answer.into_response()
-}
+impl ReceiverState {
+    /// Counts a request that is not known to be Tencent's.
+    fn refuse(&self, cause: RefusalCause, seen: Option<String>) {
+        self.refusals.note(cause, seen);
+    }
 
-fn refused(cause: &'static str) {
-    metrics::counter!("group_mirror_refusals_total", "cause" => cause).increment(1);
+    /// Counts an authentic request that is not durable: its sender does not repeat it, so it is a gap.
+    fn lose(&self, cause: RefusalCause, received_at: Millis) {
+        self.refusals.note(cause, None);
+        self.writer.note_loss(received_at, cause.label());
+    }
 }
 
 fn counted(command: &'static str, outcome: &'static str) {
@@ -83,44 +88,87 @@ fn counted(command: &'static str, outcome: &'static str) {
         .increment(1);
 }
 
+/// Takes what is sent to `/` or `/callback`, with a slash too many or not, and refuses the rest.
+async fn receive(State(state): State<ReceiverState>, request: Request) -> Response {
+    let begun = Instant::now();
+    if !is_callback_path(request.uri().path()) {
+        state.refuse(RefusalCause::Path, Some(quoted_path(request.uri().path())));
+        return fail(StatusCode::NOT_FOUND, "callbacks are taken at / and /callback".to_owned());
+    }
+    if request.method() != Method::POST {
+        return refuse_method(State(state), request).await;
+    }
+    let answer = handle(&state, request, begun + DURABLE_WITHIN).await;
+    metrics::histogram!("group_mirror_answer_seconds").record(begun.elapsed());
+    answer.into_response()
+}
+
+async fn refuse_method(State(state): State<ReceiverState>, request: Request) -> Response {
+    // A method may be any word; only the usual ones are repeated.
+    let usual = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
+    let seen = usual.contains(request.method()).then(|| request.method().to_string());
+    state.refuse(RefusalCause::Method, seen);
+    let mut answer = fail(StatusCode::METHOD_NOT_ALLOWED, "callbacks are sent by POST".to_owned());
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    answer
+}
+
 async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> Answer {
     let received_at = clock::now();
     let (parts, body) = request.into_parts();
     if is_from_browser(&parts.headers) {
-        refused("browser");
+        state.refuse(RefusalCause::Browser, None);
         return Answer::Browser;
     }
     // The console's check: it may carry neither app id nor signature, and there is nothing to store.
     if body.is_end_stream() {
-        counted("none", "empty");
-        return Answer::Done(String::new());
+        return empty(state);
     }
     let query = CallbackQuery::parse(&parts);
     if let Err(refusal) = signature::verify(query.credentials(), &state.gate, received_at.get() / 1000) {
-        refused(refusal.label());
+        let (cause, seen) = cause_of(refusal);
+        state.refuse(cause, seen);
         return Answer::Refused(refusal);
     }
-    let body = match read_body(&state.reading, body).await {
+    let body = match read_body(&state.reading, body, deadline.into()).await {
         Ok(body) => body,
-        Err(Unread::TooLarge) => {
-            refused("too_large");
-            return Answer::TooLarge;
-        }
-        Err(Unread::Incomplete) => {
-            refused("broken_off");
-            return Answer::Incomplete;
-        }
-        Err(Unread::Busy) => {
-            refused("reading");
-            state.writer.note_loss(received_at, "reading");
-            return Answer::NotDurable("too many callbacks are being read");
+        Err(unread) => {
+            let (cause, answer) = match unread {
+                Unread::TooLarge => (RefusalCause::TooLarge, Answer::TooLarge),
+                Unread::Incomplete => (RefusalCause::BrokenOff, Answer::Incomplete),
+                Unread::Late => (RefusalCause::Budget, Answer::NotDurable("its body did not come in time")),
+                Unread::Busy => {
+                    (RefusalCause::Reading, Answer::NotDurable("too many callbacks are being read"))
+                }
+            };
+            state.lose(cause, received_at);
+            return answer;
         }
     };
     if body.is_empty() {
-        counted("none", "empty");
-        return Answer::Done(String::new());
+        return empty(state);
     }
     keep(state, query.received(state.gate.app, received_at, body), deadline).await
+}
+
+fn empty(state: &ReceiverState) -> Answer {
+    counted("none", "empty");
+    state.sightings.check();
+    Answer::Done(String::new())
+}
+
+/// The cause of a refusal, and what of the query may be logged: numbers only.
+fn cause_of(refusal: Refusal) -> (RefusalCause, Option<String>) {
+    match refusal {
+        Refusal::App(None) => (RefusalCause::App, Some("no readable SdkAppid".to_owned())),
+        Refusal::App(Some(app)) => (RefusalCause::App, Some(format!("SdkAppid {app} is not ours"))),
+        Refusal::Missing => (RefusalCause::Missing, None),
+        Refusal::Stale(behind) => {
+            let (secs, side) = (behind.unsigned_abs(), if behind >= 0 { "behind" } else { "ahead of" });
+            (RefusalCause::Stale, Some(format!("RequestTime is {secs} s {side} this host's clock")))
+        }
+        Refusal::Wrong => (RefusalCause::Wrong, None),
+    }
 }
 
 /// Decodes, and waits until what is in scope is durable.
@@ -128,6 +176,7 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
     let callback = match callback::decode(received) {
         Decoded::OutOfScope(label) => {
             counted(label, "out_of_scope");
+            state.sightings.callback(label, "out_of_scope");
             return Answer::Done(String::new());
         }
         Decoded::Kept(callback) => callback,
@@ -135,12 +184,14 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
     let label = callback::command_label(&callback.command);
     if !state.avchatroom_members && callback.is_avchatroom_membership() {
         counted(label, "out_of_scope");
+        state.sightings.callback(label, "out_of_scope");
         return Answer::Done(String::new());
     }
     let unreadable = callback.event.as_ref().err().cloned();
     match state.writer.submit(*callback, deadline.into()).await {
         Ok(outcome) => {
             counted(label, outcome.label());
+            state.sightings.callback(label, outcome.label());
             // It will be parked when the drain commits it; the sender gets the same answer either way.
             let outcome = match (outcome, unreadable) {
                 (Outcome::Spooled, Some(reason)) => Outcome::Parked(reason),
@@ -160,8 +211,8 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
         }
         Err(error) => {
             counted(label, "not_durable");
-            // The log has one line for the whole gap, at error; one per callback would fill the disk that may be the cause.
-            tracing::debug!(callback.command = label, error = %error, "a callback is not durable");
+            // The writer has counted the loss, with its cause; this counts the request.
+            state.refuse(RefusalCause::NotDurable, Some(error.label().to_owned()));
             Answer::NotDurable("it could not be made durable")
         }
     }

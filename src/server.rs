@@ -1,32 +1,35 @@
-//! Connections: how many, how long one may take to send a request's head, and how they end.
+//! A listener's connections: how many may be open, which one is closed when a new one needs the room, and how all of
+//! them end at a stop.
 //!
-//! What `axum::serve` leaves unlimited has a limit here, so that slow clients and half-open connections cannot hold up the
-//! service. Knows no route.
+//! `axum::serve` has no limit on any of this, so slow, silent and half-open peers could hold up the service. At the
+//! limit the connection that needs its room least is closed (see [`connections`]), never one with a request in it. At a
+//! stop the listener goes on accepting for a while, every answer says `Connection: close`, and a connection ends after
+//! an answer or after a silence, because a request that crosses with a close is lost: no proxy repeats a POST unasked.
+//! Knows no route.
 
-use std::pin::{Pin, pin};
+mod activity;
+mod connection;
+mod connections;
+mod stream;
+
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// How long a stop waits for requests that are open. Longer than the answer budget of a callback.
+use crate::refusals::RefusalLog;
+use connection::{ConnectionRules, run_connection};
+use connections::OpenConnections;
+
+/// How long a stop takes at most. Longer than the answer budget of a callback.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// How long a connection may go without a whole head of a request, idle ones included. Longer than the pauses of a
-/// sender that keeps its connections, and short enough that those of vanished peers do not add up.
-const HEAD_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// How long a peer may take nothing of what is sent to it; then the connection is cut. A follower of the feed resumes.
-const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What one connection buffers at most, the head of a request included.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
@@ -34,56 +37,94 @@ const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// The pause after an accept that failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves at most `connections_max` connections at once until `stop`, then finishes requests that are open, for at most
-/// [`DRAIN_WAIT_MAX`]. At the limit a connection waits in the queue of the kernel.
-pub async fn serve(listener: TcpListener, connections_max: usize, router: Router, stop: CancellationToken) {
-    let open = Arc::new(Semaphore::new(connections_max));
-    let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT_MAX).max_buf_size(BUFFER_BYTES_MAX);
-    let accepting = async {
-        loop {
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&open).acquire_owned().await else { return };
-            let stream = accept(&listener).await;
-            let service = TowerToHyperService::new(router.clone());
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(bounded(stream)), service));
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection broke off");
-                }
-                drop(permit);
-            });
-        }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = pin!(accepting) => {}
-    }
-    drop(listener);
-    if timeout(DRAIN_WAIT_MAX, graceful.shutdown()).await.is_err() {
-        tracing::warn!("stopped with requests open");
-    }
+/// How many connections of the kernel's queue a stop takes at most after the last ordinary accept. The queue itself is
+/// shorter; this ends the loop under a flood.
+const QUEUE_DRAIN_MAX: usize = 4096;
+
+/// What one listener is held to.
+#[derive(Debug, Clone)]
+pub struct ListenerRules {
+    /// Its name in metrics and log lines: `callbacks` or `api`.
+    pub name: &'static str,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// How long a connection without a request is kept.
+    pub idle: Duration,
+    /// At a stop: how long the listener goes on accepting, and how long a silent connection is kept.
+    pub stop_silence: Duration,
+    /// Whether a request whose sender has closed its side is still answered. It must be where it changes something.
+    pub half_close: bool,
+    /// Where requests are counted that cannot be read as HTTP; none: not counted.
+    pub refusals: Option<RefusalLog>,
 }
 
-fn bounded(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_WAIT_MAX));
-    Box::pin(stream)
+/// Serves until `stop`, then answers what is open and what still comes, for at most [`DRAIN_WAIT_MAX`]. At the limit a
+/// new connection waits until room is made; those after it wait in the queue of the kernel.
+pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, stop: CancellationToken) {
+    assert!(rules.connections_max > 0, "a listener that may hold no connection serves nobody");
+    let connections = OpenConnections::new(rules.name, rules.connections_max);
+    let tasks = TaskTracker::new();
+    let mut http = http1::Builder::new();
+    // The times of a connection are kept by `connection`: hyper's one time-out covers heads and idle connections alike.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .half_close(rules.half_close);
+    let setup = Arc::new(ConnectionRules {
+        http,
+        router,
+        stop: stop.clone(),
+        idle: rules.idle,
+        stop_silence: rules.stop_silence,
+        refusals: rules.refusals,
+    });
+    let begin = async |stream: TcpStream| {
+        // An answer is one small packet; nothing is gained by holding it back.
+        let _ = stream.set_nodelay(true);
+        let open = connections.admit().await;
+        tasks.spawn(run_connection(stream, open, Arc::clone(&setup)));
+    };
+    let mut end = pin!(async {
+        stop.cancelled().await;
+        if connections.were_used_within(rules.stop_silence) {
+            sleep(rules.stop_silence).await;
+        }
+    });
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut end => break,
+            stream = accept(&listener) => begin(stream).await,
+        }
+    }
+    for stream in queued(listener) {
+        begin(stream).await;
+    }
+    tasks.close();
+    let left = DRAIN_WAIT_MAX.saturating_sub(rules.stop_silence);
+    if timeout(left, tasks.wait()).await.is_err() {
+        tracing::warn!(listener = rules.name, "stopped with requests open");
+    }
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                // An answer is one small packet; nothing is gained by holding it back.
-                let _ = stream.set_nodelay(true);
-                return stream;
-            }
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// What the kernel has accepted and the service has not: closing the listener would reset it.
+fn queued(listener: TcpListener) -> Vec<TcpStream> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = std::iter::from_fn(|| listener.accept().ok()).take(QUEUE_DRAIN_MAX);
+    let non_blocking = |(stream, _): (std::net::TcpStream, _)| {
+        stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)).ok()
+    };
+    accepted.filter_map(non_blocking).collect()
 }

@@ -29,13 +29,13 @@ const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 /// Bounds of the histogram of batches, in callbacks.
 const CALLBACKS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// The driver's only words here quote values of `DATABASE_URL`, a mistyped password's too; `store` warns instead.
+/// The only lines of the driver under this name quote values of `DATABASE_URL`, a mistyped password's too; `store` warns instead.
 const MUTED: &str = "sqlx_postgres::options::parse=off";
 
 /// Starts logging.
 ///
 /// # Errors
-/// A filter that is none.
+/// A text that is no filter.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("RUST_LOG is {filter:?}; it should read like info or group_mirror=debug"))?
@@ -50,7 +50,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
 }
 
 /// Starts the recorder; the handle renders what `/metrics` shows. A second call in one process gets a recorder of its
-/// own that nobody writes to.
+/// own, which stays empty.
 ///
 /// # Errors
 /// None in practice; the bounds are not empty.
@@ -67,7 +67,7 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Keeps the histograms small, and the gauges that `read_off` sets up to date, until told to stop.
+/// Keeps the histograms small, and the gauges that `read_off` sets up to date, until `stop`.
 pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_PERIOD)).await.is_some() {
         handle.run_upkeep();
@@ -80,7 +80,7 @@ fn describe() {
     describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
     describe_counter!(
         "group_mirror_refusals_total",
-        "Requests to the callback listener not let in, by cause."
+        "Requests to the callback listener that were not taken, by cause."
     );
     describe_histogram!(
         "group_mirror_answer_seconds",
@@ -93,7 +93,7 @@ fn describe() {
     );
     describe_counter!(
         "group_mirror_transaction_retries_total",
-        "Transactions tried again after meeting another."
+        "Transactions tried again after a serialization failure or a deadlock."
     );
     describe_counter!(
         "group_mirror_set_aside_total",
@@ -103,6 +103,15 @@ fn describe() {
     describe_counter!("group_mirror_drained_total", "Callbacks of the spool that are in the database.");
     describe_counter!("group_mirror_lost_total", "Callbacks answered with 503, not known durable, by cause.");
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
+    describe_gauge!("group_mirror_connections", "Open connections of a listener.");
+    describe_counter!(
+        "group_mirror_accept_waits_total",
+        "New connections that waited because all connections of the listener were taken."
+    );
+    describe_counter!(
+        "group_mirror_connections_closed_total",
+        "Connections that were closed to make room for a new one, by cause: silent or idle."
+    );
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
     describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");

@@ -1,14 +1,17 @@
-//! `/livez`, `/readyz` on both listeners, `/metrics` on the internal one.
+//! Health: `/livez` and `/readyz` on both listeners, `/metrics` on the internal one.
 //!
-//! Knows whether a callback could be made durable now; the states of database and spool are details of the answer. Neither
-//! needs a token: a load balancer has none.
+//! Readiness is the writer's word, not the database's answer to a question: a server that answers may refuse every
+//! write. The internal listener says why; the public one says ready or not, since anybody can ask it. Neither needs a token,
+//! because a load balancer has none.
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,31 +19,39 @@ use utoipa_axum::routes;
 use super::openapi::{Guarded, OnlyGet};
 use crate::clock;
 use crate::ingest::Writer;
-use crate::store::Database;
 use crate::store::schema::SchemaState;
 
 /// What the health endpoints look at.
 #[derive(Debug, Clone)]
 pub struct HealthState {
-    /// The database.
-    pub database: Database,
     /// Whether schema and program agree.
     pub schema: SchemaState,
-    /// The spool's owner.
+    /// Whether its circuit breaker is open, and whether its spool takes callbacks.
     pub writer: Writer,
+    /// Cancelled once the service stops: then it is not ready, so that a load balancer sends nothing new.
+    pub stop: CancellationToken,
+}
+
+/// The status of a service that takes callbacks.
+const READY: &str = "ready";
+
+/// What the public listener says.
+#[derive(Debug, Serialize)]
+struct PublicReadiness {
+    status: &'static str,
 }
 
 /// Whether a callback could be made durable now.
 #[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
-    /// `ready`, or `not ready`.
+    /// `ready`, `not ready` or `stopping`.
     status: &'static str,
-    /// `ok`, or what is wrong with it.
+    /// `ok` while callbacks are committed to it, else why they are not.
     database: String,
     spool: SpoolReadiness,
 }
 
-/// Where callbacks are durable while the database is away.
+/// The durable local queue for the time when the database does not commit.
 #[derive(Debug, Serialize, ToSchema)]
 struct SpoolReadiness {
     /// `ok`, or why it takes nothing.
@@ -55,12 +66,16 @@ struct SpoolReadiness {
     gaps: u64,
 }
 
-/// `/livez` and `/readyz`.
+/// `/livez` and `/readyz` of the public listener: ready or not, without a reason.
 pub fn router(state: HealthState) -> Router {
-    routes().with_state(state).into()
+    let ready = async |State(state): State<HealthState>| {
+        let Readiness { status, .. } = readiness(&state);
+        (status_code(status), Json(PublicReadiness { status }))
+    };
+    Router::new().route("/livez", get(livez)).route("/readyz", get(ready)).with_state(state)
 }
 
-/// The same, with their part of the document.
+/// `/livez` and `/readyz` of the internal listener, with their part of the document.
 pub(super) fn routes() -> OpenApiRouter<HealthState> {
     OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz))
 }
@@ -114,10 +129,20 @@ async fn livez() -> &'static str {
     )
 )]
 async fn readyz(State(state): State<HealthState>) -> Response {
+    let readiness = readiness(&state);
+    (status_code(readiness.status), Json(readiness)).into_response()
+}
+
+fn status_code(status: &str) -> StatusCode {
+    if status == READY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn readiness(state: &HealthState) -> Readiness {
+    let breaker = state.writer.is_breaker_open();
     let database = match state.schema.mismatch() {
         Some(mismatch) => mismatch,
-        None if state.database.answers().await => "ok".to_owned(),
-        None => "does not answer, or is read-only".to_owned(),
+        None if breaker => "it does not commit in time; callbacks go to the spool".to_owned(),
+        None => "ok".to_owned(),
     };
     let status = state.writer.spool();
     let spool = SpoolReadiness {
@@ -127,10 +152,10 @@ async fn readyz(State(state): State<HealthState>) -> Response {
         oldest_age: status.oldest.map(|oldest| (clock::now().get() - oldest.get()).max(0) / 1000),
         gaps: status.gaps,
     };
-    if database == "ok" || spool.state == "ok" {
-        Json(Readiness { status: "ready", database, spool }).into_response()
-    } else {
-        let readiness = Readiness { status: "not ready", database, spool };
-        (StatusCode::SERVICE_UNAVAILABLE, Json(readiness)).into_response()
-    }
+    let status = match (state.stop.is_cancelled(), database == "ok" || status.failure.is_none()) {
+        (true, _) => "stopping",
+        (false, true) => READY,
+        (false, false) => "not ready",
+    };
+    Readiness { status, database, spool }
 }

@@ -13,6 +13,7 @@ use super::errors::ApiError;
 use super::live::LiveFeed;
 use super::stats_cache::StatsCache;
 use crate::model::SdkAppId;
+use crate::refusals::RefusalLog;
 use crate::replay::as_of::AsOfPermits;
 use crate::spool::SpoolStatus;
 use crate::store::Database;
@@ -35,6 +36,8 @@ pub struct ApiState {
     pub stats_cache: StatsCache,
     /// The state of the spool.
     pub spool: watch::Receiver<SpoolStatus>,
+    /// Requests that the public listener did not take.
+    pub refusals: RefusalLog,
     /// Permits for reads that decode many bodies.
     pub as_of: AsOfPermits,
     /// The OpenAPI document, as JSON.

@@ -15,6 +15,7 @@ use super::openapi::{AppOnly, Refused};
 use super::query::Query;
 use super::state::ApiState;
 use super::timestamp::Timestamp;
+use crate::refusals::RefusalTotal;
 use crate::spool::SpoolStatus;
 use crate::store::stats::{self, AppCounts};
 
@@ -30,6 +31,7 @@ pub struct StatsView {
     members: i64,
     ledger: LedgerCounts,
     spool: SpoolView,
+    refusals: RefusalsView,
     /// When the last callback was received; null where none is in the ledger.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_callback_at: Option<Timestamp>,
@@ -74,6 +76,39 @@ pub struct SpoolView {
     /// Receipt of the oldest.
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest_at: Option<Timestamp>,
+}
+
+/// Requests that the public listener of the process that answers did not take, since its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RefusalsView {
+    total: u64,
+    /// Every cause, those that never happened with 0.
+    by_cause: BTreeMap<&'static str, u64>,
+    /// The newest one; null where there was none.
+    last: Option<LastRefusal>,
+}
+
+/// The newest request that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LastRefusal {
+    cause: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+}
+
+impl From<Vec<RefusalTotal>> for RefusalsView {
+    fn from(totals: Vec<RefusalTotal>) -> Self {
+        let newest =
+            totals.iter().filter_map(|total| Some((total.last_at?, total.cause))).max_by_key(|(at, _)| *at);
+        let last = newest.and_then(|(at, cause)| {
+            let at = DateTime::from_timestamp_millis(at.get())?;
+            Some(LastRefusal { cause: cause.label(), at: Timestamp(at) })
+        });
+        let by_cause: BTreeMap<_, _> =
+            totals.iter().map(|total| (total.cause.label(), total.count)).collect();
+        assert_eq!(by_cause.len(), totals.len(), "each cause has a label of its own");
+        Self { total: by_cause.values().sum(), by_cause, last }
+    }
 }
 
 impl From<&AppCounts> for GroupCounts {
@@ -132,6 +167,7 @@ pub async fn stats(
         members: of_app.members,
         ledger: LedgerCounts { applied: of_app.applied, parked: of_app.parked },
         spool: state.spool.borrow().clone().into(),
+        refusals: state.refusals.totals().into(),
         last_callback_at: latest.max(of_app.last_callback_at).map(Timestamp),
         counted_at: Timestamp(counts.counted_at),
     }))

@@ -11,16 +11,19 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::counters::register_counters;
 use super::gauges::gauges;
 use super::schema_watch::{first_check, watch_schema};
 use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::Writer;
-use crate::receiver::{self, ReadPermits, ReceiverState};
+use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
+use crate::refusals::RefusalLog;
 use crate::replay::as_of::AsOfPermits;
+use crate::server::ListenerRules;
 use crate::spool::volume;
 use crate::store::Database;
 use crate::store::schema::SchemaState;
@@ -48,6 +51,7 @@ pub struct RunningService {
     pub api_addr: SocketAddr,
     database: Database,
     writer: Writer,
+    refusals: RefusalLog,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -58,13 +62,15 @@ impl RunningService {
         self.writer.ended().await;
     }
 
-    /// Stops accepting, finishes what is open, makes durable what waits, closes the pools; in this order.
+    /// Fails `/readyz`, answers what is open and what still comes, makes durable what waits, closes the pools; in this
+    /// order.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
         self.writer.close().await;
+        self.refusals.report_all();
         if tokio::time::timeout(CLOSE_WAIT_MAX, self.database.close()).await.is_err() {
-            tracing::warn!("the database does not let go of its connections; they are dropped");
+            tracing::warn!("the database does not end its connections; they are dropped");
         }
     }
 }
@@ -80,6 +86,7 @@ pub async fn start(
 ) -> anyhow::Result<RunningService> {
     let (schema_found, schema) = SchemaState::channel(first_check(&database).await?);
     let metrics = telemetry::start_metrics()?;
+    register_counters();
     if let Some(kind) = volume::forgetful_volume(&serving.spool.dir) {
         tracing::warn!(
             "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
@@ -89,19 +96,23 @@ pub async fn start(
     let writer = Writer::start(&database, &serving.spool, schema.clone())
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let health = HealthState { database: database.clone(), schema: schema.clone(), writer: writer.clone() };
-    let public = receiver::router(ReceiverState {
+    let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
+    let refusals = RefusalLog::default();
+    let receiving = ReceiverState {
         gate: Arc::new(serving.gate.clone()),
         avchatroom_members: serving.avchatroom_members,
         writer: writer.clone(),
         reading: ReadPermits::default(),
-    })
-    .merge(health::router(health.clone()));
+        refusals: refusals.clone(),
+        sightings: Sightings::default(),
+    };
+    let public = receiver::router(receiving, health::router(health.clone()));
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone());
     let reads = ApiState {
         feed: feed.clone(),
         stats_cache: StatsCache::new(database.clone(), stop.clone()),
         spool: writer.watch_spool(),
+        refusals: refusals.clone(),
         database: database.clone(),
         schema,
         app: serving.gate.app,
@@ -115,33 +126,66 @@ pub async fn start(
         api_addr: api.local_addr()?,
         database,
         writer,
+        refusals,
         stop,
         tasks,
     };
     let stop = &running.stop;
-    running.tasks.spawn(server::serve(callbacks, CALLBACK_CONNECTIONS_MAX, public, stop.clone()));
-    running.tasks.spawn(server::serve(api, API_CONNECTIONS_MAX, internal, stop.clone()));
-    running.tasks.spawn(telemetry::keep_up(
-        metrics,
-        gauges(running.writer.clone(), running.database.clone(), feed.clone()),
-        stop.clone(),
-    ));
+    let (callback_rules, api_rules) = listener_rules(serving, &running.refusals);
+    running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
+    running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
+    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
+    let refusals = running.refusals.clone();
+    let each_second = move || {
+        set_gauges();
+        refusals.report();
+    };
+    running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(feed.run());
     running.tasks.spawn(watch_schema(running.database.clone(), schema_found, stop.clone()));
     running.tasks.close();
     Ok(running)
 }
 
-/// Both listeners, before anything slow is begun.
+/// What the listener of callbacks and that of the API are held to.
+fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRules, ListenerRules) {
+    let callbacks = ListenerRules {
+        name: "callbacks",
+        connections_max: CALLBACK_CONNECTIONS_MAX,
+        idle: serving.idle,
+        stop_silence: serving.stop_silence,
+        half_close: true,
+        refusals: Some(refusals.clone()),
+    };
+    let api = ListenerRules {
+        name: "api",
+        connections_max: API_CONNECTIONS_MAX,
+        // A read or a stream that has lost its reader should end.
+        half_close: false,
+        refusals: None,
+        ..callbacks.clone()
+    };
+    (callbacks, api)
+}
+
+/// Both listeners, before anything slow is begun. A socket that the service manager has handed over takes the place of
+/// the address in the settings: its queue outlives a restart.
 ///
 /// # Errors
 /// An occupied port, or an address that is not this machine's.
 pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpListener)> {
-    let bind = async |name: &str, addr: SocketAddr| {
-        TcpListener::bind(addr).await.with_context(|| format!("{name}: cannot listen on {addr}"))
+    let bind = async |name: &str, addr: SocketAddr, handed_over: Option<std::net::TcpListener>| {
+        let Some(listener) = handed_over else {
+            return TcpListener::bind(addr).await.with_context(|| format!("{name}: cannot listen on {addr}"));
+        };
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        tracing::info!("{name}: the socket of the service manager, {}, is used", listener.local_addr()?);
+        Ok(listener)
     };
+    let (callbacks, api) = handed_over_sockets()?;
     Ok((
-        bind("CALLBACK_LISTEN", serving.callback_listen).await?,
-        bind("API_LISTEN", serving.api_listen).await?,
+        bind("CALLBACK_LISTEN", serving.callback_listen, callbacks).await?,
+        bind("API_LISTEN", serving.api_listen, api).await?,
     ))
 }

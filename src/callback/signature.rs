@@ -1,7 +1,7 @@
-//! Is a request Tencent's, and for this app? Decided from the query string alone, before the body is read.
+//! Authentication of a request: its app id and its signature, from the query string alone, before the body is read.
 //!
-//! `Sign` = hex(SHA-256(token ++ `RequestTime`)), 1047/34354. It covers neither body nor command, so whoever sees one
-//! URL can reuse it for a minute: HTTPS is needed all the same. The clock is handed in.
+//! `Sign` = hex(SHA-256(token ++ `RequestTime`)), 1047/34354. It covers neither body nor command, so a URL that is seen
+//! by a third party can be used again for a minute: HTTPS is needed all the same. The clock is handed in.
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -51,7 +51,7 @@ pub struct Gate {
     pub max_skew_secs: u64,
 }
 
-/// The parts of a query string that decide.
+/// The parts of a query string that authenticate it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Credentials<'a> {
     /// `SdkAppid`.
@@ -62,34 +62,22 @@ pub struct Credentials<'a> {
     pub request_time: Option<&'a str>,
 }
 
-/// Why a request is refused. The sender is told "wrong app" or "wrong signature" and nothing finer.
+/// Why a request is refused. The answer says "wrong app" or "wrong signature" and nothing finer, so that it helps no
+/// one who guesses; the numbers are for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// `SdkAppid` is missing or another app's.
+    /// `SdkAppid` is missing or unreadable, or another app's.
     #[error("SdkAppid is missing or not that of this mirror")]
-    App,
+    App(Option<SdkAppId>),
     /// `Sign` or `RequestTime` is missing or malformed.
     #[error("the signature is missing, stale or wrong")]
     Missing,
-    /// `RequestTime` is too far from the clock.
+    /// `RequestTime` is that many seconds behind the clock, or ahead of it where the number is negative.
     #[error("the signature is missing, stale or wrong")]
-    Stale,
+    Stale(i64),
     /// No token makes this signature.
     #[error("the signature is missing, stale or wrong")]
     Wrong,
-}
-
-impl Refusal {
-    /// The cause, for counters and logs.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::App => "app",
-            Self::Missing => "missing",
-            Self::Stale => "stale",
-            Self::Wrong => "wrong",
-        }
-    }
 }
 
 /// Lets a request in, or says why not.
@@ -99,7 +87,7 @@ impl Refusal {
 pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Result<(), Refusal> {
     match credentials.app.map(SdkAppId::parse) {
         Some(Ok(app)) if app == gate.app => {}
-        _ => return Err(Refusal::App),
+        other => return Err(Refusal::App(other.and_then(Result::ok))),
     }
     if gate.tokens.is_empty() {
         return Ok(());
@@ -111,9 +99,9 @@ pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Resul
         return Err(Refusal::Missing);
     };
     if now_secs.abs_diff(at) > gate.max_skew_secs {
-        return Err(Refusal::Stale);
+        return Err(Refusal::Stale(now_secs.saturating_sub(at)));
     }
-    // Every token is tried and every byte compared, so that the time taken tells nothing.
+    // Every token is tried and every byte compared, so that the time taken gives nothing away.
     let right = gate
         .tokens
         .iter()
@@ -194,8 +182,8 @@ mod tests {
         for (now, verdict) in [
             (1_669_872_052, Ok(())),
             (1_669_872_172, Ok(())),
-            (1_669_872_051, Err(Refusal::Stale)),
-            (1_669_872_173, Err(Refusal::Stale)),
+            (1_669_872_051, Err(Refusal::Stale(-61))),
+            (1_669_872_173, Err(Refusal::Stale(61))),
         ] {
             assert_eq!(verify(credentials(PAGE, "1669872112"), &gate(&["xxxxyyyy"]), now), verdict, "{now}");
         }
@@ -215,9 +203,12 @@ mod tests {
             (Credentials { request_time: Some("+1669872112"), ..full }, Refusal::Missing),
             (Credentials { request_time: Some(""), ..full }, Refusal::Missing),
             (Credentials { request_time: Some("99999999999999999999"), ..full }, Refusal::Missing),
-            (Credentials { app: None, ..full }, Refusal::App),
-            (Credentials { app: Some("1400000002"), ..full }, Refusal::App),
-            (Credentials { app: Some("01400000001x"), ..full }, Refusal::App),
+            (Credentials { app: None, ..full }, Refusal::App(None)),
+            (
+                Credentials { app: Some("1400000002"), ..full },
+                Refusal::App(SdkAppId::parse("1400000002").ok()),
+            ),
+            (Credentials { app: Some("01400000001x"), ..full }, Refusal::App(None)),
         ] {
             assert_eq!(verify(credentials, &gate, now), Err(verdict), "{credentials:?}");
         }
@@ -232,7 +223,7 @@ mod tests {
         );
         assert_eq!(
             verify(Credentials { app: Some("7"), ..Credentials::default() }, &open, 0),
-            Err(Refusal::App)
+            Err(Refusal::App(SdkAppId::parse("7").ok()))
         );
     }
 }

@@ -18,7 +18,10 @@ mod rules {
 /// What the public listener takes and answers.
 mod receiver {
     mod callbacks;
+    mod connections;
     mod fuzz;
+    mod not_taken;
+    mod proxies;
 }
 
 /// Answered means durable: stalls, kills, full disks, replicas.
@@ -32,6 +35,7 @@ mod durability {
     mod poolers;
     mod recovery;
     mod replicas;
+    pub(crate) mod restart;
     mod sessions;
     pub(crate) mod spool;
 }

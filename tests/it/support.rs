@@ -6,6 +6,7 @@ pub(crate) mod dump;
 pub(crate) mod fake_postgres;
 pub(crate) mod follow;
 pub(crate) mod histories;
+pub(crate) mod load;
 pub(crate) mod mutate;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
@@ -71,7 +72,9 @@ impl Service {
         if let Some(data) = &data {
             settings.data_dir = Some(data.path().display().to_string());
         }
-        let serving = settings.serve_config()?;
+        let mut serving = settings.serve_config()?;
+        // A test that is not about the stop does not wait for silences.
+        serving.stop_silence = Duration::ZERO;
         let listeners = app::bind(&serving).await?;
         let database = Database::new(settings.database_url.as_deref().unwrap())?;
         let running = app::start(&serving, database, listeners).await?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("callback", &["model"]),
@@ -16,9 +16,10 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("store", &["mirror", "callback", "model"]),
     ("replay", &["store", "mirror", "callback", "model"]),
     ("ingest", &["replay", "spool", "store", "mirror", "callback", "model"]),
-    ("receiver", &["ingest", "callback", "clock", "model"]),
-    ("api", &["ingest", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
-    ("server", &[]),
+    ("refusals", &["clock", "model"]),
+    ("receiver", &["ingest", "refusals", "callback", "clock", "model"]),
+    ("api", &["ingest", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
+    ("server", &["refusals"]),
     ("telemetry", &[]),
     ("embedded", &[]),
     ("simulate", &["store", "mirror", "callback", "clock", "model"]),
@@ -35,6 +36,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
             "server",
             "api",
             "receiver",
+            "refusals",
             "ingest",
             "replay",
             "spool",
@@ -98,7 +100,7 @@ const PLACES: [(&str, &[&str]); 21] = [
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate"]),
     ("redb::", &["spool/file.rs", "spool/status.rs"]),
-    ("hyper", &["server.rs"]),
+    ("hyper", &["server"]),
     ("clap::", &["config.rs", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config.rs"]),

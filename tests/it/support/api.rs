@@ -81,6 +81,7 @@ impl Api {
         let pools = Database::new(&database.url).unwrap();
         let (mismatch, schema) = SchemaState::channel(None);
         let state = ApiState {
+            refusals: group_mirror::refusals::RefusalLog::default(),
             database: pools.clone(),
             schema: schema.clone(),
             app: SdkAppId::parse(APP).unwrap(),

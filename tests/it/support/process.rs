@@ -141,8 +141,12 @@ impl Output {
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_with_input(command, Stdio::null())
+    }
+
+    pub(crate) fn start_with_input(mut command: Command, input: Stdio) -> Self {
+        let pipes = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap());
         let stderr = Output::of(child.stderr.take().unwrap());
@@ -183,6 +187,20 @@ impl Process {
             assert!(begun.elapsed() < PATIENCE, "in vain: {what}:\n{}", self.log());
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Waits until the process has ended, however it ended.
+    pub(crate) async fn until_ended(&mut self) {
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < PATIENCE, "no end:\n{}", self.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits for its end without a runtime.
+    pub(crate) fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
+        self.child.wait()
     }
 
     fn address(&self, line: &str) -> String {

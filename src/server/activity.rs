@@ -1,0 +1,223 @@
+//! What one connection is doing, and since when: the state machine by which it is kept or closed.
+//!
+//! The stream reports bytes, the service reports requests; the connection's own task asks when its time is over, the
+//! table of all connections asks how easily it could be spared. A request is "in work" from its head to the last byte of
+//! its answer that the HTTP library has taken over.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// How long the head of a request may take from its first byte.
+pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a connection without a whole head is kept when its room is needed.
+pub(super) const FIRST_HEAD_WAIT_WHEN_FULL: Duration = Duration::from_secs(5);
+
+/// How long the rest of a request is read and dropped after an early answer, so that the sender can read that answer.
+pub(super) const LINGER_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing has come since it was accepted.
+    New,
+    /// A head has begun.
+    Head,
+    /// A request is in work.
+    Request,
+    /// The last request was answered.
+    Idle,
+    /// The answer is out and the sending side closed; what still comes is dropped.
+    Lingering,
+}
+
+/// How easily a connection can be spared; the least is closed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spare {
+    /// It owes a head since [`FIRST_HEAD_WAIT_WHEN_FULL`].
+    Silent(Instant),
+    /// It was answered, and is idle since then.
+    Idle(Instant),
+}
+
+/// How long a connection may stay in a phase.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PhaseLimits {
+    pub(super) idle: Duration,
+    /// Since a stop: the moment of the stop, and the silence that is enough.
+    pub(super) stopping: Option<(Instant, Duration)>,
+}
+
+/// The state of one connection, shared by its stream, its service, its task and the table of all.
+#[derive(Debug)]
+pub(super) struct Activity {
+    state: Mutex<ActivityState>,
+    room_needed: Notify,
+}
+
+#[derive(Debug)]
+struct ActivityState {
+    phase: Phase,
+    since: Instant,
+    /// Bytes of an answer that the peer has not taken.
+    unsent: bool,
+    spoke_tls: bool,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        let state =
+            ActivityState { phase: Phase::New, since: Instant::now(), unsent: false, spoke_tls: false };
+        Self { state: Mutex::new(state), room_needed: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, ActivityState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    /// Bytes have come.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        // A TLS record of the handshake type begins with these two.
+        state.spoke_tls |= state.phase == Phase::New && bytes.starts_with(&[0x16, 0x03]);
+        if matches!(state.phase, Phase::New | Phase::Idle) {
+            (state.phase, state.since) = (Phase::Head, Instant::now());
+        }
+    }
+
+    /// True where the first bytes were the beginning of a TLS handshake.
+    pub(super) fn spoke_tls(&self) -> bool {
+        self.state().spoke_tls
+    }
+
+    /// The peer does not take what is sent to it, or takes it again.
+    pub(super) fn set_unsent(&self, unsent: bool) {
+        self.state().unsent = unsent;
+    }
+
+    /// The answer is out; from here on the connection only drops what comes.
+    pub(super) fn lingers(&self) {
+        let mut state = self.state();
+        (state.phase, state.since) = (Phase::Lingering, Instant::now());
+    }
+
+    /// A whole head has come. The request is in work until the value is dropped.
+    pub(super) fn begin_request(self: &Arc<Self>) -> RequestInWork {
+        self.state().phase = Phase::Request;
+        RequestInWork(Arc::clone(self))
+    }
+
+    /// When it may be closed; none: not while this request is in work.
+    pub(super) fn due(&self, limits: PhaseLimits) -> Option<Instant> {
+        let state = self.state();
+        let kept = match state.phase {
+            Phase::Request => return None,
+            // The time limit of the write ends this.
+            Phase::Idle if state.unsent => return None,
+            Phase::Lingering => return Some(after(state.since, LINGER_WAIT_MAX)),
+            Phase::New | Phase::Idle => after(state.since, limits.idle),
+            Phase::Head => after(state.since, HEAD_WAIT_MAX),
+        };
+        let silence = |(stop, silence): (Instant, Duration)| after(state.since.max(stop), silence);
+        Some(limits.stopping.map_or(kept, |stopping| kept.min(silence(stopping))))
+    }
+
+    /// How easily it can be spared at this moment; none: not at all.
+    pub(super) fn spare(&self, now: Instant) -> Option<Spare> {
+        let state = self.state();
+        match state.phase {
+            _ if state.unsent => None,
+            Phase::New | Phase::Head => {
+                (after(state.since, FIRST_HEAD_WAIT_WHEN_FULL) <= now).then_some(Spare::Silent(state.since))
+            }
+            Phase::Idle => Some(Spare::Idle(state.since)),
+            Phase::Request | Phase::Lingering => None,
+        }
+    }
+
+    /// Asks the connection's task to close it, if it can still be spared by then.
+    pub(super) fn need_room(&self) {
+        self.room_needed.notify_one();
+    }
+
+    pub(super) async fn room_needed(&self) {
+        self.room_needed.notified().await;
+    }
+}
+
+/// A request in work; dropped with the last piece of its answer, or with the request where the peer hung up.
+#[derive(Debug)]
+pub(super) struct RequestInWork(Arc<Activity>);
+
+impl Drop for RequestInWork {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.phase == Phase::Request {
+            (state.phase, state.since) = (Phase::Idle, Instant::now());
+        }
+    }
+}
+
+/// The moment that lies `wait` after `begin`; a wait that no clock can hold is as good as a day.
+pub(super) fn after(begin: Instant, wait: Duration) -> Instant {
+    begin.checked_add(wait).unwrap_or(begin + Duration::from_secs(86_400))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(stopping: Option<(Instant, Duration)>) -> PhaseLimits {
+        PhaseLimits { idle: 620 * SECOND, stopping }
+    }
+
+    #[test]
+    fn a_request_in_work_is_never_due_nor_spared() {
+        let activity = Arc::new(Activity::new());
+        activity.received(b"POST /");
+        let in_work = activity.begin_request();
+        let later = Instant::now() + 1000 * SECOND;
+        assert_eq!(activity.spare(later), None);
+        assert_eq!(activity.due(limits(Some((Instant::now(), SECOND)))), None);
+        drop(in_work);
+        assert!(matches!(activity.spare(later), Some(Spare::Idle(_))));
+    }
+
+    #[test]
+    fn the_time_for_a_head_is_apart_from_the_idle_time() {
+        let activity = Arc::new(Activity::new());
+        let begun = Instant::now();
+        assert!(activity.due(limits(None)).unwrap() >= begun + 600 * SECOND);
+        activity.received(b"PO");
+        assert!(activity.due(limits(None)).unwrap() <= Instant::now() + HEAD_WAIT_MAX);
+        drop(activity.begin_request());
+        assert!(activity.due(limits(None)).unwrap() >= begun + 600 * SECOND);
+    }
+
+    #[test]
+    fn silent_connections_are_spared_before_idle_ones_and_not_before_five_seconds() {
+        let (silent, idle) = (Arc::new(Activity::new()), Arc::new(Activity::new()));
+        drop(idle.begin_request());
+        let now = Instant::now();
+        assert_eq!(silent.spare(now), None);
+        assert!(silent.spare(now + 6 * SECOND).unwrap() < idle.spare(now).unwrap());
+        idle.set_unsent(true);
+        assert_eq!(idle.spare(now), None);
+    }
+
+    #[test]
+    fn after_a_stop_a_silence_is_enough_counted_from_the_stop_on() {
+        let activity = Arc::new(Activity::new());
+        drop(activity.begin_request());
+        let stop = Instant::now() + 100 * SECOND;
+        assert_eq!(activity.due(limits(Some((stop, 2 * SECOND)))), Some(stop + 2 * SECOND));
+    }
+}

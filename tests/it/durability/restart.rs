@@ -1,0 +1,188 @@
+//! Restarts without loss: behind nginx and HAProxy with two services, and of one service whose socket is held for it.
+//!
+//! The proxies run with the files of `deploy`, ports apart. `RESTARTS=20` makes the runs as long as a release wants them.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::process::lifecycle::skipped;
+use crate::support::eventually;
+use crate::support::load::{Load, Sent};
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{BINARY, Place, Process};
+
+/// How often a service is restarted in an ordinary run.
+const RESTARTS: u32 = 3;
+
+/// Callbacks between two restarts.
+const BETWEEN: u64 = 300;
+
+fn restarts() -> u32 {
+    std::env::var("RESTARTS").map_or(RESTARTS, |text| text.parse().unwrap())
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A proxy of Debian's with a file of `deploy`; stopped when dropped.
+pub(crate) struct DeployedProxy {
+    process: Process,
+    pub(crate) address: String,
+    _dir: TempDir,
+}
+
+/// The program by its usual places, which are not all in the `PATH` of an ordinary user.
+fn program(name: &str) -> Option<PathBuf> {
+    let places = ["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(|dir| PathBuf::from(dir).join(name));
+    places.into_iter().find(|path| path.exists())
+}
+
+impl DeployedProxy {
+    /// In front of services on these ports. None: the program is not installed.
+    pub(crate) async fn start(
+        name: &str,
+        services: [u16; 2],
+        change: impl Fn(String) -> String,
+    ) -> Option<Self> {
+        let Some(program) = program(name) else {
+            skipped(&format!("{name} is not installed"));
+            return None;
+        };
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = if name == "nginx" { "nginx.conf" } else { "haproxy.cfg" };
+        let deployed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+        let mut text = std::fs::read_to_string(deployed).unwrap();
+        for (shipped, ours) in [
+            ("    listen 80;", format!("    listen 127.0.0.1:{port};")),
+            ("bind :80\n", format!("bind 127.0.0.1:{port}\n")),
+            ("127.0.0.1:8080", format!("127.0.0.1:{}", services[0])),
+            ("127.0.0.1:8090", format!("127.0.0.1:{}", services[1])),
+        ] {
+            text = text.replace(shipped, &ours);
+        }
+        let config = dir.path().join(file);
+        std::fs::write(&config, change(text)).unwrap();
+        let mut command = Command::new(program);
+        if name == "nginx" {
+            let globals = format!("daemon off; error_log stderr; pid {}/pid;", dir.path().display());
+            command.arg("-p").arg(dir.path()).arg("-c").arg(&config).args(["-g", &globals]);
+        } else {
+            command.arg("-db").arg("-f").arg(&config);
+        }
+        let process = Process::start(command);
+        let address = format!("127.0.0.1:{port}");
+        let listens = async || tokio::net::TcpStream::connect(&address).await.is_ok();
+        assert!(eventually(listens).await, "{name} does not listen:\n{}", process.log());
+        Some(Self { process, address, _dir: dir })
+    }
+}
+
+impl Drop for DeployedProxy {
+    fn drop(&mut self) {
+        // Its workers end with it; killed, it would leave them behind.
+        self.process.signal("TERM");
+        let _ = self.process.wait();
+    }
+}
+
+/// A service on a port of its own, again and again.
+pub(crate) struct Restarted {
+    place: Place,
+    url: String,
+    pub(crate) port: u16,
+    pub(crate) idle_secs: Option<String>,
+}
+
+impl Restarted {
+    pub(crate) fn new(database: &TestDatabase) -> Self {
+        Self { place: Place::new(), url: database.url.clone(), port: free_port(), idle_secs: None }
+    }
+
+    pub(crate) async fn start(&self) -> Process {
+        let mut command = self.place.command_on(&self.url, &["serve"]);
+        command.env("CALLBACK_LISTEN", format!("127.0.0.1:{}", self.port));
+        if let Some(secs) = &self.idle_secs {
+            command.env("IDLE_SECS", secs);
+        }
+        Process::start(command).ready().await
+    }
+}
+
+/// Every callback was answered with OK, and each of them is in the mirror.
+pub(crate) async fn assert_none_lost(database: &TestDatabase, sent: Sent) {
+    assert_eq!(sent.lost, Vec::<String>::new(), "of {}", sent.callbacks);
+    let mut conn = database.connect().await;
+    let kept: i64 =
+        sqlx::query_scalar("SELECT count(DISTINCT group_id) FROM ledger").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(u64::try_from(kept).unwrap(), sent.callbacks, "answered with OK and not in the ledger");
+}
+
+async fn restarts_behind(proxy: &str) {
+    let database = TestDatabase::create().await;
+    let places = [Restarted::new(&database), Restarted::new(&database)];
+    let mut services = [places[0].start().await, places[1].start().await];
+    let ports = [places[0].port, places[1].port];
+    let Some(proxy) = DeployedProxy::start(proxy, ports, |text| text).await else { return };
+    let load = Load::start(&proxy.address, "behind-a-proxy", 16, Duration::from_millis(40));
+    for restart in 0..restarts() {
+        load.pass(BETWEEN).await;
+        let at = usize::try_from(restart % 2).unwrap();
+        services[at].signal("TERM");
+        services[at].until_ended().await;
+        services[at] = places[at].start().await;
+    }
+    load.pass(BETWEEN).await;
+    let sent = load.finish().await;
+    for service in services {
+        service.ends_well_on("TERM").await;
+    }
+    assert_none_lost(&database, sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_in_turn_behind_nginx_lose_nothing() {
+    restarts_behind("nginx").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_in_turn_behind_haproxy_lose_nothing() {
+    restarts_behind("haproxy").await;
+}
+
+/// Starts the service with the socket as its descriptor 3, as a service manager does.
+async fn activated(place: &Place, database: &TestDatabase, socket: &TcpListener) -> Process {
+    let mut command = place.program("sh");
+    command.args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$0\" serve", BINARY]);
+    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "callback");
+    command.env("DATABASE_URL", &database.url).env("SDK_APP_ID", crate::support::APP);
+    command.env("CALLBACK_TOKEN", crate::support::TOKEN).env("API_TOKEN", crate::support::API_TOKEN);
+    let input = Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
+    Process::start_with_input(command, input).ready().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_one_service_whose_socket_is_held_lose_nothing() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let mut service = activated(&place, &database, &socket).await;
+    assert_eq!(service.callback_address(), address, "the socket takes the place of CALLBACK_LISTEN");
+    let load = Load::start(&address, "held-socket", 16, Duration::from_millis(25));
+    for _ in 0..restarts() {
+        load.pass(BETWEEN).await;
+        service.signal("TERM");
+        service.until_ended().await;
+        service = activated(&place, &database, &socket).await;
+    }
+    load.pass(BETWEEN).await;
+    let sent = load.finish().await;
+    service.ends_well_on("TERM").await;
+    assert_none_lost(&database, sent).await;
+}
