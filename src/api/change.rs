@@ -1,13 +1,13 @@
 //! An entry of the feed as a reader sees it, for pages and for server-sent events alike; and its cursor.
 //!
-//! A cursor names a position in one ledger. After a restore or a failover the ledger has another epoch, and the cursor
-//! names nothing any more.
+//! A cursor holds a position and the epoch of its ledger. After a restore or a failover the ledger has another epoch,
+//! because the same positions may then belong to other entries.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::errors::ApiError;
-use super::paging::Listing;
+use super::paging::CursorScope;
 use super::query::Query;
 use super::timestamp::Timestamp;
 use crate::store::feed::ChangeRow;
@@ -15,10 +15,10 @@ use crate::store::feed::ChangeRow;
 /// An entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct ChangeView {
-    /// Leads to what comes after this entry.
+    /// Continues behind this entry.
     cursor: String,
     command: String,
-    /// Null where the body does not tell.
+    /// Null where the body has none that can be read.
     group_id: Option<String>,
     /// As sent; null where the body has none.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -32,10 +32,10 @@ pub(super) struct ChangeView {
     outcome: String,
 }
 
-/// A position in one ledger.
+/// A position in the order of one ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FeedPosition {
-    /// Which ledger.
+    /// The epoch of the ledger, which a restore or a failover changes.
     #[serde(rename = "e")]
     pub(super) epoch: String,
     #[serde(rename = "p")]
@@ -44,20 +44,21 @@ pub(super) struct FeedPosition {
 
 impl FeedPosition {
     pub(super) fn after(&self, position: i64) -> Self {
+        assert!(position >= self.position, "the feed goes forwards");
         Self { epoch: self.epoch.clone(), position }
     }
 }
 
-/// What a cursor of the feed is bound to.
-pub(super) fn listing(app: i64) -> Listing {
-    Listing { name: "changes", filters: Query::fingerprint_of(&[&app.to_string()]) }
+/// What a cursor of the feed is valid for.
+pub(super) fn scope(app: i64) -> CursorScope {
+    CursorScope { list: "changes", filters: Query::fingerprint_of(&[&app.to_string()]) }
 }
 
 /// An entry as a reader sees it.
 pub(super) fn view(epoch: &str, row: &ChangeRow) -> Result<ChangeView, ApiError> {
     let position = FeedPosition { epoch: epoch.to_owned(), position: row.position };
     Ok(ChangeView {
-        cursor: listing(row.sdk_app_id).cursor(position)?,
+        cursor: scope(row.sdk_app_id).cursor(position)?,
         command: row.command.clone(),
         group_id: Some(row.group_id.clone()).filter(|group| !group.is_empty()),
         event_time: row.event_time_ms.and_then(Timestamp::of_millis),

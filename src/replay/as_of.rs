@@ -29,7 +29,7 @@ use crate::store::members::MemberFilter;
 pub const LEDGER_ROWS_MAX: i64 = 200_000;
 
 /// The most bytes of bodies for one moment, 64 MiB: as many rows of 335 bytes each, about what a join has.
-pub const BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
+pub const FOLD_BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// The most users that a fold keeps, at about 400 bytes each: one body can name 40,000.
 pub const USERS_MAX: usize = 200_000;
@@ -44,8 +44,8 @@ const PAGES_MAX: usize = 8;
 /// the statement, and the reader is told that the database cannot answer just now.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How long a read waits for its turn.
-const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a read waits for its permit; reads of the feed as well.
+pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Rows go to the fold in chunks of so many, or of so many bytes and one body more. One chunk is read while another is
 /// folded and a third waits.
@@ -183,8 +183,8 @@ fn check(size: Size) -> Result<(), AsOfError> {
     if size.ledger_rows > LEDGER_ROWS_MAX {
         return Err(AsOfError::TooLarge(format!("{LEDGER_ROWS_MAX} ledger rows")));
     }
-    if size.body_bytes > BODY_BYTES_MAX {
-        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", BODY_BYTES_MAX / 1024 / 1024)));
+    if size.body_bytes > FOLD_BODY_BYTES_MAX {
+        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", FOLD_BODY_BYTES_MAX / 1024 / 1024)));
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ mod replay {
 
 /// What the internal listener serves.
 mod api {
+    mod access;
     mod changes;
     mod history;
     mod openapi;

@@ -2,7 +2,7 @@
 
 use group_mirror::mirror::Status;
 use group_mirror::model::{FieldKey, GroupId, SdkAppId, UserId};
-use group_mirror::store::groups::{self, GroupFilter, GroupOrder, GroupPlace};
+use group_mirror::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder};
 use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
@@ -39,11 +39,11 @@ async fn assert_served(
     order: GroupOrder,
     filter: &GroupFilter,
 ) {
-    let place = GroupPlace {
+    let key = GroupCursorKey {
         created_at: Some("2026-01-02T00:00:00Z".parse().unwrap()),
         group_id: "@TGS#7".to_owned(),
     };
-    for after in [None, Some(&place)] {
+    for after in [None, Some(&key)] {
         let plan = groups::plan(conn, filter, order, after, 51).await.unwrap();
         assert!(plan.contains(index), "{what}, {order:?}, {after:?}: {plan}");
         for table in ["groups", "group_members", "group_user_defined_fields"] {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::api::{Api, after};
+use crate::support::api::{APP, Api, after, told};
 
 pub(crate) fn created(group: &str, ms: i64, name: &str, more: Value) -> Value {
     let mut body =
@@ -63,6 +63,32 @@ async fn a_group_and_a_member_are_written_byte_for_byte_as_the_contract_shows() 
     let of_user = format!(r#"{{"items":[{{"group":{bare},"member":{BORIS}}}],"next_cursor":null}}"#);
     assert_eq!(text("/v1/users/boris-2/groups").await, of_user);
     api.stop().await;
+}
+
+#[tokio::test]
+async fn an_audio_video_room_has_a_member_count_only_where_its_membership_is_mirrored() {
+    let joined = json!({"JoinType": "Apply", "Type": "AVChatRoom",
+                        "NewMemberList": [{"Member_Account": "boris"}, {"Member_Account": "chen"}]});
+    let bodies = [
+        created("room", 0, "room", json!({"Type": "AVChatRoom", "Owner_Account": "ana"})),
+        after("NewMemberJoin", "room", 1, joined),
+        created("g", 2, "g", json!({"Owner_Account": "ana"})),
+    ];
+    for (mirrored, count) in [(false, Value::Null), (true, json!(2))] {
+        let facts = bodies.iter().flat_map(|body| told(APP, body)).collect();
+        let api = Api::start(facts, |settings| {
+            settings.mirror_avchatroom_members = Some(mirrored.to_string());
+        })
+        .await;
+        let room = api.json("/v1/groups/room").await;
+        assert_eq!(room.get("member_count"), Some(&count), "{room}");
+        let listed = api.json("/v1/groups?with=member_count&sort=group_id").await;
+        let counts: Vec<_> =
+            listed["items"].as_array().unwrap().iter().map(|group| &group["member_count"]).collect();
+        assert_eq!(counts, [&json!(1), &count], "{listed}");
+        assert_eq!(api.json("/v1/groups?group_id=room").await["items"][0].get("member_count"), None);
+        api.stop().await;
+    }
 }
 
 /// Four groups that each filter tells apart, and one each of destroyed and unseen.
