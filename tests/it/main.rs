@@ -54,6 +54,7 @@ mod process {
     mod config;
     mod errors;
     pub(crate) mod lifecycle;
+    mod simulate;
 }
 
 /// The house rules, and the schema.
