@@ -2,7 +2,7 @@
 //!
 //! [`require`] is a middleware around the whole router and not an extractor of each handler: it covers the answers for
 //! unknown paths and methods as well, so a caller without a token learns nothing but health, and no new handler can
-//! forget it. The name of the [`Caller`] goes to handlers in the request and to the access log in the response.
+//! forget it. The [`Caller`] goes to the access log in the extensions of the response.
 //!
 //! Only digests of tokens are kept, and they are compared in constant time: the time of an answer shows neither a wrong
 //! byte nor a wrong length.
@@ -49,7 +49,7 @@ impl std::fmt::Debug for ApiToken {
     }
 }
 
-/// The name of an authenticated caller, in the extensions of its request and of the response.
+/// The name of an authenticated caller, in the extensions of the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller(pub(super) Arc<str>);
 
@@ -57,9 +57,9 @@ pub(super) struct Caller(pub(super) Arc<str>);
 ///
 /// # Errors
 /// 401 or 403 `unauthorized`.
-pub async fn require(
+pub(super) async fn require(
     State(auth): State<Arc<ApiAuth>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = match auth.as_ref() {
@@ -74,7 +74,6 @@ pub async fn require(
             local(request.headers(), uri_host)?
         }
     };
-    request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;
     response.extensions_mut().insert(caller);
     Ok(response)

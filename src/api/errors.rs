@@ -25,7 +25,7 @@ const RETRY_AFTER_SECS: &str = "1";
 /// An error answer: status, code, text, and the cause for the log.
 #[derive(Debug, Clone, Error)]
 #[error("{code}: {detail}")]
-pub struct ApiError {
+pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -38,7 +38,7 @@ impl ApiError {
     }
 
     /// 404 `not_found`: the path names nothing that is known.
-    pub fn not_found(detail: impl Into<String>) -> Self {
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
@@ -49,48 +49,48 @@ impl ApiError {
 
     /// 405 `method_not_allowed`: the API is read with GET.
     #[must_use]
-    pub fn method_not_allowed() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         let detail = "This path cannot be called with this method; the API is read with GET.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
     /// 400 `bad_parameter`: a parameter of path or query is unknown or cannot be used.
-    pub fn bad_parameter(detail: impl Into<String>) -> Self {
+    pub(super) fn bad_parameter(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_parameter", detail)
     }
 
     /// 400 `bad_cursor`: the cursor is not one of this list.
-    pub fn bad_cursor(detail: impl Into<String>) -> Self {
+    pub(super) fn bad_cursor(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_cursor", detail)
     }
 
     /// 410 `bad_cursor`: the cursor was valid once, and the ledger that it points into has been replaced.
-    pub fn gone(detail: impl Into<String>) -> Self {
+    pub(super) fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "bad_cursor", detail)
     }
 
     /// 422 `too_large`: the request needs more work than one read may make; the text names the maximum.
-    pub fn too_large(detail: impl Into<String>) -> Self {
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", detail)
     }
 
     /// 401 `unauthorized`: the token is missing or wrong; the answer asks for a bearer token.
-    pub fn unauthorized(detail: impl Into<String>) -> Self {
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
     /// 403 `unauthorized`: the request is refused with any token.
-    pub fn forbidden(detail: impl Into<String>) -> Self {
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "unauthorized", detail)
     }
 
     /// 503 `unavailable`: the read cannot be served at the moment; the answer has `Retry-After`.
-    pub fn unavailable(detail: impl Into<String>) -> Self {
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
     /// 500 `internal`: a fault of the service; the cause goes to the log alone.
-    pub fn internal(source: impl Error + Send + Sync + 'static) -> Self {
+    pub(super) fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         let detail = "The service failed; its log has the cause under this request id.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).caused_by(source)
     }

@@ -19,7 +19,7 @@ use crate::store::history::HistoryRow;
 
 /// One entry of the ledger about a group.
 ///
-/// What the body does not tell, or could not be made out, is null or empty.
+/// What the body does not say, or cannot be read, is null or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct HistoryView {
     /// As sent, whether or not it was believed; null where the body has none.

@@ -3,8 +3,9 @@
 //! A new endpoint gets `#[utoipa::path(get, path = "…", params(…), responses((status = 200, …), Refused))]` above its
 //! handler and `.routes(routes!(module::handler))` in [`super::routes()`]; then `UPDATE_SNAPSHOTS=1 cargo test openapi`.
 //!
-//! Words, limits and defaults (in `parameters`) come from the constants that the handlers check requests with, so the document cannot
-//! differ from the checks. It does not depend on the configuration: it is the same for every service of this version.
+//! Words, limits and defaults (see `parameters`) come from the constants that the handlers check requests with, so the
+//! document cannot differ from the checks. It does not depend on the configuration: it is the same for every service of
+//! this version.
 
 use std::collections::BTreeMap;
 

@@ -49,7 +49,7 @@ impl ApiState {
     ///
     /// # Errors
     /// `unavailable`: the schema is not the one of this program, or the pool has no free connection in time.
-    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
         self.acquire(self.database.reader()).await
     }
 
@@ -57,7 +57,7 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub async fn lookup_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    pub(super) async fn lookup_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
         self.acquire(self.database.lookup()).await
     }
 

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use crate::support::postgres::TestDatabase;
 use crate::support::{API_TOKEN, App};
 
-/// Enough for the planner to see what it would see at a million. `PLANS_GROUPS` sets another number.
+/// Enough for the planner to choose as it does at a million. `PLANS_GROUPS` sets another number.
 fn group_count() -> String {
     std::env::var("PLANS_GROUPS").unwrap_or_else(|_| "100000".into())
 }
@@ -59,7 +59,7 @@ async fn every_filter_and_every_order_is_served_by_an_index() {
     let mut conn = database.connect().await;
     let fill = FILL.replace("GROUPS)", &format!("{})", group_count())).replace("MEMBERS)", "1000)");
     conn.execute(AssertSqlSafe(fill)).await.unwrap();
-    // As a reading session has it; see the settings in `store`.
+    // A setting of reading sessions; see `store/pools.rs`.
     conn.execute("SET plan_cache_mode = force_custom_plan").await.unwrap();
     let user = |id| Some(UserId::parse(id).unwrap());
     let field = |key, value: &str| vec![(FieldKey::parse(key).unwrap(), value.to_owned())];

@@ -1,4 +1,4 @@
-//! The read API from outside: what a reader may ask for, and what comes back.
+//! The read API over HTTP: lists, lookups, filters, orders, pages, and the exact form of the answers.
 
 use std::collections::BTreeSet;
 
@@ -91,7 +91,7 @@ async fn an_audio_video_room_has_a_member_count_only_where_its_membership_is_mir
     }
 }
 
-/// Four groups that each filter tells apart, and one each of destroyed and unseen.
+/// Four groups that each filter distinguishes, one that is destroyed and one that is unseen.
 fn town() -> Vec<Value> {
     let field = |value: &str| json!([{"Key": "region", "Value": value}, {"Key": "tier", "Value": "1"}]);
     vec![
@@ -164,7 +164,7 @@ async fn every_filter_of_groups_narrows_to_what_it_names() {
     api.stop().await;
 }
 
-/// Equal names, equal times and missing times, more of each than a page of one shows.
+/// Equal names, equal times and missing times, more of each than fit on a page of one.
 pub(crate) fn crowd() -> Vec<Value> {
     let member = json!({"Owner_Account": "ana", "UserDefinedDataList": [{"Key": "k", "Value": "v"}]});
     let mut bodies = Vec::new();
@@ -304,7 +304,7 @@ async fn fields_and_attributes_older_than_a_barrier_are_not_shown() {
     api.stop().await;
 }
 
-/// Sends bytes as they are; clients of HTTP tidy a path up before they send it.
+/// Sends a request byte for byte; HTTP clients normalize a path before they send it.
 pub(crate) async fn raw(api: &Api, request_line: &str, headers: &str) -> (u16, String) {
     let address = api.base.trim_start_matches("http://");
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

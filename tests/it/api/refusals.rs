@@ -50,7 +50,7 @@ async fn a_cursor_works_only_where_it_comes_from() {
     let api = Api::of(&crowd()).await;
     let cursor_of = async |path: &str| api.json(path).await["next_cursor"].as_str().unwrap().to_owned();
     let newest = cursor_of("/v1/groups?limit=1").await;
-    // The limit may change on the way, and what is said aloud may be what was meant before.
+    // The limit may change between pages, and a parameter with its default value is the same list.
     for more in ["limit=2", "sort=-created_at", "sdk_app_id=1400000001", "with=member_count"] {
         api.json(&format!("/v1/groups?{more}&cursor={newest}")).await;
     }
@@ -90,7 +90,7 @@ async fn a_cursor_works_only_where_it_comes_from() {
     }
     let empty = forged(&of_user, "after", json!(""));
     api.problem(&format!("/v1/users/ana/groups?cursor={empty}"), 400, "bad_cursor").await;
-    // What no text of the database can hold is no error of ours either.
+    // U+0000 cannot be stored, so no row has this id; it is not an error of the service.
     let nul = forged(&newest, "after", json!({"created_ms": null, "group_id": "\u{0}"}));
     api.json(&format!("/v1/groups?cursor={nul}")).await;
     api.stop().await;

@@ -10,11 +10,9 @@ use group_mirror::store::upsert;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
+pub(crate) use super::APP;
 use super::postgres::TestDatabase;
 use super::{Service, eventually, settings};
-
-/// The app of every test that does not say otherwise.
-pub(crate) const APP: &str = "1400000001";
 
 /// 2026-01-01T00:00:00.000Z, in Unix milliseconds.
 pub(crate) const T0: i64 = 1_767_225_600_000;
@@ -50,7 +48,7 @@ pub(crate) async fn insert(database: &TestDatabase, told: &Rows) {
     upsert::upsert(&mut conn, told).await.unwrap();
 }
 
-/// A service on a mirror that is there before it starts, to be read.
+/// A service that starts on a filled mirror.
 pub(crate) struct Api {
     pub base: String,
     pub client: reqwest::Client,
@@ -59,7 +57,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Over a mirror that was told these bodies, without tokens.
+    /// On the mirror of these callbacks, read without tokens.
     pub(crate) async fn of(bodies: &[Value]) -> Self {
         let told: Vec<_> = bodies.iter().flat_map(|body| told(APP, body)).collect();
         Self::start(told, |_| {}).await
@@ -134,14 +132,14 @@ impl Api {
         self.database.connect().await.execute(statement).await.unwrap();
     }
 
-    /// Waits until a path answers with a status, and gives that answer.
+    /// Waits until a path answers with a status, and returns such an answer.
     pub(crate) async fn until(&self, path: &str, status: u16) -> reqwest::Response {
         let came = eventually(async || self.get(path).await.status() == status).await;
         assert!(came, "{path} never answered {status}");
         self.get(path).await
     }
 
-    /// From now on there is no connection to be had.
+    /// From now on the database refuses every connection.
     pub(crate) async fn lose_the_database(&self) {
         self.database.refuse_connections().await;
     }
@@ -151,7 +149,7 @@ impl Api {
     }
 }
 
-/// Checks that an answer is a problem as RFC 9457 and the contract have it, and gives it.
+/// Asserts that an answer is a problem of RFC 9457 with the fields of the contract, and returns it.
 pub(crate) async fn assert_problem(response: reqwest::Response, status: u16, code: &str) -> Value {
     let id = request_id(&response);
     let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
