@@ -1,7 +1,7 @@
-//! The `replay` command: runs it on the database of the settings, shows progress, prints the report.
+//! The `replay` command: folds the ledger again on the database of the settings, shows progress, prints what was found.
 //!
-//! The report goes to standard output, the progress bar to standard error and only if that is a terminal. Exit code 1
-//! means that `--verify` found differences.
+//! What a person or a script reads goes to standard output, the progress bar to standard error and only if that is a
+//! terminal. Exit code 1 means that `--verify` found differences.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -58,7 +58,9 @@ fn print_report(report: &Report, mode: Mode) -> anyhow::Result<()> {
     }
     let done = match (report.differences, mode) {
         (0, _) => "the mirror is what the ledger says",
-        (_, Mode::Verify) => "the mirror differs from the ledger; `group-mirror replay` mends it",
+        (_, Mode::Verify) => {
+            "the mirror differs from the ledger; `group-mirror replay` rebuilds what differs"
+        }
         (_, Mode::Rebuild) => "the groups that differed are rebuilt",
     };
     print(&format!(
