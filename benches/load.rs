@@ -43,12 +43,11 @@
 mod latency;
 #[path = "load/lives.rs"]
 mod lives;
+mod support;
 #[path = "load/tables.rs"]
 mod tables;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -57,78 +56,46 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
-use group_mirror::app;
-use group_mirror::callback::{Callback, Decoded, Received, decode};
-use group_mirror::config::Settings;
-use group_mirror::embedded::{Embedded, Programs};
+use group_mirror::callback::Callback;
 use group_mirror::ingest::commit;
-use group_mirror::model::{Millis, SdkAppId};
-use group_mirror::store::{Database, schema};
-use sqlx::{Connection as _, Executor as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use group_mirror::store::Database;
+use sqlx::Connection as _;
 
-/// Every body of a run is about another group, so that all do the same work.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
+use support::{
+    Client, Scene, create_body, decoded, empty, median, per_second, pgbench, resident_kb, service, setting,
+};
 
 /// Resident memory of this process at its highest while the service ran, in kB.
 static RESIDENT_KB: AtomicU64 = AtomicU64::new(0);
 
-const APP: &str = "1400000001";
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let (url, embedded) = match std::env::var("BENCH_DATABASE_URL") {
-        Ok(url) => (url, None),
-        Err(_) => {
-            let programs = Programs { bin_dir: None, path: std::env::var_os("PATH") };
-            let embedded = Embedded::start(&dir.path().join("postgres"), &programs).unwrap();
-            (embedded.url().to_owned(), Some(embedded))
-        }
-    };
     let parts = std::env::var("LOAD_PARTS").unwrap_or_else(|_| "rate,latency,order,size".to_owned());
-    runtime.block_on(async {
-        let scene = Scene {
-            database: Database::new(&url).unwrap(),
-            url,
-            dir: dir.path().to_owned(),
-            seconds: Duration::from_secs(setting("LOAD_SECONDS", 5)),
-            rounds: setting("LOAD_ROUNDS", 3),
-        };
-        schema::migrate(&scene.database).await.unwrap();
+    support::run(async |scene| {
         for part in parts.split(',') {
             match part {
-                "rate" => rates(&scene).await,
-                "latency" => latency::measure(&scene).await,
-                "order" => tables::order(&scene).await,
-                "size" => tables::size(&scene).await,
+                "rate" => rates(scene).await,
+                "latency" => latency::measure(scene).await,
+                "order" => tables::order(scene).await,
+                "size" => tables::size(scene).await,
                 other => panic!("LOAD_PARTS: there is no {other:?}"),
             }
         }
-        scene.database.close().await;
     });
-    if let Some(embedded) = embedded {
-        embedded.stop();
-    }
 }
 
-/// Where and how long everything is measured.
-struct Scene {
-    database: Database,
-    url: String,
-    dir: PathBuf,
-    seconds: Duration,
-    rounds: u64,
+/// The length of one measurement.
+fn seconds() -> Duration {
+    Duration::from_secs(setting("LOAD_SECONDS", 5))
+}
+
+/// How many rounds the median is taken of.
+fn rounds() -> u64 {
+    setting("LOAD_ROUNDS", 3)
 }
 
 async fn rates(scene: &Scene) {
     let mut results: Vec<(&str, Vec<f64>)> = Vec::new();
-    for _ in 0..scene.rounds {
+    for _ in 0..rounds() {
         for (name, rate) in round(scene).await {
             match results.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, rates)) => rates.push(rate),
@@ -136,9 +103,9 @@ async fn rates(scene: &Scene) {
             }
         }
     }
-    let one_by_one = median(&mut results[0].1);
-    println!("| EventKind | callbacks/s | ÷ pgbench |\n|---|---|---|");
-    for (name, rates) in &mut results {
+    let one_by_one = median(results[0].1.clone());
+    println!("| What | callbacks/s | ÷ pgbench |\n|---|---|---|");
+    for (name, rates) in results {
         let rate = median(rates);
         println!("| {name} | {rate:.0} | {:.2} |", rate / one_by_one);
     }
@@ -148,23 +115,20 @@ async fn rates(scene: &Scene) {
     );
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 async fn round(scene: &Scene) -> Vec<(&'static str, f64)> {
-    let Scene { database, url, dir, seconds, .. } = scene;
-    let seconds = *seconds;
+    let Scene { database, url, dir } = scene;
+    let seconds = seconds();
     let mut rates = Vec::new();
     empty(database).await;
-    rates.push(("(a) pgbench, one by one, 8 clients", one_by_one(scene).await));
+    rates.push(("(a) pgbench, one by one, 8 clients", pgbench(scene, PGBENCH, seconds, &[]).await));
     empty(database).await;
     let plain = plain_handler(database.clone()).await;
-    let rate = per_second(load(plain, 64, sending(seconds)).await);
+    let (count, took) = load(plain, 64, sending(seconds)).await;
+    let rate = per_second(count, took);
     rates.push(("(b) plain handler, 64 connections", rate));
     empty(database).await;
-    let rate = per_second(load(plain, 256, sending(seconds)).await);
+    let (count, took) = load(plain, 256, sending(seconds)).await;
+    let rate = per_second(count, took);
     rates.push(("(b) plain handler, 256 connections", rate));
     let running = service(url, &dir.join("data")).await;
     for (name, connections) in [
@@ -184,23 +148,6 @@ async fn round(scene: &Scene) -> Vec<(&'static str, f64)> {
     rates
 }
 
-async fn empty(database: &Database) {
-    truncate(database).await;
-    let mut conn = database.connect().await.unwrap();
-    conn.execute("CHECKPOINT").await.unwrap();
-    conn.close().await.unwrap();
-}
-
-async fn truncate(database: &Database) {
-    let mut conn = database.connect().await.unwrap();
-    conn.execute(
-        "TRUNCATE ledger, groups, group_members, group_user_defined_fields, group_attributes, group_topics",
-    )
-    .await
-    .unwrap();
-    conn.close().await.unwrap();
-}
-
 /// Callbacks in the ledger.
 async fn rows(database: &Database) -> u64 {
     let mut conn = database.connect().await.unwrap();
@@ -209,63 +156,10 @@ async fn rows(database: &Database) -> u64 {
     u64::try_from(count).unwrap()
 }
 
-fn body() -> String {
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    // Ids arrive in no order, as Tencent's do.
-    let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    format!(
-        r#"{{"CallbackCommand":"Group.CallbackAfterCreateGroup","EventTime":{},"GroupId":"@TGS#2{id:016X}","MemberList":[{{"Member_Account":"boris-{}"}},{{"Member_Account":"chen_{}"}}],"Name":"River walkers {number}","Operator_Account":"ana_77","Owner_Account":"ana_77","Type":"Public","UserDefinedDataList":[{{"Key":"region","Value":"north"}},{{"Key":"tier","Value":"2"}}]}}"#,
-        1_767_225_600_000 + number,
-        number % 997,
-        number % 1009
-    )
-}
-
-fn callback() -> Callback {
-    let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: Some("203.0.113.9".into()),
-        platform: Some("Web".into()),
-        request_id: None,
-        received_at: Millis::new(1_800_000_000_000),
-        body: body().into_bytes(),
-    };
-    let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
-    *callback
-}
-
-async fn service(url: &str, data_dir: &Path) -> app::RunningService {
-    std::fs::create_dir_all(data_dir).unwrap();
-    let set = |text: &str| Some(text.to_owned());
-    let settings = Settings {
-        database_url: set(url),
-        data_dir: Some(data_dir.display().to_string()),
-        sdk_app_id: set(APP),
-        callback_auth: set("none"),
-        api_auth: set("none"),
-        callback_listen: set("127.0.0.1:0"),
-        api_listen: set("127.0.0.1:0"),
-        ..Settings::default()
-    };
-    let serving = settings.serve_config().unwrap();
-    let listeners = app::bind(&serving).await.unwrap();
-    app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap()
-}
-
 /// What most services do: one callback, one transaction, on a pool.
 async fn plain_handler(database: Database) -> SocketAddr {
     async fn handle(State(database): State<Database>, body: Bytes) -> &'static str {
-        let received = Received {
-            app: SdkAppId::parse(APP).unwrap(),
-            query_command: None,
-            client_ip: Some("203.0.113.9".into()),
-            platform: Some("Web".into()),
-            request_id: None,
-            received_at: Millis::new(1_800_000_000_000),
-            body: body.into(),
-        };
-        let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
+        let callback = decoded(body);
         // A full pool is waited for, as a plain handler would.
         loop {
             if commit(&database, std::slice::from_ref(&callback)).await.remove(0).is_ok() {
@@ -283,10 +177,10 @@ async fn plain_handler(database: Database) -> SocketAddr {
 /// Creates of ever new groups, for so long.
 fn sending(seconds: Duration) -> impl Fn() -> Option<String> + Clone + Send + 'static {
     let end = Instant::now() + seconds;
-    move || (Instant::now() < end).then(body)
+    move || (Instant::now() < end).then(create_body)
 }
 
-/// What the sender got answered, and how long that took.
+/// How many callbacks were answered, and how long that took.
 type Answered = (u64, Duration);
 
 /// Sends what `next` makes, from so many connections, until it makes nothing more.
@@ -301,9 +195,9 @@ async fn load(
     for _ in 0..connections {
         let (answered, next) = (Arc::clone(&answered), next.clone());
         senders.spawn(async move {
-            let mut sender = Sender::connect(addr).await;
+            let mut client = Client::connect(addr).await;
             while let Some(body) = next() {
-                sender.post(&body).await;
+                client.post(&body).await;
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -326,43 +220,7 @@ async fn committed(
     while rows(database).await < before + answered {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    per_second((answered, begun.elapsed()))
-}
-
-/// One connection that costs little: one request at a time, no more parsing than the length of the answer.
-struct Sender {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Sender {
-    async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: vec![0; 4096] }
-    }
-
-    async fn post(&mut self, body: &str) {
-        let request = format!(
-            "POST /?SdkAppid={APP}&contenttype=json&ClientIP=203.0.113.9&OptPlatform=Web HTTP/1.1\r\nHost: mirror\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.stream.write_all(request.as_bytes()).await.unwrap();
-        let mut read = 0;
-        // Both servers answer in one small segment; its end is the closing brace of the JSON.
-        while !self.buffer[..read].ends_with(b"}") {
-            let more = self.stream.read(&mut self.buffer[read..]).await.unwrap();
-            assert!(more > 0, "the server hung up");
-            read += more;
-        }
-        let answer = &self.buffer[..read];
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(answer));
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate of three digits")]
-fn per_second((count, took): Answered) -> f64 {
-    count as f64 / took.as_secs_f64()
+    per_second(answered, begun.elapsed())
 }
 
 async fn sql_alone(database: &Database, seconds: Duration) -> f64 {
@@ -371,7 +229,7 @@ async fn sql_alone(database: &Database, seconds: Duration) -> f64 {
     let lane = || async {
         let mut count = 0;
         while Instant::now() < end {
-            let batch: Vec<Callback> = (0..256).map(|_| callback()).collect();
+            let batch: Vec<Callback> = (0..256).map(|_| decoded(create_body())).collect();
             for outcome in commit(database, &batch).await {
                 outcome.unwrap();
                 count += 1;
@@ -380,47 +238,10 @@ async fn sql_alone(database: &Database, seconds: Duration) -> f64 {
         count
     };
     let (one, other) = tokio::join!(lane(), lane());
-    per_second((one + other, begun.elapsed()))
+    per_second(one + other, begun.elapsed())
 }
 
-async fn one_by_one(scene: &Scene) -> f64 {
-    let text = pgbench(scene, scene.seconds, &[]).await;
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = "));
-    let rate = rate.and_then(|rest| rest.split_whitespace().next()).and_then(|rate| rate.parse().ok());
-    rate.unwrap_or_else(|| panic!("{text}"))
-}
-
-/// The statements of the service with one row each, prepared, in one transaction per callback; what it prints.
-async fn pgbench(scene: &Scene, seconds: Duration, more: &[&str]) -> String {
-    let script = scene.dir.join("create.sql");
-    std::fs::write(&script, PGBENCH).unwrap();
-    let mut command = Command::new(bin("pgbench"));
-    command.current_dir(&scene.dir).args(["-n", "-M", "prepared", "-c", "8", "-j", "2"]).args(more);
-    command.args(["-T", &seconds.as_secs().to_string(), "-f"]).arg(&script).arg(&scene.url);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A program of PostgreSQL, beside the server's or on the path.
-fn bin(name: &str) -> PathBuf {
-    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin").join(name))
-        .filter(|path| path.exists())
-        .collect();
-    found.sort();
-    found.pop().unwrap_or_else(|| name.into())
-}
-
-fn resident_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|kb| kb.parse().ok()).unwrap_or_default()
-}
-
+/// The statements of the service with one row each, in one transaction per callback.
 const PGBENCH: &str = r#"
 \set n random(1, 1000000000000)
 \set u random(1, 997)

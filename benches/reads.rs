@@ -5,7 +5,7 @@
 //! the size, `READS_SECONDS` (5) the length of each measurement, `READS_FOLLOWERS` (4,000) how many follow. Service,
 //! PostgreSQL and readers share the machine; everything that is compared is measured in turn in one run, three rounds or
 //! 200 requests each, and the median counts. PostgreSQL is a private one with its default settings but `fsync` and
-//! `synchronous_commit`, which are on.
+//! `synchronous_commit`, which are on; `BENCH_DATABASE_URL` names another server's empty database instead.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -14,53 +14,43 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "a benchmark has clocks and settings of its own")]
 
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
+mod support;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use group_mirror::app;
-use group_mirror::config::Settings;
-use group_mirror::embedded::{Embedded, Programs};
-use group_mirror::store::{Database, groups, schema};
+use group_mirror::app::RunningService;
+use group_mirror::store::{Database, groups};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _};
+use support::{APP, Client, Scene, create_body, median, per_second, pgbench, resident_kb, service, setting};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-
-const APP: &str = "1400000001";
 
 /// The group with many members, as `fill.sql` makes it: the id of number 2.
 const LARGE: &str = "%40TGS%23C81E728D9D4C";
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
     // Both ends of every follower's connection are in this process.
     rlimit::increase_nofile_limit(3 * setting("READS_FOLLOWERS", 4000)).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let programs = Programs { bin_dir: None, path: std::env::var_os("PATH") };
-    let embedded = Embedded::start(&dir.path().join("postgres"), &programs).unwrap();
-    let url = embedded.url().to_owned();
-    runtime.block_on(async {
-        let database = Database::new(&url).unwrap();
-        schema::migrate(&database).await.unwrap();
-        fill(&database).await;
-        let running = service(&url, dir.path()).await;
-        println!("| EventKind | Result |\n|---|---|");
+    support::run(async |scene| {
+        fill(&scene.database).await;
+        let running = service(&scene.url, &scene.dir.join("data")).await;
+        println!("| What | Result |\n|---|---|");
         deep_pages(running.api_addr).await;
-        by_id(&url, dir.path(), running.api_addr).await;
+        by_id(scene, running.api_addr).await;
         side_by_side(&running).await;
         followers(&running).await;
         running.stop().await;
-        database.close().await;
     });
-    embedded.stop();
+}
+
+/// The length of one measurement.
+fn seconds() -> Duration {
+    Duration::from_secs(setting("READS_SECONDS", 5))
 }
 
 async fn fill(database: &Database) {
@@ -73,67 +63,14 @@ async fn fill(database: &Database) {
     conn.execute("CHECKPOINT").await.unwrap();
 }
 
-async fn service(url: &str, dir: &Path) -> app::RunningService {
-    let set = |text: &str| Some(text.to_owned());
-    let settings = Settings {
-        database_url: set(url),
-        data_dir: Some(dir.display().to_string()),
-        sdk_app_id: set(APP),
-        callback_auth: set("none"),
-        api_auth: set("none"),
-        callback_listen: set("127.0.0.1:0"),
-        api_listen: set("127.0.0.1:0"),
-        ..Settings::default()
-    };
-    let serving = settings.serve_config().unwrap();
-    let listeners = app::bind(&serving).await.unwrap();
-    app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap()
+async fn json(client: &mut Client, path: &str) -> Value {
+    serde_json::from_slice(client.ask(&format!("GET {path}"), "").await).unwrap()
 }
 
-/// One connection, one request at a time, no more parsing than the length of the answer.
-struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
-    }
-
-    async fn ask(&mut self, head: &str, body: &str) -> &[u8] {
-        let length = body.len();
-        let request = format!("{head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
-        self.stream.write_all(request.as_bytes()).await.unwrap();
-        self.buffer.clear();
-        loop {
-            assert!(self.stream.read_buf(&mut self.buffer).await.unwrap() > 0, "the server hung up");
-            let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-            let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
-            assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-            if self.buffer.len() >= end + 4 + length.parse::<usize>().unwrap() {
-                return &self.buffer[end + 4..];
-            }
-        }
-    }
-
-    async fn get(&mut self, path: &str) -> Value {
-        serde_json::from_slice(self.ask(&format!("GET {path}"), "").await).unwrap()
-    }
-
-    async fn timed(&mut self, path: &str) -> f64 {
-        let begun = Instant::now();
-        self.ask(&format!("GET {path}"), "").await;
-        begun.elapsed().as_secs_f64() * 1000.0
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+async fn timed(client: &mut Client, path: &str) -> f64 {
+    let begun = Instant::now();
+    client.ask(&format!("GET {path}"), "").await;
+    begun.elapsed().as_secs_f64() * 1000.0
 }
 
 /// Follows a list to its last full page, then asks for the first and a deep page in turn.
@@ -147,15 +84,15 @@ async fn deep_pages(api: SocketAddr) {
     ] {
         let (mut deep, mut next, mut pages) = (String::new(), String::new(), 0);
         loop {
-            let page = client.get(&format!("{path}&limit=500{next}")).await;
+            let page = json(&mut client, &format!("{path}&limit=500{next}")).await;
             let Some(cursor) = page["next_cursor"].as_str() else { break };
             pages += 1;
             deep = std::mem::replace(&mut next, format!("&cursor={cursor}"));
         }
         let (mut first_ms, mut deep_ms) = (Vec::new(), Vec::new());
         for _ in 0..200 {
-            first_ms.push(client.timed(&format!("{path}&limit=50")).await);
-            deep_ms.push(client.timed(&format!("{path}&limit=50{deep}")).await);
+            first_ms.push(timed(&mut client, &format!("{path}&limit=50")).await);
+            deep_ms.push(timed(&mut client, &format!("{path}&limit=50{deep}")).await);
         }
         let (first, deep) = (median(first_ms), median(deep_ms));
         println!(
@@ -187,18 +124,13 @@ async fn reads(api: SocketAddr, ids: &Arc<Vec<String>>, connections: usize, seco
     per_second(count.load(Ordering::Relaxed), seconds)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate of three digits")]
-fn per_second(count: u64, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
-}
-
 /// Ids for paths, from all over the list.
 async fn some_ids(api: SocketAddr) -> Arc<Vec<String>> {
     let mut client = Client::connect(api).await;
     let mut ids = Vec::new();
     let mut next = String::new();
     while ids.len() < 50_000 {
-        let page = client.get(&format!("/v1/groups?status=all&limit=500{next}")).await;
+        let page = json(&mut client, &format!("/v1/groups?status=all&limit=500{next}")).await;
         let id = |group: &Value| group["group_id"].as_str().unwrap().replace('@', "%40").replace('#', "%23");
         ids.extend(page["items"].as_array().unwrap().iter().map(id));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
@@ -207,13 +139,16 @@ async fn some_ids(api: SocketAddr) -> Arc<Vec<String>> {
     Arc::new(ids)
 }
 
-async fn by_id(url: &str, dir: &Path, api: SocketAddr) {
-    let seconds = Duration::from_secs(setting("READS_SECONDS", 5));
+async fn by_id(scene: &Scene, api: SocketAddr) {
     let ids = some_ids(api).await;
+    let id = "'@TGS#' || upper(substr(md5((:n)::text), 1, 12))";
+    let select = groups::find_statement().replace("$1", APP).replace("$2", id);
+    let count = setting("READS_GROUPS", 1_000_000);
+    let script = format!("\\set n random(1, {count})\n{select};\n");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        theirs.push(pgbench(url, dir, seconds).await);
-        ours.push(reads(api, &ids, 8, seconds).await);
+        theirs.push(pgbench(scene, &script, seconds(), &[]).await);
+        ours.push(reads(api, &ids, 8, seconds()).await);
     }
     let (ours, theirs) = (median(ours), median(theirs));
     println!(
@@ -222,37 +157,7 @@ async fn by_id(url: &str, dir: &Path, api: SocketAddr) {
     );
 }
 
-async fn pgbench(url: &str, dir: &Path, seconds: Duration) -> f64 {
-    let script = dir.join("find.sql");
-    let id = "'@TGS#' || upper(substr(md5((:n)::text), 1, 12))";
-    let select = groups::find_statement().replace("$1", APP).replace("$2", id);
-    let count = setting("READS_GROUPS", 1_000_000);
-    std::fs::write(&script, format!("\\set n random(1, {count})\n{select};\n")).unwrap();
-    let mut command = Command::new(bin("pgbench"));
-    command.args(["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", &seconds.as_secs().to_string()]);
-    command.arg("-f").arg(&script).arg(url);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = "));
-    let rate = rate.and_then(|rest| rest.split_whitespace().next()).and_then(|rate| rate.parse().ok());
-    rate.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
-}
-
-/// A program of PostgreSQL, beside the server's or on the path.
-fn bin(name: &str) -> PathBuf {
-    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin").join(name))
-        .filter(|path| path.exists())
-        .collect();
-    found.sort();
-    found.pop().unwrap_or_else(|| name.into())
-}
-
 async fn writes(callbacks: SocketAddr, connections: usize, seconds: Duration) -> f64 {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let count = Arc::new(AtomicU64::new(0));
     let end = Instant::now() + seconds;
     let mut senders = tokio::task::JoinSet::new();
@@ -261,15 +166,7 @@ async fn writes(callbacks: SocketAddr, connections: usize, seconds: Duration) ->
         senders.spawn(async move {
             let mut client = Client::connect(callbacks).await;
             while Instant::now() < end {
-                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-                let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let body = format!(
-                    r#"{{"CallbackCommand":"Group.CallbackAfterCreateGroup","EventTime":{},"GroupId":"@TGS#3{id:016X}","MemberList":[{{"Member_Account":"boris-{}"}},{{"Member_Account":"chen_{}"}}],"Name":"River walkers {number}","Operator_Account":"ana_77","Owner_Account":"ana_77","Type":"Public","UserDefinedDataList":[{{"Key":"region","Value":"north"}},{{"Key":"tier","Value":"2"}}]}}"#,
-                    1_768_225_600_000 + number,
-                    number % 997,
-                    number % 1009
-                );
-                client.ask("POST /?SdkAppid=1400000001", &body).await;
+                client.post(&create_body()).await;
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -281,8 +178,8 @@ async fn writes(callbacks: SocketAddr, connections: usize, seconds: Duration) ->
 }
 
 /// Full load on both listeners, alone and together.
-async fn side_by_side(running: &app::RunningService) {
-    let seconds = Duration::from_secs(setting("READS_SECONDS", 5));
+async fn side_by_side(running: &RunningService) {
+    let seconds = seconds();
     let ids = some_ids(running.api_addr).await;
     let (mut alone, mut together) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for _ in 0..3 {
@@ -305,7 +202,7 @@ async fn side_by_side(running: &app::RunningService) {
 }
 
 /// Idle ones, and how long one entry takes to all of them.
-async fn followers(running: &app::RunningService) {
+async fn followers(running: &RunningService) {
     let before = resident_kb();
     let mut streams = Vec::new();
     for _ in 0..setting("READS_FOLLOWERS", 4000) {
@@ -327,7 +224,7 @@ async fn followers(running: &app::RunningService) {
             r#"{{"CallbackCommand":"Group.CallbackAfterGroupInfoChanged","EventTime":{},"GroupId":"f","Name":"x"}}"#,
             1_768_225_600_000 + took.len()
         );
-        client.ask("POST /?SdkAppid=1400000001", &body).await;
+        client.post(&body).await;
         for stream in &mut streams {
             read_until(stream, "\"outcome\"").await;
         }
@@ -344,10 +241,4 @@ async fn read_until(stream: &mut TcpStream, text: &str) {
         assert!(count > 0, "the server hung up");
         read.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
-}
-
-fn resident_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|kb| kb.parse().ok()).unwrap_or_default()
 }

@@ -1,35 +1,37 @@
-//! The internal listener: the read API put together from its paths, its state, and what stands around all of them.
+//! The internal listener: the read API composed of its routes, its state and the middleware around all of them.
 //!
-//! [`routes()`] is the list of paths; a path is added there and nowhere else, together with its part of the document
-//! (see `api/openapi.rs`). [`guarded`] closes a router with answers for unknown paths and methods and with
-//! authentication. [`internal`] is all that the internal listener serves, [`document`] all that is said of it. Rows of
-//! the store become views here and nowhere else.
+//! [`routes()`] is the list of paths; a path is added there and nowhere else, together with its part of the OpenAPI
+//! document (see `api/openapi.rs`). [`internal`] adds health and the middleware: authentication around the read API,
+//! then request ids and the access log around everything. [`document`] is the OpenAPI document of the same routes. Each
+//! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
+mod access;
 pub mod auth;
 mod change;
-pub mod changes;
-pub mod docs;
-pub mod errors;
+mod changes;
+mod docs;
+mod errors;
 mod follower;
-pub mod groups;
+mod groups;
 pub mod health;
-pub mod history;
+mod history;
 mod history_view;
 pub mod live;
-pub mod members;
+mod members;
 mod openapi;
 mod paging;
+mod parameters;
 mod query;
 pub mod state;
-pub mod stats;
+mod stats;
 pub mod stats_cache;
 mod timestamp;
-pub mod topics;
+mod topics;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
@@ -40,8 +42,8 @@ use errors::ApiError;
 use health::HealthState;
 use state::ApiState;
 
-/// The paths of the read API, without authentication.
-pub fn routes() -> OpenApiRouter<ApiState> {
+/// The paths of the read API.
+fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(groups::list))
         .routes(routes!(groups::find))
@@ -54,16 +56,23 @@ pub fn routes() -> OpenApiRouter<ApiState> {
         .merge(docs::routes())
 }
 
-/// Everything on the internal listener. Health needs no token: a load balancer has none.
+/// Everything that the internal listener serves. Health needs no token, because a load balancer has none.
 pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState) -> Router {
-    let health = Router::from(health::routes().with_state(health));
-    guarded(routes().merge(health::metrics_routes().with_state(metrics)), state)
-        .merge(health.method_not_allowed_fallback(async || ApiError::method_not_allowed()))
+    let health = Router::from(health::routes().with_state(health))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed());
+    let auth = Arc::clone(&state.auth);
+    let reads = Router::from(routes().merge(health::metrics_routes().with_state(metrics)))
+        .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        // Inside authentication, so that the access log names the caller of a read that panicked.
+        .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
+        .layer(from_fn_with_state(auth, auth::require))
+        .with_state(state);
+    access::with_request_ids(reads.merge(health))
 }
 
 /// What [`internal`] serves, as an OpenAPI document.
-#[must_use]
-pub fn document() -> OpenApi {
+fn document() -> OpenApi {
     let mut document = openapi::frame();
     let parts =
         [routes().into_openapi(), health::metrics_routes().into_openapi(), health::routes().into_openapi()];
@@ -73,22 +82,10 @@ pub fn document() -> OpenApi {
     openapi::complete(document)
 }
 
-/// Closes a router: problems for unknown paths and methods, and authentication around everything.
-pub fn guarded(routes: OpenApiRouter<ApiState>, state: ApiState) -> Router {
-    let auth = Arc::clone(&state.auth);
-    Router::from(routes)
-        .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
-        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(from_fn_with_state(auth, auth::require))
-        .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
-        .layer(from_fn(errors::log))
-        .with_state(state)
-}
-
-/// The document as `/openapi.json` and the command give it.
+/// The document as text, for `/openapi.json` and for the command `openapi`.
 ///
 /// # Errors
-/// None that could happen: a document that is no JSON.
+/// Those of the serializer, which has no reason to fail here.
 pub fn document_text() -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&document()).map(|text| text + "\n")
 }

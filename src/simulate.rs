@@ -1,8 +1,9 @@
-//! A sender of callbacks, as Tencent is one: signed, in parallel, late, reversed and more than once, as asked for.
+//! A sender of callbacks that behaves as Tencent does: signed, over parallel connections, late, reversed and repeated, as
+//! asked for.
 //!
-//! `events` makes up what happens, `sender` sends it to a running mirror, `verify` reads the mirror back and compares it
-//! with the fold of what was sent, by the same pure code that the service uses. Knows the mirror only by its HTTP
-//! surface, and by SQL where it is given a database. The seed repeats what happens, not when answers come.
+//! `events` generates what happens, `sender` sends it to a running mirror, `verify` reads the mirror back and compares it
+//! with the fold of what was sent, by the same pure code that the service uses. The mirror is reached by its HTTP
+//! surface alone, and by SQL where a database is given. The seed repeats the events, not the times of the answers.
 
 mod events;
 mod plan;

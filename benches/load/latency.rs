@@ -1,6 +1,6 @@
 //! The latency of single callbacks at a steady 1,000 per second, with a checkpoint in the middle, beside `pgbench -R 1000`
 //! with the same rows and a checkpoint too. Both count from the moment at which a callback was due, not from when its
-//! sender was free, so that a stall is seen by everybody who had to wait behind it.
+//! sender was free, so that a stall counts for every callback that waited behind it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use group_mirror::store::Database;
 use sqlx::{Connection as _, Executor as _};
 use tokio::sync::mpsc;
 
-use super::{Scene, Sender, body, empty, median, pgbench, sending, service};
+use super::support::{Client, Scene, create_body, empty, median, pgbench, service};
+use super::{PGBENCH, rounds, sending};
 
 /// Callbacks per second; the same in pgbench's arguments.
 const RATE: f64 = 1000.0;
@@ -26,9 +27,9 @@ struct Measured {
 
 pub(super) async fn measure(scene: &Scene) {
     // A percentile needs many, and a checkpoint some time.
-    let seconds = scene.seconds * 4;
+    let seconds = super::seconds() * 4;
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for round in 0..scene.rounds {
+    for round in 0..rounds() {
         empty(&scene.database).await;
         theirs.push(pgbench_at_rate(scene, seconds, round).await);
         empty(&scene.database).await;
@@ -48,7 +49,7 @@ pub(super) async fn measure(scene: &Scene) {
     for (at, (name, rounds)) in
         [("pgbench -R 1000, 8 clients", &theirs), ("group-mirror", &ours)].iter().enumerate()
     {
-        let of = |pick: fn(&Measured) -> f64| median(&mut rounds.iter().map(pick).collect::<Vec<_>>());
+        let of = |pick: fn(&Measured) -> f64| median(rounds.iter().map(pick).collect());
         p99[at] = of(|round| round.p99);
         let late: usize = rounds.iter().map(|round| round.late).sum();
         println!("| {name} | {:.2} ms | {:.2} ms | {late} |", of(|round| round.p50), p99[at]);
@@ -66,7 +67,10 @@ async fn checkpoint_after(database: &Database, pause: Duration) {
 async fn pgbench_at_rate(scene: &Scene, seconds: Duration, round: u64) -> Measured {
     let prefix = format!("latency-{round}");
     let arguments = ["-R", "1000", "--log", "--log-prefix", &prefix];
-    tokio::join!(pgbench(scene, seconds, &arguments), checkpoint_after(&scene.database, seconds / 2));
+    tokio::join!(
+        pgbench(scene, PGBENCH, seconds, &arguments),
+        checkpoint_after(&scene.database, seconds / 2)
+    );
     let mut times = Vec::new();
     // One file per thread. The third column is the time since the transaction was due, in microseconds.
     for entry in std::fs::read_dir(&scene.dir).unwrap().flatten() {
@@ -97,11 +101,11 @@ async fn send_at_rate(addr: std::net::SocketAddr, seconds: Duration) -> Vec<Dura
     for _ in 0..CONNECTIONS {
         let (queue, times) = (Arc::clone(&queue), Arc::clone(&times));
         senders.spawn(async move {
-            let mut sender = Sender::connect(addr).await;
+            let mut client = Client::connect(addr).await;
             loop {
                 let next = queue.lock().await.recv().await;
                 let Some(due) = next else { return };
-                sender.post(&body()).await;
+                client.post(&create_body()).await;
                 times.lock().unwrap().push(due.elapsed());
             }
         });

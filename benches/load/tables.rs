@@ -10,7 +10,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::lives::{lives, shuffled};
-use super::{Scene, committed, empty, median, sending, service, setting, truncate};
+use super::support::{Scene, empty, median, service, setting, truncate};
+use super::{committed, rounds, seconds, sending};
 
 /// As in the table of rates.
 const CONNECTIONS: u32 = 64;
@@ -27,7 +28,7 @@ pub(super) async fn order(scene: &Scene) {
     let shuffled = Arc::new(shuffled(&in_order));
     let running = service(&scene.url, &scene.dir.join("data")).await;
     let mut rates = [Vec::new(), Vec::new()];
-    for _ in 0..scene.rounds {
+    for _ in 0..rounds() {
         for (bodies, rates) in [&in_order, &shuffled].into_iter().zip(&mut rates) {
             empty(&scene.database).await;
             let (bodies, sent) = (Arc::clone(bodies), Arc::new(AtomicUsize::new(0)));
@@ -36,7 +37,7 @@ pub(super) async fn order(scene: &Scene) {
         }
     }
     running.stop().await;
-    let [in_order, shuffled] = rates.map(|mut rates| median(&mut rates));
+    let [in_order, shuffled] = rates.map(median);
     println!("| Lives of 1,000 groups, 64 connections | callbacks/s |\n|---|---|");
     println!("| in order | {in_order:.0} |\n| shuffled | {shuffled:.0} |");
     println!("\nshuffled ÷ in order: {:.2}\n", shuffled / in_order);
@@ -64,26 +65,26 @@ pub(super) async fn size(scene: &Scene) {
     // Until most pages that are touched have been touched once, no checkpoint having come in between: a page is written
     // whole into the WAL when it is first touched after a checkpoint.
     for (database, addr) in sides {
-        committed(database, addr, CONNECTIONS, sending(scene.seconds * WARM_UP)).await;
+        committed(database, addr, CONNECTIONS, sending(seconds() * WARM_UP)).await;
     }
     let mut rates = [Vec::new(), Vec::new()];
-    for _ in 0..scene.rounds {
+    for _ in 0..rounds() {
         for ((database, addr), rates) in sides.into_iter().zip(&mut rates) {
             truncate(&scene.database).await;
-            rates.push(committed(database, addr, CONNECTIONS, sending(scene.seconds)).await);
+            rates.push(committed(database, addr, CONNECTIONS, sending(seconds())).await);
         }
     }
     let mut after_checkpoint = Vec::new();
     for (database, addr) in sides {
         empty(&scene.database).await;
-        after_checkpoint.push(committed(database, addr, CONNECTIONS, sending(scene.seconds)).await);
+        after_checkpoint.push(committed(database, addr, CONNECTIONS, sending(seconds())).await);
     }
     one.stop().await;
     other.stop().await;
     large.close().await;
     conn.execute("DROP DATABASE large WITH (FORCE)").await.unwrap();
     conn.close().await.unwrap();
-    let [empty, large] = rates.map(|mut rates| median(&mut rates));
+    let [empty, large] = rates.map(median);
     println!("| Creates, 64 connections, {settings} | callbacks/s |\n|---|---|");
     println!(
         "| empty tables | {empty:.0} |\n| {members} member rows, {} MB with indexes | {large:.0} |",

@@ -1,10 +1,11 @@
-//! Who may read: bearer tokens, or nobody but this machine.
+//! Authentication of the read API: bearer tokens, or, where the service is set so, this machine alone.
 //!
-//! [`require`] stands around the whole internal router, its answers for unknown paths included, so that without a
-//! token nothing can be learned but health. Tokens come from `config` once; a [`Caller`] goes on with each request.
+//! [`require`] is a middleware around the whole router and not an extractor of each handler: it covers the answers for
+//! unknown paths and methods as well, so a caller without a token learns nothing but health, and no new handler can
+//! forget it. The [`Caller`] goes to the access log in the extensions of the response.
 //!
-//! Only digests of tokens are kept and compared, in constant time: neither a wrong byte nor a wrong length shows in
-//! the time of the answer.
+//! Only digests of tokens are kept, and they are compared in constant time: the time of an answer shows neither a wrong
+//! byte nor a wrong length.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -18,24 +19,24 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::errors::ApiError;
 
-/// How a reader shows that it may read.
+/// How callers are authenticated.
 #[derive(Debug)]
 pub enum ApiAuth {
-    /// One of these, as `Authorization: Bearer …`. With none of them nobody may read.
+    /// By one of these, as `Authorization: Bearer …`. An empty list refuses every request.
     Tokens(Vec<ApiToken>),
-    /// By being on this machine: the listener is on loopback, and a request that names another host or came through a
-    /// proxy is refused, because a page in a browser or a proxy could hand it in for somebody else.
+    /// By being on this machine: the listener is on loopback. A request that names another host or came through a proxy
+    /// is refused, because a page in a browser or a proxy could send it on behalf of another machine.
     None,
 }
 
-/// A token, as its digest, with the name of who has it.
+/// The digest of a token, and the name of its caller.
 pub struct ApiToken {
     name: Arc<str>,
     digest: [u8; 32],
 }
 
 impl ApiToken {
-    /// The caller of a token without a name is called `unnamed`.
+    /// The caller of a token without a name is `unnamed` in the log.
     #[must_use]
     pub fn new(name: Option<&str>, token: &str) -> Self {
         Self { name: name.unwrap_or("unnamed").into(), digest: Sha256::digest(token.as_bytes()).into() }
@@ -48,17 +49,17 @@ impl std::fmt::Debug for ApiToken {
     }
 }
 
-/// Who asks; in the extensions of every request that was let through.
+/// The name of an authenticated caller, in the extensions of the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(pub Arc<str>);
+pub(super) struct Caller(pub(super) Arc<str>);
 
-/// Lets a request through to what lies inside, or answers 401 or 403 `unauthorized`.
+/// Passes an authenticated request on.
 ///
 /// # Errors
-/// That answer.
-pub async fn require(
+/// 401 or 403 `unauthorized`.
+pub(super) async fn require(
     State(auth): State<Arc<ApiAuth>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = match auth.as_ref() {
@@ -66,18 +67,19 @@ pub async fn require(
             let token = bearer(request.headers()).ok_or_else(|| {
                 ApiError::unauthorized("Send a token of this service as: Authorization: Bearer TOKEN.")
             })?;
-            who_has(tokens, token).ok_or_else(|| ApiError::unauthorized("This token is not known here."))?
+            caller_of(tokens, token).ok_or_else(|| ApiError::unauthorized("This token is not known here."))?
         }
         ApiAuth::None => {
             let uri_host = request.uri().authority().map(axum::http::uri::Authority::as_str);
             local(request.headers(), uri_host)?
         }
     };
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(caller);
+    Ok(response)
 }
 
-/// The one token of the request.
+/// The token of the request; `None` where there is none, or more than one.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -85,8 +87,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
-/// Compares with every token, whichever fits.
-fn who_has(tokens: &[ApiToken], token: &[u8]) -> Option<Caller> {
+/// Compares with every token, also after a match, so that the time does not depend on which one matches.
+fn caller_of(tokens: &[ApiToken], token: &[u8]) -> Option<Caller> {
     let digest: [u8; 32] = Sha256::digest(token).into();
     let mut found = None;
     for known in tokens {
@@ -105,8 +107,8 @@ fn local(headers: &HeaderMap, uri_host: Option<&str>) -> Result<Caller, ApiError
         .find(|name| name.starts_with("x-forwarded-") || ["forwarded", "x-real-ip", "via"].contains(name));
     if let Some(name) = forwarded {
         return Err(ApiError::forbidden(format!(
-            "This service reads without tokens, for this machine only, and the header {name} shows a proxy; set \
-             API_TOKEN to use one."
+            "This service can be read without a token from its own machine only, and the header {name} shows a proxy; \
+             set API_TOKEN to read through one."
         )));
     }
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -118,8 +120,8 @@ fn local(headers: &HeaderMap, uri_host: Option<&str>) -> Result<Caller, ApiError
         return Ok(Caller("local".into()));
     }
     Err(ApiError::forbidden(
-        "This service reads without tokens, for this machine only: Host must be localhost or a loopback address. \
-         Set API_TOKEN to read from elsewhere.",
+        "This service can be read without a token from its own machine only: Host must be localhost or a loopback \
+         address. Set API_TOKEN to read from elsewhere.",
     ))
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::errors::ApiError;
-use super::paging::Listing;
+use super::paging::CursorScope;
 use super::query::Query;
 use super::timestamp::Timestamp;
 use crate::store::feed::{ChangeRow, FeedPlace};
@@ -15,10 +15,10 @@ use crate::store::feed::{ChangeRow, FeedPlace};
 /// An entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct ChangeView {
-    /// Leads to what comes after this entry.
+    /// Continues behind this entry.
     cursor: String,
     command: String,
-    /// Null where the body does not tell.
+    /// Null where the body has none that can be read.
     group_id: Option<String>,
     /// As sent; null where the body has none.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -32,10 +32,10 @@ pub(super) struct ChangeView {
     outcome: String,
 }
 
-/// A position in one ledger.
+/// A position in the order of one ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FeedPosition {
-    /// Which ledger.
+    /// The epoch of the ledger, which a restore or a failover changes.
     #[serde(rename = "e")]
     pub(super) epoch: String,
     #[serde(rename = "p")]
@@ -55,16 +55,16 @@ impl FeedPosition {
     }
 }
 
-/// What a cursor of the feed is bound to.
-pub(super) fn listing(app: i64) -> Listing {
-    Listing { name: "changes", filters: Query::fingerprint_of(&[&app.to_string()]) }
+/// What a cursor of the feed is valid for.
+pub(super) fn scope(app: i64) -> CursorScope {
+    CursorScope { list: "changes", filters: Query::fingerprint_of(&[&app.to_string()]) }
 }
 
 /// An entry as a reader sees it.
 pub(super) fn view(epoch: &str, row: &ChangeRow) -> Result<ChangeView, ApiError> {
     let position = FeedPosition::of(epoch, &row.place);
     Ok(ChangeView {
-        cursor: listing(row.sdk_app_id).cursor(position)?,
+        cursor: scope(row.sdk_app_id).cursor(position)?,
         command: row.command.clone(),
         group_id: Some(row.group_id.clone()).filter(|group| !group.is_empty()),
         event_time: row.event_time_ms.and_then(Timestamp::of_millis),

@@ -1,6 +1,8 @@
 //! `GET /v1/changes`: the feed as pages, or as a stream of server-sent events that stays open.
 //!
-//! A cursor that points into a ledger that is not there any more is answered with 410, never with silence.
+//! Both read the ledger up to the high watermark, below which no new position can appear, so that a reader who stops at
+//! any cursor misses nothing. A cursor of a ledger that has been replaced is answered with 410, because its positions
+//! may belong to other entries now.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -8,24 +10,26 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::change::{ChangeView, FeedPosition, listing, view};
+use super::change::{ChangeView, FeedPosition, scope, view};
 use super::errors::ApiError;
 use super::follower::follow;
 use super::live::still_writing;
-use super::openapi::{Gone, Refused, cursor, header, paging, query, string};
+use super::openapi::{Gone, Refused};
 use super::paging::{Limit, Page};
+use super::parameters::{cursor, header, paging, query, string};
 use super::query::Query;
 use super::state::ApiState;
 use crate::model::SdkAppId;
 use crate::store::feed::{self, FeedPlace};
 
-/// Where a reader begins.
+/// Where reading begins.
 #[derive(Debug)]
 enum Start {
-    /// With the first entry.
+    /// At the first entry.
     First,
-    /// With what comes from now on.
+    /// At the high watermark: only what is committed from now on.
     Now,
+    /// Behind a cursor.
     After(FeedPosition),
 }
 
@@ -44,34 +48,40 @@ impl ChangesRequest {
         let limit = Limit::take(&mut query, Limit::MAX)?;
         let since = match (query.take_text("since"), query.take_text("cursor")) {
             (Some(_), Some(_)) => {
-                return Err(ApiError::bad_parameter("Parameters since and cursor mean the same; send one."));
+                return Err(ApiError::bad_parameter(
+                    "Parameters since and cursor mean the same; send one of them.",
+                ));
             }
             (since, cursor) => since.or(cursor),
         };
         let stream = accepts_events(headers);
-        // A browser that comes back repeats the address it was given and says in the header where it was.
+        // A browser that reconnects repeats the first address, and names the last event it saw in this header.
         let resumed = headers.get("last-event-id").filter(|_| stream);
         let resumed = resumed.map(|id| id.to_str().unwrap_or("?").to_owned()).filter(|id| !id.is_empty());
         let start = match resumed.or(since).as_deref() {
             None => Start::First,
             Some("now") => Start::Now,
-            Some(cursor) => Start::After(listing(app.get()).read(cursor)?),
+            Some(cursor) => Start::After(scope(app.get()).read(cursor)?),
         };
         Ok(Self { app, start, limit, stream })
     }
 }
 
-/// The parameters, for the document.
+/// The parameters, for the OpenAPI document.
 struct ChangesParameters;
 
 impl utoipa::IntoParams for ChangesParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = vec![
-            query("since", cursor(), "A cursor, or `now` for what comes from now on; none: from the start."),
+            query(
+                "since",
+                cursor(),
+                "A cursor, or `now` for entries from now on; without it: from the start.",
+            ),
             header(
                 "Last-Event-ID",
                 string(),
-                "Where a stream goes on, instead of `since`; sent by browsers.",
+                "Where a stream resumes, instead of `since`; browsers send it.",
             ),
         ];
         parameters.extend(paging());
@@ -86,10 +96,10 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Entries of the ledger in the order in which they were written down.
+/// Entries of the ledger in the order of their positions.
 ///
-/// Each comes once; one that changes (it is applied after it was parked, or an earlier receipt of it turns up) comes
-/// again. With `Accept: text/event-stream` it stays open: the data of an event is one entry, its id the cursor.
+/// Each entry is sent once, and again after it changed (it was parked and is applied, or an earlier receipt of it
+/// arrived). With `Accept: text/event-stream` the stream stays open: the data of an event is one entry, its id the cursor.
 #[utoipa::path(
     get,
     path = "/v1/changes",
@@ -103,7 +113,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
         Gone,
     )
 )]
-pub async fn changes(
+pub(super) async fn changes(
     State(state): State<ApiState>,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
@@ -123,7 +133,7 @@ pub async fn changes(
                 state.feed.high_watermark(&mut conn, &epoch).await?.ok_or_else(still_writing)?;
             let now = FeedPosition::of(&epoch, &high_watermark);
             if !stream {
-                let next_cursor = Some(listing(app.get()).cursor(now)?);
+                let next_cursor = Some(scope(app.get()).cursor(now)?);
                 return Ok(Json(Page::<ChangeView> { items: Vec::new(), next_cursor }).into_response());
             }
             now
@@ -140,7 +150,7 @@ pub async fn changes(
     let places: Vec<&FeedPlace> = rows.iter().map(|row| &row.place).collect();
     let last = limit.last_of(&places).copied();
     let next = last.or_else(|| (looked.position < high_watermark.position).then_some(&looked));
-    let next = next.map(|place| listing(app.get()).cursor(FeedPosition::of(&position.epoch, place)));
+    let next = next.map(|place| scope(app.get()).cursor(FeedPosition::of(&position.epoch, place)));
     // Entries that share the last position stay together: the next page begins behind it.
     let shown = rows.iter().take_while(|row| last.is_none_or(|last| row.place.position <= last.position));
     let items = shown.map(|row| view(&position.epoch, row)).collect::<Result<_, _>>()?;
@@ -149,7 +159,7 @@ pub async fn changes(
 
 fn gone() -> ApiError {
     ApiError::gone(
-        "This cursor points into a ledger that is not here any more: the database was restored, upgraded or failed \
-         over. Read the lists again, then follow from since=now, or from the start without since.",
+        "This cursor belongs to a ledger that has been replaced: the database was restored, upgraded or failed over. \
+         Read the lists again, then follow from since=now, or from the start without since.",
     )
 }

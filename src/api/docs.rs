@@ -1,9 +1,10 @@
 //! `GET /openapi.json`, and `GET /docs`: a page to read the document and try it, with everything it needs in the
 //! binary.
 //!
-//! The page is ours, a few lines that start Swagger UI; its scripts and styles come from the crate that carries them.
-//! Nothing is fetched from elsewhere, and the page may not: its content security policy says so. Links are relative,
-//! so that they hold behind a proxy that serves the listener below a path.
+//! The page is ours, a few lines that start Swagger UI; its scripts and styles come from the crate that bundles them.
+//! The page loads nothing from elsewhere, and its content security policy forbids it to. Links are relative, so that they
+//! work behind a proxy that serves the listener below a path. The OpenAPI document is handed in through the state, because
+//! it is made from the routes of which this file is a part.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -16,21 +17,22 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 use super::errors::ApiError;
-use super::openapi::{Guarded, NotFound, path};
+use super::openapi::{Guarded, NotFound};
+use super::parameters::path;
 use super::state::ApiState;
 
 const PAGE: &str = include_str!("../../assets/docs.html");
 const START: &str = include_str!("../../assets/docs.js");
 
-/// What the page loads, below `/docs/`.
+/// The files that the page loads, below `/docs/`.
 const ASSETS: [&str; 3] = [START_NAME, "swagger-ui.css", "swagger-ui-bundle.js"];
 const START_NAME: &str = "docs.js";
 
-/// Swagger UI sets styles by attribute, and has its pictures in them.
+/// Swagger UI sets styles by attribute, and its style sheet holds its pictures as `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The document and its page.
+/// The routes of the document and of its page.
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(openapi)).routes(routes!(page)).routes(routes!(asset))
 }
@@ -49,7 +51,8 @@ async fn openapi(State(state): State<ApiState>) -> Response {
 
 /// A page to read this document and try it.
 ///
-/// A browser sends no token by itself; where one is needed, open the document of the command `openapi` instead.
+/// A browser cannot send a token when it opens a page. Where tokens are set, print the document with the command
+/// `openapi` and open it in another viewer.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -61,7 +64,7 @@ async fn page() -> Response {
     sent("text/html; charset=utf-8", PAGE)
 }
 
-/// What the page loads.
+/// A file that the page loads.
 #[utoipa::path(
     get,
     path = "/docs/{file}",
@@ -89,7 +92,7 @@ async fn asset(path: Result<Path<String>, PathRejection>) -> Result<Response, Ap
     Ok(sent(kind, found.bytes.into_owned()))
 }
 
-/// The parameter `file`, for the document.
+/// The parameter `file`, for the OpenAPI document.
 struct FileParameter;
 
 impl utoipa::IntoParams for FileParameter {

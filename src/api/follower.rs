@@ -1,7 +1,8 @@
 //! A follower: one client of the feed's stream of server-sent events.
 //!
-//! It reads the ledger from its position until it meets the segments of the live feed, and again whenever it has missed
-//! some, so that it gives every entry once, in order.
+//! It reads the ledger from its position until it reaches the segments of the live feed, and again whenever it has missed
+//! some, so that every entry is sent once, in order. A permit bounds how many follow, another how many read the ledger at
+//! once.
 
 use std::time::Duration;
 
@@ -12,51 +13,50 @@ use http_body_util::channel::{Channel, Sender};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
-use super::change::{FeedPosition, listing};
+use super::change::{FeedPosition, scope};
 use super::errors::ApiError;
-use super::live::{Segment, still_writing};
+use super::live::{FAILURE_PAUSE, Segment, still_writing};
 use super::state::ApiState;
 use crate::model::SdkAppId;
 use crate::store::feed;
 
-/// How often a stream without news says that it is alive. Proxies cut what is silent for a minute.
+/// How often a stream without entries sends a comment. Proxies close a connection that is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How many segments wait for a follower that takes them slowly. One that takes nothing at all is cut by `listen`, and may
-/// resume.
-const WAITING_MAX: usize = 1;
+/// How many segments wait for a slow follower. The server closes the connection of one that takes nothing at all, and
+/// the follower may resume.
+const SEGMENTS_WAITING_MAX: usize = 1;
 
-/// How many entries a follower reads at once while it catches up: some 40 kB, of which one that is slow keeps two, so
-/// that as many as may follow keep some hundreds of megabytes at the very worst.
+/// How many entries a follower reads at once while it catches up: some 40 kB. A slow follower keeps two such segments in
+/// memory, so that the greatest number of followers keeps some hundreds of megabytes at worst.
 const CATCH_UP_ROWS: i64 = 64;
 
-/// The pause of a follower that could not read the ledger.
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a stream is told first: how long to wait before coming back, in ms.
+/// The first line of a stream: how long a browser should wait before it reconnects, in ms.
 const GREETING: &str = "retry: 1000\n";
 
-/// What a stream without news is told: a comment.
-const BEAT: &str = ":\n";
+/// The line of a heartbeat: a comment.
+const COMMENT: &str = ":\n";
 
 /// Begins a stream at a position.
 ///
 /// # Errors
-/// `unavailable` where too many follow already.
+/// `unavailable`: all permits for followers are taken.
 pub(super) fn follow(state: ApiState, app: SdkAppId, position: FeedPosition) -> Result<Response, ApiError> {
     let permit = state.feed.followers().clone().try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::unavailable("Too many follow already; try again later."))?;
-    let (sender, body) = Channel::<Bytes>::new(WAITING_MAX);
+    let permit = permit.map_err(|_| {
+        ApiError::unavailable("The greatest number of followers is reached; try again later.")
+    })?;
+    let (sender, body) = Channel::<Bytes>::new(SEGMENTS_WAITING_MAX);
     tokio::spawn(async move {
         let mut follower = Follower { state, app, position, sender };
         let end = follower.run().await;
-        tracing::debug!(?end, "a follower has gone");
+        tracing::debug!(?end, "a stream has ended");
         drop(permit);
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
-        // Some proxies hold back what they are not told to pass on at once.
+        // Without this nginx buffers the stream.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, Body::new(body)).into_response())
@@ -65,16 +65,16 @@ pub(super) fn follow(state: ApiState, app: SdkAppId, position: FeedPosition) -> 
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The client is gone, or was cut.
-    Left,
-    /// The service stops, or the ledger is another one.
+    /// The client closed the connection, or the server did.
+    Disconnected,
+    /// The service stops, or the ledger has been replaced.
     Closed,
 }
 
 struct Follower {
     state: ApiState,
     app: SdkAppId,
-    /// Everything up to here was sent.
+    /// Everything up to this position was sent.
     position: FeedPosition,
     sender: Sender<Bytes>,
 }
@@ -82,52 +82,58 @@ struct Follower {
 impl Follower {
     async fn run(&mut self) -> End {
         let stop = self.state.feed.stop().clone();
-        match stop.run_until_cancelled(self.stream()).await {
-            Some(Err(end)) => end,
-            Some(Ok(never)) => match never {},
-            None => End::Closed,
-        }
+        stop.run_until_cancelled(self.stream()).await.unwrap_or(End::Closed)
     }
 
-    async fn stream(&mut self) -> Result<std::convert::Infallible, End> {
-        self.send_position(GREETING).await?;
-        // Before the ledger is read, so that nothing falls between.
+    /// Sends until the stream ends, and returns why it did.
+    async fn stream(&mut self) -> End {
+        // Subscribed before the ledger is read, so that no entry falls between the two.
         let mut segments = self.state.feed.segments();
         let mut behind = true;
-        let mut beat = Instant::now() + HEARTBEAT;
+        let mut heartbeat = Instant::now() + HEARTBEAT;
+        if let Err(end) = self.send_position(GREETING).await {
+            return end;
+        }
         loop {
             if behind {
                 match self.catch_up().await {
                     Ok(()) => behind = false,
-                    Err(CatchUp::End(end)) => return Err(end),
+                    Err(CatchUp::End(end)) => return end,
                     Err(CatchUp::Failed(error)) => {
                         tracing::debug!(%error, "a follower cannot catch up");
-                        beat = beat.min(Instant::now() + FAILURE_PAUSE);
+                        heartbeat = heartbeat.min(Instant::now() + FAILURE_PAUSE);
                     }
                 }
             }
-            tokio::select! {
+            let sent = tokio::select! {
                 segment = segments.recv(), if !behind => match segment {
-                    Ok(segment) => behind = !self.take(&segment).await?,
-                    Err(RecvError::Lagged(_)) => behind = true,
-                    Err(RecvError::Closed) => return Err(End::Closed),
+                    Ok(segment) => self.take(&segment).await.map(|taken| behind = !taken),
+                    Err(RecvError::Lagged(_)) => {
+                        behind = true;
+                        Ok(())
+                    }
+                    Err(RecvError::Closed) => Err(End::Closed),
                 },
-                () = sleep_until(beat) => {
-                    self.send_position(BEAT).await?;
-                    beat = Instant::now() + HEARTBEAT;
+                () = sleep_until(heartbeat) => {
+                    heartbeat = Instant::now() + HEARTBEAT;
+                    self.send_position(COMMENT).await
                 }
+            };
+            if let Err(end) = sent {
+                return end;
             }
         }
     }
 
-    /// Sends a line and where the stream is. An event without data is none, but a browser remembers its id, and comes
-    /// back with that instead of where it began.
+    /// Sends a line and the position of the stream. An event without data is not shown, but a browser keeps its id, and
+    /// reconnects behind it instead of at the beginning.
     async fn send_position(&mut self, line: &str) -> Result<(), End> {
-        let cursor = listing(self.app.get()).cursor(self.position.clone()).map_err(|_| End::Closed)?;
+        let cursor = scope(self.app.get()).cursor(self.position.clone()).map_err(|_| End::Closed)?;
         self.send(format!("{line}id: {cursor}\n\n").into()).await
     }
 
-    /// Sends what is new in a segment; false where something between was missed.
+    /// Sends what is new in a segment; false where the segment begins behind the position, so that entries between the
+    /// two were missed.
     async fn take(&mut self, segment: &Segment) -> Result<bool, End> {
         if segment.epoch != self.position.epoch {
             return Err(End::Closed);
@@ -144,7 +150,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// Reads the ledger from the position up to its end of now.
+    /// Reads the ledger from the position up to the present high watermark.
     async fn catch_up(&mut self) -> Result<(), CatchUp> {
         loop {
             let (segment, end) = self.read().await?;
@@ -155,7 +161,7 @@ impl Follower {
         }
     }
 
-    /// The next segment, and whether it is the last for now. No connection is held while it is sent.
+    /// The next segment, and whether it reaches the high watermark. No connection is held while it is sent.
     async fn read(&self) -> Result<(Segment, bool), CatchUp> {
         let _permit = self.state.feed.permit().await?;
         let mut conn = self.state.connection().await?;
@@ -185,11 +191,11 @@ impl Follower {
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), End> {
-        self.sender.send_data(bytes).await.map_err(|_| End::Left)
+        self.sender.send_data(bytes).await.map_err(|_| End::Disconnected)
     }
 }
 
-/// Why the ledger was not read to its end.
+/// Why a follower did not reach the high watermark.
 enum CatchUp {
     End(End),
     Failed(ApiError),

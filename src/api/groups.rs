@@ -1,40 +1,35 @@
-//! `GET /v1/groups` and `GET /v1/groups/{group_id}`.
+//! `GET /v1/groups` and `GET /v1/groups/{group_id}`: the list with its filters, and the lookup.
 //!
-//! Query → [`GroupFilter`] → rows of `store::groups` → [`GroupView`] → JSON. What a status or an owner is was decided
-//! below; here is only what a reader may ask for and how it is written.
+//! Query → [`GroupFilter`] → rows of `store::groups` → [`GroupView`] → JSON. The views of the database decide what a status
+//! or an owner is; this file decides what a reader may ask for, how it is written, and which figure is not known.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::errors::ApiError;
-use super::openapi::{
-    AppOnly, GroupPath, NotFound, Refused, id, keyed, paging, query, text, time, words, words_or_first,
-};
-use super::paging::{Limit, Listing, Page};
+use super::openapi::{NotFound, Refused};
+use super::paging::{CursorScope, Limit, Page};
+use super::parameters::{AppOnly, GroupPath, id, keyed, paging, query, text, time, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::callback::present_type_name;
+use crate::callback::{AVCHATROOM, present_type_name};
 use crate::mirror::Status;
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
-use crate::store::groups::{self, GroupFilter, GroupOrder, GroupPlace, GroupStateRow};
+use crate::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder, GroupStateRow};
 
-/// The greatest page with `with=member_count`: each count reads all memberships of its group.
+/// The greatest `limit` with `with=member_count`: each count reads all memberships of its group.
 const COUNTED_LIMIT_MAX: u16 = 100;
 
-/// The most `field[KEY]` filters of one request; a group of Tencent has ten user-defined fields.
+/// The most `field[KEY]` filters of one request; a group at Tencent has at most ten user-defined fields.
 const FIELD_FILTERS_MAX: usize = 10;
-
-/// The latest moment a cursor may name, in Unix milliseconds: the end of the year 9999.
-const CURSOR_MS_MAX: i64 = 253_402_300_799_999;
 
 const LIST_PARAMETERS: [&str; 14] = [
     "group_id",
@@ -53,7 +48,7 @@ const LIST_PARAMETERS: [&str; 14] = [
     "sdk_app_id",
 ];
 
-/// The values of `status`; the first one is what is meant without it.
+/// The values of `status`; the first one is the default.
 const STATUSES: [(&str, Option<Status>); 4] = [
     ("active", Some(Status::Active)),
     ("destroyed", Some(Status::Destroyed)),
@@ -61,7 +56,7 @@ const STATUSES: [(&str, Option<Status>); 4] = [
     ("all", None),
 ];
 
-/// The values of `sort`, each with the name of its list; the first one is what is meant without it.
+/// The values of `sort`, each with the name of its list; the first one is the default.
 const ORDERS: [(&str, (&str, GroupOrder)); 3] = [
     ("-created_at", ("groups by -created_at", GroupOrder::Newest)),
     ("created_at", ("groups by created_at", GroupOrder::Oldest)),
@@ -71,13 +66,13 @@ const ORDERS: [(&str, (&str, GroupOrder)); 3] = [
 /// The values of `with`.
 const EXTRAS: [(&str, bool); 1] = [("member_count", true)];
 
-/// The parameters of the list, for the document.
+/// The parameters of the list, for the OpenAPI document.
 struct GroupsParameters;
 
 impl utoipa::IntoParams for GroupsParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = vec![
-            query("group_id", id(), "This group; for ids that a client cannot write into a path."),
+            query("group_id", id(), "With this id, for clients that cannot put it into a path."),
             query(
                 "type",
                 text(),
@@ -98,7 +93,7 @@ impl utoipa::IntoParams for GroupsParameters {
             query(
                 "with",
                 words(&EXTRAS),
-                "Adds the exact number of present members; limit is at most 100 then.",
+                "Adds the exact number of present members, where it is known; limit is at most 100 then.",
             ),
         ];
         parameters.extend(paging());
@@ -108,7 +103,7 @@ impl utoipa::IntoParams for GroupsParameters {
 
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct GroupView {
+pub(super) struct GroupView {
     sdk_app_id: i64,
     group_id: String,
     /// `active`, `unseen` until a create or a profile is known, or `destroyed`.
@@ -121,13 +116,14 @@ pub struct GroupView {
     introduction: Option<String>,
     notification: Option<String>,
     face_url: Option<String>,
-    /// The owner of now; null where there is none, or none is known.
+    /// The present owner; null where the group has none, or none is known.
     owner: Option<String>,
     created_by: Option<String>,
-    /// Present members; in lists only with `with=member_count`.
+    /// Present members; in lists only with `with=member_count`. Null where it is not known: an audio-video room whose
+    /// membership is not mirrored.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, minimum = 0)]
-    member_count: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 0)]
+    member_count: Option<Option<i64>>,
     user_defined_fields: BTreeMap<String, String>,
     attributes: BTreeMap<String, String>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -143,8 +139,11 @@ fn shown_status() -> ObjectBuilder {
     words(&STATUSES[..3]).description(Some("unseen until a create or a profile is known."))
 }
 
-impl From<GroupStateRow> for GroupView {
-    fn from(row: GroupStateRow) -> Self {
+impl GroupView {
+    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where it is not, no row of the
+    /// database says how many members such a room has, and the number of rows would be a wrong answer.
+    pub(super) fn of(row: GroupStateRow, avchatroom_members: bool) -> Self {
+        let is_counted = avchatroom_members || row.group_type.as_deref() != Some(AVCHATROOM);
         Self {
             sdk_app_id: row.sdk_app_id,
             group_id: row.group_id,
@@ -156,7 +155,7 @@ impl From<GroupStateRow> for GroupView {
             face_url: row.face_url,
             owner: row.owner,
             created_by: row.created_by,
-            member_count: row.member_count,
+            member_count: row.member_count.map(|count| Some(count).filter(|_| is_counted)),
             user_defined_fields: row.user_defined_fields.0,
             attributes: row.attributes.0,
             created_at: row.created_at.map(Timestamp),
@@ -166,10 +165,10 @@ impl From<GroupStateRow> for GroupView {
     }
 }
 
-/// The place of a group in a cursor.
+/// The key of a group in a cursor.
 #[derive(Serialize, Deserialize)]
 struct GroupsKey {
-    /// `created_at` in Unix milliseconds, the precision of every stamp.
+    /// `created_at` in Unix milliseconds, which is the precision of every stamp.
     created_ms: Option<i64>,
     group_id: String,
 }
@@ -180,25 +179,22 @@ impl GroupsKey {
         Self { created_ms, group_id: row.group_id.clone() }
     }
 
-    /// `bad_cursor` where no row can have this place: a time or an id that the database would refuse.
-    fn place(self) -> Result<GroupPlace, ApiError> {
-        let forged = || ApiError::bad_cursor("This cursor names a place that no group can have.");
+    /// `bad_cursor` for a time or an id that no row can have, and that the database would refuse.
+    fn checked(self) -> Result<GroupCursorKey, ApiError> {
+        let forged = || ApiError::bad_cursor("This cursor names a time or an id that no group can have.");
         let group = GroupId::parse(&self.group_id).map_err(|_| forged())?;
-        let time = |ms| {
-            let in_range = (0..=CURSOR_MS_MAX).contains(&ms);
-            DateTime::from_timestamp_millis(ms).filter(|_| in_range).ok_or_else(forged)
-        };
+        let time = |ms| Timestamp::of_millis(ms).map(|time| time.0).ok_or_else(forged);
         let created_at = self.created_ms.map(time).transpose()?;
-        Ok(GroupPlace { created_at, group_id: group.as_str().to_owned() })
+        Ok(GroupCursorKey { created_at, group_id: group.as_str().to_owned() })
     }
 }
 
-/// A list as it was asked for.
+/// A parsed request for the list.
 struct ListRequest {
     filter: GroupFilter,
     order: GroupOrder,
-    listing: Listing,
-    after: Option<GroupPlace>,
+    scope: CursorScope,
+    after: Option<GroupCursorKey>,
     limit: Limit,
     with_member_count: bool,
 }
@@ -208,12 +204,12 @@ impl ListRequest {
         let mut query = Query::parse(raw, &LIST_PARAMETERS)?;
         let app = query.take_app(configured)?;
         let filters = query.fingerprint(&[&app.to_string()]);
-        let (name, order) = query.take_word("sort", &ORDERS)?.unwrap_or(ORDERS[0].1);
-        let listing = Listing { name, filters };
-        let after = listing.take_after::<GroupsKey>(&mut query)?.map(GroupsKey::place).transpose()?;
+        let (list, order) = query.take_word("sort", &ORDERS)?.unwrap_or(ORDERS[0].1);
+        let scope = CursorScope { list, filters };
+        let after = scope.take_after::<GroupsKey>(&mut query)?.map(GroupsKey::checked).transpose()?;
         let with_member_count = query.take_word("with", &EXTRAS)?.unwrap_or(false);
         let limit = Limit::take(&mut query, if with_member_count { COUNTED_LIMIT_MAX } else { Limit::MAX })?;
-        Ok(Self { filter: filter(&mut query, app)?, order, listing, after, limit, with_member_count })
+        Ok(Self { filter: filter(&mut query, app)?, order, scope, after, limit, with_member_count })
     }
 }
 
@@ -221,7 +217,7 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
     Ok(GroupFilter {
         app,
         group: query.take_model("group_id", GroupId::parse)?,
-        // Stored under the present names; scripts may still know the old ones.
+        // Types are stored under their present names; scripts may still use the old ones.
         group_type: query.take_free_text("type")?.map(|name| present_type_name(&name).to_owned()),
         owner: query.take_model("owner", UserId::parse)?,
         member: query.take_model("member", UserId::parse)?,
@@ -235,7 +231,7 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
 
 /// Groups, in pages.
 ///
-/// All filters must match; `created_after` and `created_before` leave out the moment itself.
+/// All filters must match; `created_after` and `created_before` exclude the time itself.
 #[utoipa::path(
     get,
     path = "/v1/groups",
@@ -244,21 +240,22 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
     params(GroupsParameters),
     responses((status = 200, description = "A page.", body = Page<GroupView>), Refused)
 )]
-pub async fn list(
+pub(super) async fn list(
     State(state): State<ApiState>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<GroupView>>, ApiError> {
-    let ListRequest { filter, order, listing, after, limit, with_member_count } =
+    let ListRequest { filter, order, scope, after, limit, with_member_count } =
         ListRequest::parse(raw.as_deref(), state.app)?;
     let mut connection = state.connection().await?;
     let rows = groups::list(&mut connection, &filter, order, after.as_ref(), limit.rows(), with_member_count)
         .await?;
-    Page::of(rows, limit, &listing, GroupsKey::of).map(Json)
+    let view = |row| GroupView::of(row, state.avchatroom_members);
+    Page::of(rows, limit, &scope, GroupsKey::of, view).map(Json)
 }
 
 /// One group of any status.
 ///
-/// With its exact `member_count`.
+/// With its exact `member_count`, where that is known.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}",
@@ -267,7 +264,7 @@ pub async fn list(
     params(GroupPath, AppOnly),
     responses((status = 200, description = "The group.", body = GroupView), Refused, NotFound)
 )]
-pub async fn find(
+pub(super) async fn find(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
@@ -275,14 +272,7 @@ pub async fn find(
     let group = path_id(path, GroupId::parse)?;
     let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
     let mut connection = state.lookup_connection().await?;
-    match groups::find(&mut connection, app, &group).await? {
-        Some(row) => Ok(Json(row.into())),
-        None => Err(unknown_group(&group)),
-    }
-}
-
-/// 404 for a group that nobody ever heard of.
-#[must_use]
-pub fn unknown_group(group: &GroupId) -> ApiError {
-    ApiError::not_found(format!("No group {:?} was ever heard of.", group.as_str()))
+    let row = groups::find(&mut connection, app, &group).await?;
+    let row = row.ok_or_else(|| ApiError::unknown_group(&group))?;
+    Ok(Json(GroupView::of(row, state.avchatroom_members)))
 }

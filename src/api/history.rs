@@ -1,7 +1,7 @@
-//! `GET /v1/groups/{group_id}/history`: what was ever said about a group, newest first.
+//! `GET /v1/groups/{group_id}/history`: the ledger entries of a group, newest first.
 //!
-//! Query → filter → rows of `store::history` → what they say, made out by `ingest` → [`HistoryView`] → JSON. Bodies are
-//! made out on a thread of their own: a page may hold some of a mebibyte.
+//! Query → filter → rows of `store::history` → their bodies, decoded through `replay` → [`HistoryView`] → JSON. Bodies are
+//! decoded on the pool of blocking threads, because a page may hold one of a mebibyte.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -14,22 +14,22 @@ use tokio::task::spawn_blocking;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::errors::ApiError;
-use super::groups::unknown_group;
 use super::history_view::HistoryView;
-use super::openapi::{GroupPath, NotFound, Refused, id, paging, query, text as any_text, time, words};
-use super::paging::{Limit, Listing, Page};
+use super::openapi::{NotFound, Refused};
+use super::paging::{CursorScope, Limit, Page};
+use super::parameters::{GroupPath, id, paging, query, text as any_text, time, words};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
-use crate::store::history::{self, HistoryFilter, HistoryPage, HistoryRow, Place};
+use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, HistoryRow};
 
-/// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB. Thousands of ordinary callbacks;
-/// what stays below is the memory of a page, some 30 MB where all bodies name nothing but users.
+/// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
+/// callbacks. It bounds the memory of a page, some 30 MB at worst, where bodies consist of user ids.
 const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
-/// How many rows one page with `user_id` looks through before it ends early, with a cursor: whom a row names stands in
-/// its body alone.
+/// How many rows one page with `user_id` searches before it ends early, with a cursor: only the body of a row says whom
+/// it names.
 const SEARCHED_ROWS_MAX: usize = 2_000;
 
 const PARAMETERS: [&str; 9] =
@@ -41,7 +41,7 @@ const OUTCOMES: [(&str, &str); 2] = [("applied", "applied"), ("parked", "parked"
 /// The values of `with`.
 const EXTRAS: [(&str, bool); 1] = [("body", true)];
 
-/// The parameters, for the document.
+/// The parameters, for the OpenAPI document.
 struct HistoryParameters;
 
 impl utoipa::IntoParams for HistoryParameters {
@@ -72,22 +72,22 @@ impl HistoryKey {
         Self { time_ms: row.row.time_ms, digest: URL_SAFE_NO_PAD.encode(&row.row.digest) }
     }
 
-    /// `bad_cursor` where no row can have this place.
-    fn place(&self) -> Result<Place, ApiError> {
+    /// `bad_cursor` for a digest that no row can have.
+    fn checked(&self) -> Result<HistoryCursorKey, ApiError> {
         let digest =
             URL_SAFE_NO_PAD.decode(&self.digest).ok().filter(|bytes| Digest::from_bytes(bytes).is_some());
         let digest = digest
-            .ok_or_else(|| ApiError::bad_cursor("This cursor names a place that no entry can have."))?;
+            .ok_or_else(|| ApiError::bad_cursor("This cursor names a digest that no entry can have."))?;
         Ok((self.time_ms, digest))
     }
 }
 
-/// A history as it was asked for.
+/// A parsed request for a history.
 struct HistoryRequest {
     group: GroupKey,
     filter: HistoryFilter,
     user: Option<UserId>,
-    listing: Listing,
+    scope: CursorScope,
     limit: Limit,
     with_body: bool,
 }
@@ -97,29 +97,27 @@ impl HistoryRequest {
         let mut query = Query::parse(raw, &PARAMETERS)?;
         let app = query.take_app(state.app)?;
         let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
-        let listing = Listing { name: "history of a group", filters };
-        let cursor = listing.take_after::<HistoryKey>(&mut query)?.map(|after| after.place()).transpose()?;
-        // No digest is empty, so what is behind this has an earlier time.
-        let before =
-            query.take_time("before")?.map_or((i64::MAX, Vec::new()), |time| (ceiling(time), Vec::new()));
+        let scope = CursorScope { list: "history of a group", filters };
+        let cursor = scope.take_after::<HistoryKey>(&mut query)?.map(|key| key.checked()).transpose()?;
+        let before_ms = query.take_time("before")?.map_or(i64::MAX, ceiling);
         let filter = HistoryFilter {
             outcome: query.take_word("outcome", &OUTCOMES)?,
             command: query.take_free_text("command")?,
             after_ms: query.take_time("after")?.map_or(i64::MIN, |time| time.timestamp_millis()),
-            behind: cursor.map_or_else(|| before.clone(), |cursor| cursor.min(before.clone())),
+            behind: start(cursor, before_ms),
         };
         Ok(Self {
             group: group_key(app, group),
             filter,
             user: query.take_model("user_id", UserId::parse)?,
-            listing,
+            scope,
             limit: Limit::take(&mut query, Limit::MAX)?,
             with_body: query.take_word("with", &EXTRAS)?.unwrap_or(false),
         })
     }
 
-    /// The page of the rows that were read. It may be short, or empty, and lead on: what is looked through for one page
-    /// is limited too.
+    /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because the rows and
+    /// bytes that one page searches are limited as well.
     fn page(&self, read: HistoryPage) -> Result<Page<HistoryView>, ApiError> {
         let HistoryPage { rows, mut more } = read;
         let (mut items, mut last) = (Vec::new(), None);
@@ -128,27 +126,37 @@ impl HistoryRequest {
                 more = true;
                 break;
             }
-            let place = HistoryKey::of(&row);
+            let key = HistoryKey::of(&row);
             let view = HistoryView::of(row, self.with_body);
             if self.user.as_ref().is_none_or(|user| view.names(user)) {
                 items.push(view);
             }
-            last = Some(place);
+            last = Some(key);
         }
-        let next_cursor = last.filter(|_| more).map(|place| self.listing.cursor(place)).transpose()?;
+        let next_cursor = last.filter(|_| more).map(|key| self.scope.cursor(key)).transpose()?;
+        assert!(items.len() <= self.limit.items(), "a page keeps its limit");
         Ok(Page { items, next_cursor })
     }
 }
 
-/// The first millisecond that is not before a moment.
+/// Where a page begins: behind the row of the cursor, and before a time. The order is newest first, and no digest is
+/// empty, so `(before_ms, empty)` lies behind every row at `before_ms` or later and ahead of every earlier one.
+fn start(cursor: Option<HistoryCursorKey>, before_ms: i64) -> HistoryCursorKey {
+    match cursor {
+        Some((time_ms, digest)) if time_ms < before_ms => (time_ms, digest),
+        _ => (before_ms, Vec::new()),
+    }
+}
+
+/// The first millisecond that is not before a time.
 fn ceiling(time: DateTime<Utc>) -> i64 {
     time.timestamp_millis() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1_000_000))
 }
 
 /// Ledger entries about a group, in pages, newest first.
 ///
-/// By event time; where a body has none, by time of receipt. A page ends early, with a cursor, after 4 MiB of bodies; with
-/// `user_id` after 2,000 entries too, so that it may be empty and lead on.
+/// The order is by event time; where a body has none, by time of receipt. A page ends early, with a `next_cursor`, after
+/// 4 MiB of bodies; with `user_id` after 2,000 entries as well, so that it may be empty.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/history",
@@ -157,7 +165,7 @@ fn ceiling(time: DateTime<Utc>) -> i64 {
     params(GroupPath, HistoryParameters),
     responses((status = 200, description = "A page.", body = Page<HistoryView>), Refused, NotFound)
 )]
-pub async fn of_group(
+pub(super) async fn of_group(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
@@ -169,7 +177,7 @@ pub async fn of_group(
     let read = history::page(&mut connection, &request.group, &request.filter, rows_max, PAGE_BODY_BYTES_MAX)
         .await?;
     drop(connection);
-    let read = read.ok_or_else(|| unknown_group(&request.group.group))?;
+    let read = read.ok_or_else(|| ApiError::unknown_group(&request.group.group))?;
     let page = spawn_blocking(move || {
         let _permit = permit;
         request.page(read)

@@ -1,6 +1,7 @@
-//! An entry of the ledger as the history shows it: what its body says, in words of the API.
+//! A ledger entry as the history shows it: what its body says, in the words of the API.
 //!
-//! A view beside its handler, made of the row and of what the decoder reads in the body; nothing is read here.
+//! The view stands beside its handler and is made from the row and from what the decoder reads in the body; nothing is
+//! read from the database here.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +19,9 @@ use crate::store::history::HistoryRow;
 
 /// One entry of the ledger about a group.
 ///
-/// What the body does not tell, or could not be made out, is null or empty.
+/// What the body does not say, or cannot be read, is null or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct HistoryView {
+pub(super) struct HistoryView {
     /// As sent, whether or not it was believed; null where the body has none.
     #[schema(value_type = Option<String>, format = DateTime)]
     event_time: Option<Timestamp>,

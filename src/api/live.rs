@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::change::{FeedPosition, event_text};
 use super::errors::ApiError;
 use crate::model::SdkAppId;
+use crate::replay::as_of::PERMIT_WAIT_MAX;
 use crate::store::Database;
 use crate::store::feed::{self, ChangeRow, FeedPlace};
 use crate::store::schema::SchemaState;
@@ -40,14 +41,11 @@ const REST: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(250);
 
 /// The pause after a failure of the database.
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many followers and pages may read the ledger at the same time; the rest waits. Below the connections for lists, so
 /// that thousands that come back at once, or a writer that all of them wait for, leave room for the rest of the API.
 const CATCHING_UP_MAX: usize = 4;
-
-/// How long one waits for its turn.
-const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A part of the feed without a hole: every entry after `from`, up to and with `to`.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `GET /v1/groups/{group_id}/members` and `GET /v1/users/{user_id}/groups`.
 //!
-//! Query → filter → rows of `store::members`, or of a fold in `replay::as_of` → [`MemberView`] → JSON. Who is present, and
-//! with which role, was decided below.
+//! Query → filter → rows of `store::members`, or with `at` of a fold in `replay::as_of` → [`MemberView`] → JSON. The pure
+//! code of `mirror` and its twin, the database's views, decide who is present and with which role.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -12,11 +12,10 @@ use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::errors::ApiError;
-use super::groups::{GroupView, unknown_group};
-use super::openapi::{
-    GroupPath, NotFound, Refused, TooLarge, UserPath, paging, query, time, words, words_or_first,
-};
-use super::paging::{Limit, Listing, Page};
+use super::groups::GroupView;
+use super::openapi::{NotFound, Refused, TooLarge};
+use super::paging::{CursorScope, Limit, Page};
+use super::parameters::{GroupPath, UserPath, paging, query, time, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
@@ -25,25 +24,25 @@ use crate::model::{GroupId, Millis, UserId};
 use crate::replay::as_of::{self, AsOfError, MemberAsOf, MembersAsOf};
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
 
-/// The values of `status`, which choose by presence; the first one is what is meant without it.
+/// The values of `status`, which choose by presence; the first one is the default.
 const STATUSES: [(&str, Option<bool>); 3] = [("member", Some(true)), ("left", Some(false)), ("all", None)];
 
 /// The values of `role`.
 const ROLES: [(&str, &str); 3] = [("Owner", "Owner"), ("Admin", "Admin"), ("Member", "Member")];
 
-/// The parameters of the members of a group, for the document.
+/// The parameters of the members of a group, for the OpenAPI document.
 struct MembersParameters;
 
 impl utoipa::IntoParams for MembersParameters {
     fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = <MembershipsParameters as utoipa::IntoParams>::into_params(parameter_in);
         parameters.push(query("role", words(&ROLES), "With this role."));
-        parameters.push(query("at", time(), "The moment; none: now."));
+        parameters.push(query("at", time(), "The membership as of this time; without it: the present one."));
         parameters
     }
 }
 
-/// The parameters of the groups of a user, for the document.
+/// The parameters of the groups of a user, for the OpenAPI document.
 struct MembershipsParameters;
 
 impl utoipa::IntoParams for MembershipsParameters {
@@ -57,7 +56,7 @@ impl utoipa::IntoParams for MembershipsParameters {
 
 /// A membership.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct MemberView {
+pub(super) struct MemberView {
     user_id: String,
     /// `Owner`, `Admin` or `Member`.
     #[schema(schema_with = shown_role)]
@@ -68,15 +67,15 @@ pub struct MemberView {
     status: &'static str,
     #[schema(value_type = Option<String>, format = DateTime)]
     joined_at: Option<Timestamp>,
-    /// How, as Tencent says it.
+    /// How the user joined, in Tencent's word.
     join_type: Option<String>,
-    /// Who did it.
+    /// The operator of the join.
     joined_by: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     left_at: Option<Timestamp>,
-    /// How, as Tencent says it.
+    /// How the user left, in Tencent's word.
     exit_type: Option<String>,
-    /// Who did it.
+    /// The operator of the exit.
     left_by: Option<String>,
 }
 
@@ -108,7 +107,7 @@ impl From<MemberStateRow> for MemberView {
 impl From<MemberAsOf> for MemberView {
     fn from(member: MemberAsOf) -> Self {
         let MemberAsOf { user, state } = member;
-        let time = |moment: Millis| Timestamp::of_millis(moment.get());
+        let time = |time: Millis| Timestamp::of_millis(time.get());
         let id = |user: UserId| user.as_str().to_owned();
         Self {
             user_id: id(user),
@@ -127,35 +126,27 @@ impl From<MemberAsOf> for MemberView {
 
 /// A membership of a user, with its group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct UserGroupView {
+pub(super) struct UserGroupView {
     group: GroupView,
     member: MemberView,
 }
 
-impl From<UserGroupRow> for UserGroupView {
-    fn from(row: UserGroupRow) -> Self {
-        Self { group: row.group.into(), member: row.member.into() }
+impl UserGroupView {
+    fn of(row: UserGroupRow, avchatroom_members: bool) -> Self {
+        Self { group: GroupView::of(row.group, avchatroom_members), member: row.member.into() }
     }
 }
 
-/// The parameter `status`: present ones unless something else is asked for.
+/// The parameter `status`; present memberships by default.
 fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
     Ok(query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1))
 }
 
-/// The last id of a page, as the model sees it: what the database would refuse is no place in a list.
-pub(super) fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Option<String>, ApiError> {
-    let Some(id) = listing.take_after::<String>(query)? else { return Ok(None) };
-    // Group ids and user ids have one and the same rule.
-    let id =
-        UserId::parse(&id).map_err(|_| ApiError::bad_cursor("This cursor names an id that cannot be."))?;
-    Ok(Some(id.as_str().to_owned()))
-}
-
-/// Members of a group, in pages, by user: now, or with at as it was at a moment.
+/// Members of a group, in pages, by user id: the present membership, or with `at` the membership as of that time.
 ///
-/// A moment counts every applied callback whose event time is not later, however late it came; before the first one the
-/// list is empty, and a moment that has not come yet shows what is known now. Status and role are those of the moment.
+/// A membership as of a time counts every applied callback whose event time is not later, however late it arrived.
+/// Before the first callback the list is empty; a time in the future gives what is known now. Status and role are those
+/// as of the time.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/members",
@@ -164,7 +155,7 @@ pub(super) fn take_after_id(listing: &Listing, query: &mut Query) -> Result<Opti
     params(GroupPath, MembersParameters),
     responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound, TooLarge)
 )]
-pub async fn of_group(
+pub(super) async fn of_group(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
@@ -173,38 +164,38 @@ pub async fn of_group(
     let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
     let app = query.take_app(state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
-    let listing = Listing { name: "members of a group", filters };
-    let after = take_after_id(&listing, &mut query)?;
+    let scope = CursorScope { list: "members of a group", filters };
+    let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
     if let Some(moment) = query.take_time("at")? {
         let moment = Millis::new(moment.timestamp_millis());
         let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
-        let limit_rows = limit.items() + 1;
-        let wanted = MembersAsOf { group: group_key(app, group), moment, filter, after, limit: limit_rows };
-        let rows = at_moment(&state, wanted).await?;
-        return Page::of(rows, limit, &listing, |row| row.user.as_str().to_owned()).map(Json);
+        let rows_max = limit.items() + 1;
+        let wanted = MembersAsOf { group: group_key(app, group), moment, filter, after, limit: rows_max };
+        let rows = members_as_of(&state, wanted).await?;
+        return Page::of(rows, limit, &scope, |row| row.user.as_str().to_owned(), MemberView::from).map(Json);
     }
     let mut connection = state.connection().await?;
     let rows =
         members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
-    let rows = rows.ok_or_else(|| unknown_group(&group))?;
-    Page::of(rows, limit, &listing, |row| row.user_id.clone()).map(Json)
+    let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
+    Page::of(rows, limit, &scope, |row| row.user_id.clone(), MemberView::from).map(Json)
 }
 
-async fn at_moment(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<MemberAsOf>, ApiError> {
+async fn members_as_of(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<MemberAsOf>, ApiError> {
     let permit = state.as_of.fold_permit().await?;
     let group = wanted.group.group.clone();
     let connection = state.connection().await?;
     match as_of::members(connection, permit, wanted).await {
-        Err(AsOfError::Unknown) => Err(unknown_group(&group)),
+        Err(AsOfError::Unknown) => Err(ApiError::unknown_group(&group)),
         done => Ok(done?),
     }
 }
 
-/// Memberships of a user, in pages, by group.
+/// Memberships of a user, in pages, by group id.
 ///
-/// Nobody keeps a list of users, so one that was never heard of is in no group.
+/// The mirror has no list of users: an unknown user has an empty page, not 404.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/groups",
@@ -213,7 +204,7 @@ async fn at_moment(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<MemberAs
     params(UserPath, MembershipsParameters),
     responses((status = 200, description = "A page.", body = Page<UserGroupView>), Refused)
 )]
-pub async fn of_user(
+pub(super) async fn of_user(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
@@ -222,11 +213,12 @@ pub async fn of_user(
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
     let app = query.take_app(state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), user.as_str()]);
-    let listing = Listing { name: "groups of a user", filters };
-    let after = take_after_id(&listing, &mut query)?;
+    let scope = CursorScope { list: "groups of a user", filters };
+    let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let present = take_present(&mut query)?;
     let mut connection = state.connection().await?;
     let rows = members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.rows()).await?;
-    Page::of(rows, limit, &listing, |row| row.group.group_id.clone()).map(Json)
+    let view = |row| UserGroupView::of(row, state.avchatroom_members);
+    Page::of(rows, limit, &scope, |row| row.group.group_id.clone(), view).map(Json)
 }

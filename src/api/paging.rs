@@ -1,8 +1,9 @@
-//! Lists in pages: the limit, the page and the cursor that leads to the next one.
+//! Keyset pagination: the limit, the page, and the cursor of the next page.
 //!
-//! A page is read after a key, not at an offset: the rows after the last one seen, one more than asked for to know
-//! whether there are more. A cursor holds that key and belongs to one list, one order and one set of filters; used
-//! with another it is refused. It is no secret and no proof: what it says is checked like any other input.
+//! A page is read after a key and not at an offset: the rows behind the last one seen, and one more than asked for,
+//! which shows whether there is a next page. So a deep page costs as much as the first one, and rows that come or go
+//! meanwhile shift nothing. A cursor holds the key of the last row and the scope it is valid for (list, order, filters);
+//! with another scope it is refused. It is neither secret nor signed: its key is checked like any other input.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,28 +15,30 @@ use utoipa::openapi::schema::{Array, ArrayBuilder};
 
 use super::errors::ApiError;
 use super::query::Query;
+use crate::model::UserId;
 
-/// Changes when older cursors cannot be read any more.
+/// The format of cursors; it grows when a cursor of an older version can no longer be read.
 const CURSOR_VERSION: u8 = 1;
 
-/// The longest cursor in bytes: one id of 512 bytes, each written as six in JSON, and a third more in base64.
+/// The longest cursor in bytes: an id of 512 bytes, of which JSON escapes each to six at worst, and a third more for
+/// base64.
 pub(super) const CURSOR_BYTES_MAX: usize = 6_000;
 
 /// How many items a page holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit(u16);
+pub(super) struct Limit(u16);
 
 impl Limit {
-    /// Where none was asked for.
-    pub const DEFAULT: u16 = 50;
-    /// The greatest; a page of groups with all their fields and attributes has then about half a megabyte.
-    pub const MAX: u16 = 500;
+    /// Without the parameter.
+    pub(super) const DEFAULT: u16 = 50;
+    /// The greatest: a page of so many groups with all their fields and attributes has about half a megabyte.
+    pub(super) const MAX: u16 = 500;
 
     /// From the parameter `limit`: 1 to `max`.
     ///
     /// # Errors
     /// `bad_parameter` for anything else.
-    pub fn take(query: &mut Query, max: u16) -> Result<Self, ApiError> {
+    pub(super) fn take(query: &mut Query, max: u16) -> Result<Self, ApiError> {
         let want = format!("a whole number from 1 to {max}");
         let limit = query.take("limit", &want, |text| {
             text.parse::<u16>().ok().filter(|limit| (1..=max).contains(limit)).map(Self)
@@ -45,28 +48,28 @@ impl Limit {
 
     /// How many items a page has at most.
     #[must_use]
-    pub fn items(self) -> usize {
+    pub(super) fn items(self) -> usize {
         usize::from(self.0)
     }
 
-    /// The last key of the page among those of the rows that were read, if there are more rows than that.
+    /// The key of the last row of the page, where the rows that were read go on behind it.
     pub(super) fn last_of<K>(self, keys: &[K]) -> Option<&K> {
         keys.get(self.items().checked_sub(1)?).filter(|_| keys.len() > self.items())
     }
 
-    /// How many rows to read: one more, to see whether there is a next page.
+    /// How many rows to read: one more than the page has, which shows whether there is a next page.
     #[must_use]
-    pub fn rows(self) -> i64 {
+    pub(super) fn rows(self) -> i64 {
         i64::from(self.0) + 1
     }
 }
 
-/// What a cursor is bound to.
+/// What a cursor is valid for: one list in one order with one set of filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub(super) struct CursorScope {
     /// The list, with its order where it has several.
-    pub name: &'static str,
-    /// Of app, path and filters; see [`Query::fingerprint`].
+    pub list: &'static str,
+    /// The fingerprint of app, path and filters; see [`Query::fingerprint`].
     pub filters: String,
 }
 
@@ -79,13 +82,26 @@ struct Cursor<K> {
     after: K,
 }
 
-impl Listing {
-    /// The key in the parameter `cursor`; `None` where there is no such parameter.
+impl CursorScope {
+    /// The key in the parameter `cursor`; `None` without the parameter.
     ///
     /// # Errors
-    /// `bad_cursor`: not one of ours, or of another list, order or filter.
-    pub fn take_after<K: DeserializeOwned>(&self, query: &mut Query) -> Result<Option<K>, ApiError> {
+    /// `bad_cursor`: the text is not a cursor of this service, or one of another scope.
+    pub(super) fn take_after<K: DeserializeOwned>(&self, query: &mut Query) -> Result<Option<K>, ApiError> {
         query.take_text("cursor").map(|text| self.read(&text)).transpose()
+    }
+
+    /// The id in the parameter `cursor` of a list in the order of ids, checked as ids are: the database would refuse
+    /// some texts that a forged cursor can hold.
+    ///
+    /// # Errors
+    /// `bad_cursor`, as above.
+    pub(super) fn take_after_id(&self, query: &mut Query) -> Result<Option<String>, ApiError> {
+        let Some(id) = self.take_after::<String>(query)? else { return Ok(None) };
+        // Group, user and topic ids share one rule.
+        let id = UserId::parse(&id)
+            .map_err(|_| ApiError::bad_cursor("This cursor names an id that no row can have."))?;
+        Ok(Some(id.as_str().to_owned()))
     }
 
     /// The key in a cursor.
@@ -95,7 +111,7 @@ impl Listing {
     pub(super) fn read<K: DeserializeOwned>(&self, text: &str) -> Result<K, ApiError> {
         let garbage = || {
             ApiError::bad_cursor(
-                "This is no cursor of this service; send next_cursor of a page as it came, or none to start.",
+                "This is no cursor of this service; send next_cursor of a page unchanged, or no cursor to start.",
             )
         };
         if text.len() > CURSOR_BYTES_MAX {
@@ -103,7 +119,7 @@ impl Listing {
         }
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| garbage())?;
         let cursor: Cursor<serde_json::Value> = serde_json::from_slice(&json).map_err(|_| garbage())?;
-        if cursor.v != CURSOR_VERSION || cursor.list != self.name || cursor.filters != self.filters {
+        if cursor.v != CURSOR_VERSION || cursor.list != self.list || cursor.filters != self.filters {
             return Err(ApiError::bad_cursor(
                 "This cursor belongs to another list, order or filter; keep all parameters but limit while you \
                  follow a cursor, or start again without it.",
@@ -112,47 +128,49 @@ impl Listing {
         serde_json::from_value(cursor.after).map_err(|_| garbage())
     }
 
-    /// The cursor that leads on behind a key.
+    /// The cursor of the page after a key.
     ///
     /// # Errors
-    /// `internal`, where the key cannot be written.
-    pub fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
+    /// `internal`: the key cannot be serialized.
+    pub(super) fn cursor<K: Serialize>(&self, after: K) -> Result<String, ApiError> {
         let cursor =
-            Cursor { v: CURSOR_VERSION, list: self.name.to_owned(), filters: self.filters.clone(), after };
+            Cursor { v: CURSOR_VERSION, list: self.list.to_owned(), filters: self.filters.clone(), after };
         serde_json::to_vec(&cursor).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(ApiError::internal)
     }
 }
 
-/// One page of a list. Only where a list says so may a page be short and lead on.
+/// One page of a list. A page with a `next_cursor` is full, unless the list says that it may be shorter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Page<T> {
-    /// In the order of the list; at most as many as asked for.
+pub(super) struct Page<T> {
+    /// In the order of the list; at most `limit`.
     #[schema(schema_with = items::<T>)]
     pub items: Vec<T>,
-    /// Leads to the next page; null on the last one.
+    /// The `cursor` of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page of up to [`Limit::rows`] rows that were read; `key` gives the place of a row.
+    /// The page of up to [`Limit::rows`] rows. `key` is the cursor key of a row, `view` what a reader sees of it.
     ///
     /// # Errors
-    /// `internal`, where a key cannot be written.
-    pub fn of<R: Into<T>, K: Serialize>(
+    /// `internal`: a key cannot be serialized.
+    pub(super) fn of<R, K: Serialize>(
         mut rows: Vec<R>,
         limit: Limit,
-        listing: &Listing,
+        scope: &CursorScope,
         key: impl FnOnce(&R) -> K,
+        view: impl FnMut(R) -> T,
     ) -> Result<Self, ApiError> {
-        let more = rows.len() > usize::from(limit.0);
-        rows.truncate(usize::from(limit.0));
+        assert!(rows.len() <= limit.items() + 1, "a page reads one row more than it shows");
+        let more = rows.len() > limit.items();
+        rows.truncate(limit.items());
         let last = rows.last().filter(|_| more);
-        let next_cursor = last.map(|row| listing.cursor(key(row))).transpose()?;
-        Ok(Self { items: rows.into_iter().map(Into::into).collect(), next_cursor })
+        let next_cursor = last.map(|row| scope.cursor(key(row))).transpose()?;
+        Ok(Self { items: rows.into_iter().map(view).collect(), next_cursor })
     }
 }
 
-/// By name: the derived schema would repeat that of the items in each list.
+/// By reference: the derived schema would repeat the schema of the items in each list.
 fn items<T: ToSchema>() -> Array {
     ArrayBuilder::new().items(Ref::from_schema_name(T::name())).max_items(Some(Limit::MAX.into())).build()
 }

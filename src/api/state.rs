@@ -1,6 +1,7 @@
-//! What the handlers of the read API share: pools, the feed, caches, permits.
+//! The state that the handlers of the read API share: pools, the live feed, caches, permits.
 //!
-//! A handler takes its connection here and last, so that none is taken for a request that is refused.
+//! A handler takes its permit first and its connection last, so that no connection is held by a request that waits or is
+//! refused.
 
 use std::sync::Arc;
 
@@ -22,17 +23,19 @@ use crate::store::schema::SchemaState;
 /// What the read API works with.
 #[derive(Debug, Clone)]
 pub struct ApiState {
-    /// Its reading pools are used, and nothing else of it.
+    /// Only its reading pools are used.
     pub database: Database,
-    /// Whether schema and program agree.
+    /// Whether the schema is the one of this program.
     pub schema: SchemaState,
-    /// The app of a request that names none.
+    /// The app of a request without `sdk_app_id`.
     pub app: SdkAppId,
-    /// Who may read.
+    /// Whether the membership of audio-video rooms is mirrored; without it their number of members is not known.
+    pub avchatroom_members: bool,
+    /// How callers are authenticated.
     pub auth: Arc<ApiAuth>,
     /// The live end of the feed.
     pub feed: LiveFeed,
-    /// Counts of what is in the mirror.
+    /// Counts of groups, members and ledger entries.
     pub stats_cache: StatsCache,
     /// The state of the spool.
     pub spool: watch::Receiver<SpoolStatus>,
@@ -45,20 +48,19 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// A connection for one read of a list. A handler asks for it last, so that none is taken for a request that is
-    /// refused.
+    /// A connection of the pool for lists.
     ///
     /// # Errors
-    /// `unavailable` while database and schema do not agree, or where there is no connection to be had in time.
-    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    /// `unavailable`: the schema is not the one of this program, or the pool has no free connection in time.
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
         self.acquire(self.database.reader()).await
     }
 
-    /// A connection for a lookup.
+    /// A connection of the pool for lookups, which long lists cannot exhaust.
     ///
     /// # Errors
     /// As above.
-    pub async fn lookup_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    pub(super) async fn lookup_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
         self.acquire(self.database.lookup()).await
     }
 

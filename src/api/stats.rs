@@ -1,6 +1,7 @@
-//! `GET /v1/stats`: how much is in the mirror, and whether it is fed.
+//! `GET /v1/stats`: how much is in the mirror, and whether callbacks arrive.
 //!
-//! Counts come from `counting` and may be some time old; the spool and the last callback are those of now.
+//! Counts come from `stats_cache` and may be some time old, because counting a large mirror takes seconds; the spool and
+//! the last callback are read for each request.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::errors::ApiError;
-use super::openapi::{AppOnly, Refused};
+use super::openapi::Refused;
+use super::parameters::AppOnly;
 use super::query::Query;
 use super::state::ApiState;
 use super::timestamp::Timestamp;
@@ -22,9 +24,9 @@ use crate::store::stats::{self, AppCounts};
 /// What a group of an unknown type is counted under in `by_type`.
 const UNKNOWN: &str = "unknown";
 
-/// How much is in the mirror.
+/// Counts of one app, and the state of the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct StatsView {
+pub(super) struct StatsView {
     sdk_app_id: i64,
     groups: GroupCounts,
     /// Present memberships.
@@ -42,17 +44,17 @@ pub struct StatsView {
 
 /// Groups of every status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct GroupCounts {
+pub(super) struct GroupCounts {
     total: i64,
     by_status: BTreeMap<String, i64>,
-    /// `unknown` for groups whose type was never told.
+    /// `unknown` for groups whose type no callback has named.
     by_type: BTreeMap<String, i64>,
     by_type_and_status: Vec<KindCount>,
 }
 
 /// Groups of one type and status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct KindCount {
+pub(super) struct KindCount {
     #[serde(rename = "type")]
     group_type: Option<String>,
     status: String,
@@ -61,14 +63,14 @@ pub struct KindCount {
 
 /// Rows of the ledger by outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct LedgerCounts {
+pub(super) struct LedgerCounts {
     applied: i64,
     parked: i64,
 }
 
 /// The spool of the process that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct SpoolView {
+pub(super) struct SpoolView {
     /// Callbacks in it.
     depth: u64,
     /// What they are charged with.
@@ -80,7 +82,7 @@ pub struct SpoolView {
 
 /// Requests that the public listener of the process that answers did not take, since its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RefusalsView {
+pub(super) struct RefusalsView {
     total: u64,
     /// Every cause, those that never happened with 0.
     by_cause: BTreeMap<&'static str, u64>,
@@ -90,7 +92,7 @@ pub struct RefusalsView {
 
 /// The newest request that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct LastRefusal {
+pub(super) struct LastRefusal {
     cause: &'static str,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
@@ -143,7 +145,7 @@ impl From<SpoolStatus> for SpoolView {
 
 /// Counts of groups, memberships and callbacks.
 ///
-/// Cheap to call: what is dear to count is counted seldom, `counted_at` tells when.
+/// Cheap to call: counts that take long are reused for a while, and `counted_at` is their time.
 #[utoipa::path(
     get,
     path = "/v1/stats",
@@ -152,7 +154,7 @@ impl From<SpoolStatus> for SpoolView {
     params(AppOnly),
     responses((status = 200, description = "The counts.", body = StatsView), Refused)
 )]
-pub async fn stats(
+pub(super) async fn stats(
     State(state): State<ApiState>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<StatsView>, ApiError> {

@@ -1,7 +1,7 @@
-//! Counts that are kept for as long as they were dear: one count at a time, and a pause of twenty times what it took.
+//! A cache of the counts of `/v1/stats`: at most one count runs, and a count that took `t` is reused for 20 `t`.
 //!
-//! A small mirror is counted anew for nearly every request, a large one costs less than a twentieth of one connection,
-//! however often it is asked. Hands out what `store::stats` counted; knows nothing of JSON.
+//! So a small mirror is counted anew for nearly every request, and a large one costs less than a twentieth of one
+//! connection, however often it is asked. Serves what `store::stats` counted; knows nothing of JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use super::errors::ApiError;
 use crate::store::stats::{self, Counts};
 use crate::store::{Database, Tx};
 
-/// How many times as long as it took to count the counts are kept.
+/// A count that took `t` is reused for so many times `t`.
 const KEEP_FACTOR: u32 = 20;
 
-/// How long one statement of a count may take; at the limit the former counts stay. Ten million memberships take some
+/// How long one statement of a count may take; at the limit the counts before stay. Ten million memberships take some
 /// seconds.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
-/// The longest pause after a failure while there are no counts at all.
+/// The longest pause after a failure while there are no counts yet.
 const FIRST_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How long a request waits for a count that runs; then it is given the former one, or 503 where there is none.
+/// How long a request waits for the count that runs; then it gets the counts before, or 503 where there are none.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The counts of one process. Cheap to clone.
@@ -33,8 +33,8 @@ pub struct StatsCache {
     database: Database,
     stop: CancellationToken,
     last: watch::Sender<Last>,
-    /// One place: whoever counts has it.
-    place: Arc<Semaphore>,
+    /// One permit, which the running count holds.
+    permit: Arc<Semaphore>,
 }
 
 /// How the last count ended.
@@ -42,28 +42,28 @@ pub struct StatsCache {
 struct Last {
     counts: Option<Arc<Counts>>,
     took: Duration,
-    /// When the next one may begin; none: at once.
+    /// When the next one may begin; `None`: at once.
     next: Option<Instant>,
 }
 
 impl StatsCache {
-    /// Counts nothing until it is asked; gives a count up at `stop`.
+    /// Counts nothing until the first request; abandons a count at `stop`.
     #[must_use]
     pub fn new(database: Database, stop: CancellationToken) -> Self {
-        let place = Arc::new(Semaphore::new(1));
-        Self { database, stop, last: watch::Sender::new(Last::default()), place }
+        let permit = Arc::new(Semaphore::new(1));
+        Self { database, stop, last: watch::Sender::new(Last::default()), permit }
     }
 
-    /// The newest counts that can be had without waiting long.
+    /// The newest counts that are there within [`WAIT_MAX`].
     ///
     /// # Errors
-    /// `unavailable` where there are none yet; the count goes on.
+    /// `unavailable`: there are none yet; the count continues.
     pub(super) async fn counts(&self) -> Result<Arc<Counts>, ApiError> {
         let mut seen = self.last.subscribe();
         let known = seen.borrow_and_update().clone();
         if known.next.is_none_or(|next| next <= Instant::now()) {
             self.start();
-            // Not for a count that will not end in time.
+            // There is no use in waiting for a count that will not end in time.
             if known.counts.is_none() || known.took < WAIT_MAX {
                 let _ = timeout(WAIT_MAX, seen.changed()).await;
             }
@@ -74,15 +74,15 @@ impl StatsCache {
         })
     }
 
-    /// Begins to count, unless somebody does already.
+    /// Begins to count, unless a count runs already.
     fn start(&self) {
-        let Ok(place) = Arc::clone(&self.place).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.permit).try_acquire_owned() else { return };
         let this = self.clone();
         tokio::spawn(async move {
             let begun = Instant::now();
             let Some(counted) = this.stop.run_until_cancelled(this.count()).await else { return };
             let took = begun.elapsed();
-            drop(place);
+            drop(permit);
             this.last.send_modify(|last| {
                 last.took = took;
                 let mut pause = took * KEEP_FACTOR;

@@ -1,19 +1,20 @@
-//! How a moment is written for readers. Rows hand in times of the database; views give them out.
+//! How a time is written for readers, and which times a reader can be shown.
 //!
-//! Used by every view; nothing else formats a time.
+//! Rows hold times of the database or Unix milliseconds of a stamp; every view holds a [`Timestamp`], so that all times
+//! of the API have one form and one range.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-/// A moment as RFC 3339 in UTC with exactly three decimals and `Z`.
+/// A time that is written as RFC 3339 in UTC with exactly three decimals and `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timestamp(pub DateTime<Utc>);
 
-/// 9999-12-31T23:59:59.999Z in Unix milliseconds: RFC 3339 has years of four digits.
+/// 9999-12-31T23:59:59.999Z in Unix milliseconds: years of RFC 3339 have four digits.
 const TIME_MS_MAX: i64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// `None` before 1970 and after 9999: no time that Tencent means.
+    /// `None` before 1970 and after 9999, which no callback and no cursor of ours can mean.
     pub(super) fn of_millis(millis: i64) -> Option<Self> {
         let in_range = (0..=TIME_MS_MAX).contains(&millis);
         DateTime::from_timestamp_millis(millis).filter(|_| in_range).map(Self)

@@ -1,6 +1,7 @@
-//! `GET /v1/groups/{group_id}/topics`.
+//! `GET /v1/groups/{group_id}/topics`: the topics of a community.
 //!
-//! Query → rows of `store::topics` → [`TopicView`] → JSON. Which topic exists was decided below.
+//! Query → rows of `store::topics` → [`TopicView`] → JSON. The view of the database decides which topic exists, because
+//! topics end by themselves and with their group.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -11,23 +12,22 @@ use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::errors::ApiError;
-use super::groups::unknown_group;
-use super::members::take_after_id;
-use super::openapi::{GroupPath, NotFound, Refused, paging, query, words, words_or_first};
-use super::paging::{Limit, Listing, Page};
+use super::openapi::{NotFound, Refused};
+use super::paging::{CursorScope, Limit, Page};
+use super::parameters::{GroupPath, paging, query, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
 use crate::model::GroupId;
 use crate::store::topics::{self, TopicStateRow};
 
-/// The values of `status`, which choose by existence; the first one is what is meant without it.
+/// The values of `status`, which choose by existence; the first one is the default.
 const STATUSES: [(&str, Option<bool>); 3] =
     [("active", Some(true)), ("destroyed", Some(false)), ("all", None)];
 
 /// A topic of a community.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct TopicView {
+pub(super) struct TopicView {
     topic_id: String,
     /// `active`, or `destroyed` by itself or with its group.
     #[schema(schema_with = shown_status)]
@@ -37,7 +37,7 @@ pub struct TopicView {
     notification: Option<String>,
     face_url: Option<String>,
     created_by: Option<String>,
-    /// Tencent tells no times of topics; this is the receipt of the callback.
+    /// Callbacks about topics have no event time; this is the time of receipt.
     #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -64,7 +64,7 @@ impl From<TopicStateRow> for TopicView {
     }
 }
 
-/// The parameters, for the document.
+/// The parameters, for the OpenAPI document.
 struct TopicsParameters;
 
 impl utoipa::IntoParams for TopicsParameters {
@@ -76,7 +76,7 @@ impl utoipa::IntoParams for TopicsParameters {
     }
 }
 
-/// Topics of a community, in pages, by topic.
+/// Topics of a community, in pages, by topic id.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/topics",
@@ -85,7 +85,7 @@ impl utoipa::IntoParams for TopicsParameters {
     params(GroupPath, TopicsParameters),
     responses((status = 200, description = "A page.", body = Page<TopicView>), Refused, NotFound)
 )]
-pub async fn of_group(
+pub(super) async fn of_group(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
@@ -94,12 +94,12 @@ pub async fn of_group(
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
     let app = query.take_app(state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
-    let listing = Listing { name: "topics of a group", filters };
-    let after = take_after_id(&listing, &mut query)?;
+    let scope = CursorScope { list: "topics of a group", filters };
+    let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let active = query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1);
     let mut connection = state.connection().await?;
     let rows = topics::of_group(&mut connection, app, &group, active, after.as_deref(), limit.rows()).await?;
-    let rows = rows.ok_or_else(|| unknown_group(&group))?;
-    Page::of(rows, limit, &listing, |row| row.topic_id.clone()).map(Json)
+    let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
+    Page::of(rows, limit, &scope, |row| row.topic_id.clone(), TopicView::from).map(Json)
 }

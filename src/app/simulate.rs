@@ -1,8 +1,9 @@
-//! The `simulate` command: makes the plan out of arguments and settings, shows progress, prints what came of it.
+//! The `simulate` command: makes the plan from arguments and settings, shows progress, prints the results.
 //!
-//! Results go to standard output, the progress bar to standard error. Exit code 1 means that `--verify` found the
-//! mirror to differ, or that a callback was not answered with OK.
+//! Results go to standard output, the progress bar to standard error. Exit code 1 means that a callback was not answered
+//! with OK, or that `--verify` found differences or nothing to compare.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,21 +15,20 @@ use super::database::{open_database, stop_embedded};
 use crate::cli::SimulateArgs;
 use crate::clock;
 use crate::config::Settings;
-use crate::simulate::{self, CALLBACKS_MAX, Findings, Plan, Tally};
+use crate::simulate::{self, ANSWER_WAIT_MAX, CALLBACKS_MAX, Findings, Plan, Tally};
 
 /// `simulate`.
 ///
 /// # Errors
-/// An argument out of its range; with `--verify` a read API that does not answer.
+/// An argument is out of its range; with `--verify`: the read API does not answer.
 pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let plan = plan(settings, args)?;
     let sending = bar(plan.callbacks, "callbacks");
     let shown = sending.clone();
     let sent = simulate::send(&plan, move || shown.inc(1)).await?;
     sending.finish_and_clear();
-    tell_answers(&sent.tally)?;
-    let mut right =
-        sent.tally.unanswered + sent.tally.refused + sent.tally.unavailable + sent.tally.parked == 0;
+    print_answers(&sent.tally)?;
+    let mut right = sent.tally.is_clean();
     if args.verify {
         let (_, _, api_token) = settings.sender()?;
         let opened = if args.rows { Some(open_database(&settings.config()).await?) } else { None };
@@ -42,8 +42,8 @@ pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Resul
             stop_embedded(embedded).await?;
         }
         let findings = findings?;
-        right &= findings.differences == 0;
-        tell_findings(&findings)?;
+        right &= findings.differences == 0 && findings.groups > 0;
+        print_findings(&findings)?;
     }
     Ok(ExitCode::from(u8::from(!right)))
 }
@@ -80,18 +80,20 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
     })
 }
 
-fn tell_answers(tally: &Tally) -> anyhow::Result<()> {
+fn print_answers(tally: &Tally) -> anyhow::Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = tally.micros.len() as f64 / tally.took.as_secs_f64().max(0.001);
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "answers: {} OK, {} parked, {} unavailable, {} refused, {} none in 2 s; {rate:.0} OK/s in {:.1} s",
+        "answers: {} OK, {} parked, {} unavailable, {}, {} not reached, {} none in {} s; {rate:.0} OK/s in {:.1} s",
         tally.ok,
         tally.parked,
         tally.unavailable,
-        tally.refused,
+        refused(&tally.refused),
+        tally.not_reached,
         tally.unanswered,
+        ANSWER_WAIT_MAX.as_secs(),
         tally.took.as_secs_f64()
     )?;
     let at = |share| tally.percentile_ms(share);
@@ -107,29 +109,41 @@ fn tell_answers(tally: &Tally) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_findings(findings: &Findings) -> anyhow::Result<()> {
+/// `0 refused`, or `21 refused (20 with 403, 1 with 502)`.
+fn refused(by_status: &BTreeMap<u16, u64>) -> String {
+    let count: u64 = by_status.values().sum();
+    if count == 0 {
+        return "0 refused".to_owned();
+    }
+    let each: Vec<String> =
+        by_status.iter().map(|(status, count)| format!("{count} with {status}")).collect();
+    format!("{count} refused ({})", each.join(", "))
+}
+
+fn print_findings(findings: &Findings) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    for line in &findings.told {
+    for line in &findings.lines {
         writeln!(out, "{line}")?;
     }
-    let told = findings.told.len() as u64;
-    if findings.differences > told {
-        writeln!(out, "… and {} more", findings.differences - told)?;
+    let printed = findings.lines.len() as u64;
+    if findings.differences > printed {
+        writeln!(out, "… and {} more", findings.differences - printed)?;
     }
-    let done = if findings.differences == 0 {
-        "the mirror is what was sent"
-    } else {
-        "the mirror differs from what was sent"
+    let result = match (findings.groups, findings.differences) {
+        (0, _) => "nothing was compared: no group had all its callbacks answered with OK".to_owned(),
+        (_, 0) => "0 differences: the mirror is what was sent".to_owned(),
+        (_, count) => format!("{count} differences: the mirror differs from what was sent"),
     };
+    let rows = findings.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
     writeln!(
         out,
-        "{} groups, {} memberships, {} rows compared, {} groups left out, {} differences: {done}",
-        findings.groups, findings.members, findings.rows, findings.uncertain, findings.differences
+        "{} groups, {} memberships{rows} compared, {} groups left out, {result}",
+        findings.groups, findings.members, findings.uncertain
     )?;
     Ok(())
 }
 
-/// Drawn on standard error, and only if that is a terminal.
+/// A progress bar on standard error, drawn only if that is a terminal.
 fn bar(length: u64, what: &str) -> ProgressBar {
     let template = format!("{{bar:40}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}}");
     let style = ProgressStyle::with_template(&template);

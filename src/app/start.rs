@@ -116,6 +116,7 @@ pub async fn start(
         database: database.clone(),
         schema,
         app: serving.gate.app,
+        avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfPermits::default(),
         document: api::document_text()?.into(),

@@ -29,7 +29,7 @@ use crate::store::members::MemberFilter;
 pub const LEDGER_ROWS_MAX: i64 = 200_000;
 
 /// The most bytes of bodies of one as-of read, 64 MiB: as many entries of 335 bytes each, about what a join has.
-pub const FOLD_BYTES_MAX: i64 = 64 * 1024 * 1024;
+pub const FOLD_BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// The most users that a fold keeps, at about 400 bytes each: one body can name 40,000.
 pub const USERS_MAX: usize = 200_000;
@@ -44,8 +44,8 @@ const PAGES_MAX: usize = 8;
 /// PostgreSQL ends the statement, and the read is answered with 503.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How long a read waits for its permit.
-const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a read waits for its permit; reads of the feed as well.
+pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Entries go to the fold in chunks of this many, or of this many bytes and one body more. One chunk is read while another
 /// is folded and a third waits.
@@ -183,8 +183,8 @@ fn check(size: Size) -> Result<(), AsOfError> {
     if size.ledger_rows > LEDGER_ROWS_MAX {
         return Err(AsOfError::TooLarge(format!("{LEDGER_ROWS_MAX} ledger rows")));
     }
-    if size.body_bytes > FOLD_BYTES_MAX {
-        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", FOLD_BYTES_MAX / 1024 / 1024)));
+    if size.body_bytes > FOLD_BODY_BYTES_MAX {
+        return Err(AsOfError::TooLarge(format!("{} MiB of callbacks", FOLD_BODY_BYTES_MAX / 1024 / 1024)));
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! What happens: groups are made, people come and go, profiles change, groups end and begin again.
+//! The events of a run: groups are created, users join and leave, profiles change, groups end and are created again.
 //!
-//! Each event has an event time of its own, one millisecond after the one before, so that the order of events is known
-//! whatever the order of arrival. Made from the seed alone.
+//! Each event has an event time of its own, one millisecond after the event before, so that the order of events is known
+//! whatever the order of arrival. The events follow from the plan alone, its seed included, so that a run can be
+//! repeated.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 
-/// One group as it is just now.
+/// One group after the events so far.
 #[derive(Debug, Default)]
 struct Group {
     exists: bool,
@@ -19,8 +20,8 @@ struct Group {
     topics: u32,
 }
 
-/// Types by turns: enough of each to meet every rule. Audio-video rooms have no membership here, because a mirror
-/// keeps that on request only.
+/// The types, one group after the other, so that every rule about a type is used. Audio-video rooms have no membership
+/// here, because a mirror keeps that only where it is set to.
 const KINDS: [&str; 5] = ["Public", "Private", "ChatRoom", "Community", "AVChatRoom"];
 const COMMUNITY: usize = 3;
 const AVCHATROOM: usize = 4;
@@ -28,16 +29,16 @@ const AVCHATROOM: usize = 4;
 /// How many users one join or exit names at most.
 const LIST_MAX: u32 = 5;
 
-/// The state from which the next event follows.
+/// The generator: the state of all groups, from which the next event follows.
 #[derive(Debug)]
-pub(super) struct World<'a> {
+pub(super) struct EventGenerator<'a> {
     plan: &'a Plan,
     chance: fastrand::Rng,
     groups: Vec<Group>,
     now_ms: i64,
 }
 
-impl<'a> World<'a> {
+impl<'a> EventGenerator<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
         let kind = |number: u32| Group { kind: number as usize % KINDS.len(), ..Group::default() };
         Self {
@@ -48,10 +49,10 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The id of a group, by its number.
+    /// The id of a group by its number.
     fn id(&self, number: usize) -> String {
         let kind = self.groups[number].kind;
-        // A community's id has to begin like this; the others have room for a space and a slash.
+        // A community's id begins like this at Tencent. A space and a slash test that ids are encoded in paths.
         let begin = if kind == COMMUNITY { "@TGS#_" } else { "" };
         format!("{begin}{}/g {number:07}", self.plan.run)
     }
@@ -74,7 +75,7 @@ impl<'a> World<'a> {
         };
         let mut body = Map::new();
         body.insert("CallbackCommand".to_owned(), json!(format!("Group.CallbackAfter{command}")));
-        // Both forms are seen; they mean the same.
+        // Tencent sends a number or a quoted number.
         let time = if self.chance.bool() { json!(self.now_ms) } else { json!(self.now_ms.to_string()) };
         body.insert("EventTime".to_owned(), time);
         body.insert("GroupId".to_owned(), json!(self.id(number)));

@@ -1,17 +1,18 @@
-//! Sends what happens, at its time, over so many connections; counts answers and how long they took.
+//! Sends the events of a plan, each at its due time, over a number of connections; counts answers and their times.
 //!
-//! The whole schedule is made first: each callback has a moment, some a later one than their turn, some a second one.
-//! Connections take the next due one each; at a rate of 0 nobody waits.
+//! The whole schedule is made first: each callback has a due time, some are delayed, some are sent twice. Each connection
+//! takes the next due one; at a rate of 0 none waits for its time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use reqwest::{Client, StatusCode};
+use anyhow::{Context as _, ensure};
+use reqwest::{Client, StatusCode, Url};
 use tokio::task::JoinSet;
 
-use super::events::World;
+use super::events::EventGenerator;
 use super::plan::{ANSWER_WAIT_MAX, Plan};
 use crate::clock;
 
@@ -24,9 +25,11 @@ pub struct Tally {
     pub parked: u64,
     /// 503.
     pub unavailable: u64,
-    /// Any other status.
-    pub refused: u64,
-    /// No answer in two seconds, or no connection.
+    /// Answers with another status, by status.
+    pub refused: BTreeMap<u16, u64>,
+    /// There was no connection to send on.
+    pub not_reached: u64,
+    /// Sent, and not answered within two seconds.
     pub unanswered: u64,
     /// One entry per answer with 200, in microseconds, sorted.
     pub micros: Vec<u32>,
@@ -39,12 +42,22 @@ impl Tally {
         self.ok += other.ok;
         self.parked += other.parked;
         self.unavailable += other.unavailable;
-        self.refused += other.refused;
+        for (status, count) in other.refused {
+            *self.refused.entry(status).or_default() += count;
+        }
+        self.not_reached += other.not_reached;
         self.unanswered += other.unanswered;
         self.micros.extend(other.micros);
     }
 
-    /// The time within which this share of answers came, in milliseconds.
+    /// True where every callback was answered with OK and none was parked.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let others = self.parked + self.unavailable + self.not_reached + self.unanswered;
+        others == 0 && self.refused.is_empty()
+    }
+
+    /// The time within which this share of answers arrived, in milliseconds.
     #[must_use]
     pub fn percentile_ms(&self, share: f64) -> f64 {
         #[expect(
@@ -58,7 +71,7 @@ impl Tally {
     }
 }
 
-/// What was sent, and what came back.
+/// What was sent, and how it was answered.
 #[derive(Debug)]
 pub struct Sent {
     /// Every body once, with whether any copy of it was answered with OK.
@@ -67,18 +80,20 @@ pub struct Sent {
     pub tally: Tally,
 }
 
-struct Turn {
+/// One request of the schedule: when, and which of the bodies.
+struct Dispatch {
     due: Duration,
     body: usize,
 }
 
-/// Sends the whole plan; `progress` is told each answer.
+/// Sends the whole plan; `progress` is called for each answer.
 ///
 /// # Errors
-/// A client that cannot be made. Refusals and silence are counted, not errors.
+/// An address that is not one of HTTP. Refusals and missing answers are counted, they are no errors.
 pub async fn send(plan: &Plan, progress: impl Fn() + Send + Sync + 'static) -> anyhow::Result<Sent> {
-    let (bodies, turns) = schedule(plan);
-    let (bodies, turns): (Arc<[Arc<str>]>, Arc<[Turn]>) = (bodies.into(), turns.into());
+    let address = address(&plan.callback_url)?;
+    let (bodies, dispatches) = schedule(plan);
+    let (bodies, dispatches): (Arc<[Arc<str>]>, Arc<[Dispatch]>) = (bodies.into(), dispatches.into());
     let answered: Arc<[std::sync::atomic::AtomicBool]> = bodies.iter().map(|_| false.into()).collect();
     let client = Client::builder()
         .no_proxy()
@@ -89,15 +104,17 @@ pub async fn send(plan: &Plan, progress: impl Fn() + Send + Sync + 'static) -> a
     let begun = Instant::now();
     let mut connections = JoinSet::new();
     for _ in 0..plan.connections.max(1) {
-        let (bodies, turns, answered) = (Arc::clone(&bodies), Arc::clone(&turns), Arc::clone(&answered));
-        let (client, next, progress, plan) =
-            (client.clone(), Arc::clone(&next), Arc::clone(&progress), plan.clone());
+        let (bodies, dispatches, answered) =
+            (Arc::clone(&bodies), Arc::clone(&dispatches), Arc::clone(&answered));
+        let (client, next, progress, plan, address) =
+            (client.clone(), Arc::clone(&next), Arc::clone(&progress), plan.clone(), address.clone());
         connections.spawn(async move {
             let mut tally = Tally::default();
-            while let Some(turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
-                tokio::time::sleep_until((begun + turn.due).into()).await;
-                if post(&client, &plan, &bodies[turn.body], &mut tally).await {
-                    answered[turn.body].store(true, Ordering::Relaxed);
+            while let Some(dispatch) = dispatches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                tokio::time::sleep_until((begun + dispatch.due).into()).await;
+                let request = signed(&address, &plan);
+                if post(&client, request, &bodies[dispatch.body], &mut tally).await {
+                    answered[dispatch.body].store(true, Ordering::Relaxed);
                 }
                 progress();
             }
@@ -114,31 +131,41 @@ pub async fn send(plan: &Plan, progress: impl Fn() + Send + Sync + 'static) -> a
     Ok(Sent { bodies: bodies.collect(), tally })
 }
 
-/// Every body, and every time one is sent, in order of due moments.
-fn schedule(plan: &Plan) -> (Vec<Arc<str>>, Vec<Turn>) {
-    let mut world = World::new(plan);
-    // Apart from the world's, so that more disorder does not change what happens.
+/// The address that callbacks are posted to: the path as it is, `/` where there is none.
+fn address(url: &str) -> anyhow::Result<Url> {
+    let wanted = "it should read like http://127.0.0.1:8080 or https://mirror.example.org/callback";
+    let address = Url::parse(url).with_context(|| format!("--callback-url is {url:?}; {wanted}"))?;
+    let is_plain = address.query().is_none() && address.fragment().is_none();
+    ensure!(matches!(address.scheme(), "http" | "https") && is_plain, "--callback-url is {url:?}; {wanted}");
+    Ok(address)
+}
+
+/// All bodies, and all requests in order of their due times.
+fn schedule(plan: &Plan) -> (Vec<Arc<str>>, Vec<Dispatch>) {
+    let mut events = EventGenerator::new(plan);
+    // Not the generator of the events, so that more disorder does not change the events.
     let mut chance = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
     let mut bodies = Vec::new();
-    let mut turns = Vec::new();
-    // Without a rate only the order counts; a microsecond apart keeps it.
+    let mut dispatches = Vec::new();
+    // Without a rate only the order counts; distances of a microsecond keep it.
     let gap = if plan.rate == 0 { Duration::from_micros(1) } else { Duration::from_secs(1) / plan.rate };
     for number in 0..plan.callbacks {
-        bodies.push(world.next().to_string().into());
+        bodies.push(events.next().to_string().into());
         let body = bodies.len() - 1;
-        let turn = gap.mul_f64(precise(number));
+        let due = gap.mul_f64(precise(number));
         let held = |chance: &mut fastrand::Rng| plan.delay.mul_f64(chance.f64());
         let late = if chance.f64() < plan.disorder { held(&mut chance) } else { Duration::ZERO };
-        turns.push(Turn { due: turn + late, body });
+        dispatches.push(Dispatch { due: due + late, body });
         if chance.f64() < plan.duplicates {
-            turns.push(Turn { due: turn + held(&mut chance), body });
+            dispatches.push(Dispatch { due: due + held(&mut chance), body });
         }
     }
-    turns.sort_by_key(|turn| turn.due);
+    dispatches.sort_by_key(|dispatch| dispatch.due);
     if plan.rate == 0 {
-        turns.iter_mut().for_each(|turn| turn.due = Duration::ZERO);
+        dispatches.iter_mut().for_each(|dispatch| dispatch.due = Duration::ZERO);
     }
-    (bodies, turns)
+    assert!(dispatches.len() >= bodies.len(), "every body is sent at least once");
+    (bodies, dispatches)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most two million")]
@@ -146,19 +173,28 @@ fn precise(number: u64) -> f64 {
     number as f64
 }
 
-/// True when it was answered with OK.
-async fn post(client: &Client, plan: &Plan, body: &Arc<str>, tally: &mut Tally) -> bool {
-    let mut url =
-        format!("{}/?SdkAppid={}&contenttype=json", plan.callback_url.trim_end_matches('/'), plan.app);
-    url.push_str("&ClientIP=203.0.113.9&OptPlatform=RESTAPI");
+/// The address with Tencent's query, signed now where there is a token.
+fn signed(address: &Url, plan: &Plan) -> Url {
+    let mut query =
+        format!("SdkAppid={}&contenttype=json&ClientIP=203.0.113.9&OptPlatform=RESTAPI", plan.app);
     if let Some(token) = &plan.token {
         let time = (clock::now().get() / 1000).to_string();
-        url.push_str(&format!("&Sign={}&RequestTime={time}", token.sign(&time)));
+        query.push_str(&format!("&Sign={}&RequestTime={time}", token.sign(&time)));
     }
+    let mut address = address.clone();
+    address.set_query(Some(&query));
+    address
+}
+
+/// Posts one callback and counts its answer; true where that is OK.
+async fn post(client: &Client, address: Url, body: &Arc<str>, tally: &mut Tally) -> bool {
     let begun = Instant::now();
-    let Ok(answer) = client.post(url).body(body.to_string()).send().await else {
-        tally.unanswered += 1;
-        return false;
+    let answer = match client.post(address).body(body.to_string()).send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            *if error.is_connect() { &mut tally.not_reached } else { &mut tally.unanswered } += 1;
+            return false;
+        }
     };
     let status = answer.status();
     let Ok(text) = answer.text().await else {
@@ -177,7 +213,7 @@ async fn post(client: &Client, plan: &Plan, body: &Arc<str>, tally: &mut Tally) 
             false
         }
         _ => {
-            tally.refused += 1;
+            *tally.refused.entry(status.as_u16()).or_default() += 1;
             false
         }
     }

@@ -79,7 +79,7 @@ pub enum GroupOrder {
 
 /// The place of a row in any [`GroupOrder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupPlace {
+pub struct GroupCursorKey {
     /// `created_at` of the row; [`GroupOrder::Id`] does not look at it.
     pub created_at: Option<DateTime<Utc>>,
     /// `group_id` of the row.
@@ -166,7 +166,7 @@ const REST_BY_ID: Part = Part { condition: " AND s.group_id > $14", order: "grou
 
 /// The parts a list is read in, one after the other: `created_at <= x` ends before the missing times, so these are a
 /// part of their own.
-fn parts(order: GroupOrder, after: Option<&GroupPlace>) -> &'static [Part] {
+fn parts(order: GroupOrder, after: Option<&GroupCursorKey>) -> &'static [Part] {
     let timed = after.map(|place| place.created_at.is_some());
     match (order, timed) {
         (GroupOrder::Newest, None) => &[ALL],
@@ -208,7 +208,7 @@ pub async fn list(
     connection: &mut PgConnection,
     filter: &GroupFilter,
     order: GroupOrder,
-    after: Option<&GroupPlace>,
+    after: Option<&GroupCursorKey>,
     limit: i64,
     with_member_count: bool,
 ) -> Result<Vec<GroupStateRow>, sqlx::Error> {
@@ -232,7 +232,7 @@ pub async fn plan(
     connection: &mut PgConnection,
     filter: &GroupFilter,
     order: GroupOrder,
-    after: Option<&GroupPlace>,
+    after: Option<&GroupCursorKey>,
     limit: i64,
 ) -> Result<String, sqlx::Error> {
     let mut lines: Vec<String> = Vec::new();
@@ -244,7 +244,11 @@ pub async fn plan(
     Ok(lines.join("\n"))
 }
 
-fn bound(filter: &GroupFilter, after: Option<&GroupPlace>, limit: i64) -> Result<PgArguments, sqlx::Error> {
+fn bound(
+    filter: &GroupFilter,
+    after: Option<&GroupCursorKey>,
+    limit: i64,
+) -> Result<PgArguments, sqlx::Error> {
     let (keys, values): (Vec<_>, Vec<_>) =
         filter.user_defined_fields.iter().map(|(key, value)| (key.as_str(), value.as_str())).unzip();
     let mut arguments = PgArguments::default();

@@ -29,8 +29,8 @@ pub struct HistoryRow {
     pub request_id: Option<String>,
 }
 
-/// The place of a row in the history of its group: time in Unix milliseconds, digest.
-pub type Place = (i64, Vec<u8>);
+/// The key of a row in the history of its group, by which pages are read: time in Unix milliseconds, digest.
+pub type HistoryCursorKey = (i64, Vec<u8>);
 
 /// Which rows of a group; what is `None` does not filter.
 #[derive(Debug, Clone)]
@@ -41,8 +41,8 @@ pub struct HistoryFilter {
     pub command: Option<String>,
     /// Only later than this, Unix milliseconds.
     pub after_ms: i64,
-    /// Only what comes behind this place, which no digest need have: an empty one sorts before all of its millisecond.
-    pub behind: Place,
+    /// Only rows behind this key, which need not be one of a row: an empty digest sorts before all of its millisecond.
+    pub behind: HistoryCursorKey,
 }
 
 /// A page of a history.

@@ -48,6 +48,7 @@ mod replay {
 
 /// What the internal listener serves.
 mod api {
+    mod access;
     mod changes;
     mod history;
     mod openapi;
@@ -63,6 +64,7 @@ mod process {
     mod databases;
     mod errors;
     pub(crate) mod lifecycle;
+    mod simulate;
 }
 
 /// The house rules, and the schema.

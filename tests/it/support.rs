@@ -1,4 +1,5 @@
-//! A whole service per test: its own database, both listeners on free ports, a client that speaks as Tencent does.
+//! A whole service per test: its own database, both listeners on free ports, a client that sends callbacks as Tencent
+//! does. `App` is filled by callbacks; `api::Api` starts on a database that was filled before.
 
 pub(crate) mod api;
 pub(crate) mod chaos;
@@ -31,17 +32,17 @@ pub(crate) const TOKEN: &str = "mirror-secret-01";
 pub(crate) const API_TOKEN: &str = "desk-secret";
 pub(crate) const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// After this a condition that does not come true is a failure, on however slow a machine.
+/// After this a condition that does not hold is a failure, also on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One running service.
 pub(crate) struct Service {
     pub running: RunningService,
     pub client: Client,
-    /// Held for as long as the service runs, unless the test chose a directory.
+    /// Deleted with the service; `None` where the test chose a directory.
     _data: Option<TempDir>,
 }
 
@@ -93,7 +94,7 @@ impl Service {
         self.client.post(url).body(body).send().await.unwrap()
     }
 
-    /// Posts a body and asserts that it was taken without remark.
+    /// Posts a body and asserts a plain OK.
     pub(crate) async fn taken(&self, body: &Value) {
         let command = body["CallbackCommand"].as_str().unwrap();
         let answer = self.post(command, body.to_string()).await;
@@ -101,7 +102,7 @@ impl Service {
         assert_eq!(answer.text().await.unwrap(), OK, "{body}");
     }
 
-    /// Posts a body and answers why it was parked.
+    /// Posts a body and returns the reason why it was parked.
     pub(crate) async fn parked(&self, body: &str) -> String {
         let answer = self.post_with("", body.to_owned()).await;
         assert_eq!(answer.status(), StatusCode::OK, "{body}");
@@ -111,13 +112,13 @@ impl Service {
         info.strip_prefix("parked: ").unwrap_or_else(|| panic!("not parked: {body}: {info:?}")).to_owned()
     }
 
-    /// What `/readyz` says, and whether it is 200.
+    /// Whether `/readyz` answers 200, and its body.
     pub(crate) async fn readiness(&self) -> (bool, Value) {
         let answer = self.client.get(self.api_url("/readyz")).send().await.unwrap();
         (answer.status() == StatusCode::OK, answer.json().await.unwrap())
     }
 
-    /// Waits until `/readyz` says what is wanted.
+    /// Waits until the body of `/readyz` is as wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&Value) -> bool) {
         let came = eventually(async || wanted(&self.readiness().await.1)).await;
         assert!(came, "never came true; last: {:?}", self.readiness().await);
@@ -127,8 +128,8 @@ impl Service {
         format!("http://{}{path}", self.running.api_addr)
     }
 
-    /// Reads the API with the right token, once nothing is in the spool: on a machine that is busy something may be.
-    /// Panics unless it answers 200.
+    /// Reads the API with the right token, once the spool is empty: on a busy machine a callback may be in it. Panics
+    /// unless the answer is 200.
     pub(crate) async fn read(&self, path: &str) -> Value {
         self.until(|told| told["spool"]["depth"] == 0).await;
         let answer = self.client.get(self.api_url(path)).bearer_auth(API_TOKEN).send().await.unwrap();
@@ -156,7 +157,7 @@ impl App {
         Self { service: Service::start(&settings).await.unwrap(), database }
     }
 
-    /// To look at the tables, once nothing is in the spool.
+    /// A connection to the database, once the spool is empty.
     pub(crate) async fn connect(&self) -> PgConnection {
         self.service.until(|told| told["spool"]["depth"] == 0).await;
         self.database.connect().await
@@ -177,7 +178,7 @@ pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) -> bool {
     tokio::time::timeout(PATIENCE, held).await.is_ok()
 }
 
-/// `SdkAppid`, `Sign` and `RequestTime` of this moment.
+/// `SdkAppid`, `Sign` and `RequestTime`, signed now.
 pub(crate) fn signed_query() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
     format!("SdkAppid={APP}&Sign={}&RequestTime={now}", Token::new(TOKEN.into()).sign(&now))

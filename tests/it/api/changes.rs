@@ -79,7 +79,7 @@ async fn an_entry_that_is_applied_after_it_was_parked_comes_again() {
     app.stop().await;
 }
 
-/// A number is given before the commit: who reads past it has lost it.
+/// A position is assigned before the commit, so a reader that went beyond it would never see it.
 #[tokio::test]
 async fn an_entry_whose_number_is_lower_and_whose_commit_comes_later_is_not_passed_over() {
     let app = App::start().await;
@@ -96,14 +96,14 @@ async fn an_entry_whose_number_is_lower_and_whose_commit_comes_later_is_not_pass
     .await
     .unwrap();
     app.service.taken(&create("fast")).await;
-    // While the slow one writes, nothing behind it is told; this waits as long as a page waits for writers.
+    // While the slow transaction is open, no later entry is shown; this waits as long as a page waits for writers.
     assert_eq!(groups(&page(&app.service, &format!("since={start}")).await), [] as [&str; 0]);
     slow.execute("COMMIT").await.unwrap();
     assert_eq!(groups(&page(&app.service, &format!("since={start}")).await), ["slow", "fast"]);
     for group in ["slow", "fast"] {
         assert_eq!(follower.next().await.unwrap()["group_id"], group);
     }
-    // One that is rolled back is waited for no longer, and leaves nothing.
+    // A transaction that is rolled back leaves nothing and holds up nothing.
     slow.execute("BEGIN").await.unwrap();
     slow.execute("UPDATE ledger SET position = DEFAULT WHERE group_id = 'slow'").await.unwrap();
     slow.execute("ROLLBACK").await.unwrap();
@@ -135,7 +135,7 @@ async fn a_cursor_of_another_ledger_is_answered_with_410_and_garbage_with_400() 
     other.stop().await;
 }
 
-/// As after a copy of the files of the database was put back: the same ledger, and less of it.
+/// As after a copy of the database's files was restored: the same epoch, and fewer entries.
 #[tokio::test]
 async fn a_cursor_beyond_the_end_of_the_ledger_is_answered_with_410() {
     let app = App::start().await;
@@ -150,7 +150,7 @@ async fn a_cursor_beyond_the_end_of_the_ledger_is_answered_with_410() {
         let ask = app.service.client.get(url).bearer_auth(API_TOKEN).header("accept", accept);
         assert_eq!(ask.send().await.unwrap().status(), StatusCode::GONE);
     }
-    // What the service knew of the end before does not count any more.
+    // The high watermark that the service knew before is no longer valid.
     let now = page(&app.service, "since=now").await;
     app.service.taken(&create("later")).await;
     let since = now["next_cursor"].as_str().unwrap();
@@ -161,7 +161,7 @@ async fn a_cursor_beyond_the_end_of_the_ledger_is_answered_with_410() {
     app.stop().await;
 }
 
-/// Rows that were copied into the table bring their numbers and leave the sequence behind.
+/// Rows that were copied into the table keep their positions and do not advance the sequence.
 #[tokio::test]
 async fn a_sequence_that_was_left_behind_loses_no_callback_and_is_moved_on() {
     let app = App::start().await;
@@ -191,7 +191,7 @@ async fn a_sequence_that_was_left_behind_loses_no_callback_and_is_moved_on() {
     app.stop().await;
 }
 
-/// A browser comes back with the last id it was told; a stream without news has to tell one too.
+/// A browser reconnects with the last id it received, so a stream without entries has to send an id as well.
 #[tokio::test]
 async fn a_stream_without_news_tells_where_it_is() {
     let app = App::start().await;
@@ -208,7 +208,7 @@ async fn a_stream_without_news_tells_where_it_is() {
     app.stop().await;
 }
 
-/// 16 writers on two replicas, a follower of each that is cut again and again and resumes at its last id.
+/// 16 writers on two replicas, and a follower of each that is disconnected again and again and resumes at its last id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_is_cut_again_and_again_sees_every_entry_exactly_once_under_parallel_writers() {
     const WRITERS: usize = 16;
@@ -285,7 +285,7 @@ async fn many_idle_followers_hear_of_one_entry_and_let_the_service_stop() {
     }
 }
 
-/// What fills every buffer between here and there.
+/// Enough bytes to fill every buffer between client and server.
 const MANY: &str = "
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
 SELECT 1400000001, repeat('x', 500) || n, n, sha256(n::text::bytea), 'Group.CallbackAfterCreateGroup', now(), 'callback',
@@ -308,7 +308,7 @@ async fn a_follower_that_takes_nothing_is_cut_and_does_not_hold_up_another() {
         let event = follower.next().await.unwrap();
         assert!(event["group_id"].as_str().unwrap().ends_with(&format!("x{number}")));
     }
-    // A socket that was given up cannot be written to.
+    // A connection that the server closed cannot be written to.
     let cut = async || stuck.try_write(b"\r\n").is_err();
     assert!(crate::support::eventually(cut).await);
     app.stop().await;

@@ -1,4 +1,4 @@
-//! The history of a group from outside: what an entry tells, the filters, the pages and their limits.
+//! The history of a group over HTTP: what an entry shows, the filters, the pages and their limits.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ async fn history(app: &App, query: &str) -> Vec<Value> {
     page["items"].as_array().unwrap().clone()
 }
 
-/// What an entry tells beside times, command and outcome, without what it leaves open.
+/// What an entry shows beside times, command and outcome, without empty fields.
 fn told(entry: &Value) -> Value {
     let mut told = entry.clone();
     told.as_object_mut().unwrap().retain(|key, value| {
@@ -187,7 +187,7 @@ async fn walking_shows_each_entry_once_also_while_new_ones_arrive() {
             if page % 5 != 1 {
                 return;
             }
-            // One newer than all, and one that came late, with the oldest event time of all.
+            // One entry newer than all, and one that arrives late with the oldest event time of all.
             let more = json!({"NewMemberList": list(&["late"]), "Page": page, "Limit": limit});
             app.service.taken(&after("NewMemberJoin", "g", 60_000 + page, more.clone())).await;
             app.service.taken(&after("NewMemberJoin", "g", -60_000, more)).await;
@@ -236,7 +236,7 @@ async fn every_filter_narrows_to_what_it_names() {
     app.stop().await;
 }
 
-/// Ledger rows that no callback made, about one user, with bodies of so many bytes.
+/// Ledger rows about one user with bodies of so many bytes, written by SQL.
 async fn fill(app: &App, rows: i64, bytes: i64) {
     let statement = format!(
         r#"INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source,

@@ -6,7 +6,7 @@ use std::process::Command;
 use reqwest::{Client, StatusCode, redirect};
 use serde_json::Value;
 
-use crate::support::api::assert_problem;
+use crate::support::api::{assert_problem, request_id};
 use crate::support::process::BINARY;
 use crate::support::{API_TOKEN, App, Service};
 
@@ -73,6 +73,14 @@ async fn every_path_of_the_document_is_served_and_answers_with_a_status_it_state
         let answer = get(&app.service, &path).await;
         let status = answer.status().as_u16().to_string();
         assert!(operation["responses"].get(&status).is_some(), "{path}: {status}");
+        request_id(&answer);
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let named = response["$ref"].as_str().and_then(|name| name.rsplit('/').next());
+            let response = named.map_or(response, |name| &document["components"]["responses"][name]);
+            // The server refuses a head that is too large before there is a request.
+            let has_id = response["headers"].get("X-Request-Id").is_some();
+            assert_eq!(has_id, status != "431", "{path}: {status}");
+        }
         let text = answer.text().await.unwrap();
         assert!(!text.contains("There is no such path here"), "{path}: {text}");
         for key in ["operationId", "summary", "tags"] {

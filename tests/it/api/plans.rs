@@ -2,7 +2,7 @@
 
 use group_mirror::mirror::Status;
 use group_mirror::model::{FieldKey, GroupId, SdkAppId, UserId};
-use group_mirror::store::groups::{self, GroupFilter, GroupOrder, GroupPlace};
+use group_mirror::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder};
 use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use crate::support::postgres::TestDatabase;
 use crate::support::{API_TOKEN, App};
 
-/// Enough for the planner to see what it would see at a million. `PLANS_GROUPS` sets another number.
+/// Enough for the planner to choose as it does at a million. `PLANS_GROUPS` sets another number.
 fn group_count() -> String {
     std::env::var("PLANS_GROUPS").unwrap_or_else(|_| "100000".into())
 }
@@ -39,11 +39,11 @@ async fn assert_served(
     order: GroupOrder,
     filter: &GroupFilter,
 ) {
-    let place = GroupPlace {
+    let key = GroupCursorKey {
         created_at: Some("2026-01-02T00:00:00Z".parse().unwrap()),
         group_id: "@TGS#7".to_owned(),
     };
-    for after in [None, Some(&place)] {
+    for after in [None, Some(&key)] {
         let plan = groups::plan(conn, filter, order, after, 51).await.unwrap();
         assert!(plan.contains(index), "{what}, {order:?}, {after:?}: {plan}");
         for table in ["groups", "group_members", "group_user_defined_fields"] {
@@ -59,7 +59,7 @@ async fn every_filter_and_every_order_is_served_by_an_index() {
     let mut conn = database.connect().await;
     let fill = FILL.replace("GROUPS)", &format!("{})", group_count())).replace("MEMBERS)", "1000)");
     conn.execute(AssertSqlSafe(fill)).await.unwrap();
-    // As a reading session has it; see the settings in `store`.
+    // A setting of reading sessions; see `store/pools.rs`.
     conn.execute("SET plan_cache_mode = force_custom_plan").await.unwrap();
     let user = |id| Some(UserId::parse(id).unwrap());
     let field = |key, value: &str| vec![(FieldKey::parse(key).unwrap(), value.to_owned())];

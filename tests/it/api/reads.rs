@@ -1,11 +1,11 @@
-//! The read API from outside: what a reader may ask for, and what comes back.
+//! The read API over HTTP: lists, lookups, filters, orders, pages, and the exact form of the answers.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::api::{Api, after};
+use crate::support::api::{APP, Api, after, told};
 
 pub(crate) fn created(group: &str, ms: i64, name: &str, more: Value) -> Value {
     let mut body =
@@ -65,7 +65,33 @@ async fn a_group_and_a_member_are_written_byte_for_byte_as_the_contract_shows() 
     api.stop().await;
 }
 
-/// Four groups that each filter tells apart, and one each of destroyed and unseen.
+#[tokio::test]
+async fn an_audio_video_room_has_a_member_count_only_where_its_membership_is_mirrored() {
+    let joined = json!({"JoinType": "Apply", "Type": "AVChatRoom",
+                        "NewMemberList": [{"Member_Account": "boris"}, {"Member_Account": "chen"}]});
+    let bodies = [
+        created("room", 0, "room", json!({"Type": "AVChatRoom", "Owner_Account": "ana"})),
+        after("NewMemberJoin", "room", 1, joined),
+        created("g", 2, "g", json!({"Owner_Account": "ana"})),
+    ];
+    for (mirrored, count) in [(false, Value::Null), (true, json!(2))] {
+        let facts = bodies.iter().flat_map(|body| told(APP, body)).collect();
+        let api = Api::start(facts, |settings| {
+            settings.mirror_avchatroom_members = Some(mirrored.to_string());
+        })
+        .await;
+        let room = api.json("/v1/groups/room").await;
+        assert_eq!(room.get("member_count"), Some(&count), "{room}");
+        let listed = api.json("/v1/groups?with=member_count&sort=group_id").await;
+        let counts: Vec<_> =
+            listed["items"].as_array().unwrap().iter().map(|group| &group["member_count"]).collect();
+        assert_eq!(counts, [&json!(1), &count], "{listed}");
+        assert_eq!(api.json("/v1/groups?group_id=room").await["items"][0].get("member_count"), None);
+        api.stop().await;
+    }
+}
+
+/// Four groups that each filter distinguishes, one that is destroyed and one that is unseen.
 fn town() -> Vec<Value> {
     let field = |value: &str| json!([{"Key": "region", "Value": value}, {"Key": "tier", "Value": "1"}]);
     vec![
@@ -138,7 +164,7 @@ async fn every_filter_of_groups_narrows_to_what_it_names() {
     api.stop().await;
 }
 
-/// Equal names, equal times and missing times, more of each than a page of one shows.
+/// Equal names, equal times and missing times, more of each than fit on a page of one.
 pub(crate) fn crowd() -> Vec<Value> {
     let member = json!({"Owner_Account": "ana", "UserDefinedDataList": [{"Key": "k", "Value": "v"}]});
     let mut bodies = Vec::new();
@@ -278,7 +304,7 @@ async fn fields_and_attributes_older_than_a_barrier_are_not_shown() {
     api.stop().await;
 }
 
-/// Sends bytes as they are; clients of HTTP tidy a path up before they send it.
+/// Sends a request byte for byte; HTTP clients normalize a path before they send it.
 pub(crate) async fn raw(api: &Api, request_line: &str, headers: &str) -> (u16, String) {
     let address = api.base.trim_start_matches("http://");
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

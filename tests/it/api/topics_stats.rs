@@ -120,7 +120,7 @@ async fn stats_answer_503_while_a_first_count_is_held_up_and_the_former_one_late
     assert!(eventually(async || api.get("/v1/stats").await.status() == 200).await);
     let former = api.json("/v1/stats").await;
     assert_eq!(former["groups"]["total"], 3);
-    // The count took seconds, so it is kept for long and nothing is counted meanwhile.
+    // The count took seconds, so it is reused for a long time and no other count begins.
     sqlx::raw_sql("BEGIN; LOCK TABLE group_members").execute(&mut holder).await.unwrap();
     assert_eq!(api.json("/v1/stats").await["counted_at"], former["counted_at"]);
     api.stop().await;

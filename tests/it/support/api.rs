@@ -1,29 +1,18 @@
-//! A mirror to read: a database of its own per test, filled through the pure core, and the read API on port 0.
+//! A mirror to read: a database of its own per test, filled through the pure core, and the real service on port 0.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use group_mirror::api::auth::ApiAuth;
-use group_mirror::api::live::LiveFeed;
-use group_mirror::api::state::ApiState;
-use group_mirror::api::stats_cache::StatsCache;
-use group_mirror::api::{document_text, guarded, routes};
 use group_mirror::callback::{Decoded, Received, decode};
+use group_mirror::config::Settings;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
-use group_mirror::replay::as_of::AsOfPermits;
-use group_mirror::spool::SpoolStatus;
-use group_mirror::store::schema::SchemaState;
-use group_mirror::store::{Database, upsert};
+use group_mirror::store::upsert;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
+pub(crate) use super::APP;
 use super::postgres::TestDatabase;
-
-/// The app of every test that does not say otherwise.
-pub(crate) const APP: &str = "1400000001";
+use super::{Service, eventually, settings};
 
 /// 2026-01-01T00:00:00.000Z, in Unix milliseconds.
 pub(crate) const T0: i64 = 1_767_225_600_000;
@@ -59,43 +48,30 @@ pub(crate) async fn insert(database: &TestDatabase, told: &Rows) {
     upsert::upsert(&mut conn, told).await.unwrap();
 }
 
-/// The read API over one database.
+/// A service that starts on a filled mirror.
 pub(crate) struct Api {
     pub base: String,
     pub client: reqwest::Client,
-    pub mismatch: watch::Sender<Option<String>>,
-    pools: Database,
+    service: Service,
     database: TestDatabase,
 }
 
 impl Api {
-    /// Over a mirror that was told these bodies, without tokens.
+    /// On the mirror of these callbacks, read without tokens.
     pub(crate) async fn of(bodies: &[Value]) -> Self {
         let told: Vec<_> = bodies.iter().flat_map(|body| told(APP, body)).collect();
-        Self::start(told, ApiAuth::None).await
+        Self::start(told, |_| {}).await
     }
 
-    pub(crate) async fn start(told: Vec<Fact>, auth: ApiAuth) -> Self {
+    /// With settings changed by the test; without that the API is read without tokens.
+    pub(crate) async fn start(told: Vec<Fact>, change: impl FnOnce(&mut Settings)) -> Self {
         let database = TestDatabase::create().await;
         insert(&database, &Rows::of(told)).await;
-        let pools = Database::new(&database.url).unwrap();
-        let (mismatch, schema) = SchemaState::channel(None);
-        let state = ApiState {
-            refusals: group_mirror::refusals::RefusalLog::default(),
-            database: pools.clone(),
-            schema: schema.clone(),
-            app: SdkAppId::parse(APP).unwrap(),
-            auth: Arc::new(auth),
-            feed: LiveFeed::new(pools.clone(), schema, CancellationToken::new()),
-            stats_cache: StatsCache::new(pools.clone(), CancellationToken::new()),
-            spool: watch::channel(SpoolStatus::default()).1,
-            as_of: AsOfPermits::default(),
-            document: document_text().unwrap().into(),
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, guarded(routes(), state)).await });
-        Self { base, client: reqwest::Client::new(), mismatch, pools, database }
+        let mut settings = settings(&database.url);
+        (settings.api_token, settings.api_auth) = (None, Some("none".to_owned()));
+        change(&mut settings);
+        let service = Service::start(&settings).await.unwrap();
+        Self { base: service.api_url(""), client: service.client.clone(), service, database }
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
@@ -156,29 +132,45 @@ impl Api {
         self.database.connect().await.execute(statement).await.unwrap();
     }
 
-    /// From now on there is no connection to be had.
+    /// Waits until a path answers with a status, and returns such an answer.
+    pub(crate) async fn until(&self, path: &str, status: u16) -> reqwest::Response {
+        let came = eventually(async || self.get(path).await.status() == status).await;
+        assert!(came, "{path} never answered {status}");
+        self.get(path).await
+    }
+
+    /// From now on the database refuses every connection.
     pub(crate) async fn lose_the_database(&self) {
-        self.pools.close().await;
+        self.database.refuse_connections().await;
     }
 
     pub(crate) async fn stop(self) {
-        self.pools.close().await;
+        self.service.stop().await;
     }
 }
 
-/// Checks that an answer is a problem as RFC 9457 and the contract have it, and gives it.
+/// Asserts that an answer is a problem of RFC 9457 with the fields of the contract, and returns it.
 pub(crate) async fn assert_problem(response: reqwest::Response, status: u16, code: &str) -> Value {
+    let id = request_id(&response);
     let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
     let got = response.status();
     let text = response.text().await.unwrap();
     assert_eq!((got.as_u16(), kind.as_str()), (status, "application/problem+json"), "{text}");
     let problem: Value = serde_json::from_str(&text).unwrap();
     let keys: BTreeSet<_> = problem.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["code", "detail", "status", "title", "type"].into());
+    assert_eq!(keys, ["code", "detail", "request_id", "status", "title", "type"].into());
+    assert_eq!(problem["request_id"], id, "the header and the document name one request");
     assert_eq!(
         (problem["status"].as_u64(), problem["code"].as_str()),
         (Some(status.into()), Some(code)),
         "{text}"
     );
     problem
+}
+
+/// The one id of an answer's request.
+pub(crate) fn request_id(response: &reqwest::Response) -> String {
+    let ids: Vec<_> = response.headers().get_all("x-request-id").iter().collect();
+    let [id] = ids[..] else { panic!("{} request ids in {}", ids.len(), response.url()) };
+    id.to_str().unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! A follower of the feed, as a script would be: reads server-sent events and remembers the last id.
+//! A follower of the feed as a script would be: it reads server-sent events and remembers the last id.
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::API_TOKEN;
 pub(crate) struct Follower {
     response: Response,
     read: Vec<u8>,
-    /// Of the last event that was read whole.
+    /// The id of the last complete event.
     pub last_id: Option<String>,
 }
 

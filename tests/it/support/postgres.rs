@@ -58,6 +58,19 @@ impl TestDatabase {
     pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()
     }
+
+    /// Ends all its connections and takes no new one.
+    pub(crate) async fn refuse_connections(&self) {
+        let mut conn = PgConnection::connect_with(&server().options).await.unwrap();
+        let name = &self.name;
+        for statement in [
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        ] {
+            conn.execute(AssertSqlSafe(statement)).await.unwrap();
+        }
+        conn.close().await.unwrap();
+    }
 }
 
 impl Drop for TestDatabase {

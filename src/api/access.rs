@@ -1,0 +1,88 @@
+//! The access log and the request id: one log line per request, and one id that the caller, the log and a problem
+//! document share.
+//!
+//! The layers of [`with_request_ids`] stand around the whole internal router, refusals and unknown paths included. A
+//! request id that the caller sent in `X-Request-Id` is kept where it is safe to repeat, else a new one is made; it
+//! returns in the same header of the answer. [`log`] writes the line when the head of the answer is ready, so the time
+//! of a stream is the time to its first byte. Logged are method, path, status, time and the caller's name; never a
+//! query, because filters hold values of users, and never a token.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn, map_request};
+use axum::response::Response;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+
+use super::auth::Caller;
+use super::errors::ApiError;
+
+/// The header of the request id, both ways.
+const REQUEST_ID: &str = "x-request-id";
+
+/// The longest request id that is kept as it came, in bytes; ids of proxies and traces have up to 100.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// How much of a path is logged, in bytes: two ids of the greatest length, each byte percent-encoded, fit.
+const PATH_BYTES_MAX: usize = 4 * 1024;
+
+/// Asked by machines every few seconds; logged at `debug`.
+const QUIET_PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Puts the access log and the request ids around everything that a router answers.
+pub(super) fn with_request_ids(router: Router) -> Router {
+    router
+        .layer(from_fn(log))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(map_request(drop_unusable_id))
+}
+
+/// An id that is too long, holds other characters than ids have, or comes twice is replaced by one of our own: what is
+/// repeated in a header and in the log must not be able to forge either.
+async fn drop_unusable_id(mut request: Request) -> Request {
+    let mut ids = request.headers().get_all(REQUEST_ID).iter();
+    let usable = match (ids.next(), ids.next()) {
+        (Some(id), None) => is_usable(id.as_bytes()),
+        _ => false,
+    };
+    if !usable {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+fn is_usable(id: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(allowed)
+}
+
+/// Writes problem documents, which repeat the request id, and the line of the access log.
+async fn log(request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+    let id = id.unwrap_or_default().to_owned();
+    assert!(is_usable(id.as_bytes()), "the layers outside this one give every request a usable id");
+    let method = request.method().clone();
+    let path = request.uri().path();
+    let path = path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned();
+    let mut answer = next.run(request).await;
+    let error = answer.extensions_mut().remove::<ApiError>();
+    if let Some(error) = &error {
+        *answer.body_mut() = error.document(&id);
+    }
+    let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.0);
+    let status = answer.status();
+    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let cause = error.as_ref().and_then(ApiError::cause).map(tracing::field::display);
+    if QUIET_PATHS.contains(&path.as_str()) {
+        tracing::debug!(request_id = id, caller, http.method = %method, http.path = path, http.status = status.as_u16(), duration_ms, error = cause, "read");
+    } else if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(request_id = id, caller, http.method = %method, http.path = path, http.status = status.as_u16(), duration_ms, error = cause, "a read failed");
+    } else {
+        tracing::info!(request_id = id, caller, http.method = %method, http.path = path, http.status = status.as_u16(), duration_ms, error = cause, "read");
+    }
+    answer
+}

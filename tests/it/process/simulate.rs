@@ -1,0 +1,68 @@
+//! The `simulate` command: what its result lines say about answers, and about what was compared.
+
+use crate::support::process::{Ended, Place, run};
+use crate::support::{App, TOKEN};
+
+/// 20 callbacks to an address, verified against the app, signed with a token.
+async fn simulate(app: &App, callback_url: &str, token: &str, more: &[&str]) -> Ended {
+    let (to, api) =
+        (format!("--callback-url={callback_url}"), format!("--api-url={}", app.service.api_url("")));
+    let mut args = vec!["simulate", "--callbacks=20", "--groups=3", "--verify", &to, &api];
+    args.extend(more);
+    let place = Place::new();
+    let mut command = place.command_on(&app.database.url, &args);
+    command.env("CALLBACK_TOKEN", token);
+    run(command).await
+}
+
+#[tokio::test]
+async fn the_address_of_the_console_set_up_is_one_that_simulate_takes() {
+    let app = App::start().await;
+    let to = app.service.running.callback_addr;
+    for (url, rows) in [
+        (format!("http://{to}/callback"), false),
+        (format!("http://{to}"), false),
+        (format!("http://{to}/"), true),
+    ] {
+        let ended = simulate(&app, &url, TOKEN, if rows { &["--rows"] } else { &[] }).await;
+        assert_eq!(ended.code, Some(0), "{url}: {ended:?}");
+        assert!(
+            ended.stdout.contains("20 OK, 0 parked, 0 unavailable, 0 refused, 0 not reached, 0 none in 2 s")
+        );
+        assert!(ended.stdout.contains("0 differences: the mirror is what was sent"), "{ended:?}");
+        assert_eq!(ended.stdout.contains(" rows compared"), rows, "{ended:?}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn refused_callbacks_are_counted_by_status_and_compare_nothing() {
+    let app = App::start().await;
+    let to = app.service.running.callback_addr;
+    for (url, token, refused) in [
+        (format!("http://{to}"), "another-secret-2", "20 refused (20 with 403)"),
+        (format!("http://{to}/elsewhere"), TOKEN, "20 refused (20 with 404)"),
+    ] {
+        let ended = simulate(&app, &url, token, &[]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stdout.contains(refused), "{ended:?}");
+        assert!(ended.stdout.contains("nothing was compared: no group had"), "{ended:?}");
+        assert!(!ended.stdout.contains("0 differences"), "{ended:?}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_is_not_there_is_not_reached() {
+    let app = App::start().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let ended = simulate(&app, &url, TOKEN, &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains(" 20 not reached, 0 none in 2 s"), "{ended:?}");
+    let ended = simulate(&app, "127.0.0.1:8080", TOKEN, &[]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("--callback-url is \"127.0.0.1:8080\"; it should read like http://"));
+    app.stop().await;
+}
