@@ -55,8 +55,9 @@ mod process {
     pub(crate) mod lifecycle;
 }
 
-/// The house rules, and the schema.
+/// The house rules, the schema, and the documents.
 mod house {
+    mod documents;
     mod schema;
     mod sources;
     mod tidy;
