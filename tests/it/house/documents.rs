@@ -189,6 +189,26 @@ fn documents_use_the_words_of_the_glossary() {
     }
 }
 
+/// The value of a line such as `name = "value"`.
+fn value(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} = \"")));
+    line.and_then(|rest| rest.split_once('"')).unwrap_or_else(|| panic!("no {name}")).0.to_owned()
+}
+
+#[test]
+fn compiler_and_licences_are_named_alike_everywhere() {
+    let manifest = text("Cargo.toml");
+    let (oldest, pinned) = (value(&manifest, "rust-version"), value(&text("rust-toolchain.toml"), "channel"));
+    let minor = |version: &str| version.split('.').nth(1).unwrap().parse::<u32>().unwrap();
+    assert!(minor(&oldest) <= minor(&pinned));
+    assert!(text("README.md").contains(&format!("Rust {oldest} or later")));
+    assert!(text(".github/workflows/ci.yml").contains(&format!("rust:1.{}-", minor(&pinned))));
+    assert!(text("CHANGELOG.md").contains(&pinned));
+    assert_eq!(value(&manifest, "license"), "MIT OR Apache-2.0");
+    assert!(text("LICENSE-MIT").contains("Permission is hereby granted, free of charge"));
+    assert!(text("LICENSE-APACHE").contains("TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"));
+}
+
 /// The block behind a mark such as `nginx checked`.
 fn block(page: &str, mark: &str) -> String {
     let (_, rest) = page.split_once(&format!("```{mark}\n")).unwrap_or_else(|| panic!("no block {mark}"));
