@@ -67,8 +67,9 @@ mod process {
     mod simulate;
 }
 
-/// The house rules, and the schema.
+/// The house rules, the schema, and the documents.
 mod house {
+    mod documents;
     mod schema;
     mod sources;
     mod statements;

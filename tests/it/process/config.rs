@@ -27,11 +27,14 @@ fn the_example_file_documents_every_setting_and_no_other() {
 }
 
 #[test]
-fn the_readme_names_every_setting() {
-    let readme = include_str!("../../../README.md");
-    for name in documented() {
-        assert!(readme.contains(&format!("`{name}`")), "{name}");
-    }
+fn the_table_of_the_operations_page_names_every_setting_and_no_other() {
+    let page = include_str!("../../../docs/operations.md");
+    let chapter = page.split("\n## ").find(|chapter| chapter.starts_with("Settings\n")).unwrap();
+    let rows = chapter.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let listed: Vec<&str> = rows.map(|(name, _)| name).collect();
+    let names: BTreeSet<String> = listed.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(names.len(), listed.len(), "each stands once");
+    assert_eq!(names, documented());
 }
 
 #[test]
