@@ -59,6 +59,7 @@ mod process {
 
 /// The house rules, and the schema.
 mod house {
+    mod diction;
     mod schema;
     mod sources;
     mod tidy;
