@@ -4,14 +4,14 @@
 //! The layers of [`with_request_ids`] stand around the whole internal router, refusals and unknown paths included. A
 //! request id that the caller sent in `X-Request-Id` is kept where it is safe to repeat, else a new one is made; it
 //! returns in the same header of the answer. [`log`] writes the line when the head of the answer is ready, so the time
-//! of a stream is the time to its first byte. Logged are method, path, status, time and the caller's name; never a
-//! query, because filters hold values of users, and never a token.
+//! of a stream is the time to its first byte, and a request whose client disconnects before has no line. Logged are
+//! method, path, status, time and the caller's name; never a query, because filters hold values of users, and never a
+//! token. The cause of an error is in the same line.
 
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, map_request};
 use axum::response::Response;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
@@ -74,15 +74,24 @@ async fn log(request: Request, next: Next) -> Response {
         *answer.body_mut() = error.document(&id);
     }
     let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.0);
-    let status = answer.status();
+    let status = answer.status().as_u16();
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let cause = error.as_ref().and_then(ApiError::cause).map(tracing::field::display);
+    let error = error.as_ref().and_then(ApiError::cause).map(tracing::field::display);
     if QUIET_PATHS.contains(&path.as_str()) {
-        tracing::debug!(request_id = id, caller, http.method = %method, http.path = path, http.status = status.as_u16(), duration_ms, error = cause, "read");
-    } else if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = id, caller, http.method = %method, http.path = path, http.status = status.as_u16(), duration_ms, error = cause, "a read failed");
+        tracing::debug!(
+            request_id = id, caller, http.method = %method, http.path = path, http.status = status,
+            duration_ms, error, "read"
+        );
+    } else if status == 500 {
+        tracing::error!(
+            request_id = id, caller, http.method = %method, http.path = path, http.status = status,
+            duration_ms, error, "a read failed"
+        );
     } else {
-        tracing::info!(request_id = id, caller, http.method = %method, http.path = path, http.status = status.as_u16(), duration_ms, error = cause, "read");
+        tracing::info!(
+            request_id = id, caller, http.method = %method, http.path = path, http.status = status,
+            duration_ms, error, "read"
+        );
     }
     answer
 }

@@ -96,6 +96,9 @@ fn print_answers(tally: &Tally) -> anyhow::Result<()> {
         ANSWER_WAIT_MAX.as_secs(),
         tally.took.as_secs_f64()
     )?;
+    if tally.micros.is_empty() {
+        return Ok(());
+    }
     let at = |share| tally.percentile_ms(share);
     writeln!(
         out,

@@ -70,6 +70,7 @@ mod process {
 /// The house rules, the schema, and the documents.
 mod house {
     mod documents;
+    mod diction;
     mod schema;
     mod sources;
     mod statements;
