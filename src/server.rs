@@ -52,7 +52,7 @@ pub struct ListenerRules {
     pub idle: Duration,
     /// At a stop: how long the listener goes on accepting, and how long a silent connection is kept.
     pub stop_silence: Duration,
-    /// Whether a request whose sender has closed its side is still answered. It must be where it changes something.
+    /// Whether a request is still answered whose sender has closed its side of the connection.
     pub half_close: bool,
     /// Where requests are counted that cannot be read as HTTP; none: not counted.
     pub refusals: Option<RefusalLog>,
@@ -94,7 +94,7 @@ pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, 
         tokio::select! {
             biased;
             () = &mut end => break,
-            stream = accept(&listener) => begin(stream).await,
+            stream = accept(&listener, &connections) => begin(stream).await,
         }
     }
     for stream in queued(listener) {
@@ -107,12 +107,13 @@ pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, 
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, connections: &OpenConnections) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
+                connections.make_room();
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -155,6 +155,7 @@ fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRule
         connections_max: CALLBACK_CONNECTIONS_MAX,
         idle: serving.idle,
         stop_silence: serving.stop_silence,
+        // A callback is made durable whether or not its sender waits.
         half_close: true,
         refusals: Some(refusals.clone()),
     };

@@ -62,7 +62,8 @@ pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rule
             biased;
             ended = &mut served => return report(ended.err().as_ref(), &open, &rules),
             () = activity.room_needed() => {
-                if activity.spare(Instant::now()).is_some() {
+                if let Some(spare) = activity.spare(Instant::now()) {
+                    open.count_spared(spare);
                     return;
                 }
             }

@@ -68,7 +68,10 @@ impl OpenConnections {
     pub(super) async fn admit(&self) -> OpenConnection {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => Some(permit),
-            Err(_) => self.wait_for_room().await,
+            Err(_) => {
+                metrics::counter!("group_mirror_accept_waits_total", "listener" => self.name).increment(1);
+                self.wait_for_room().await
+            }
         };
         let activity = Arc::new(Activity::new());
         let mut table = self.table();
@@ -83,10 +86,8 @@ impl OpenConnections {
     }
 
     async fn wait_for_room(&self) -> Option<OwnedSemaphorePermit> {
-        metrics::counter!("group_mirror_accept_waits_total", "listener" => self.name).increment(1);
-        self.report_full();
         loop {
-            self.spare_one();
+            self.make_room();
             // The semaphore is never closed, so an error does not happen; without a permit the limit would be off by one.
             if let Ok(permit) = timeout(ROOM_PERIOD, Arc::clone(&self.permits).acquire_owned()).await {
                 return permit.ok();
@@ -94,15 +95,14 @@ impl OpenConnections {
         }
     }
 
-    /// Asks the connection that needs its room least to close.
-    fn spare_one(&self) {
+    /// A new connection waits: for a permit, or for a descriptor. Asks the one that needs its room least to close.
+    pub(super) fn make_room(&self) {
+        self.report_full();
         let now = Instant::now();
         let table = self.table();
         let spares = table.open.values().filter_map(|activity| Some((activity.spare(now)?, activity)));
-        if let Some((spare, activity)) = spares.min_by_key(|(spare, _)| *spare) {
+        if let Some((_, activity)) = spares.min_by_key(|(spare, _)| *spare) {
             activity.need_room();
-            let cause = if matches!(spare, Spare::Silent(_)) { "silent" } else { "idle" };
-            counted_close(self.name, cause, 1);
         }
     }
 
@@ -132,6 +132,14 @@ impl OpenConnections {
 fn counted_close(name: &'static str, cause: &'static str, closed: u64) {
     metrics::counter!("group_mirror_connections_closed_total", "listener" => name, "cause" => cause)
         .increment(closed);
+}
+
+impl OpenConnection {
+    /// Counts that it is closed to make room.
+    pub(super) fn count_spared(&self, spare: Spare) {
+        let cause = if matches!(spare, Spare::Silent(_)) { "silent" } else { "idle" };
+        counted_close(self.connections.name, cause, 1);
+    }
 }
 
 impl Drop for OpenConnection {

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 
 use crate::support::load::{RawAnswer, create_request, read_answer};
 use crate::support::postgres::TestDatabase;
-use crate::support::process::{Place, Process};
-use crate::support::{API_TOKEN, App, OK, signed_query};
+use crate::support::process::{BINARY, Place, Process};
+use crate::support::{API_TOKEN, APP, App, OK, TOKEN, signed_query};
 
 /// The public listener's limit of connections, and some.
 const MORE_THAN_ALL: usize = 820;
@@ -57,6 +57,25 @@ async fn a_listener_full_of_silent_connections_takes_callbacks_and_answers_healt
     assert!(service.log().contains("all connections of this listener are taken"), "{}", service.log());
     drop(silent);
     service.ends_well_on("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_descriptors_run_out_silent_connections_are_closed_as_well() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut command = place.program("sh");
+    command.args(["-c", "ulimit -n 200; exec \"$0\" serve", BINARY]);
+    command.env("DATABASE_URL", &database.url).env("SDK_APP_ID", APP);
+    command.env("CALLBACK_TOKEN", TOKEN).env("API_TOKEN", API_TOKEN);
+    let service = Process::start(command).ready().await;
+    let address = service.callback_address();
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(&create_request("g")).await.unwrap();
+    let answer = read_answer(&mut stream).await.unwrap();
+    assert_eq!((answer.status(), answer.body.as_str()), (200, OK), "{}", service.log());
 }
 
 #[tokio::test]

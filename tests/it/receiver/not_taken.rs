@@ -139,6 +139,20 @@ async fn an_authentic_callback_that_is_too_large_cut_off_or_late_is_a_loss_and_a
 }
 
 #[tokio::test]
+async fn a_callback_whose_connection_is_reset_inside_the_body_is_counted_too() {
+    let scene = Scene::start().await;
+    let head = format!("POST /?{} HTTP/1.1\r\nHost: m\r\nContent-Length: 100\r\n", signed_query());
+    let mut stream = TcpStream::connect(scene.service.callback_address()).await.unwrap();
+    stream.write_all((head + "Expect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+    // The interim answer is the sign that the body is being read; closed with it unread, the connection is reset.
+    stream.readable().await.unwrap();
+    stream.write_all(b"half a bo").await.unwrap();
+    drop(stream);
+    scene.until_counted("broken_off", 1).await;
+    assert_eq!(scene.metric("group_mirror_lost_total{cause=\"broken_off\"}").await, Some(1));
+}
+
+#[tokio::test]
 async fn the_consoles_check_and_the_first_callback_of_a_run_are_reported() {
     let scene = Scene::start().await;
     let empty = b"POST /callback HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n";
