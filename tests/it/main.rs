@@ -42,6 +42,7 @@ mod replay {
 mod api {
     mod changes;
     mod history;
+    mod ledgers;
     mod openapi;
     mod plans;
     pub(crate) mod reads;
