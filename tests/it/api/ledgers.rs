@@ -157,6 +157,32 @@ async fn entries_that_share_a_position_are_on_one_page_and_in_one_stream() {
     app.stop().await;
 }
 
+/// A page of one app looks through a part of the ledger only, and there may be nothing at all in that part.
+#[tokio::test]
+async fn a_long_run_of_numbers_without_an_entry_or_of_another_app_does_not_end_the_feed() {
+    let app = App::start().await;
+    let insert = "INSERT INTO ledger (position, sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+                  SELECT p, app, 'g' || n, n, sha256(n::text::bytea), 'c', now(), 'callback', 'applied', ''
+                    FROM unnest(ARRAY[1, 70000, 140001, 300000, 300001], ARRAY[1400000001, 7, 7, 7, 1400000001])
+                         WITH ORDINALITY AS o (p, app, n);
+                  SELECT setval('ledger_position_seq', 300001)";
+    app.connect().await.execute(insert).await.unwrap();
+    let (mut seen, mut since) = (Vec::new(), String::new());
+    for _ in 0..10 {
+        let page = app.service.read(&format!("/v1/changes?limit=1{since}")).await;
+        seen.extend(groups(&page).into_iter().map(str::to_owned));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        since = format!("&since={next}");
+    }
+    assert_eq!(seen, ["g1", "g5"]);
+    let url = app.service.api_url("/v1/changes");
+    let mut follower = Follower::start(&app.service.client, &url, None).await;
+    for group in ["g1", "g5"] {
+        assert_eq!(follower.next().await.unwrap()["group_id"], group);
+    }
+    app.stop().await;
+}
+
 /// Applied after it was parked, or dropped because another entry says the same.
 #[tokio::test]
 async fn a_follower_that_stands_at_an_entry_which_moves_or_is_dropped_has_missed_nothing() {
