@@ -1,8 +1,10 @@
-//! The database: pools, the one place that begins a transaction, the schema, and every SQL statement of the program.
+//! The database: connection pools, the one place that begins a writing transaction, the schema, and every SQL statement of
+//! the program.
 //!
-//! Statements stand in the files below this one, one file per group of tables. Each function takes the connection it
-//! works on and never commits: callers compose, callers commit. Knows nothing of HTTP, and of Tencent only what the types
-//! of `callback` and `mirror` hold.
+//! `url` → `session` → `pools` make connections, `unusable` and `errors` say why there is none; `schema` and `rights`
+//! compare the database with what the program needs. Statements stand in the other files, one per group of tables. Each
+//! of their functions takes the connection it works on and never commits, so that callers compose several into one
+//! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
 pub mod errors;
 pub mod feed;

@@ -40,6 +40,9 @@ const REST: Duration = Duration::from_millis(20);
 /// After how long it looks though nothing was committed here: another replica may have.
 const POLL: Duration = Duration::from_millis(250);
 
+/// How long one round of the reader may take: a server that stalls, or has no statement timeout, ends no read itself.
+const READ_WAIT_MAX: Duration = Duration::from_secs(15);
+
 /// The pause after a failure of the database.
 pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -92,7 +95,7 @@ impl Segment {
         Self { epoch: epoch.to_owned(), begins: true, from: at.position, to: at.clone(), entries, bytes }
     }
 
-    /// What of it comes after a position and belongs to an app; without copying, as few segments of bytes as there can be.
+    /// What of it comes after a position and belongs to an app; not copied, in as few pieces as possible.
     pub(super) fn after(&self, position: i64, app: SdkAppId) -> Vec<Bytes> {
         let mut runs: Vec<Range<usize>> = Vec::new();
         let wanted = |entry: &&SegmentEntry| entry.position > position && entry.app == app.get();
@@ -215,9 +218,15 @@ impl LiveFeed {
                 self.0.followed.notified().await;
             }
             commits.mark_unchanged();
-            if let Err(error) = self.read_on(&mut position).await {
-                tracing::debug!(%error, "the feed cannot be read");
-                sleep(FAILURE_PAUSE).await;
+            match timeout(READ_WAIT_MAX, self.read_on(&mut position)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the feed cannot be read");
+                    sleep(FAILURE_PAUSE).await;
+                }
+                Err(_) => {
+                    tracing::debug!("the feed cannot be read: no answer in {} s", READ_WAIT_MAX.as_secs());
+                }
             }
             sleep(REST).await;
             // The sender lives in the database's handle, which is held here.

@@ -4,8 +4,8 @@
 //! A position is given while a transaction runs and becomes visible when it commits, so the highest visible one is no
 //! safe place to stop: a lower one may still be on its way. [`settle`] finds a safe place without making writers wait for
 //! each other. It notes the last number given, then who holds the lock that every insert into the ledger takes before
-//! it asks for a number and keeps until it is visible or rolled back, and waits until all of those have ended. Whoever begins
-//! later gets higher numbers. Transactions elsewhere in the server, however long, do not matter. The high watermark is
+//! it asks for a number and keeps until it is visible or rolled back, and waits until all of those have ended. A transaction
+//! that begins later gets higher numbers. Transactions elsewhere in the server, however long, do not matter. The high watermark is
 //! the greatest committed position below that: a number without an entry is not durable, and a crash gives it out again.
 //!
 //! A [`FeedPlace`] names a position together with the digest of the entry there, so that a ledger which has become

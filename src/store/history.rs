@@ -1,7 +1,8 @@
-//! The ledger of one group as it is read: a page of it, newest first, and all that was applied up to a moment.
+//! The ledger of one group as it is read: a page of it, newest first (keyset pagination), and all that was applied up to a
+//! moment.
 //!
-//! Reads only, on the connection it is given. Every statement takes one range of the ledger's key, and what it may bring
-//! is bounded by rows and by bytes: a body has up to 1 MiB. What the rows say is made out in `ingest`.
+//! Reads only, on the connection it is given. Every statement reads one range of the ledger's primary key, and a page is
+//! bounded by rows and by bytes, because a body has up to 1 MiB. What the bodies say is decoded by the caller.
 
 use futures_util::stream::BoxStream;
 use sqlx::{FromRow, PgConnection};
@@ -78,13 +79,13 @@ struct Chosen {
     chosen: i64,
 }
 
-/// A group is known when the ledger names it, in whatever row, or the mirror has it.
+/// A group is known when a row of the ledger names it, parked or not, or the mirror has it.
 const KNOWN: &str = r"
 SELECT EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2)
     OR EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2)";
 
-/// The newest rows that match: at most `rows_max` of them, and none after `bytes_max` bytes of bodies. `None`: nobody
-/// ever heard of the group.
+/// The newest rows that match: at most `rows_max` of them, and none after `bytes_max` bytes of bodies. `None`: neither
+/// the ledger nor the mirror knows the group.
 ///
 /// # Errors
 /// Those of the connection and the database.
@@ -115,6 +116,7 @@ pub async fn page(
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
     let mut rows: Vec<HistoryRow> = found.into_iter().map(|row| row.history).collect();
     rows.truncate(rows_max);
+    assert!(rows.len() <= chosen, "a page shows rows that were chosen");
     let more = rows.len() < chosen;
     Ok(Some(HistoryPage { rows, more }))
 }

@@ -1,4 +1,4 @@
-//! The mirror as comparable lines: what the tables hold, and what they would hold after a fold.
+//! The mirror as comparable lines: what the tables hold, and what they would hold after a fold of the ledger.
 //!
 //! Everything is text here, stamps in hex, so that a row which no fold could have made (a stamp of odd length, an unknown
 //! role) is a difference like any other and no error. The columns are those of the descriptions in `mirror::tables`;
@@ -71,7 +71,7 @@ impl TableColumns {
 /// A range of groups: after the first, up to and with the last. See [`ALL`].
 pub type Range<'a> = ((i64, &'a str), (i64, &'a str));
 
-/// Every group: there is no app 0, and none has the greatest number.
+/// Every group: app ids lie between 0 and the greatest number, both excluded.
 pub const ALL: Range<'static> = ((0, ""), (i64::MAX, ""));
 
 type Line = (i64, String, String, Vec<Option<String>>);

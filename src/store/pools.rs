@@ -204,7 +204,11 @@ impl Database {
             let mut conn = connected.map_err(|error| refused(options, error))?;
             let used = self.hosts.used();
             let known = used.sessions_checked && used.index == index;
-            if !known && session::shares_sessions(&mut conn, options).await? {
+            let shared = !known
+                && session::shares_sessions(&mut conn, options)
+                    .await
+                    .map_err(|error| refused(options, error))?;
+            if shared {
                 return Err(Unusable::TransactionPooler.into());
             }
             let facts = session::facts(&mut conn).await?;

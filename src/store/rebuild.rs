@@ -1,6 +1,7 @@
-//! What replay needs to write: locks on a range of groups, room for its rows, and tables that are missing altogether.
+//! What replay needs in order to write: row locks on a range of groups, deletion of their old rows, and tables and views
+//! that are missing altogether.
 //!
-//! Whoever rebuilds a range holds the rows of its groups; every writer takes those first, so it waits. A group that a
+//! A rebuild of a range holds the row locks of its groups; every writer takes those first, so it waits. A group that a
 //! writer creates meanwhile has no row to lock and is not deleted either: its rows are newer than the fold.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};

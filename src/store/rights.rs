@@ -80,19 +80,21 @@ impl Rights {
     }
 }
 
+/// A schema that has the tables and cannot be used looks as if it were not there.
+const SCHEMAS: &str = "
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
+  FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $1
+ WHERE current_schema() IS NULL AND NOT has_schema_privilege(n.oid, 'USAGE')";
+
 /// A `GRANT` per table, view and sequence on which a right is missing; empty where none is. What does not exist yet is
 /// left out: that is the schema's matter.
 ///
 /// # Errors
 /// The statement's.
 async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let schema: Option<String> = sqlx::query_scalar("SELECT current_schema()").fetch_one(&mut *conn).await?;
-    if schema.is_none() {
-        return sqlx::query_scalar(
-            "SELECT format('GRANT USAGE ON SCHEMA %s TO %I', current_setting('search_path'), current_user)",
-        )
-        .fetch_all(conn)
-        .await;
+    let schemas: Vec<String> = sqlx::query_scalar(SCHEMAS).bind(MIGRATIONS).fetch_all(&mut *conn).await?;
+    if !schemas.is_empty() {
+        return Ok(schemas);
     }
     let wanted = TABLES.iter().flat_map(|(table, rights)| rights.iter().map(move |right| (*table, *right)));
     let (tables, rights): (Vec<&str>, Vec<&str>) = wanted.unzip();

@@ -1,7 +1,7 @@
-//! How much is in the mirror: counts that read whole tables or indexes, and are not for every request.
+//! Counts of the mirror and the ledger, by app.
 //!
-//! Reads only, on the connection it is given; all apps at once, because the cost is that of reading. Knows nothing of
-//! who keeps the counts and for how long.
+//! Each reads a whole table or index, too much for every request: callers keep the result. All apps at once, because the
+//! cost is that of reading, whatever is counted. Reads only, on the connection it is given.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use crate::model::SdkAppId;
 
-/// How many types and states of groups are told at most, the most frequent ones; Tencent has five types.
+/// How many pairs of type and status are counted at most, the most frequent ones; Tencent has five types.
 const KINDS_MAX: i64 = 1_000;
 
 /// What one app has.
@@ -22,13 +22,13 @@ pub struct AppCounts {
     pub members: i64,
     /// Rows of the ledger whose effect is in the mirror.
     pub applied: i64,
-    /// Those that could not be made out.
+    /// Those that were parked: authentic, and not readable.
     pub parked: i64,
-    /// Receipt of the callback that was written down last.
+    /// Receipt of the callback that was stored last.
     pub last_callback_at: Option<DateTime<Utc>>,
 }
 
-/// What every app has, at one moment.
+/// What every app has, in one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// The clock of the database.
@@ -69,6 +69,7 @@ pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
     let ledger: Vec<(i64, i64, i64, Option<DateTime<Utc>>)> =
         sqlx::query_as(LEDGER).fetch_all(&mut *conn).await?;
     for (app, entries, parked, last) in ledger {
+        assert!(parked <= entries, "parked rows are rows of the ledger");
         let counts = apps.entry(app).or_default();
         (counts.applied, counts.parked, counts.last_callback_at) = (entries - parked, parked, last);
     }

@@ -1,7 +1,9 @@
-//! A transaction, and its end.
+//! A transaction on a pooled connection: begun to write or to read, committed, rolled back, or given up with its
+//! connection.
 //!
-//! [`Database`](super::Database) begins one to write, [`Tx::reading`] one to read; a function that works on a connection
-//! never commits. The driver's own handle cannot be asked to close its connection, so this is one of our own.
+//! [`Database::begin`](super::Database::begin) begins one to write, [`Tx::reading`] one to read; a function that works on
+//! a connection never commits. The driver's own handle returns its connection to the pool even where it stalls; this one
+//! closes it.
 
 use std::time::{Duration, Instant};
 
@@ -40,8 +42,8 @@ impl Tx {
         Ok(tx)
     }
 
-    /// Begins to read one moment of the database on a connection for reading. Each statement may take so long; zero: as
-    /// long as it takes.
+    /// Begins to read one snapshot of the database on a connection for reading. `statement_max` limits each statement;
+    /// zero: no limit.
     ///
     /// # Errors
     /// A lost connection.
@@ -125,7 +127,7 @@ impl Drop for Tx {
     fn drop(&mut self) {
         if !self.ended {
             // Given up in the middle, perhaps because the connection stalls: in the pool it would keep a place for as
-            // long as it does. The server rolls back when it is gone.
+            // long as it does. The server rolls back when it sees the connection closed.
             self.conn.close_on_drop();
         }
     }

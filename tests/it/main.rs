@@ -51,6 +51,7 @@ mod api {
     mod access;
     mod changes;
     mod history;
+    mod ledgers;
     mod openapi;
     mod plans;
     pub(crate) mod reads;

@@ -143,6 +143,11 @@ async fn a_role_that_may_not_do_everything_is_served_and_each_missing_right_is_a
     conn.execute(AssertSqlSafe(make)).await.unwrap();
     let options = PgConnectOptions::from_str(&database.url).unwrap().username(&role);
     let url = options.to_url_lossy().to_string();
+    let usage = format!("GRANT USAGE ON SCHEMA public TO {role}");
+    conn.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await.unwrap();
+    let line = refused(place.command_on(&url, &["serve"])).await;
+    assert!(line.ends_with(&format!("let the owner of the tables run: {usage}")), "{line}");
+    conn.execute(AssertSqlSafe(usage)).await.unwrap();
     let line = refused(place.command_on(&url, &["serve"])).await;
     let grants = [
         format!("GRANT SELECT ON _sqlx_migrations TO {role}"),
