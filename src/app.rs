@@ -5,6 +5,7 @@
 mod announce;
 mod database;
 mod gauges;
+mod known_database;
 mod migrate;
 mod openapi;
 mod replay;

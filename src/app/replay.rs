@@ -1,4 +1,4 @@
-//! The `replay` command: runs it on the database of the settings, shows progress, prints what was found.
+//! The `replay` command: folds the ledger again on the database of the settings, shows progress, prints what was found.
 //!
 //! What a person or a script reads goes to standard output, the progress bar to standard error and only if that is a
 //! terminal. Exit code 1 means that `--verify` found differences.
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::database::{open_database, stop_embedded};
+use super::database::{Cluster, open_database, stop_embedded};
 use crate::config::Config;
 use crate::replay::{self, Mode, Report, unpark};
 use crate::store::Database;
@@ -18,7 +18,7 @@ use crate::store::Database;
 /// # Errors
 /// A database that cannot be used, or another replay that runs.
 pub async fn replay(config: &Config, verify: bool, parked: bool) -> anyhow::Result<ExitCode> {
-    let (database, embedded) = open_database(config).await?;
+    let (database, embedded) = open_database(config, Cluster::Required).await?;
     let done = run(&database, verify, parked).await;
     database.close().await;
     stop_embedded(embedded).await?;
@@ -40,25 +40,27 @@ async fn run(database: &Database, verify: bool, parked: bool) -> anyhow::Result<
     let report = replay::replay(database, mode, |rows| bar.inc(rows)).await?;
     let took = bar.elapsed();
     bar.finish_and_clear();
-    tell(&report, mode)?;
+    print_report(&report, mode)?;
     tracing::debug!(duration_ms = took.as_millis(), ledger.rows = report.ledger_rows, "replayed");
     Ok(ExitCode::from(u8::from(verify && report.differences > 0)))
 }
 
-fn tell(report: &Report, mode: Mode) -> anyhow::Result<()> {
+fn print_report(report: &Report, mode: Mode) -> anyhow::Result<()> {
     for name in &report.restored {
         print(&format!("{name} was missing and is made anew"))?;
     }
     for line in &report.lines {
         print(line)?;
     }
-    let told = report.lines.len() as u64;
-    if report.differences > told {
-        print(&format!("… and {} more", report.differences - told))?;
+    let printed = report.lines.len() as u64;
+    if report.differences > printed {
+        print(&format!("… and {} more", report.differences - printed))?;
     }
     let done = match (report.differences, mode) {
         (0, _) => "the mirror is what the ledger says",
-        (_, Mode::Verify) => "the mirror differs from the ledger; `group-mirror replay` mends it",
+        (_, Mode::Verify) => {
+            "the mirror differs from the ledger; `group-mirror replay` rebuilds what differs"
+        }
         (_, Mode::Rebuild) => "the groups that differed are rebuilt",
     };
     print(&format!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::database::{open_database, stop_embedded};
+use super::database::{Cluster, open_database, stop_embedded};
 use crate::cli::SimulateArgs;
 use crate::clock;
 use crate::config::Settings;
@@ -26,12 +26,13 @@ pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Resul
     let shown = sending.clone();
     let sent = simulate::send(&plan, move || shown.inc(1)).await?;
     sending.finish_and_clear();
-    tell_answers(&sent.tally)?;
+    print_answers(&sent.tally)?;
     let mut right =
         sent.tally.unanswered + sent.tally.refused + sent.tally.unavailable + sent.tally.parked == 0;
     if args.verify {
         let (_, _, api_token) = settings.sender()?;
-        let opened = if args.rows { Some(open_database(&settings.config()).await?) } else { None };
+        let opened =
+            if args.rows { Some(open_database(&settings.config(), Cluster::Required).await?) } else { None };
         let checking = bar(u64::from(plan.groups), "groups");
         let database = opened.as_ref().map(|(database, _)| database);
         let api = (args.api_url.as_str(), api_token.as_deref());
@@ -43,7 +44,7 @@ pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Resul
         }
         let findings = findings?;
         right &= findings.differences == 0;
-        tell_findings(&findings)?;
+        print_findings(&findings)?;
     }
     Ok(ExitCode::from(u8::from(!right)))
 }
@@ -80,7 +81,7 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
     })
 }
 
-fn tell_answers(tally: &Tally) -> anyhow::Result<()> {
+fn print_answers(tally: &Tally) -> anyhow::Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = tally.micros.len() as f64 / tally.took.as_secs_f64().max(0.001);
     let mut out = std::io::stdout();
@@ -107,14 +108,14 @@ fn tell_answers(tally: &Tally) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_findings(findings: &Findings) -> anyhow::Result<()> {
+fn print_findings(findings: &Findings) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     for line in &findings.told {
         writeln!(out, "{line}")?;
     }
-    let told = findings.told.len() as u64;
-    if findings.differences > told {
-        writeln!(out, "… and {} more", findings.differences - told)?;
+    let printed = findings.told.len() as u64;
+    if findings.differences > printed {
+        writeln!(out, "… and {} more", findings.differences - printed)?;
     }
     let done = if findings.differences == 0 {
         "the mirror is what was sent"

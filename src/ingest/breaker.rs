@@ -22,9 +22,10 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Closed, unless the start found no usable database; then the probe is the first to find one.
+    /// Closed: it counts as open until the schema fits, and the check that finds so is evidence enough. A probe by the
+    /// drain would wait for the spool's file, whose opening may take long.
     pub(super) fn new(schema: SchemaState) -> Self {
-        Self { open: Arc::new(watch::Sender::new(!schema.fits())), schema }
+        Self { open: Arc::new(watch::Sender::new(false)), schema }
     }
 
     /// True while new callbacks go straight to the spool.

@@ -25,10 +25,12 @@ mod receiver {
 mod durability {
     pub(crate) mod chaos;
     mod crash;
+    mod damage;
     mod deadlocks;
     mod disk_full;
     mod replicas;
     pub(crate) mod spool;
+    mod start;
 }
 
 /// The ledger folded again.
@@ -53,6 +55,7 @@ mod process {
     mod config;
     mod errors;
     pub(crate) mod lifecycle;
+    mod start;
 }
 
 /// The house rules, and the schema.
