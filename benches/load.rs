@@ -250,7 +250,9 @@ async fn service(url: &str, data_dir: &Path) -> app::RunningService {
     };
     let serving = settings.serve_config().unwrap();
     let listeners = app::bind(&serving).await.unwrap();
-    app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap()
+    let running = app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap();
+    running.checked().await.unwrap();
+    running
 }
 
 /// What most services do: one callback, one transaction, on a pool.

@@ -6,7 +6,9 @@
 
 mod file;
 mod losses;
+mod mark;
 mod record;
+mod requests;
 mod status;
 mod thread;
 pub mod volume;
@@ -21,8 +23,8 @@ use losses::Losses;
 use thread::SpoolThread;
 
 pub use file::RecordKey;
+pub use requests::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
-pub use thread::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
 
 /// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
 /// far below a second of work. A callback that comes at the limit is refused at once.

@@ -167,9 +167,7 @@ impl SchemaWatch {
                 tracing::info!("the schema fits; serving");
                 *reported = None;
             }
-            Some(trouble)
-                if since.is_none_or(|since| since >= REPORT_PERIOD || (changed && since >= REPORT_PAUSE)) =>
-            {
+            Some(trouble) if is_report_due(since, changed) => {
                 tracing::error!(
                     "{trouble}; until that is mended callbacks go to the spool and reads are answered with 503"
                 );
@@ -181,5 +179,24 @@ impl SchemaWatch {
             *known = trouble;
             changed
         });
+    }
+}
+
+/// Whether trouble is reported now, where it was reported some time before, or never.
+fn is_report_due(since: Option<Duration>, changed: bool) -> bool {
+    since.is_none_or(|since| since >= REPORT_PERIOD || (changed && since >= REPORT_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REPORT_PAUSE, REPORT_PERIOD, TROUBLE_CHECK_PERIOD, is_report_due};
+
+    #[test]
+    fn trouble_is_reported_at_once_then_every_minute_and_different_trouble_after_a_pause() {
+        assert!(is_report_due(None, true) && is_report_due(None, false));
+        assert!(!is_report_due(Some(TROUBLE_CHECK_PERIOD), true));
+        assert!(is_report_due(Some(REPORT_PAUSE), true));
+        assert!(!is_report_due(Some(REPORT_PERIOD - TROUBLE_CHECK_PERIOD), false));
+        assert!(is_report_due(Some(REPORT_PERIOD), false));
     }
 }

@@ -17,6 +17,7 @@ use redb::{
     StorageError, TableDefinition, TableError,
 };
 
+use super::mark::{Mark, Synced};
 use super::status::SpoolError;
 use crate::callback::BODY_BYTES_MAX;
 
@@ -103,17 +104,37 @@ pub(super) struct SpoolFile {
     path: PathBuf,
     next: u64,
     status: FileStatus,
+    mark: Mark,
+    /// Receipt of the newest record ever put, in Unix milliseconds.
+    newest_ms: i64,
+    missing: Option<MissingRecords>,
+}
+
+/// Records that were synced and are not in the file any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MissingRecords {
+    /// How many.
+    pub(super) count: u64,
+    /// Receipt of the last of them, in Unix milliseconds.
+    pub(super) last_ms: i64,
 }
 
 impl SpoolFile {
     /// Opens the file, or makes it. After a kill this reads the whole file once, which takes about 1 s per GiB.
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
         guarded(|| {
-            create(path)?;
+            if create(path)? {
+                Mark::remove(path);
+            }
             check_magic(path)?;
             let store = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
-            let mut file = Self { store, path: path.to_owned(), next: 0, status: FileStatus::default() };
+            let (mark, synced) = Mark::open(path)?;
+            let synced = synced.unwrap_or_default();
+            let (path, status, newest_ms) = (path.to_owned(), FileStatus::default(), synced.newest_ms);
+            let mut file = Self { store, path, next: 0, status, mark, newest_ms, missing: None };
             file.status = file.read_status()?;
+            let count = synced.missing_from(file.next);
+            file.missing = (count > 0).then_some(MissingRecords { count, last_ms: newest_ms });
             Ok(file)
         })
     }
@@ -122,9 +143,21 @@ impl SpoolFile {
         self.status
     }
 
+    /// What the file has lost since its last use, once.
+    pub(super) fn take_missing(&mut self) -> Option<MissingRecords> {
+        self.missing.take()
+    }
+
     /// Returns when everything is on disk; after an error it is not known what is.
     pub(super) fn write(&mut self, write: &FileWrite) -> Result<(), SpoolError> {
-        guarded(|| self.commit(write))
+        guarded(|| self.commit(write))?;
+        self.newest_ms = write.put.iter().map(|(received_ms, _)| *received_ms).fold(self.newest_ms, i64::max);
+        let synced = Synced { last: self.next, depth: self.status.depth, newest_ms: self.newest_ms };
+        if let Err(error) = self.mark.set(synced) {
+            // The records are synced, and that is what counts; a loss after a kill would not be noticed.
+            tracing::warn!(%error, "the mark of the spool cannot be written");
+        }
+        Ok(())
     }
 
     fn commit(&mut self, write: &FileWrite) -> Result<(), redb::Error> {
@@ -257,11 +290,11 @@ fn guarded<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, S
 }
 
 /// Makes an empty file that only this user may read, so that the name outlives a crash of the machine as surely as what
-/// is written under it later.
-fn create(path: &Path) -> Result<(), redb::Error> {
+/// is written under it later. False where there is a file.
+fn create(path: &Path) -> Result<bool, redb::Error> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file.sync_all()?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error.into()),
     }
     if let Some(dir) = path.parent() {
@@ -270,7 +303,7 @@ fn create(path: &Path) -> Result<(), redb::Error> {
         // The directory may be new as well; its parent may belong to another user.
         let _ = dir.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A file of another beginning was not written by the store, or not by it last: a file of zeros is one.

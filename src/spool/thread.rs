@@ -7,16 +7,18 @@
 //! aside, and both are noted as gaps.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::file::{CHARGE_MAX, FileStatus, FileWrite, RecordKey, SpoolFile, charge, is_in_use, move_aside};
+use super::file::{
+    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, is_in_use, move_aside,
+};
 use super::losses::{DAMAGED, Gap, Losses};
 use super::record::{self, RecordError};
+use super::requests::{ReadRange, SpoolRequest, StoredRecord};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
-use crate::callback::{Callback, Received};
+use crate::callback::Callback;
 use crate::clock;
 use crate::model::Millis;
 
@@ -25,43 +27,6 @@ const BATCH_MAX: usize = 1024;
 
 /// How long the thread leaves a file that failed alone before it opens it again. Opening may read all of it.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
-
-/// What runs when a callback is on disk, or refused.
-pub type Completion = Box<dyn FnOnce(Result<(), SpoolError>) + Send>;
-
-/// A callback to make durable.
-pub struct Put {
-    /// What is kept of it is the request as it was received.
-    pub callback: Arc<Callback>,
-    /// Runs once, on this thread; it must not block.
-    pub completion: Completion,
-}
-
-/// A record read back: its key, and the request in it; none where this program cannot read it.
-pub type StoredRecord = (RecordKey, Option<Received>);
-
-/// Which records to read: those after a key, at most `count`, and at most `bytes` beyond the first.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadRange {
-    /// The key of the last record that was read; none: from the oldest.
-    pub after: Option<RecordKey>,
-    /// How many at most.
-    pub count: usize,
-    /// How many bytes at most, unless the first record alone has more.
-    pub bytes: usize,
-}
-
-/// What the thread can be asked for.
-pub enum SpoolRequest {
-    /// Make a callback durable.
-    Put(Put),
-    /// Remove records.
-    Remove(Vec<RecordKey>, oneshot::Sender<Result<(), SpoolError>>),
-    /// Read records.
-    Read(ReadRange, oneshot::Sender<Result<Vec<StoredRecord>, SpoolError>>),
-    /// Take no further request, write what waits, end.
-    Close,
-}
 
 /// The owner of the file.
 pub(super) struct SpoolThread {
@@ -131,9 +96,13 @@ impl SpoolThread {
         }
         self.opened = Instant::now();
         match opened {
-            Ok(file) => {
+            Ok(mut file) => {
+                let missing = file.take_missing();
                 self.file = Some(file);
                 self.report_gaps();
+                if let Some(missing) = missing {
+                    self.note_missing(missing);
+                }
                 if self.failure == Some(SpoolError::Opening) {
                     self.failure = None;
                 }
@@ -141,6 +110,19 @@ impl SpoolThread {
             Err(error) => self.failure = Some(error),
         }
         self.publish();
+    }
+
+    /// Notes a gap for records that were answered with OK and that the file has lost.
+    fn note_missing(&self, missing: MissingRecords) {
+        let (first_ms, last_ms) = (missing.last_ms, missing.last_ms);
+        let gap = Gap { first_ms, last_ms, callbacks: missing.count, cause: DAMAGED.into() };
+        tracing::error!(
+            gap.last_ms,
+            gap.callbacks,
+            gap.cause,
+            "the spool's file was damaged: its newest records are gone and are not in the mirror"
+        );
+        self.losses.note_damage(gap);
     }
 
     /// Gives the damaged file another name and notes a gap; false where it cannot be renamed.
