@@ -1,7 +1,7 @@
 //! The first lines of the log: what runs, where it listens, what to try next.
 //!
 //! It reads what was started, and starts nothing. The settings file that was read and the absolute data directory stand
-//! here, because a start in another directory finds the one and makes a new one of the other.
+//! here, because a start in a subdirectory finds the same `.env` above it and makes a second, empty data directory.
 
 use std::path::Path;
 

@@ -141,7 +141,8 @@ impl SchemaWatch {
         }
     }
 
-    /// Whether the spool is open and has no record. A spool that is being opened is waited for.
+    /// Whether the spool is open and has no record, so that nothing is left behind by ending the start. A spool that is
+    /// being opened is waited for.
     async fn is_spool_empty(&mut self) -> bool {
         let opened = self.spool.wait_for(|status| status.failure != Some(SpoolError::Opening)).await;
         opened.is_ok_and(|status| status.failure.is_none() && status.depth == 0)

@@ -1,7 +1,8 @@
 //! The service put together: writer, receiver, read API, feed, watches; and its orderly stop.
 //!
-//! Everything is handed in: settings, pools, listeners. A test starts this on port 0. Nothing here waits for the database:
-//! the listeners accept at once, and callbacks go to the spool until the schema watch has found the database to fit.
+//! Everything is handed in: settings, pools, listeners. A test starts this on port 0. The listeners accept whether or not
+//! the database answers, and callbacks go to the spool until the schema watch has found the database to fit. Only while
+//! the spool's file is still being opened is the database waited for, at most for [`FIRST_WAY_WAIT_MAX`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;

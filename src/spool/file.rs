@@ -306,7 +306,8 @@ fn create(path: &Path) -> Result<bool, redb::Error> {
     Ok(true)
 }
 
-/// A file of another beginning was not written by the store, or not by it last: a file of zeros is one.
+/// A file that begins otherwise is not what the store wrote; a file of zeros is one. The store calls that a failure of the
+/// disk, which would be tried again without end.
 fn check_magic(path: &Path) -> Result<(), redb::Error> {
     let mut begin = Vec::new();
     File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
