@@ -90,7 +90,9 @@ pub(crate) async fn service(url: &str, data_dir: &Path) -> RunningService {
     };
     let serving = settings.serve_config().unwrap();
     let listeners = app::bind(&serving).await.unwrap();
-    app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap()
+    let running = app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap();
+    running.checked().await.unwrap();
+    running
 }
 
 /// One connection that costs little: one request at a time, no more parsing than the length of the answer.

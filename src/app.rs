@@ -6,6 +6,7 @@ mod announce;
 mod counters;
 mod database;
 mod gauges;
+mod known_database;
 mod migrate;
 mod openapi;
 mod replay;

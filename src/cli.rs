@@ -1,6 +1,6 @@
 //! The command line: one variant, one function of one module. Settings are those of `config`.
 //!
-//! Knows no command from the inside; `main` calls it. Texts here are what `--help` prints.
+//! `main` parses it and calls the command's function in `app`. The document comments here are what `--help` prints.
 
 use clap::{Args, Parser, Subcommand};
 
@@ -68,7 +68,7 @@ pub struct SimulateArgs {
     /// Read the mirror back and compare it with what was sent; exit 1 if it differs
     #[arg(long)]
     pub verify: bool,
-    /// Compare the rows in PostgreSQL as well, by `DATABASE_URL` or the private PostgreSQL of `DATA_DIR`
+    /// Compare the rows in PostgreSQL as well, by `DATABASE_URL` or the embedded PostgreSQL of `DATA_DIR`
     #[arg(long, requires = "verify")]
     pub rows: bool,
 }
@@ -80,7 +80,12 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  CALLBACK_TOKEN=… API_TOKEN=desk:… SDK_APP_ID=1400000001 \\\n  DATABASE_URL=postgres://mirror:…@db/mirror group-mirror serve"
     )]
-    Serve,
+    Serve {
+        /// Take the database of `DATABASE_URL` although this data directory belongs to another: what is in the spool is
+        /// written into it
+        #[arg(long)]
+        adopt_database: bool,
+    },
     /// Bring the schema of the database up to date
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://mirror:…@db/mirror group-mirror migrate")]
     Migrate,
@@ -91,13 +96,13 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Rebuild the mirror from the ledger, where the two differ; works while `serve` runs
     #[command(
-        after_help = "Examples:\n  group-mirror replay --verify   # tells differences, exit 1 if there are any\n  group-mirror replay            # mends them; makes tables that were dropped\n  group-mirror replay --parked   # tries what was parked again, after an update"
+        after_help = "Examples:\n  group-mirror replay --verify   # prints differences, exit 1 if there are any\n  group-mirror replay            # writes what differs; makes tables that were dropped\n  group-mirror replay --parked   # tries what was parked again, after an update"
     )]
     Replay {
-        /// Change nothing; tell every difference and exit with 1 if there is one
+        /// Change nothing; print the differences and exit with 1 if there is one
         #[arg(long, conflicts_with = "parked")]
         verify: bool,
-        /// Try the parked callbacks again and apply those that can be made out now
+        /// Try the parked callbacks again and apply those that can be read now
         #[arg(long)]
         parked: bool,
     },

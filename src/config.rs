@@ -1,8 +1,11 @@
 //! Settings: one clap definition for flags and environment, then a checked [`Config`]. The only reader of the
 //! environment.
 //!
-//! Every value is taken as text and checked here, so that a bad one is told in one line that names the variable, the
-//! value (never a secret) and what would be right.
+//! Every value is taken as text and checked here, so that the error of a bad one is one line that names the variable, the
+//! value (never a secret) and what would be right. Required settings that are missing stand in one line together.
+
+mod dotenv;
+mod values;
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use listenfd::ListenFd;
 
@@ -19,8 +22,11 @@ use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
+use values::{address, bytes, is_open, secrets, set};
 
-/// The app id of the embedded mode, where nobody has to set one.
+pub use dotenv::read_dotenv;
+
+/// The app id of the embedded mode, where none has to be set.
 pub const EMBEDDED_APP_ID: &str = "1400000001";
 
 /// The limit of the spool where none is set, 1 GiB: about a million callbacks of 700 bytes.
@@ -46,7 +52,7 @@ pub struct Settings {
     /// Directory of the spool and of the embedded PostgreSQL; only one `serve` per directory [default: data]
     #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
     pub data_dir: Option<String>,
-    /// Limit of the spool, in bytes [default: 1073741824]
+    /// Limit of the spool, in bytes; K, M, G work too [default: 1G]
     #[arg(long, env = "SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
     pub spool_max_bytes: Option<String>,
     /// Directory of PostgreSQL's server programs for the embedded mode; unset: they are looked for
@@ -65,10 +71,10 @@ pub struct Settings {
     #[arg(long, env = "CALLBACK_MAX_SKEW_SECS", value_name = "SECONDS", global = true)]
     pub callback_max_skew_secs: Option<String>,
     /// Public listener: callbacks only [default: 127.0.0.1:8080]
-    #[arg(long, env = "CALLBACK_LISTEN", value_name = "IP:PORT", global = true)]
+    #[arg(long, env = "CALLBACK_LISTEN", value_name = "[IP:]PORT", global = true)]
     pub callback_listen: Option<String>,
     /// Internal listener: read API, health, metrics [default: 127.0.0.1:8081]
-    #[arg(long, env = "API_LISTEN", value_name = "IP:PORT", global = true)]
+    #[arg(long, env = "API_LISTEN", value_name = "[IP:]PORT", global = true)]
     pub api_listen: Option<String>,
     /// How long an idle connection is kept on both listeners, in seconds [default: 620]
     #[arg(long, env = "IDLE_SECS", value_name = "SECONDS", global = true)]
@@ -95,7 +101,7 @@ pub struct Settings {
 pub enum DatabaseChoice {
     /// The one of `DATABASE_URL`. Not printed: it may hold a password.
     Url(String),
-    /// A private PostgreSQL in the data directory.
+    /// The embedded PostgreSQL in the data directory.
     Embedded,
 }
 
@@ -129,23 +135,10 @@ pub struct ServeConfig {
     pub api_auth: Arc<ApiAuth>,
     /// Whether the membership of audio-video rooms is mirrored.
     pub avchatroom_members: bool,
-    /// Where callbacks wait while the database is away.
+    /// Where callbacks wait while the database does not commit.
     pub spool: SpoolPlace,
-}
-
-/// Reads `.env` of the working directory or one above, if there is one. What the environment has already stays.
-///
-/// # Errors
-/// A file that is not readable or has a line that is no setting.
-pub fn read_dotenv() -> anyhow::Result<()> {
-    match dotenvy::dotenv() {
-        // Its text quotes the line, and that may be the one of a token.
-        Err(dotenvy::Error::LineParse(..)) => bail!(
-            "cannot read .env: it has a line that is no setting; each should read NAME=value, with quotes around a value that holds spaces"
-        ),
-        Err(error) if !error.not_found() => Err(error).context("cannot read .env"),
-        _ => Ok(()),
-    }
+    /// Whether a database with another id than the data directory knows is taken.
+    pub adopt_database: bool,
 }
 
 /// The listening sockets that a service manager has handed over (socket activation), that of callbacks and that of the
@@ -182,11 +175,6 @@ fn socket_places(names: &str) -> (Option<usize>, Option<usize>) {
 )]
 fn search_path() -> Option<OsString> {
     std::env::var_os("PATH")
-}
-
-/// Unset and empty are the same: a compose file or a `.env` often has `KEY=`.
-fn set(value: Option<&String>) -> Option<&str> {
-    value.map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
 impl Settings {
@@ -237,60 +225,42 @@ impl Settings {
     /// One line that names the variable, the value (never a secret) and what would be right.
     pub fn serve_config(&self) -> anyhow::Result<ServeConfig> {
         let embedded = set(self.database_url.as_ref()).is_none();
-        let app = match set(self.sdk_app_id.as_ref()) {
-            Some(text) => SdkAppId::parse(text).context("SDK_APP_ID")?,
-            None if embedded => SdkAppId::parse(EMBEDDED_APP_ID)?,
-            None => bail!("SDK_APP_ID is not set; it is the number of your application, such as 1400000001"),
-        };
         let callback_listen = address("CALLBACK_LISTEN", self.callback_listen.as_ref(), "127.0.0.1:8080")?;
         let api_listen = address("API_LISTEN", self.api_listen.as_ref(), "127.0.0.1:8081")?;
-        let max_skew_secs = match set(self.callback_max_skew_secs.as_ref()) {
-            None => 60,
-            Some(text) => {
-                text.parse().ok().filter(|secs| (1..=86_400).contains(secs)).with_context(|| {
-                    format!(
-                        "CALLBACK_MAX_SKEW_SECS is {text:?}; it should be a number of seconds from 1 to 86400"
-                    )
-                })?
-            }
-        };
         let tokens = secrets(self.callback_token.as_ref());
         ensure!(
             tokens.len() <= 2,
             "CALLBACK_TOKEN holds {} tokens; it should be one, or two while one is being replaced",
             tokens.len()
         );
-        let open = open(
-            "CALLBACK",
-            self.callback_auth.as_ref(),
-            tokens.is_empty(),
-            embedded && callback_listen.ip().is_loopback(),
-        )?;
-        ensure!(
-            open || !tokens.is_empty(),
-            "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks"
-        );
-        let max_bytes = match set(self.spool_max_bytes.as_ref()) {
-            None => SPOOL_MAX_BYTES,
-            Some(text) => {
-                text.parse().ok().filter(|bytes| *bytes >= SPOOL_MAX_BYTES_MIN).with_context(|| {
-                    format!("SPOOL_MAX_BYTES is {text:?}; it should be a number of bytes, at least {SPOOL_MAX_BYTES_MIN}")
-                })?
+        let safe = embedded && callback_listen.ip().is_loopback();
+        let open = is_open("CALLBACK", self.callback_auth.as_ref(), tokens.is_empty(), safe)?;
+        let api_auth = self.api_auth(embedded, api_listen)?;
+        let (app, api_auth) = match (self.app(embedded)?, api_auth) {
+            (Some(app), Some(api_auth)) if open || !tokens.is_empty() => (app, api_auth),
+            (app, api_auth) => {
+                let no_token = !open && tokens.is_empty();
+                return Err(missing(app.is_none(), no_token, api_auth.is_none()));
             }
         };
         Ok(ServeConfig {
-            spool: SpoolPlace { dir: self.config().data_dir, max_bytes },
-            gate: Gate { app, tokens: tokens.into_iter().map(Token::new).collect(), max_skew_secs },
+            spool: SpoolPlace { dir: self.config().data_dir, max_bytes: self.spool_max_bytes()? },
+            gate: Gate {
+                app,
+                tokens: tokens.into_iter().map(Token::new).collect(),
+                max_skew_secs: self.max_skew_secs()?,
+            },
             callback_listen,
             api_listen,
             idle: self.idle()?,
             stop_silence: STOP_SILENCE,
-            api_auth: Arc::new(self.api_auth(embedded, api_listen)?),
+            api_auth: Arc::new(api_auth),
             avchatroom_members: match set(self.mirror_avchatroom_members.as_ref()) {
                 None | Some("false" | "0") => false,
                 Some("true" | "1") => true,
                 Some(other) => bail!("MIRROR_AVCHATROOM_MEMBERS is {other:?}; it should be true or false"),
             },
+            adopt_database: false,
         })
     }
 
@@ -302,49 +272,60 @@ impl Settings {
         })
     }
 
-    fn api_auth(&self, embedded: bool, listen: SocketAddr) -> anyhow::Result<ApiAuth> {
+    /// The app; none where it has to be set and is not.
+    fn app(&self, embedded: bool) -> anyhow::Result<Option<SdkAppId>> {
+        let text = set(self.sdk_app_id.as_ref()).or(embedded.then_some(EMBEDDED_APP_ID));
+        text.map(|text| SdkAppId::parse(text).context("SDK_APP_ID")).transpose()
+    }
+
+    fn max_skew_secs(&self) -> anyhow::Result<u64> {
+        let Some(text) = set(self.callback_max_skew_secs.as_ref()) else { return Ok(60) };
+        text.parse().ok().filter(|secs| (1..=86_400).contains(secs)).with_context(|| {
+            format!("CALLBACK_MAX_SKEW_SECS is {text:?}; it should be a number of seconds from 1 to 86400")
+        })
+    }
+
+    fn spool_max_bytes(&self) -> anyhow::Result<u64> {
+        let text = set(self.spool_max_bytes.as_ref());
+        text.map_or(Ok(SPOOL_MAX_BYTES), |text| bytes("SPOOL_MAX_BYTES", text, SPOOL_MAX_BYTES_MIN))
+    }
+
+    /// Who may read; none where tokens have to be set and are not.
+    fn api_auth(&self, embedded: bool, listen: SocketAddr) -> anyhow::Result<Option<ApiAuth>> {
         let tokens = secrets(self.api_token.as_ref());
         let loopback = listen.ip().is_loopback();
-        if open("API", self.api_auth.as_ref(), tokens.is_empty(), embedded && loopback)? {
+        if is_open("API", self.api_auth.as_ref(), tokens.is_empty(), embedded && loopback)? {
             ensure!(
                 loopback,
                 "API_AUTH is \"none\" and API_LISTEN is {listen}; without tokens it should be a loopback address such as 127.0.0.1:8081"
             );
-            return Ok(ApiAuth::None);
+            return Ok(Some(ApiAuth::None));
         }
-        ensure!(
-            !tokens.is_empty(),
-            "API_TOKEN is not set; set it to one or more bearer tokens, or say API_AUTH=none on a loopback listener"
-        );
         let token = |text: &String| match text.split_once(':') {
             Some((name, token)) => ApiToken::new(Some(name), token),
             None => ApiToken::new(None, text),
         };
-        Ok(ApiAuth::Tokens(tokens.iter().map(token).collect()))
+        let tokens: Vec<ApiToken> = tokens.iter().map(token).collect();
+        Ok((!tokens.is_empty()).then_some(ApiAuth::Tokens(tokens)))
     }
 }
 
-/// Whether a listener works without tokens. `none` beside a token is a contradiction, not a choice.
-fn open(name: &str, auth: Option<&String>, no_token: bool, safe: bool) -> anyhow::Result<bool> {
-    match set(auth) {
-        None => Ok(safe && no_token),
-        Some("token") => Ok(false),
-        Some("none") if no_token => Ok(true),
-        Some("none") => bail!("{name}_AUTH is \"none\" and {name}_TOKEN is set; unset one of them"),
-        Some(other) => bail!("{name}_AUTH is {other:?}; it should be token or none"),
-    }
-}
-
-fn secrets(text: Option<&String>) -> Vec<String> {
-    let parts = set(text).unwrap_or_default().split(',').map(str::trim);
-    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-fn address(name: &str, text: Option<&String>, default: &str) -> anyhow::Result<SocketAddr> {
-    let text = set(text).unwrap_or(default);
-    text.parse().with_context(|| {
-        format!("{name} is {text:?}; it should be an IP address and a port such as {default}")
-    })
+/// All required settings that are not set, in one line: a person sets them in one go.
+fn missing(app: bool, callback_token: bool, api_token: bool) -> anyhow::Error {
+    let lines = [
+        (app, "SDK_APP_ID is not set; it is the number of your application, such as 1400000001"),
+        (
+            callback_token,
+            "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks",
+        ),
+        (
+            api_token,
+            "API_TOKEN is not set; set it to one or more bearer tokens, or say API_AUTH=none on a loopback listener",
+        ),
+    ];
+    let lines: Vec<&str> = lines.iter().filter(|(missing, _)| *missing).map(|(_, line)| *line).collect();
+    assert!(!lines.is_empty(), "an error names what is missing");
+    anyhow!(lines.join(". "))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! A private PostgreSQL server that the service starts by itself when it was given no database.
-//! Owns the server's life: attach or start, wait until it answers, stop it with the service. Its files are
-//! `cluster`'s, the search for a running one `running`'s, the choice of programs
-//! `programs`', child processes `process`'.
-//! Must not know the schema, sqlx, or the environment; it hands out a URL and nothing else.
+//! The embedded PostgreSQL: a server of its own that the service starts where no `DATABASE_URL` is set.
+//!
+//! This file owns the server's life: attach or start, wait until it answers, stop it with the service. `cluster` owns its
+//! files, `running` the search for a server that runs, `programs` the choice of programs, `process` the child processes.
+//! The module knows neither the schema nor sqlx nor the environment; it hands out a URL and nothing else.
 
 mod cluster;
 mod error;
@@ -42,7 +42,7 @@ const IMMEDIATE_STOP_LIMIT: Duration = Duration::from_secs(7);
 /// Longest wait for the kernel to remove a killed process.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
-/// The private server of one directory, started or attached to.
+/// The embedded server of one directory, started or attached to.
 ///
 /// A server that this value started ends with it, and also when the process is killed (Linux; elsewhere a
 /// server left behind is attached to by the next start). One that was attached to ends with the process that
@@ -63,7 +63,7 @@ struct Started {
 }
 
 impl Embedded {
-    /// Attaches to the running private server of `dir`, or starts it; makes `dir` and the cluster in it first
+    /// Attaches to the running embedded server of `dir`, or starts it; makes `dir` and the cluster in it first
     /// where needed. `dir` may be relative. Blocks: about 1 s at first, 0.1 s later, and at most a few
     /// minutes (crash recovery, another process that starts or stops the same server).
     ///
@@ -75,7 +75,7 @@ impl Embedded {
         let home = DataDirectory::open(dir)?;
         let _lock = home.lock()?;
         if let Some(running) = running::settle(home.dir(), &home.cluster())? {
-            tracing::info!(pid = running.pid, "using the private PostgreSQL that is already running");
+            tracing::info!(pid = running.pid, "using the embedded PostgreSQL that is already running");
             return Ok(Embedded::new(running.socket_dir, running.port, None));
         }
         let found = programs::find(programs, home.major()?, home.dir())?;
@@ -153,7 +153,7 @@ fn end(server: &mut Server) {
         if server.wait(limit) {
             return;
         }
-        tracing::warn!(pid = server.pid(), ?how, "the private PostgreSQL does not stop");
+        tracing::warn!(pid = server.pid(), ?how, "the embedded PostgreSQL does not stop");
     }
 }
 
@@ -162,14 +162,15 @@ fn announce(home: &DataDirectory, found: &ServerPrograms, server: &Server) {
         tracing::warn!(
             pid = server.pid(),
             dir = %home.dir().display(),
-            "started the bundled development server, PostgreSQL {}; set DATABASE_URL in production",
+            "started the bundled PostgreSQL {}; it has no timers: statement_timeout, lock_timeout and the detection of \
+             deadlocks do nothing in it, so use it to try things out and set DATABASE_URL in production",
             found.version
         );
     } else {
         tracing::info!(
             pid = server.pid(),
             dir = %home.dir().display(),
-            "started a private PostgreSQL {}",
+            "started an embedded PostgreSQL {}",
             found.version
         );
     }

@@ -1,8 +1,9 @@
 //! Parses the command line, starts telemetry, runs one command, turns an error into one line and an exit code.
 //!
-//! Knows which function belongs to which command, and nothing of what it does. Exit codes: 0; 1, found something
-//! wrong; 2, could not run.
+//! It maps each command to one function of `app` and knows nothing of what that does. Exit codes: 0, done; 1, a
+//! difference was found; 2, the command could not run.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -20,53 +21,59 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            // The last word of a command belongs on standard error, whatever the log filter says.
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("group-mirror: {}\n", told(&error)),
-            );
+            // The reason of a failure belongs on standard error, whatever the log filter says.
+            let _ = writeln!(std::io::stderr(), "group-mirror: {}", described(&error));
             ExitCode::from(EXIT_COULD_NOT_RUN)
         }
     }
 }
 
-/// An error with its causes, each told once: the texts of the two errors named here tell their own.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
+/// An error with its causes, each named once: the texts of the two errors named here include those of their causes.
+fn described(error: &anyhow::Error) -> String {
+    let mut text = String::new();
     for cause in error.chain() {
         let words = cause.to_string();
-        if !told.contains(&words) {
-            told.push_str(if told.is_empty() { "" } else { ": " });
-            told.push_str(&words);
+        if !text.contains(&words) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&words);
         }
         if cause.is::<StoreError>() || cause.is::<EmbeddedError>() {
             break;
         }
     }
-    told
+    text
+}
+
+/// The error of the command line's parser without its usage: the first line, and what the user may have meant.
+fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+    let meant = lines.filter_map(|line| line.strip_prefix("tip: ")).filter(|tip| tip.contains("similar"));
+    meant.fold(first.to_owned(), |line, tip| format!("{line}; {tip}"))
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    config::read_dotenv()?;
+    let dotenv = config::read_dotenv()?;
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => error.exit(),
-        Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            anyhow::bail!("{line}; see --help")
-        }
+        Err(error) => anyhow::bail!("{}; see --help", one_line(&error.to_string())),
     };
     let (format, filter) = cli.settings.logging()?;
     telemetry::start_logging(format, filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match cli.command.unwrap_or(Command::Serve) {
-            Command::Serve => app::serve(&cli.settings).await,
+    let done = runtime.block_on(async {
+        match cli.command.unwrap_or(Command::Serve { adopt_database: false }) {
+            Command::Serve { adopt_database } => {
+                app::serve(&cli.settings, dotenv.as_deref(), adopt_database).await
+            }
             Command::Migrate => app::migrate(&cli.settings.config()).await,
             Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
             Command::Replay { verify, parked } => app::replay(&cli.settings.config(), verify, parked).await,
             Command::Openapi => app::openapi(),
         }
-    })
+    });
+    // Everything that matters is stopped by now; work that was given up, after a second signal, is not waited for.
+    runtime.shutdown_background();
+    done
 }

@@ -6,7 +6,9 @@
 
 mod file;
 mod losses;
+mod mark;
 mod record;
+mod requests;
 mod status;
 mod thread;
 pub mod volume;
@@ -21,8 +23,8 @@ use losses::Losses;
 use thread::SpoolThread;
 
 pub use file::RecordKey;
+pub use requests::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
-pub use thread::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
 
 /// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
 /// far below a second of work. A callback that comes at the limit is refused at once.
@@ -37,15 +39,17 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the file, or makes it; the second value is the work of a thread that may block. A full or failing disk is
-    /// no error here: the thread opens the file again later.
+    /// Returns at once; the second value is the work of a thread that may block. That thread opens the file, or makes it,
+    /// which takes seconds where a large one has to be recovered; what is put meanwhile waits in the queue. A full or
+    /// failing disk is no error here: the thread opens the file again later. A damaged file is moved aside.
     ///
     /// # Errors
-    /// A file that is damaged, or that another process uses.
+    /// A file that another process uses.
     pub fn open(place: &SpoolPlace) -> Result<(Self, impl FnOnce() + Send + 'static), SpoolError> {
         let losses = Losses::default();
-        let (published, status) = watch::channel(SpoolStatus::default());
-        let thread = SpoolThread::open(place, losses.clone(), published)?;
+        let opening = SpoolStatus { failure: Some(SpoolError::Opening), ..SpoolStatus::default() };
+        let (published, status) = watch::channel(opening);
+        let thread = SpoolThread::new(place, losses.clone(), published)?;
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         Ok((Self { requests, status, losses }, move || thread.run(queue)))
     }
@@ -93,10 +97,11 @@ impl Spool {
         self.status.borrow().depth == 0
     }
 
-    /// True when the disk does not take writes; being at the limit is no such failure.
+    /// True when the disk does not take writes; being at the limit or being opened is no such failure.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.status.borrow().failure.as_ref().is_some_and(|failure| *failure != SpoolError::Full)
+        let status = self.status.borrow();
+        !matches!(status.failure, None | Some(SpoolError::Full | SpoolError::Opening))
     }
 
     /// For waiting until the status changes. The gaps of this run are not in it.

@@ -1,7 +1,11 @@
 //! The first lines of the log: what runs, where it listens, what to try next.
 //!
-//! It reads what was started, and starts nothing.
+//! It reads what was started, and starts nothing. The settings file that was read and the absolute data directory stand
+//! here, because a start in a subdirectory finds the same `.env` above it and makes a second, empty data directory.
 
+use std::path::Path;
+
+use super::database::absolute;
 use super::start::RunningService;
 use crate::api::auth::ApiAuth;
 use crate::config::{Config, ServeConfig};
@@ -12,13 +16,18 @@ pub(super) fn announce(
     running: &RunningService,
     serving: &ServeConfig,
     config: &Config,
-    embedded: Option<&Embedded>,
+    (embedded, dotenv): (Option<&Embedded>, Option<&Path>),
 ) {
+    let file = dotenv.map_or_else(|| "no .env".to_owned(), |path| path.display().to_string());
+    tracing::info!(
+        "group-mirror {}; settings: the environment and {file}; data directory: {}",
+        env!("CARGO_PKG_VERSION"),
+        absolute(&config.data_dir).display()
+    );
     match embedded {
         Some(embedded) => {
             tracing::info!(
-                "database: a private PostgreSQL in {}; {}",
-                config.data_dir.display(),
+                "database: an embedded PostgreSQL in the data directory; {}",
                 embedded.psql_line()
             );
         }

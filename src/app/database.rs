@@ -1,24 +1,43 @@
 //! The database of a command: the one of `DATABASE_URL`, else the embedded server, and the lock of the data directory.
 //!
-//! A command that starts the embedded server also stops it; one that found it running leaves it alone.
+//! A command that starts the embedded server also stops it; one that found it running leaves it alone. Only `serve` and
+//! `migrate` make a new cluster: a command that reads would answer from an empty mirror made in the wrong directory.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::config::{Config, DatabaseChoice};
 use crate::embedded::{Embedded, Programs};
 use crate::store::Database;
 
+/// What happens where the data directory holds no cluster of an embedded server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cluster {
+    /// It is made.
+    MadeWhereMissing,
+    /// The command ends.
+    Required,
+}
+
 /// Opens the pools, and starts the embedded server where there is no URL.
-pub(super) async fn open_database(config: &Config) -> anyhow::Result<(Database, Option<Embedded>)> {
+pub(super) async fn open_database(
+    config: &Config,
+    cluster: Cluster,
+) -> anyhow::Result<(Database, Option<Embedded>)> {
     match &config.database {
         DatabaseChoice::Url(url) => Ok((Database::new(url)?, None)),
         DatabaseChoice::Embedded => {
+            let dir = config.data_dir.join("postgres");
+            ensure!(
+                cluster == Cluster::MadeWhereMissing || dir.join("cluster").exists(),
+                "there is no database: DATABASE_URL is not set, and DATA_DIR ({}) holds no embedded PostgreSQL; set one of \
+                 them, or run `group-mirror serve` there first",
+                absolute(&config.data_dir).display()
+            );
             std::fs::create_dir_all(&config.data_dir)
                 .with_context(|| format!("DATA_DIR: cannot make {}", config.data_dir.display()))?;
-            let dir = config.data_dir.join("postgres");
             let programs = Programs { bin_dir: config.pg_bin_dir.clone(), path: config.path.clone() };
             let embedded = tokio::task::spawn_blocking(move || Embedded::start(&dir, &programs)).await??;
             Ok((Database::new(embedded.url())?, Some(embedded)))
@@ -32,6 +51,11 @@ pub(super) async fn stop_embedded(embedded: Option<Embedded>) -> anyhow::Result<
         tokio::task::spawn_blocking(move || embedded.stop()).await?;
     }
     Ok(())
+}
+
+/// A path as it can be found from anywhere; as it is, where that is not known.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Held for the life of the process; the system gives it back however that ends.

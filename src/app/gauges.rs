@@ -1,6 +1,7 @@
 //! Gauges: metrics that are a state, read off just before each scrape.
 //!
-//! Counters and histograms stand where things happen; what is a state is read here.
+//! Counters and histograms stand where things happen. A state has no such place: it is asked for here, so that a scrape
+//! shows the moment of the scrape.
 
 use crate::api::live::LiveFeed;
 use crate::clock;
@@ -12,7 +13,7 @@ pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl
     move || {
         let spool = writer.spool();
         let age_ms = spool.oldest.map_or(0, |oldest| (clock::now().get() - oldest.get()).max(0));
-        #[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53 here")]
+        #[expect(clippy::cast_precision_loss, reason = "none of these counts reaches 2^53")]
         for (name, value) in [
             ("group_mirror_spool_depth", spool.depth as f64),
             ("group_mirror_spool_bytes", spool.bytes as f64),

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use super::database::{open_database, stop_embedded};
+use super::database::{Cluster, open_database, stop_embedded};
 use crate::config::Config;
 use crate::store::schema;
 
@@ -13,7 +13,7 @@ use crate::store::schema;
 /// # Errors
 /// A database that cannot be used, or that is another application's.
 pub async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
-    let (database, embedded) = open_database(config).await?;
+    let (database, embedded) = open_database(config, Cluster::MadeWhereMissing).await?;
     let done = schema::migrate(&database).await;
     database.close().await;
     stop_embedded(embedded).await?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::database::{open_database, stop_embedded};
+use super::database::{Cluster, open_database, stop_embedded};
 use crate::config::Config;
 use crate::replay::{self, Mode, Report, unpark};
 use crate::store::Database;
@@ -18,7 +18,7 @@ use crate::store::Database;
 /// # Errors
 /// The database cannot be used, or another replay runs.
 pub async fn replay(config: &Config, verify: bool, parked: bool) -> anyhow::Result<ExitCode> {
-    let (database, embedded) = open_database(config).await?;
+    let (database, embedded) = open_database(config, Cluster::Required).await?;
     let done = run(&database, verify, parked).await;
     database.close().await;
     stop_embedded(embedded).await?;

@@ -1,6 +1,7 @@
-//! SIGINT and SIGTERM, caught from the first line on, so that none is lost while the service starts.
+//! SIGINT and SIGTERM, caught before the settings are checked, so that none is lost while the service starts.
 //!
-//! The first signal asks for an orderly stop, the second for an immediate one; the command decides.
+//! The first signal asks for an orderly stop, the second for an immediate one. This file counts them; the command
+//! decides what they mean.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -23,6 +24,11 @@ impl Signals {
             }
         });
         Ok(Self(seen))
+    }
+
+    /// True when one has come since the start.
+    pub(super) fn any(&self) -> bool {
+        *self.0.borrow() > 0
     }
 
     /// Resolves when that many signals have come since the start.

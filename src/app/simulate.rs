@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::database::{open_database, stop_embedded};
+use super::database::{Cluster, open_database, stop_embedded};
 use crate::cli::SimulateArgs;
 use crate::clock;
 use crate::config::Settings;
@@ -31,7 +31,8 @@ pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Resul
     let mut right = sent.tally.is_clean();
     if args.verify {
         let (_, _, api_token) = settings.sender()?;
-        let opened = if args.rows { Some(open_database(&settings.config()).await?) } else { None };
+        let opened =
+            if args.rows { Some(open_database(&settings.config(), Cluster::Required).await?) } else { None };
         let checking = bar(u64::from(plan.groups), "groups");
         let database = opened.as_ref().map(|(database, _)| database);
         let api = (args.api_url.as_str(), api_token.as_deref());

@@ -1,19 +1,23 @@
 //! The service put together: writer, receiver, read API, feed, watches; and its orderly stop.
 //!
-//! Everything is handed in: settings, pools, listeners. A test starts this on port 0.
+//! Everything is handed in: settings, pools, listeners. A test starts this on port 0. The listeners accept whether or not
+//! the database answers, and callbacks go to the spool until the schema watch has found the database to fit. Only while
+//! the spool's file is still being opened is the database waited for, at most for [`FIRST_WAY_WAIT_MAX`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counters::register_counters;
 use super::gauges::gauges;
-use super::schema_watch::{first_check, watch_schema};
+use super::known_database::KnownDatabase;
+use super::schema_watch::SchemaWatch;
 use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
@@ -24,7 +28,7 @@ use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
-use crate::spool::volume;
+use crate::spool::{SpoolError, SpoolStatus, volume};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 use crate::{api, server, telemetry};
@@ -42,6 +46,10 @@ pub(super) const DESCRIPTORS: u64 = (CALLBACK_CONNECTIONS_MAX + API_CONNECTIONS_
 /// How long a stop waits for the connections to the database to end. One that stalls never does.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long accepting waits for a first way to make a callback durable, database or spool. Only a large spool that has
+/// to be recovered takes longer to open; the database of a good start answers within this time.
+const FIRST_WAY_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// A service that runs.
 #[derive(Debug)]
 pub struct RunningService {
@@ -52,14 +60,41 @@ pub struct RunningService {
     database: Database,
     writer: Writer,
     refusals: RefusalLog,
+    schema: SchemaState,
+    refusal: watch::Receiver<Option<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl RunningService {
-    /// Resolves when the service cannot go on by itself.
-    pub async fn broken(&self) {
-        self.writer.ended().await;
+    /// Resolves when the service cannot go on by itself, with the reason.
+    pub async fn broken(&self) -> anyhow::Error {
+        tokio::select! {
+            reason = self.refused() => anyhow!(reason),
+            () = self.writer.ended() => anyhow!("the writer ended by itself"),
+        }
+    }
+
+    /// Waits until the database has been checked once, whatever that found.
+    ///
+    /// # Errors
+    /// A database that can never be ours, on a first start: see `app/schema_watch.rs`.
+    pub async fn checked(&self) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            reason = self.refused() => Err(anyhow!(reason)),
+            () = self.schema.checked() => Ok(()),
+        }
+    }
+
+    /// Resolves when the database is refused; never, where it is not.
+    async fn refused(&self) -> String {
+        let mut refusal = self.refusal.clone();
+        let reason = refusal.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
     }
 
     /// Fails `/readyz`, answers what is open and what still comes, makes durable what waits, closes the pools; in this
@@ -75,16 +110,18 @@ impl RunningService {
     }
 }
 
-/// Starts everything on listeners that are bound already.
+/// Starts everything on listeners that are bound already, and serves before the database has answered.
 ///
 /// # Errors
-/// A database that cannot be reached, or that is another application's.
+/// A data directory that cannot be used, or is in use.
 pub async fn start(
     serving: &ServeConfig,
     database: Database,
     (callbacks, api): (TcpListener, TcpListener),
 ) -> anyhow::Result<RunningService> {
-    let (schema_found, schema) = SchemaState::channel(first_check(&database).await?);
+    let known = KnownDatabase::open(&serving.spool.dir)?;
+    let (schema_found, schema) = SchemaState::not_checked();
+    let (refused, refusal) = watch::channel(None);
     let metrics = telemetry::start_metrics()?;
     register_counters();
     if let Some(kind) = volume::forgetful_volume(&serving.spool.dir) {
@@ -114,7 +151,7 @@ pub async fn start(
         spool: writer.watch_spool(),
         refusals: refusals.clone(),
         database: database.clone(),
-        schema,
+        schema: schema.clone(),
         app: serving.gate.app,
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
@@ -128,10 +165,22 @@ pub async fn start(
         database,
         writer,
         refusals,
+        schema,
+        refusal,
         stop,
         tasks,
     };
     let stop = &running.stop;
+    let schema_watch = SchemaWatch {
+        database: running.database.clone(),
+        known,
+        adopt: serving.adopt_database,
+        state: schema_found,
+        spool: running.writer.watch_spool(),
+        refusal: refused,
+    };
+    running.tasks.spawn(schema_watch.run(stop.clone()));
+    wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
     let (callback_rules, api_rules) = listener_rules(serving, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
@@ -143,7 +192,6 @@ pub async fn start(
     };
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(feed.run());
-    running.tasks.spawn(watch_schema(running.database.clone(), schema_found, stop.clone()));
     running.tasks.close();
     Ok(running)
 }
@@ -168,6 +216,20 @@ fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRule
         ..callbacks.clone()
     };
     (callbacks, api)
+}
+
+/// Waits until a callback could be made durable in one way at least, but not long: connections wait in the listener's
+/// queue meanwhile, and a callback that waits there for the database is answered sooner than one that waits in the
+/// spool's queue for a file that takes seconds to open.
+async fn wait_for_first_way(schema: &SchemaState, mut spool: watch::Receiver<SpoolStatus>) {
+    let opened = spool.wait_for(|status| status.failure != Some(SpoolError::Opening));
+    let first = async {
+        tokio::select! {
+            () = schema.fitting() => {}
+            _ = opened => {}
+        }
+    };
+    let _ = tokio::time::timeout(FIRST_WAY_WAIT_MAX, first).await;
 }
 
 /// Both listeners, before anything slow is begun. A socket that the service manager has handed over takes the place of

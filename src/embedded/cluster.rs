@@ -1,6 +1,6 @@
-//! The files of a private PostgreSQL: one directory with the cluster, its socket, log and start lock, who may
-//! enter it, and what a killed server leaves in it. Knows the layout; it neither chooses programs nor starts
-//! or stops the server.
+//! The files of an embedded PostgreSQL: one directory with the cluster, its socket, log and start lock, who may
+//! enter it, and what a killed server leaves in it. This file knows the layout; it neither chooses programs nor
+//! starts or stops the server.
 //!
 //! `lock`, `cluster/`, `socket/`, `postgres.log`, `programs-*/` (unpacked) and `*.new*` (unfinished) lie in
 //! it.
@@ -24,7 +24,7 @@ use super::programs::ServerPrograms;
 use super::running::PORT;
 use super::running::pid_file;
 
-/// Superuser and database of the private server. There is no password: who can enter the directory may
+/// Superuser and database of the embedded server. There is no password: who can enter the directory may
 /// connect.
 pub(super) const NAME: &str = "group_mirror";
 
@@ -51,7 +51,7 @@ const LOG_MAX: u64 = 16 * 1024 * 1024;
 const TAIL_LINES: usize = 5;
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// The directory of a private server; absolute, without links, 0700.
+/// The directory of an embedded server; absolute, without links, 0700.
 #[derive(Debug)]
 pub(super) struct DataDirectory {
     dir: PathBuf,
@@ -67,7 +67,7 @@ impl DataDirectory {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).map_err(EmbeddedError::io("make", parent))?;
         }
-        make_private(dir).map_err(failed("make"))?;
+        make_owner_only(dir).map_err(failed("make"))?;
         let dir = fs::canonicalize(dir).map_err(failed("find"))?;
         let failed = |doing| EmbeddedError::io(doing, &dir);
         let about = fs::metadata(&dir).map_err(failed("look at"))?;
@@ -96,11 +96,11 @@ impl DataDirectory {
         self.dir.join("postgres.log")
     }
 
-    /// Keeps other processes from starting the same server for as long as the file is held. The kernel lets
-    /// go of the lock when the process ends.
+    /// Keeps other processes from starting the same server for as long as the file is held. The kernel releases
+    /// the lock when the process ends.
     pub(super) fn lock(&self) -> Result<File, EmbeddedError> {
         let path = self.dir.join("lock");
-        let file = private_file().open(&path).map_err(EmbeddedError::io("open", &path))?;
+        let file = owner_only_file().open(&path).map_err(EmbeddedError::io("open", &path))?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
@@ -227,7 +227,7 @@ impl DataDirectory {
             if fits(&usual) { usual } else { Path::new("/tmp").join(name) }
         };
         let failed = |doing| EmbeddedError::io(doing, &place);
-        let made = make_private(&place).map_err(failed("make"))?;
+        let made = make_owner_only(&place).map_err(failed("make"))?;
         let owner = match run_as {
             RunAs::User { uid, gid } => {
                 if made {
@@ -251,8 +251,8 @@ impl DataDirectory {
 
     /// Removes what a killed server left behind. To be called when no process of the server lives.
     ///
-    /// PostgreSQL does the same, but takes a zombie for a living process, and where nobody reaps zombies it
-    /// would refuse to start for ever.
+    /// PostgreSQL does the same, but takes a zombie for a living process, and where no process reaps zombies it
+    /// would never start again.
     pub(super) fn remove_stale(&self, socket_dir: &Path) -> Result<(), EmbeddedError> {
         let socket = socket_dir.join(format!(".s.PGSQL.{PORT}"));
         let socket_lock = socket_dir.join(format!(".s.PGSQL.{PORT}.lock"));
@@ -267,13 +267,13 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Opens the log for appending and tells its length.
+    /// Opens the log for appending and answers its length.
     pub(super) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
         let path = self.log_file();
         let length = fs::metadata(&path).map_or(0, |about| about.len());
         let opened =
             if length > LOG_MAX { fs::rename(&path, self.dir.join("postgres.log.old")) } else { Ok(()) }
-                .and_then(|()| private_file().open(&path))
+                .and_then(|()| owner_only_file().open(&path))
                 .and_then(|file| {
                     let owner = fs::metadata(&self.dir)?;
                     let about = file.metadata()?;
@@ -301,8 +301,8 @@ impl DataDirectory {
     }
 }
 
-/// Makes directory `path` with mode 0700; tells whether it was not there before.
-fn make_private(path: &Path) -> io::Result<bool> {
+/// Makes directory `path` with mode 0700; true where it was not there before.
+fn make_owner_only(path: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -312,7 +312,7 @@ fn make_private(path: &Path) -> io::Result<bool> {
 
 /// For files that only the owner may read. Links are refused: root may work in a directory of another user,
 /// who must not be able to point it elsewhere.
-fn private_file() -> OpenOptions {
+fn owner_only_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     options

@@ -1,12 +1,11 @@
-//! What can go wrong with the private PostgreSQL, in words for the person who starts the service.
-//! Owns the texts only.
+//! Errors of the embedded PostgreSQL, with the texts that a person reads who starts the service.
 //!
-//! Knows causes, not remedies in code; the texts are what a person reads who starts the service.
+//! Each text names the cause, the directory and a remedy. No code decides by them: each of them ends the start.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no private server. Every text is one line, but for [`EmbeddedError::NoPrograms`], which is a
+/// Why there is no embedded server. Every text is one line, but for [`EmbeddedError::NoPrograms`], which is a
 /// list of remedies.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
@@ -37,7 +36,7 @@ pub enum EmbeddedError {
     },
     /// The cluster was made by another major version than the programs at hand.
     #[error(
-        "the private database in {} was made by PostgreSQL {wanted}, but only {found} was found; install PostgreSQL \
+        "the embedded database in {} was made by PostgreSQL {wanted}, but only {found} was found; install PostgreSQL \
          {wanted}, or move that directory away, or set DATABASE_URL",
         dir.display()
     )]
@@ -51,7 +50,7 @@ pub enum EmbeddedError {
     },
     /// Processes of an earlier server do not end, or another one neither becomes ready nor ends.
     #[error(
-        "another process already runs the private server of {} (pid {pid}); stop it, or set DATABASE_URL=...",
+        "another process already runs the embedded server of {} (pid {pid}); stop it, or set DATABASE_URL=...",
         dir.display()
     )]
     Busy {
@@ -62,7 +61,7 @@ pub enum EmbeddedError {
     },
     /// Another process is starting the server and does not come to an end.
     #[error(
-        "another process has been starting the private server of {} for {seconds} s; stop it, or set DATABASE_URL=...",
+        "another process has been starting the embedded server of {} for {seconds} s; stop it, or set DATABASE_URL=...",
         dir.display()
     )]
     Locked {

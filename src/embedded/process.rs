@@ -1,6 +1,8 @@
-//! Child processes of the private PostgreSQL: which user they run as, that they end with this process, and
-//! how a long-running one is watched and stopped. All `unsafe` of the crate is here. Knows nothing of
-//! clusters, sockets or versions; it runs the command lines it is given.
+//! Child processes of the embedded PostgreSQL: which user they run as, that they end with this process, and
+//! how a long-running one is watched and stopped.
+//!
+//! All `unsafe` of the crate is here, because the kernel's calls for this have no safe interface. The file knows nothing
+//! of clusters, sockets or versions; it runs the command lines it is given.
 
 #![expect(
     unsafe_code,
@@ -110,8 +112,8 @@ pub(super) fn namespace() -> Option<RunAs> {
 
 /// A command line for `program` with an empty environment but for `LC_ALL=C` (settings such as `PGDATA` of
 /// the caller must not reach it), no input, its own process group (a terminal's Ctrl-C is the service's to
-/// handle), and `farewell` when the starting thread ends (Linux only).
-pub(super) fn command(program: &Path, run_as: RunAs, farewell: ParentDeathSignal) -> Command {
+/// handle), and `at_parent_death` when the starting thread ends (Linux only).
+pub(super) fn command(program: &Path, run_as: RunAs, at_parent_death: ParentDeathSignal) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -122,13 +124,13 @@ pub(super) fn command(program: &Path, run_as: RunAs, farewell: ParentDeathSignal
     if let RunAs::User { uid, gid } = run_as {
         command.uid(uid).gid(gid);
     }
-    prepare_child(&mut command, run_as, farewell);
+    prepare_child(&mut command, run_as, at_parent_death);
     command
 }
 
 #[cfg(target_os = "linux")]
-fn prepare_child(command: &mut Command, run_as: RunAs, farewell: ParentDeathSignal) {
-    let signal = match farewell {
+fn prepare_child(command: &mut Command, run_as: RunAs, at_parent_death: ParentDeathSignal) {
+    let signal = match at_parent_death {
         ParentDeathSignal::FastShutdown => libc::SIGINT,
         ParentDeathSignal::Kill => libc::SIGKILL,
     };
@@ -161,7 +163,7 @@ fn prepare_child(command: &mut Command, run_as: RunAs, farewell: ParentDeathSign
 // Other systems have no such signal: a server that outlives a killed service is found and used by the next
 // start.
 #[cfg(not(target_os = "linux"))]
-fn prepare_child(_command: &mut Command, _run_as: RunAs, _farewell: ParentDeathSignal) {}
+fn prepare_child(_command: &mut Command, _run_as: RunAs, _at_parent_death: ParentDeathSignal) {}
 
 /// System calls made in a child between fork and exec.
 #[cfg(target_os = "linux")]
@@ -232,7 +234,7 @@ pub(super) fn run(mut command: Command, input: &str, limit: Duration) -> io::Res
 
 /// A running server process, started from a thread of its own that lives as long as the process.
 ///
-/// The thread matters: the kernel sends the farewell signal when the starting *thread* ends, and callers may
+/// The thread matters: the kernel sends the signal of [`ParentDeathSignal`] when the starting *thread* ends, and callers may
 /// start a server from a pool thread or a test.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -261,20 +263,20 @@ impl Server {
     pub(super) fn start(mut command: Command) -> io::Result<Server> {
         let shared = Arc::new(ProcessState::default());
         let theirs = Arc::clone(&shared);
-        let (tell, hear) = mpsc::sync_channel(1);
+        let (started, pid) = mpsc::sync_channel(1);
         let parent =
             thread::Builder::new().name("postgres-parent".to_owned()).spawn(move || {
                 match command.spawn() {
                     Ok(child) => {
-                        let _ = tell.send(Ok(child.id()));
+                        let _ = started.send(Ok(child.id()));
                         attend(child, &theirs);
                     }
                     Err(error) => {
-                        let _ = tell.send(Err(error));
+                        let _ = started.send(Err(error));
                     }
                 }
             })?;
-        let pid = hear.recv().map_err(io::Error::other)??;
+        let pid = pid.recv().map_err(io::Error::other)??;
         Ok(Server { pid, shared, parent: Some(parent) })
     }
 
@@ -282,7 +284,7 @@ impl Server {
         self.pid
     }
 
-    /// From now on, an end that nobody asked for is reported to the log.
+    /// From now on an end that was not asked for is reported in the log.
     pub(super) fn put_to_use(&self) {
         self.shared.in_use.store(true, Ordering::Relaxed);
     }
@@ -310,7 +312,7 @@ impl Server {
         }
     }
 
-    /// Waits for the end of the process, at most `limit`; tells whether it has ended.
+    /// Waits for the end of the process, at most `limit`; true where it has ended.
     pub(super) fn wait(&mut self, limit: Duration) -> bool {
         let ended = {
             let (ended, _) = self
@@ -331,12 +333,12 @@ impl Server {
 fn attend(mut child: Child, shared: &ProcessState) {
     wait_unreaped(child.id());
     let mut ended = shared.lock();
-    // An error cannot happen for a child of ours; a made-up status keeps the waiters from waiting for ever.
+    // An error cannot happen for a child of ours; a made-up status ends the wait of those who wait.
     let status = child.wait().unwrap_or_default();
     *ended = Some(status);
     shared.changed.notify_all();
     if shared.in_use.load(Ordering::Relaxed) {
-        tracing::error!(pid = child.id(), %status, "the private PostgreSQL ended by itself");
+        tracing::error!(pid = child.id(), %status, "the embedded PostgreSQL ended by itself");
     }
 }
 

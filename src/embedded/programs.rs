@@ -1,6 +1,9 @@
-//! Which PostgreSQL server programs the private server runs: installed ones in a fixed order of places, else
+//! Which PostgreSQL server programs the embedded server runs: installed ones in a fixed order of places, else
 //! the ones bundled inside this binary (feature `bundled-postgres`), which are unpacked once per data
-//! directory. Knows nothing of clusters but the major version they need, and never reads the environment.
+//! directory.
+//!
+//! Of a cluster it knows the major version that its files need, because no other can open them. It never reads the
+//! environment: the places of the caller are handed in.
 
 use std::cmp::Reverse;
 use std::env;
@@ -31,7 +34,7 @@ const STRANGER_PORT: u16 = 5432;
 pub struct Programs {
     /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`, looked at first.
     pub bin_dir: Option<PathBuf>,
-    /// Value of `PATH`, looked at second; relative entries are passed over.
+    /// Value of `PATH`, looked at second; relative entries are skipped.
     pub path: Option<OsString>,
 }
 
@@ -108,7 +111,7 @@ pub(super) fn find(
     }
 }
 
-/// Tells what `run_as` can run in `bin`, as if it were installed; notes a reason when that is nothing.
+/// What `run_as` can run in `bin`, as if it were installed; notes a reason where that is nothing.
 fn look_at(
     bin: &Path,
     run_as: RunAs,
@@ -131,7 +134,7 @@ fn look_at(
         }
     };
     let Some((version, major)) = parse_version(&printed) else {
-        refused.note(bin, "does not tell its version");
+        refused.note(bin, "does not print its version");
         return None;
     };
     if major < OLDEST_MAJOR {

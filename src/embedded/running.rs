@@ -1,7 +1,7 @@
-//! Whether a server runs in a cluster directory: what `postmaster.pid` says, checked against the living
-//! processes. Knows nothing of how a server is started, and changes no file.
+//! Whether a server runs in a cluster directory: what `postmaster.pid` says, checked against the living processes.
 //!
-//! Reads `postmaster.pid` and `/proc`; starts and stops nothing.
+//! It reads `postmaster.pid` and `/proc`, because the pid in the file may belong to any program by now. It starts and
+//! stops nothing and changes no file.
 
 use std::fs;
 #[cfg(target_os = "linux")]
@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(25);
 /// so again after this time can be attached to.
 const ATTACH_SETTLE: Duration = Duration::from_millis(100);
 
-/// A server that `postmaster.pid` tells of.
+/// A server that `postmaster.pid` names.
 #[derive(Debug, Clone)]
 pub(super) struct RunningServer {
     pub(super) pid: u32,
@@ -41,7 +41,7 @@ pub(super) struct RunningServer {
 
 /// What is going on in a cluster directory.
 enum Seen {
-    Nobody,
+    NoServer,
     Ready(RunningServer),
     /// A postmaster that is starting or stopping.
     Busy(u32),
@@ -60,7 +60,7 @@ pub(super) fn settle(dir: &Path, cluster: &Path) -> Result<Option<RunningServer>
     let begun = Instant::now();
     loop {
         let (pid, late) = match look(cluster) {
-            Seen::Nobody => return Ok(None),
+            Seen::NoServer => return Ok(None),
             Seen::Ready(running) if ready_before == Some(running.pid) => {
                 return Ok(Some(running));
             }
@@ -106,7 +106,7 @@ fn parse_pid_file(text: &str) -> Option<(RunningServer, String)> {
 fn look(cluster: &Path) -> Seen {
     let holders = holders(cluster);
     let Some(first) = holders.first() else {
-        return Seen::Nobody;
+        return Seen::NoServer;
     };
     match read_pid_file(cluster) {
         Some((running, status)) if holders.contains(&running.pid) => {

@@ -24,9 +24,10 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Closed, unless the start found no usable database; then the prober is the first to find one.
+    /// Closed: it counts as open until the schema fits, and the check that finds so is evidence enough. A probe by the
+    /// drain would wait for the spool's file, whose opening may take long.
     pub(super) fn new(schema: SchemaState, spool: Spool) -> Self {
-        Self { open: Arc::new(watch::Sender::new(!schema.fits())), schema, spool }
+        Self { open: Arc::new(watch::Sender::new(false)), schema, spool }
     }
 
     /// True while new callbacks go straight to the spool.

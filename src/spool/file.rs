@@ -2,22 +2,30 @@
 //! One call of [`SpoolFile::write`] is one synced transaction.
 //!
 //! Blocking, and used by one thread. It knows bytes and keys, not what they mean. After a failure of the disk the store
-//! refuses everything until it is opened again. `docs/formats.md` has the tables and what is assumed of the disk.
+//! refuses everything until it is opened again. A file that the store cannot read, or on which it panics, is damaged: the
+//! thread moves it aside by [`move_aside`]. `docs/formats.md` has the tables and what is assumed of the disk.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{
     Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
     StorageError, TableDefinition, TableError,
 };
 
+use super::mark::{Mark, Synced};
+use super::status::SpoolError;
 use crate::callback::BODY_BYTES_MAX;
 
 /// Callbacks by time of receipt in ms and a number that makes it unique.
 const RECEIVED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("received");
+
+/// Records whose bytes are not what was written, by the same key: kept for a person, never read.
+const DAMAGED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("damaged");
 
 /// One row: the bytes that the callbacks are charged with, and the last number given.
 const COUNTS: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("counts");
@@ -28,6 +36,9 @@ const GAPS: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("gaps");
 /// How many gaps are kept; of more the oldest go. A gap is an outage of PostgreSQL and the spool at once.
 const GAPS_MAX: u64 = 1000;
 
+/// How many damaged records are kept; of more the oldest go. They are not charged to the limit of the spool.
+const DAMAGED_MAX: u64 = 1000;
+
 /// Memory for pages of the file. It is written once, read once and in order, so a cache is of little use.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -36,6 +47,9 @@ const EMPTY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A page of the store.
 const PAGE_BYTES: u64 = 4096;
+
+/// The first bytes of every file of the store.
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
 /// The order of receipt: time of receipt in Unix milliseconds, and a number that makes it unique.
 pub type RecordKey = (i64, u64);
@@ -72,13 +86,15 @@ pub(super) struct FileWrite {
     pub(super) put: Vec<(i64, Vec<u8>)>,
     /// Keys, which may be gone already.
     pub(super) remove: Vec<RecordKey>,
-    /// The gap to note, by its first time.
-    pub(super) gap: Option<(i64, Vec<u8>)>,
+    /// Keys of damaged records, which leave the queue and stay in the file.
+    pub(super) set_aside: Vec<RecordKey>,
+    /// The gaps to note, each by its first time.
+    pub(super) gaps: Vec<(i64, Vec<u8>)>,
 }
 
 impl FileWrite {
     pub(super) fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.remove.is_empty() && self.gap.is_none()
+        self.put.is_empty() && self.remove.is_empty() && self.set_aside.is_empty() && self.gaps.is_empty()
     }
 }
 
@@ -88,24 +104,63 @@ pub(super) struct SpoolFile {
     path: PathBuf,
     next: u64,
     status: FileStatus,
+    mark: Mark,
+    /// Receipt of the newest record ever put, in Unix milliseconds.
+    newest_ms: i64,
+    missing: Option<MissingRecords>,
+}
+
+/// Records that were synced and are not in the file any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MissingRecords {
+    /// How many.
+    pub(super) count: u64,
+    /// Receipt of the last of them, in Unix milliseconds.
+    pub(super) last_ms: i64,
 }
 
 impl SpoolFile {
     /// Opens the file, or makes it. After a kill this reads the whole file once, which takes about 1 s per GiB.
-    pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
-        create(path).map_err(redb::Error::Io)?;
-        let store = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
-        let mut file = Self { store, path: path.to_owned(), next: 0, status: FileStatus::default() };
-        file.status = file.read_status()?;
-        Ok(file)
+    pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
+        guarded(|| {
+            if create(path)? {
+                Mark::remove(path);
+            }
+            check_magic(path)?;
+            let store = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
+            let (mark, synced) = Mark::open(path)?;
+            let synced = synced.unwrap_or_default();
+            let (path, status, newest_ms) = (path.to_owned(), FileStatus::default(), synced.newest_ms);
+            let mut file = Self { store, path, next: 0, status, mark, newest_ms, missing: None };
+            file.status = file.read_status()?;
+            let count = synced.missing_from(file.next);
+            file.missing = (count > 0).then_some(MissingRecords { count, last_ms: newest_ms });
+            Ok(file)
+        })
     }
 
     pub(super) fn status(&self) -> FileStatus {
         self.status
     }
 
-    /// Returns when everything is on disk; after an error nobody knows.
-    pub(super) fn write(&mut self, write: &FileWrite) -> Result<(), redb::Error> {
+    /// What the file has lost since its last use, once.
+    pub(super) fn take_missing(&mut self) -> Option<MissingRecords> {
+        self.missing.take()
+    }
+
+    /// Returns when everything is on disk; after an error it is not known what is.
+    pub(super) fn write(&mut self, write: &FileWrite) -> Result<(), SpoolError> {
+        guarded(|| self.commit(write))?;
+        self.newest_ms = write.put.iter().map(|(received_ms, _)| *received_ms).fold(self.newest_ms, i64::max);
+        let synced = Synced { last: self.next, depth: self.status.depth, newest_ms: self.newest_ms };
+        if let Err(error) = self.mark.set(synced) {
+            // The records are synced, and that is what counts; a loss after a kill would not be noticed.
+            tracing::warn!(%error, "the mark of the spool cannot be written");
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, write: &FileWrite) -> Result<(), redb::Error> {
         let mut status = self.status;
         let mut transaction = self.store.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
@@ -121,12 +176,23 @@ impl SpoolFile {
                     status.bytes = status.bytes.saturating_sub(charge(record.value()));
                 }
             }
+            for key in &write.set_aside {
+                let Some(record) = received.remove(key)? else { continue };
+                status.bytes = status.bytes.saturating_sub(charge(record.value()));
+                let mut damaged = transaction.open_table(DAMAGED)?;
+                damaged.insert(key, record.value())?;
+                while damaged.len()? > DAMAGED_MAX {
+                    damaged.pop_first()?;
+                }
+            }
             status.depth = received.len()?;
             status.oldest_ms = received.first()?.map(|(key, _)| key.value().0);
             transaction.open_table(COUNTS)?.insert((), (status.bytes, self.next))?;
-            if let Some((first_ms, gap)) = &write.gap {
+            if !write.gaps.is_empty() {
                 let mut gaps = transaction.open_table(GAPS)?;
-                gaps.insert(first_ms, gap.as_slice())?;
+                for (first_ms, gap) in &write.gaps {
+                    gaps.insert(first_ms, gap.as_slice())?;
+                }
                 while gaps.len()? > GAPS_MAX {
                     gaps.pop_first()?;
                 }
@@ -143,43 +209,58 @@ impl SpoolFile {
         after: Option<RecordKey>,
         count: usize,
         bytes: usize,
-    ) -> Result<Vec<(RecordKey, Vec<u8>)>, redb::Error> {
-        let table = match self.store.begin_read()?.open_table(RECEIVED) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let from = after.map_or((i64::MIN, 0), |(received_ms, number)| (received_ms, number + 1));
-        let (mut records, mut size) = (Vec::new(), 0);
-        for row in table.range(from..)? {
-            let (key, value) = row?;
-            size += value.value().len();
-            if records.len() == count || (size > bytes && !records.is_empty()) {
-                break;
+    ) -> Result<Vec<(RecordKey, Vec<u8>)>, SpoolError> {
+        guarded(|| {
+            let table = match self.store.begin_read()?.open_table(RECEIVED) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let from = after.map_or((i64::MIN, 0), |(received_ms, number)| (received_ms, number + 1));
+            let (mut records, mut size) = (Vec::new(), 0);
+            for row in table.range(from..)? {
+                let (key, value) = row?;
+                size += value.value().len();
+                if records.len() == count || (size > bytes && !records.is_empty()) {
+                    break;
+                }
+                records.push((key.value(), value.value().to_vec()));
             }
-            records.push((key.value(), value.value().to_vec()));
-        }
-        Ok(records)
+            Ok(records)
+        })
     }
 
     /// All gaps, oldest first.
-    pub(super) fn gaps(&self) -> Result<Vec<(i64, Vec<u8>)>, redb::Error> {
-        let table = match self.store.begin_read()?.open_table(GAPS) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let row = |row: Result<(redb::AccessGuard<'_, i64>, redb::AccessGuard<'_, &[u8]>), StorageError>| {
-            row.map(|(first_ms, gap)| (first_ms.value(), gap.value().to_vec()))
-        };
-        Ok(table.iter()?.map(row).collect::<Result<_, _>>()?)
+    pub(super) fn gaps(&self) -> Result<Vec<(i64, Vec<u8>)>, SpoolError> {
+        guarded(|| {
+            let table = match self.store.begin_read()?.open_table(GAPS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let row = |row: Result<
+                (redb::AccessGuard<'_, i64>, redb::AccessGuard<'_, &[u8]>),
+                StorageError,
+            >| { row.map(|(first_ms, gap)| (first_ms.value(), gap.value().to_vec())) };
+            Ok(table.iter()?.map(row).collect::<Result<_, _>>()?)
+        })
     }
 
     /// Gives the file's free space back to the volume, if it is empty and large.
-    pub(super) fn release_space(&mut self) -> Result<(), redb::Error> {
-        let large = fs::metadata(&self.path).is_ok_and(|file| file.len() > EMPTY_FILE_BYTES_MAX);
-        if self.status.depth == 0 && large {
-            self.store.compact()?;
-        }
-        Ok(())
+    pub(super) fn release_space(&mut self) -> Result<(), SpoolError> {
+        guarded(|| {
+            let large = fs::metadata(&self.path).is_ok_and(|file| file.len() > EMPTY_FILE_BYTES_MAX);
+            if self.status.depth == 0 && large {
+                self.store.compact()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Closes a file that failed. The store writes at its end, and may panic once more.
+    pub(super) fn discard(self) {
+        let _ = guarded(|| {
+            drop(self);
+            Ok(())
+        });
     }
 
     fn read_status(&mut self) -> Result<FileStatus, redb::Error> {
@@ -195,19 +276,74 @@ impl SpoolFile {
     }
 }
 
+/// Runs one operation of the store. A panic inside it is the store's way to report pages that it cannot have written.
+fn guarded<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, SpoolError> {
+    // A file that panicked is discarded, so nothing half-changed is used again.
+    match catch_unwind(AssertUnwindSafe(operation)) {
+        Ok(done) => Ok(done?),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(SpoolError::Damaged(format!("the store stopped: {text}")))
+        }
+    }
+}
+
 /// Makes an empty file that only this user may read, so that the name outlives a crash of the machine as surely as what
-/// is written under it later.
-fn create(path: &Path) -> io::Result<()> {
+/// is written under it later. False where there is a file.
+fn create(path: &Path) -> Result<bool, redb::Error> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file.sync_all()?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error.into()),
     }
     if let Some(dir) = path.parent() {
         let dir = dir.canonicalize()?;
         File::open(&dir)?.sync_all()?;
-        // The directory may be new as well; its parent may be none of ours.
+        // The directory may be new as well; its parent may belong to another user.
         let _ = dir.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
     }
-    Ok(())
+    Ok(true)
+}
+
+/// A file that begins otherwise is not what the store wrote; a file of zeros is one. The store calls that a failure of the
+/// disk, which would be tried again without end.
+fn check_magic(path: &Path) -> Result<(), redb::Error> {
+    let mut begin = Vec::new();
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
+    if begin.is_empty() || begin == MAGIC {
+        return Ok(());
+    }
+    Err(redb::Error::Corrupted("it does not begin as a file of the store does".to_owned()))
+}
+
+/// True where another process has the file open.
+pub(super) fn is_in_use(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// A damaged file that was moved aside.
+#[derive(Debug)]
+pub(super) struct MovedFile {
+    /// Where it is now.
+    pub(super) path: PathBuf,
+    /// When it was made, as far as the volume knows, and when it was last changed, in Unix milliseconds.
+    pub(super) times_ms: (i64, i64),
+}
+
+/// Gives a damaged file another name, `spool.redb.damaged-SUFFIX`, and keeps it.
+pub(super) fn move_aside(path: &Path, suffix: &str) -> io::Result<MovedFile> {
+    let about = fs::metadata(path)?;
+    let changed = about.modified()?;
+    let made = about.created().unwrap_or(changed).min(changed);
+    let to = path.with_extension(format!("redb.damaged-{suffix}"));
+    fs::rename(path, &to)?;
+    if let Some(dir) = to.parent() {
+        File::open(dir.canonicalize()?)?.sync_all()?;
+    }
+    Ok(MovedFile { path: to, times_ms: (unix_ms(made), unix_ms(changed)) })
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
 }

@@ -1,4 +1,5 @@
-//! Losses: callbacks that were answered with a failure because neither PostgreSQL nor the spool made them durable.
+//! Losses: callbacks that were answered with a failure because neither PostgreSQL nor the spool made them durable, and
+//! those that a damaged disk has taken from the spool.
 //!
 //! Losses that follow each other closely form one gap: from when to when, how many, why. The log has one line where a gap
 //! begins, not one per callback: a line each would fill the disk that may be the cause. The spool's file keeps the gaps
@@ -13,6 +14,12 @@ use crate::model::Millis;
 /// A loss this long after the one before begins a new gap, in milliseconds.
 const QUIET_MS: i64 = 10_000;
 
+/// How many gaps wait in memory for a file that can be written; of more the oldest go.
+const UNWRITTEN_MAX: usize = 1000;
+
+/// The cause of a gap whose callbacks were durable in a file, or a record, that is damaged now.
+pub(super) const DAMAGED: &str = "spool_damaged";
+
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Gap {
@@ -20,7 +27,7 @@ pub(super) struct Gap {
     pub(super) first_ms: i64,
     /// Receipt of the last.
     pub(super) last_ms: i64,
-    /// How many were answered with a failure.
+    /// How many were answered with a failure, or were in what is damaged; 0 where that is not known.
     pub(super) callbacks: u64,
     /// Why.
     pub(super) cause: String,
@@ -35,13 +42,31 @@ struct LossState {
     current: Option<Gap>,
     /// The current gap is not in the file as it is here.
     changed: bool,
+    /// Gaps that are over and not in the file yet.
+    ended: Vec<Gap>,
     gap_count: u64,
 }
 
+impl LossState {
+    fn begin(&mut self, gap: Gap) {
+        if self.changed {
+            self.end();
+        }
+        self.gap_count += 1;
+        self.current = Some(gap);
+        self.changed = true;
+    }
+
+    fn end(&mut self) {
+        self.ended.extend(self.current.take());
+        self.changed = false;
+    }
+}
+
 impl Losses {
-    /// Sets the number of gaps that earlier runs have noted.
-    pub(super) fn set_noted(&self, gap_count: u64) {
-        self.state().gap_count = gap_count;
+    /// Adds the number of gaps that earlier runs have noted.
+    pub(super) fn add_noted(&self, gap_count: u64) {
+        self.state().gap_count += gap_count;
     }
 
     /// Notes one loss.
@@ -49,33 +74,52 @@ impl Losses {
         metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(1);
         let now = received_at.get();
         let mut state = self.state();
-        state.changed = true;
         match &mut state.current {
             Some(gap) if gap.cause == cause && now - gap.last_ms < QUIET_MS => {
                 gap.last_ms = gap.last_ms.max(now);
                 gap.callbacks += 1;
+                state.changed = true;
                 return;
             }
             _ => {}
         }
-        state.gap_count += 1;
-        state.current = Some(Gap { first_ms: now, last_ms: now, callbacks: 1, cause: cause.to_owned() });
+        state.begin(Gap { first_ms: now, last_ms: now, callbacks: 1, cause: cause.to_owned() });
         drop(state);
         metrics::counter!("group_mirror_gaps_total").increment(1);
         tracing::error!(gap.first_ms = now, gap.cause = cause, "a gap begins: callbacks are not durable");
     }
 
-    /// The current gap, once after each change.
-    pub(super) fn take_changed(&self) -> Option<Gap> {
+    /// Notes a gap that is over: records that were durable and cannot be read any more.
+    pub(super) fn note_damage(&self, gap: Gap) {
+        metrics::counter!("group_mirror_lost_total", "cause" => DAMAGED).increment(gap.callbacks);
+        metrics::counter!("group_mirror_gaps_total").increment(1);
         let mut state = self.state();
-        let gap = state.current.clone().filter(|_| state.changed);
-        state.changed = false;
-        gap
+        state.begin(gap);
+        state.end();
     }
 
-    /// The current gap is still to be written: the write did not succeed.
-    pub(super) fn mark_changed(&self) {
-        self.state().changed = true;
+    /// The gaps that are not in the file as they are here, once after each change.
+    pub(super) fn take_changed(&self) -> Vec<Gap> {
+        let mut state = self.state();
+        let mut gaps = std::mem::take(&mut state.ended);
+        gaps.extend(state.current.clone().filter(|_| state.changed));
+        state.changed = false;
+        gaps
+    }
+
+    /// Gaps are still to be written: the write did not succeed.
+    pub(super) fn give_back(&self, gaps: Vec<Gap>) {
+        let mut state = self.state();
+        for gap in gaps {
+            match &state.current {
+                Some(current) if current.first_ms == gap.first_ms && current.cause == gap.cause => {
+                    state.changed = true;
+                }
+                _ => state.ended.push(gap),
+            }
+        }
+        let excess = state.ended.len().saturating_sub(UNWRITTEN_MAX);
+        state.ended.drain(..excess);
     }
 
     pub(super) fn gap_count(&self) -> u64 {

@@ -1,10 +1,12 @@
 //! The record of one callback: everything that decoding may depend on, as bytes.
 //!
-//! A version byte, the length of a JSON head, the head, then the body as it came, which may be no text at all. A later
-//! program reads what an earlier one wrote; a record that an earlier program cannot read stays in the spool until a
-//! later one runs. `docs/formats.md` describes every byte.
+//! A version byte, a checksum over all that follows, the length of a JSON head, the head, then the body as it came, which
+//! may be no text at all. A later program reads what an earlier one wrote; a record that an earlier program cannot read
+//! stays in the spool until a later one runs. A record whose checksum is wrong is damaged: what it says is not what
+//! Tencent said, so it is never applied. `docs/formats.md` describes every byte.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::callback::Received;
@@ -12,15 +14,27 @@ use crate::model::{Millis, SdkAppId};
 
 /// The first byte of a record. It changes when a reader of the old form would misread the new one; a further field
 /// with a default is no such change.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// Version and length, before the head.
-const PREFIX_BYTES: usize = 1 + size_of::<u32>();
+/// The version without a checksum.
+const VERSION_UNCHECKED: u8 = 1;
 
-/// Why bytes are no record.
+/// The first bytes of the SHA-256 over everything behind them: enough against accidents, which is all it is for.
+const CHECKSUM_BYTES: usize = 8;
+
+/// The length of the head, little-endian.
+const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// Why bytes cannot be read as a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a record of the spool cannot be read by this program")]
-pub(super) struct Unreadable;
+pub(super) enum RecordError {
+    /// Another version, which a later program may read.
+    #[error("a record of the spool has a version that this program does not know")]
+    Version,
+    /// Not what was written.
+    #[error("a record of the spool is damaged")]
+    Damaged,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct RecordHead {
@@ -36,7 +50,7 @@ struct RecordHead {
 ///
 /// # Errors
 /// None in practice: a head has no value that JSON lacks.
-pub(super) fn encode(received: &Received) -> Result<Vec<u8>, Unreadable> {
+pub(super) fn encode(received: &Received) -> Result<Vec<u8>, RecordError> {
     let head = RecordHead {
         app: received.app.get(),
         query_command: received.query_command.clone(),
@@ -45,13 +59,17 @@ pub(super) fn encode(received: &Received) -> Result<Vec<u8>, Unreadable> {
         request_id: received.request_id.clone(),
         received_at_ms: received.received_at.get(),
     };
-    let head = serde_json::to_vec(&head).map_err(|_| Unreadable)?;
-    let length = u32::try_from(head.len()).map_err(|_| Unreadable)?;
-    let mut bytes = Vec::with_capacity(PREFIX_BYTES + head.len() + received.body.len());
+    let head = serde_json::to_vec(&head).map_err(|_| RecordError::Damaged)?;
+    let length = u32::try_from(head.len()).map_err(|_| RecordError::Damaged)?;
+    let prefix = 1 + CHECKSUM_BYTES;
+    let mut bytes = Vec::with_capacity(prefix + LENGTH_BYTES + head.len() + received.body.len());
     bytes.push(VERSION);
+    bytes.extend([0; CHECKSUM_BYTES]);
     bytes.extend(length.to_le_bytes());
     bytes.extend(head);
     bytes.extend(&received.body);
+    let sum = checksum(&bytes[prefix..]);
+    bytes[1..prefix].copy_from_slice(&sum);
     Ok(bytes)
 }
 
@@ -59,14 +77,29 @@ pub(super) fn encode(received: &Received) -> Result<Vec<u8>, Unreadable> {
 ///
 /// # Errors
 /// Another version, or bytes that are damaged.
-pub(super) fn decode(bytes: &[u8]) -> Result<Received, Unreadable> {
-    let (prefix, rest) = bytes.split_at_checked(PREFIX_BYTES).ok_or(Unreadable)?;
-    let length = prefix[1..].try_into().map(u32::from_le_bytes).map_err(|_| Unreadable)?;
-    let length = usize::try_from(length).map_err(|_| Unreadable)?;
-    let (head, body) = rest.split_at_checked(length).filter(|_| prefix[0] == VERSION).ok_or(Unreadable)?;
-    let head: RecordHead = serde_json::from_slice(head).map_err(|_| Unreadable)?;
+pub(super) fn decode(bytes: &[u8]) -> Result<Received, RecordError> {
+    let (version, rest) = bytes.split_first().ok_or(RecordError::Damaged)?;
+    match *version {
+        VERSION => {
+            let (sum, rest) = rest.split_first_chunk().ok_or(RecordError::Damaged)?;
+            if *sum != checksum(rest) {
+                return Err(RecordError::Damaged);
+            }
+            decode_content(rest)
+        }
+        VERSION_UNCHECKED => decode_content(rest),
+        _ => Err(RecordError::Version),
+    }
+}
+
+/// What stands behind version and checksum, the same in both versions.
+fn decode_content(bytes: &[u8]) -> Result<Received, RecordError> {
+    let (length, rest) = bytes.split_first_chunk().ok_or(RecordError::Damaged)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| RecordError::Damaged)?;
+    let (head, body) = rest.split_at_checked(length).ok_or(RecordError::Damaged)?;
+    let head: RecordHead = serde_json::from_slice(head).map_err(|_| RecordError::Damaged)?;
     Ok(Received {
-        app: SdkAppId::parse(&head.app.to_string()).map_err(|_| Unreadable)?,
+        app: SdkAppId::parse(&head.app.to_string()).map_err(|_| RecordError::Damaged)?,
         query_command: head.query_command,
         client_ip: head.client_ip,
         platform: head.platform,
@@ -76,14 +109,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Received, Unreadable> {
     })
 }
 
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let mut sum = [0; CHECKSUM_BYTES];
+    sum.copy_from_slice(&digest[..CHECKSUM_BYTES]);
+    sum
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Received, decode, encode};
+    use super::{CHECKSUM_BYTES, Received, RecordError, decode, encode};
     use crate::model::{Millis, SdkAppId};
 
-    #[test]
-    fn everything_comes_back_whatever_the_body_holds() {
-        let received = Received {
+    fn received() -> Received {
+        Received {
             app: SdkAppId::parse("1400000001").unwrap(),
             query_command: Some("Group.CallbackAfterCreateGroup".into()),
             client_ip: None,
@@ -91,12 +130,33 @@ mod tests {
             request_id: Some(String::new()),
             received_at: Millis::new(-1),
             body: b"\x00\xff no text \x01".to_vec(),
-        };
-        let bytes = encode(&received).unwrap();
-        assert_eq!(decode(&bytes), Ok(received));
-        for end in 0..bytes.len() - 14 {
-            assert!(decode(&bytes[..end]).is_err(), "cut at {end}");
         }
-        assert!(decode(&[&[9], &bytes[1..]].concat()).is_err(), "another version");
+    }
+
+    #[test]
+    fn everything_comes_back_whatever_the_body_holds() {
+        let bytes = encode(&received()).unwrap();
+        assert_eq!(decode(&bytes), Ok(received()));
+        for end in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..end]), Err(RecordError::Damaged), "cut at {end}");
+        }
+        assert_eq!(decode(&[&[9], &bytes[1..]].concat()), Err(RecordError::Version));
+    }
+
+    #[test]
+    fn no_flipped_bit_is_taken_for_what_tencent_said() {
+        let bytes = encode(&received()).unwrap();
+        for at in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert!(decode(&flipped).is_err(), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_the_version_without_a_checksum_is_still_read() {
+        let bytes = encode(&received()).unwrap();
+        let earlier = [&[1], &bytes[1 + CHECKSUM_BYTES..]].concat();
+        assert_eq!(decode(&earlier), Ok(received()));
     }
 }

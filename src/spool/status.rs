@@ -1,7 +1,7 @@
 //! What the spool says about itself: where its file is, how full it is, why it refuses a callback.
 //!
-//! Plain values without behaviour, apart from sorting the store's errors. The thread publishes them; the writer, the
-//! metrics, `/readyz` and `/v1/stats` read them.
+//! Plain values without behaviour, apart from sorting the store's errors: a full disk, a damaged file and a failing disk
+//! are answered differently. The thread publishes them; the writer, the metrics, `/readyz` and `/v1/stats` read them.
 
 use std::path::PathBuf;
 
@@ -21,6 +21,9 @@ pub struct SpoolPlace {
 /// Why the spool did not take a callback.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SpoolError {
+    /// The file is not open yet; what is handed over now waits for it.
+    #[error("the spool is being opened")]
+    Opening,
     /// At its limit.
     #[error("the spool is at its limit, SPOOL_MAX_BYTES")]
     Full,
@@ -36,8 +39,8 @@ pub enum SpoolError {
     /// Another process has the file.
     #[error("another process uses the spool")]
     InUse,
-    /// The file is not what this program wrote.
-    #[error("the spool is damaged: {0}; move it away to start with an empty one, and keep it")]
+    /// The file is not what this program wrote; the thread moves it aside.
+    #[error("the spool's file is damaged: {0}")]
     Damaged(String),
     /// The disk failed.
     #[error("the spool cannot be written: {0}")]
@@ -53,6 +56,7 @@ impl SpoolError {
             Self::DiskFull => "disk_full",
             Self::Busy => "spool_busy",
             Self::Closed => "stopping",
+            Self::Opening => "spool_opening",
             Self::InUse | Self::Damaged(_) | Self::Broken(_) => "spool_broken",
         }
     }
@@ -60,13 +64,22 @@ impl SpoolError {
 
 impl From<redb::Error> for SpoolError {
     fn from(error: redb::Error) -> Self {
-        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        use std::io::ErrorKind::{FileTooLarge, InvalidData, QuotaExceeded, StorageFull, UnexpectedEof};
         match error {
-            redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) => {
-                Self::DiskFull
-            }
+            redb::Error::Io(error) => match error.kind() {
+                StorageFull | QuotaExceeded | FileTooLarge => Self::DiskFull,
+                // The store's words for a header that is not its own, and for a file that was cut.
+                InvalidData | UnexpectedEof => Self::Damaged(error.to_string()),
+                _ => Self::Broken(error.to_string()),
+            },
             redb::Error::DatabaseAlreadyOpen => Self::InUse,
-            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => Self::Damaged(error.to_string()),
+            redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::TableDoesNotExist(_)
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TableIsNotMultimap(_)
+            | redb::Error::TypeDefinitionChanged { .. } => Self::Damaged(error.to_string()),
             other => Self::Broken(other.to_string()),
         }
     }

@@ -1,20 +1,25 @@
 //! The thread that owns the spool's file: it takes every request that waits, writes all of them as one synced
 //! transaction (group commit), then completes each.
 //!
-//! Blocking. A batch costs one wait for the disk, however many records are in it. After a failure of the disk the thread
-//! opens the file again, at most once in [`REOPEN_PAUSE`]; callbacks that come meanwhile are refused at once.
+//! Blocking. A batch costs one wait for the disk, however many records are in it. The file is opened here too, so that a
+//! large one does not hold up the start. After a failure of the disk the thread opens the file again, at most once in
+//! [`REOPEN_PAUSE`]; callbacks that come meanwhile are refused at once. A damaged file is moved aside, a damaged record set
+//! aside, and both are noted as gaps.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::file::{CHARGE_MAX, FileStatus, FileWrite, RecordKey, SpoolFile, charge};
-use super::losses::{Gap, Losses};
-use super::record;
+use super::file::{
+    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, is_in_use, move_aside,
+};
+use super::losses::{DAMAGED, Gap, Losses};
+use super::record::{self, RecordError};
+use super::requests::{ReadRange, SpoolRequest, StoredRecord};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
-use crate::callback::{Callback, Received};
+use crate::callback::Callback;
+use crate::clock;
 use crate::model::Millis;
 
 /// How many requests one transaction takes.
@@ -23,49 +28,14 @@ const BATCH_MAX: usize = 1024;
 /// How long the thread leaves a file that failed alone before it opens it again. Opening may read all of it.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// What runs when a callback is on disk, or refused.
-pub type Completion = Box<dyn FnOnce(Result<(), SpoolError>) + Send>;
-
-/// A callback to make durable.
-pub struct Put {
-    /// What is kept of it is the request as it was received.
-    pub callback: Arc<Callback>,
-    /// Runs once, on this thread; it must not block.
-    pub completion: Completion,
-}
-
-/// A record read back: its key, and the request in it; none where this program cannot read it.
-pub type StoredRecord = (RecordKey, Option<Received>);
-
-/// Which records to read: those after a key, at most `count`, and at most `bytes` beyond the first.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadRange {
-    /// The key of the last record that was read; none: from the oldest.
-    pub after: Option<RecordKey>,
-    /// How many at most.
-    pub count: usize,
-    /// How many bytes at most, unless the first record alone has more.
-    pub bytes: usize,
-}
-
-/// What the thread can be asked for.
-pub enum SpoolRequest {
-    /// Make a callback durable.
-    Put(Put),
-    /// Remove records.
-    Remove(Vec<RecordKey>, oneshot::Sender<Result<(), SpoolError>>),
-    /// Read records.
-    Read(ReadRange, oneshot::Sender<Result<Vec<StoredRecord>, SpoolError>>),
-    /// Take no further request, write what waits, end.
-    Close,
-}
-
 /// The owner of the file.
 pub(super) struct SpoolThread {
     path: PathBuf,
     max_bytes: u64,
     file: Option<SpoolFile>,
     failure: Option<SpoolError>,
+    /// The gaps of earlier runs have been read.
+    gaps_known: bool,
     /// The last attempt to open the file.
     opened: Instant,
     losses: Losses,
@@ -73,30 +43,36 @@ pub(super) struct SpoolThread {
 }
 
 impl SpoolThread {
-    /// Opens the file, or makes it.
-    pub(super) fn open(
+    /// Opens nothing yet.
+    pub(super) fn new(
         place: &SpoolPlace,
         losses: Losses,
         status: watch::Sender<SpoolStatus>,
     ) -> Result<Self, SpoolError> {
         let path = place.dir.join("spool.redb");
-        let (file, failure) = match SpoolFile::open(&path).map_err(SpoolError::from) {
-            Ok(file) => (Some(file), None),
-            Err(error @ (SpoolError::DiskFull | SpoolError::Broken(_))) => {
-                tracing::error!(%error, "the spool cannot be opened; the service opens it again until it can");
-                (None, Some(error))
-            }
-            Err(error) => return Err(error),
-        };
-        let thread =
-            Self { path, max_bytes: place.max_bytes, file, failure, opened: Instant::now(), losses, status };
-        thread.publish();
-        Ok(thread)
+        if is_in_use(&path) {
+            return Err(SpoolError::InUse);
+        }
+        Ok(Self {
+            path,
+            max_bytes: place.max_bytes,
+            file: None,
+            failure: Some(SpoolError::Opening),
+            gaps_known: false,
+            opened: Instant::now(),
+            losses,
+            status,
+        })
     }
 
     /// Works until it is asked to close, or until every handle is dropped.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<SpoolRequest>) {
-        self.report_gaps();
+        self.open();
+        if let Some(error) = &self.failure {
+            tracing::error!(%error, "the spool cannot be opened; the service opens it again until it can");
+        }
+        // The gap of a file that was moved aside does not wait for the next callback.
+        let _ = self.write(&mut FileWrite::default());
         let mut requests = Vec::new();
         while queue.blocking_recv_many(&mut requests, BATCH_MAX) > 0 {
             assert!(requests.len() <= BATCH_MAX, "a batch keeps its limit");
@@ -107,6 +83,83 @@ impl SpoolThread {
             self.work(requests.drain(..));
         }
         let _ = self.write(&mut FileWrite::default());
+    }
+
+    /// Opens the file. A damaged one is moved aside, and an empty one is begun, at once: a spool that waits for a person
+    /// would take the callbacks of now with those of then.
+    fn open(&mut self) {
+        let mut opened = SpoolFile::open(&self.path);
+        if let Err(SpoolError::Damaged(reason)) = &opened
+            && self.move_aside(reason)
+        {
+            opened = SpoolFile::open(&self.path);
+        }
+        self.opened = Instant::now();
+        match opened {
+            Ok(mut file) => {
+                let missing = file.take_missing();
+                self.file = Some(file);
+                self.report_gaps();
+                if let Some(missing) = missing {
+                    self.note_missing(missing);
+                }
+                if self.failure == Some(SpoolError::Opening) {
+                    self.failure = None;
+                }
+            }
+            Err(error) => self.failure = Some(error),
+        }
+        self.publish();
+    }
+
+    /// Notes a gap for records that were answered with OK and that the file has lost.
+    fn note_missing(&self, missing: MissingRecords) {
+        let (first_ms, last_ms) = (missing.last_ms, missing.last_ms);
+        let gap = Gap { first_ms, last_ms, callbacks: missing.count, cause: DAMAGED.into() };
+        tracing::error!(
+            gap.last_ms,
+            gap.callbacks,
+            gap.cause,
+            "the spool's file was damaged: its newest records are gone and are not in the mirror"
+        );
+        self.losses.note_damage(gap);
+    }
+
+    /// Gives the damaged file another name and notes a gap; false where it cannot be renamed.
+    fn move_aside(&mut self, reason: &str) -> bool {
+        if let Some(file) = self.file.take() {
+            file.discard();
+        }
+        let known = self.status.borrow().clone();
+        let now = chrono::DateTime::from_timestamp_millis(clock::now().get()).unwrap_or_default();
+        let moved = match move_aside(&self.path, &now.format("%Y%m%dT%H%M%S%3fZ").to_string()) {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::error!(%error, "the spool's file is damaged ({reason}) and cannot be moved aside");
+                return false;
+            }
+        };
+        let (made_ms, changed_ms) = moved.times_ms;
+        let first_ms = known.oldest.map_or(made_ms, Millis::get);
+        let gap = Gap {
+            first_ms,
+            last_ms: changed_ms.max(first_ms),
+            callbacks: known.depth,
+            cause: DAMAGED.into(),
+        };
+        tracing::error!(
+            gap.first_ms,
+            gap.last_ms,
+            gap.callbacks,
+            gap.cause,
+            "the spool's file is damaged ({reason}); it is kept as {}, and the callbacks in it are not in the mirror",
+            moved.path.display()
+        );
+        self.losses.note_damage(gap);
+        self.status.send_modify(|status| {
+            *status = SpoolStatus { failure: status.failure.take(), ..SpoolStatus::default() }
+        });
+        true
     }
 
     fn work(&mut self, requests: impl Iterator<Item = SpoolRequest>) {
@@ -164,55 +217,115 @@ impl SpoolThread {
         Ok(record)
     }
 
-    /// One transaction, with the gap that goes on, if any. It writes nothing when there is nothing to write.
+    /// One transaction, with the gaps that are not written yet. It writes nothing when there is nothing to write.
     fn write(&mut self, write: &mut FileWrite) -> Result<(), SpoolError> {
-        let gap = self.losses.take_changed();
-        write.gap = gap.as_ref().and_then(|gap| Some((gap.first_ms, serde_json::to_vec(gap).ok()?)));
+        let gaps = self.losses.take_changed();
+        let encoded = gaps.iter().map(|gap| Some((gap.first_ms, serde_json::to_vec(gap).ok()?)));
+        write.gaps = encoded.flatten().collect();
         // After a failure an empty write is the proof that the disk takes writes again.
         if write.is_empty() && self.failure.is_none() {
             return Ok(());
         }
         let Some(file) = &mut self.file else {
-            self.losses.mark_changed();
+            self.losses.give_back(gaps);
             return Err(self.failure.clone().unwrap_or(SpoolError::DiskFull));
         };
-        let done = file.write(write).and_then(|()| file.release_space()).map_err(SpoolError::from);
+        let done = file.write(write).and_then(|()| file.release_space());
         if let Err(error) = &done {
-            self.losses.mark_changed();
-            tracing::error!(%error, "the spool failed");
-            // After a failure the store refuses everything; a new one reads the last state that was synced.
-            self.file = None;
-            self.opened = Instant::now();
+            self.losses.give_back(gaps);
+            self.fail(error);
+        } else {
+            self.failure = None;
         }
-        self.failure = done.clone().err();
         self.publish();
         done
     }
 
-    fn open_again(&mut self) {
-        if self.file.is_some() || self.opened.elapsed() < REOPEN_PAUSE {
-            return;
-        }
-        match SpoolFile::open(&self.path).map_err(SpoolError::from) {
-            // The failure stays until a write has succeeded.
-            Ok(file) => self.file = Some(file),
-            Err(error) => self.failure = Some(error),
+    /// After a failure the store refuses everything; a new one reads the last state that was synced. A damaged file is
+    /// replaced at once.
+    fn fail(&mut self, error: &SpoolError) {
+        tracing::error!(%error, "the spool failed");
+        self.failure = Some(error.clone());
+        if let Some(file) = self.file.take() {
+            file.discard();
         }
         self.opened = Instant::now();
-        self.publish();
+        if let SpoolError::Damaged(reason) = error
+            && self.move_aside(reason)
+        {
+            self.open();
+        }
     }
 
-    fn read(&self, range: ReadRange) -> Result<Vec<StoredRecord>, SpoolError> {
+    fn open_again(&mut self) {
+        // The failure stays until a write has succeeded.
+        if self.file.is_none() && self.opened.elapsed() >= REOPEN_PAUSE {
+            self.open();
+        }
+    }
+
+    /// Reads records; those that are damaged are set aside and not answered.
+    fn read(&mut self, range: ReadRange) -> Result<Vec<StoredRecord>, SpoolError> {
+        loop {
+            let (mut read, mut damaged) = (Vec::new(), Vec::new());
+            for (key, bytes) in self.read_bytes(range)? {
+                match record::decode(&bytes) {
+                    Ok(received) => read.push((key, Some(received))),
+                    Err(RecordError::Version) => read.push((key, None)),
+                    Err(RecordError::Damaged) => damaged.push(key),
+                }
+            }
+            if damaged.is_empty() {
+                return Ok(read);
+            }
+            self.set_aside(damaged)?;
+            // An empty answer means the end of the range, which damaged records alone are not.
+            if !read.is_empty() {
+                return Ok(read);
+            }
+        }
+    }
+
+    fn read_bytes(&mut self, range: ReadRange) -> Result<Vec<(RecordKey, Vec<u8>)>, SpoolError> {
         let failure = || self.failure.clone().unwrap_or(SpoolError::DiskFull);
         let file = self.file.as_ref().ok_or_else(failure)?;
-        let records = file.read(range.after, range.count, range.bytes)?;
-        assert!(records.len() <= range.count, "a read keeps its limit");
-        Ok(records.into_iter().map(|(key, bytes)| (key, record::decode(&bytes).ok())).collect())
+        let records = file.read(range.after, range.count, range.bytes);
+        match &records {
+            Ok(records) => assert!(records.len() <= range.count, "a read keeps its limit"),
+            Err(error) => {
+                self.fail(error);
+                self.publish();
+            }
+        }
+        records
     }
 
-    fn report_gaps(&self) {
+    /// Moves damaged records to a table of their own, where a person finds them, and notes each as a loss.
+    fn set_aside(&mut self, keys: Vec<RecordKey>) -> Result<(), SpoolError> {
+        for (received_ms, number) in &keys {
+            tracing::error!(
+                record.received_ms = received_ms,
+                record.number = number,
+                "a record of the spool is damaged and is set aside in the file; it is not applied"
+            );
+            let cause = DAMAGED.into();
+            self.losses.note_damage(Gap {
+                first_ms: *received_ms,
+                last_ms: *received_ms,
+                callbacks: 1,
+                cause,
+            });
+        }
+        self.write(&mut FileWrite { set_aside: keys, ..FileWrite::default() })
+    }
+
+    fn report_gaps(&mut self) {
+        if self.gaps_known {
+            return;
+        }
         let Some(Ok(gaps)) = self.file.as_ref().map(noted_gaps) else { return };
-        self.losses.set_noted(gaps.len() as u64);
+        self.gaps_known = true;
+        self.losses.add_noted(gaps.len() as u64);
         if let Some(last) = gaps.last() {
             tracing::warn!(
                 gap.first_ms = last.first_ms,

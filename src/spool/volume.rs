@@ -1,7 +1,7 @@
-//! Whether a directory lies on a volume that keeps nothing: the spool is as durable as its volume, and the operator
-//! should be told before it matters.
+//! Whether a directory lies on a volume in memory: the spool is as durable as its volume, so the start warns of one that
+//! a restart of the machine empties.
 //!
-//! Reads the table of mounts of Linux; elsewhere nothing is known and nothing is said.
+//! It reads the table of mounts of Linux; elsewhere nothing is known and nothing is reported.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ mod tests {
     use super::forgetful;
 
     #[test]
-    fn a_volume_in_memory_is_told_from_one_on_disk() {
+    fn a_volume_in_memory_is_distinguished_from_one_on_disk() {
         let mounts = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:9 / /run rw,nosuid shared:3 - tmpfs tmpfs rw\n\
                       3 2 8:2 / /run/my\\040disk rw - xfs /dev/vdb rw\n";
         let kind = |path: &str| forgetful(Path::new(path), mounts);

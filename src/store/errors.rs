@@ -26,6 +26,11 @@ pub enum Mismatch {
     /// It is not ours.
     #[error("the database belongs to another application: {0}; give group-mirror a database of its own")]
     Foreign(String),
+    /// It is ours and has no id, so that a spool cannot know it again.
+    #[error(
+        "the database has lost its id (table database_identity); restore that table, or run `group-mirror migrate`, which writes a new one"
+    )]
+    NoId,
 }
 
 /// Why the database cannot be used; one line each.

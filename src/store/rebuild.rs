@@ -137,12 +137,13 @@ SELECT c.relname::text, c.relkind = 'v', format('CREATE VIEW %I AS %s', c.relnam
                                     col_description(c.oid, a.attnum)), '' ORDER BY a.attnum)
              FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
   FROM pg_class c
- WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'v')
+ WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'database_identity'
    AND NOT EXISTS (SELECT FROM pg_class l WHERE l.relnamespace = $2::regnamespace AND l.relname = c.relname)
  ORDER BY c.relkind, c.oid";
 
 /// Makes the tables and views of the mirror that are not there, by running the migrations in a schema at the side and
-/// moving what is missing. Answers what was made. To be called inside a transaction.
+/// moving what is missing. The id of the database is no fold of the ledger and is not made here: `migrate` writes a new
+/// one and reports it. Answers what was made. To be called inside a transaction.
 ///
 /// # Errors
 /// A statement's.

@@ -1,24 +1,35 @@
-//! The migrations in the program, and whether a database has exactly those.
+//! The migrations in the program, whether a database has exactly those, and the id of the database.
 //!
-//! `sqlx migrate run` and `group-mirror migrate` record their work in the same table and recognise each other's. Nothing
-//! here changes a database but [`migrate`].
+//! `sqlx migrate run` and `group-mirror migrate` record their work in the same table and recognise each other's. A check
+//! never waits for a lock on the ledger, because it must end on a server whose time-outs do not work too. [`migrate`]
+//! and [`make_ready`] change a database, nothing else here does.
 
-use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
+use sqlx::{Executor as _, PgConnection};
 use tokio::sync::watch;
 
 use super::errors::{Mismatch, StoreError};
+use super::feed;
 use super::pools::Database;
 
 /// The files of `migrations/`, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Whether schema and program agree, as last found; while they do not, callbacks go to the spool and reads get 503.
-/// Cheap to clone.
+/// What [`SchemaState`] says before the first check has ended.
+const NOT_CHECKED: &str = "the database has not answered yet";
+
+/// Whether the database is ours and its schema the program's, as last found; while it is not, callbacks go to the spool
+/// and reads get 503. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SchemaState(watch::Receiver<Option<String>>);
 
 impl SchemaState {
+    /// The state before the first check, which the sender changes.
+    #[must_use]
+    pub fn not_checked() -> (watch::Sender<Option<String>>, Self) {
+        Self::channel(Some(NOT_CHECKED.to_owned()))
+    }
+
     /// A state that the sender changes: why they do not agree; none: they do.
     #[must_use]
     pub fn channel(mismatch: Option<String>) -> (watch::Sender<Option<String>>, Self) {
@@ -30,6 +41,17 @@ impl SchemaState {
     #[must_use]
     pub fn fits(&self) -> bool {
         self.0.borrow().is_none()
+    }
+
+    /// Resolves when the first check has ended, whatever it found.
+    pub async fn checked(&self) {
+        // An error means that the sender is dropped, so nothing will change any more.
+        let _ = self.0.clone().wait_for(|mismatch| mismatch.as_deref() != Some(NOT_CHECKED)).await;
+    }
+
+    /// Resolves when they agree.
+    pub async fn fitting(&self) {
+        let _ = self.0.clone().wait_for(Option::is_none).await;
     }
 
     /// Why they do not agree.
@@ -91,6 +113,40 @@ fn compare(applied: &[(i64, Vec<u8>, bool)]) -> Option<Mismatch> {
     (applied.len() < all).then(|| Mismatch::Behind(all - applied.len(), all))
 }
 
+/// The row is read as text: the id is compared and shown, nothing else.
+const DATABASE_ID: &str = "SELECT database_id::text FROM database_identity";
+
+/// The migration that makes the table of the id.
+const IDENTITY_MIGRATION: i64 = 7;
+
+const IDENTITY_TABLE: &str =
+    "SELECT to_regclass(quote_ident(current_schema()) || '.database_identity') IS NOT NULL";
+
+/// The id of a database with our schema; none where its table or its row is missing.
+///
+/// # Errors
+/// A statement that fails.
+pub async fn database_id(conn: &mut PgConnection) -> Result<Option<String>, StoreError> {
+    let exists: bool = sqlx::query_scalar(IDENTITY_TABLE).fetch_one(&mut *conn).await?;
+    if !exists {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar(DATABASE_ID).fetch_optional(conn).await?)
+}
+
+/// Fails at once where the ledger is locked, instead of waiting in a session that a client which gives up would leave
+/// behind. Two statements in one message are one transaction, which `LOCK TABLE` needs.
+const LEDGER_IS_FREE: &str = "SELECT; LOCK TABLE ledger IN ACCESS SHARE MODE NOWAIT";
+
+/// Readies a database that is known to be ours for entries: moves the sequence of positions behind the newest entry.
+///
+/// # Errors
+/// A ledger that another session has locked; a statement that fails.
+pub async fn make_ready(conn: &mut PgConnection) -> Result<(), StoreError> {
+    conn.execute(LEDGER_IS_FREE).await?;
+    Ok(feed::advance(conn).await?)
+}
+
 /// Brings an empty or older schema up to date; answers how many migrations that took. Safe to run twice, and by two
 /// at once: the migrator holds an advisory lock.
 ///
@@ -99,10 +155,32 @@ fn compare(applied: &[(i64, Vec<u8>, bool)]) -> Option<Mismatch> {
 pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
     let mut conn = database.connect().await?;
     let missing = match check(&mut conn).await? {
-        None => return Ok(0),
+        None => 0,
         Some(Mismatch::Behind(missing, _)) => missing,
         Some(other) => return Err(StoreError::Schema(other)),
     };
-    MIGRATOR.run(&mut conn).await?;
+    if missing > 0 {
+        MIGRATOR.run(&mut conn).await?;
+    }
+    restore_identity(&mut conn).await?;
     Ok(missing)
+}
+
+/// Writes a new id where the table or its row is missing: after `replay` has made the tables anew, or after a restore of
+/// the ledger alone. It is another id than before on purpose, so that the spool of a data directory waits for a person.
+async fn restore_identity(conn: &mut PgConnection) -> Result<(), StoreError> {
+    if database_id(conn).await?.is_some() {
+        return Ok(());
+    }
+    let exists: bool = sqlx::query_scalar(IDENTITY_TABLE).fetch_one(&mut *conn).await?;
+    if exists {
+        conn.execute("INSERT INTO database_identity DEFAULT VALUES").await?;
+    } else if let Some(migration) = MIGRATOR.iter().find(|migration| migration.version == IDENTITY_MIGRATION)
+    {
+        conn.execute(migration.sql.clone()).await?;
+    }
+    tracing::warn!(
+        "the database had lost its id and has a new one; a data directory that knows the old one needs `serve --adopt-database`"
+    );
+    Ok(())
 }

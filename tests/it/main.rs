@@ -28,6 +28,7 @@ mod receiver {
 mod durability {
     pub(crate) mod chaos;
     mod crash;
+    mod damage;
     mod deadlocks;
     mod disk_full;
     mod failures;
@@ -38,6 +39,7 @@ mod durability {
     pub(crate) mod restart;
     mod sessions;
     pub(crate) mod spool;
+    mod start;
 }
 
 /// The ledger folded again.
@@ -66,12 +68,13 @@ mod process {
     mod errors;
     pub(crate) mod lifecycle;
     mod simulate;
+    mod start;
 }
 
 /// The house rules, the schema, and the documents.
 mod house {
-    mod documents;
     mod diction;
+    mod documents;
     mod schema;
     mod sources;
     mod statements;

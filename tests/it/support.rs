@@ -67,7 +67,18 @@ pub(crate) fn settings(url: &str) -> Settings {
 }
 
 impl Service {
+    /// Started, with the first check of the database behind it.
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let service = Self::start_at_once(settings).await?;
+        if let Err(error) = service.running.checked().await {
+            service.stop().await;
+            return Err(error);
+        }
+        Ok(service)
+    }
+
+    /// Started, whether or not the database has answered.
+    pub(crate) async fn start_at_once(settings: &Settings) -> anyhow::Result<Self> {
         let data = settings.data_dir.is_none().then(|| tempfile::tempdir().unwrap());
         let mut settings = settings.clone();
         if let Some(data) = &data {

@@ -1,6 +1,6 @@
 //! The disk of PostgreSQL is full: first it cannot grow a table, then not even write its log, which ends it.
 //!
-//! The private server's directory lies on a volume of a few megabytes in a namespace of mounts, which an ordinary user
+//! The embedded server's directory lies on a volume of a few megabytes in a namespace of mounts, which an ordinary user
 //! may make as well as root; the spool lies beside it on the real disk. The namespace outlives a service in it.
 
 use std::collections::BTreeSet;
@@ -66,7 +66,7 @@ impl<'a> Volume<'a> {
         assert_eq!(run(rm).await.code, Some(0));
     }
 
-    /// A session in the private server.
+    /// A session in the embedded server.
     async fn connect(&self, service: &Process) -> PgConnection {
         let log = service.log();
         let socket = log.split("psql -h '").nth(1).unwrap().split('\'').next().unwrap();
@@ -121,7 +121,7 @@ async fn a_full_disk_of_postgres_refuses_nobody_and_everything_is_in_the_tables_
     conn.execute("SELECT pg_switch_wal()").await.unwrap();
     assert!(conn.execute("SELECT pg_logical_emit_message(true, '', 'x')").await.is_err());
     let mut service = service;
-    service.says("the private PostgreSQL ended by itself").await;
+    service.says("the embedded PostgreSQL ended by itself").await;
     take(&service, &named("no server")).await;
     volume.give_room().await;
     service.ends_well_on("TERM").await;

@@ -41,7 +41,8 @@ async fn ids_compare_by_their_bytes_and_keys_begin_with_app_and_group() {
     assert_eq!(odd, Vec::<String>::new());
     let keys: Vec<(String, String)> = sqlx::query_as(
         "SELECT c.conrelid::regclass::text, pg_get_constraintdef(c.oid) FROM pg_constraint c
-          WHERE c.contype = 'p' AND c.connamespace = 'public'::regnamespace AND c.conname NOT LIKE '\\_sqlx%'",
+          WHERE c.contype = 'p' AND c.connamespace = 'public'::regnamespace AND c.conname NOT LIKE '\\_sqlx%'
+            AND c.conrelid <> 'database_identity'::regclass",
     )
     .fetch_all(&mut conn)
     .await

@@ -40,9 +40,7 @@ fn the_table_of_the_operations_page_names_every_setting_and_no_other() {
 #[test]
 fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
     type Change = fn(&mut Settings);
-    let set = |text: &str| Some(text.to_owned());
-    let _ = set;
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 13] = [
         (|s| s.sdk_app_id = Some("12x".into()), "SDK_APP_ID: \"12x\" is not an app id"),
         (|s| s.sdk_app_id = None, "SDK_APP_ID is not set"),
         (|s| s.callback_token = None, "CALLBACK_TOKEN is not set"),
@@ -51,8 +49,8 @@ fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
         (|s| s.callback_auth = Some("none".into()), "CALLBACK_AUTH is \"none\" and CALLBACK_TOKEN is set"),
         (|s| s.callback_max_skew_secs = Some("0".into()), "CALLBACK_MAX_SKEW_SECS is \"0\""),
         (
-            |s| s.callback_listen = Some("8080".into()),
-            "CALLBACK_LISTEN is \"8080\"; it should be an IP address",
+            |s| s.callback_listen = Some(":8080".into()),
+            "CALLBACK_LISTEN is \":8080\"; it should be an IP address",
         ),
         (|s| s.api_token = None, "API_TOKEN is not set"),
         (
@@ -62,6 +60,10 @@ fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
                 s.api_listen = Some("0.0.0.0:8081".into());
             },
             "API_AUTH is \"none\" and API_LISTEN is 0.0.0.0:8081",
+        ),
+        (
+            |s| s.spool_max_bytes = Some("1X".into()),
+            "SPOOL_MAX_BYTES is \"1X\"; it should be a number of bytes such as 1073741824, 512M or 1G, at least 8388608",
         ),
         (|s| s.mirror_avchatroom_members = Some("yes".into()), "MIRROR_AVCHATROOM_MEMBERS is \"yes\""),
         (|s| s.log_format = Some("xml".into()), "LOG_FORMAT is \"xml\"; it should be text or json"),
@@ -75,6 +77,30 @@ fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
         assert!(line.starts_with(told), "{line}");
         assert!(!line.contains('\n') && !line.contains("secret"), "{line}");
     }
+}
+
+#[test]
+fn all_required_settings_that_are_missing_stand_in_one_line() {
+    let settings = Settings { database_url: Some("postgres://db/mirror".into()), ..Settings::default() };
+    let line = format!("{:#}", settings.serve_config().unwrap_err());
+    assert!(!line.contains('\n'), "{line}");
+    for name in ["SDK_APP_ID is not set", "CALLBACK_TOKEN is not set", "API_TOKEN is not set"] {
+        assert!(line.contains(name), "{line}");
+    }
+}
+
+#[test]
+fn a_port_alone_localhost_and_a_size_with_a_unit_work() {
+    let settings = Settings {
+        callback_listen: Some("9080".into()),
+        api_listen: Some("localhost:9081".into()),
+        spool_max_bytes: Some("2G".into()),
+        ..Settings::default()
+    };
+    let serving = settings.serve_config().unwrap();
+    assert_eq!(serving.callback_listen.to_string(), "127.0.0.1:9080");
+    assert_eq!(serving.api_listen.to_string(), "127.0.0.1:9081");
+    assert_eq!(serving.spool.max_bytes, 2 << 30);
 }
 
 #[test]

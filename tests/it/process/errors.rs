@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use crate::support::postgres::TestDatabase;
-use crate::support::process::{Place, Process, refused, run};
+use crate::support::process::{Place, Process, refused, refused_at_last, run};
 use crate::support::{API_TOKEN, OK, TOKEN, fake_postgres, sample, signed_query};
 
 /// Only letters and digits, so that a URL holds it as it is.
@@ -20,7 +20,7 @@ async fn a_bad_setting_is_told_in_one_line() {
     let place = Place::new();
     for (name, value, told) in [
         ("SDK_APP_ID", "12x", "SDK_APP_ID: \"12x\" is not an app id"),
-        ("CALLBACK_LISTEN", "8080", "CALLBACK_LISTEN is \"8080\"; it should be an IP address and a port"),
+        ("CALLBACK_LISTEN", ":8080", "CALLBACK_LISTEN is \":8080\"; it should be an IP address and a port"),
         ("CALLBACK_LISTEN", "0.0.0.0:0", "CALLBACK_TOKEN is not set"),
         ("RUST_LOG", "a=b=c", "RUST_LOG is \"a=b=c\"; it should read like info"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT is \"xml\"; it should be text or json"),
@@ -34,6 +34,14 @@ async fn a_bad_setting_is_told_in_one_line() {
     for (args, told) in [
         (["serve", "--colour"], "unexpected argument '--colour' found; see --help"),
         (["sing", "--data-dir=a"], "unrecognized subcommand 'sing'; see --help"),
+        (
+            ["migrat", "--data-dir=a"],
+            "unrecognized subcommand 'migrat'; a similar subcommand exists: 'migrate'; see --help",
+        ),
+        (
+            ["serve", "--adopt-databas"],
+            "unexpected argument '--adopt-databas' found; a similar argument exists: '--adopt-database'; see --help",
+        ),
     ] {
         assert_eq!(refused(place.command(&args)).await, told);
     }
@@ -61,7 +69,10 @@ async fn a_bad_line_of_the_settings_file_is_told_without_its_value() {
     let place = Place::new();
     std::fs::write(place.path().join(".env"), "API_TOKEN=desk-secret and more\n").unwrap();
     let line = refused(place.command(&[])).await;
-    assert!(line.starts_with("cannot read .env: "), "{line}");
+    assert!(
+        line.starts_with("cannot read /") && line.contains("/.env: it has a line that is no setting"),
+        "{line}"
+    );
     assert!(!line.contains("secret"), "{line}");
 }
 
@@ -88,10 +99,9 @@ async fn a_refused_password_is_told_in_one_line_without_the_password() {
     ] {
         let (address, given) = fake_postgres::refusing(message);
         let url = format!("postgres://x:{PASSWORD}@{address}/mirror");
-        for command in ["serve", "migrate"] {
-            let line = refused(place.command_on(&url, &[command])).await;
-            assert_eq!(line, format!("cannot connect to the database at {address}: {told}"));
-        }
+        let wanted = format!("cannot connect to the database at {address}: {told}");
+        assert_eq!(refused(place.command_on(&url, &["migrate"])).await, wanted);
+        assert_eq!(refused_at_last(place.command_on(&url, &["serve"])).await, wanted);
         assert_eq!(*given.lock().unwrap(), [PASSWORD, PASSWORD]);
         let mut loud = place.command_on(&url, &["migrate"]);
         loud.env("RUST_LOG", "trace");
@@ -108,17 +118,16 @@ async fn a_missing_or_a_foreign_database_is_told_in_one_line() {
     let absent = absent.to_url_lossy().to_string();
     let mut conn = database.connect().await;
     conn.execute("CREATE TABLE orders (id int)").await.unwrap();
-    for command in ["serve", "migrate"] {
-        let line = refused(place.command_on(&absent, &[command])).await;
+    let is_missing = |line: &str| {
         assert!(line.starts_with("cannot connect to the database at "), "{line}");
         assert!(line.ends_with(": database \"absent_mirror\" does not exist"), "{line}");
-        let line = refused(place.command_on(&database.url, &[command])).await;
-        assert_eq!(
-            line,
-            "the database belongs to another application: it holds \"orders\" and no migration of ours; \
-             give group-mirror a database of its own"
-        );
-    }
+    };
+    is_missing(&refused(place.command_on(&absent, &["migrate"])).await);
+    is_missing(&refused_at_last(place.command_on(&absent, &["serve"])).await);
+    let foreign = "the database belongs to another application: it holds \"orders\" and no migration of ours; \
+                   give group-mirror a database of its own";
+    assert_eq!(refused(place.command_on(&database.url, &["migrate"])).await, foreign);
+    assert_eq!(refused_at_last(place.command_on(&database.url, &["serve"])).await, foreign);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The life of the real process: with a private PostgreSQL and with one of `DATABASE_URL`, through signals and crashes.
+//! The life of the real process: with an embedded PostgreSQL and with one of `DATABASE_URL`, through signals and crashes.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ async fn with_no_configuration_it_serves_and_ctrl_c_leaves_no_server_and_all_dat
     service.takes_a_group().await;
     service.serves_the_group().await;
     let log = service.log();
-    for hint in ["database: a private PostgreSQL in data; psql -h ", "try: curl "] {
+    for hint in ["database: an embedded PostgreSQL in the data directory; psql -h ", "try: curl "] {
         assert!(log.contains(hint), "{log}");
     }
     if cfg!(target_os = "linux") {
@@ -52,7 +52,7 @@ async fn a_second_serve_in_the_same_data_directory_is_refused_and_sigterm_ends_t
 async fn a_signal_during_the_start_is_not_lost() {
     let place = Place::new();
     let mut service = Process::start(place.command(&[]));
-    // Made after the signals are caught and before the private server is.
+    // Made after the signals are caught and before the embedded server is.
     let lock = place.path().join("data/serve.lock");
     service.until(|_| lock.exists(), "a locked data directory").await;
     service.ends_well_on("TERM").await;
@@ -81,7 +81,7 @@ async fn a_killed_service_finds_its_data_again() {
 }
 
 #[tokio::test]
-async fn migrate_with_no_configuration_makes_the_private_database_and_leaves_nothing_running() {
+async fn migrate_with_no_configuration_makes_the_embedded_database_and_leaves_nothing_running() {
     let place = Place::new();
     let count = schema::MIGRATOR.iter().count();
     for told in [
@@ -146,7 +146,7 @@ const HIDE_PROGRAMS: &str = r#"
     PATH=$PG_BIN_DIR exec "$0""#;
 
 #[tokio::test]
-async fn without_installed_programs_the_carried_ones_start_or_the_remedies_are_told() {
+async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_printed() {
     let place = Place::new();
     let empty = place.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
@@ -161,7 +161,8 @@ async fn without_installed_programs_the_carried_ones_start_or_the_remedies_are_t
     let _alone = STRANGER.lock().await;
     let mut service = Process::start(hidden(BINARY));
     if cfg!(all(feature = "bundled-postgres", target_env = "gnu")) {
-        service.says("started the bundled development server, PostgreSQL ").await;
+        service.says("started the bundled PostgreSQL ").await;
+        service.says("it has no timers").await;
         let service = service.ready().await;
         service.takes_a_group().await;
         service.serves_the_group().await;
@@ -182,7 +183,7 @@ pub(crate) fn skipped(why: &str) {
 }
 
 #[tokio::test]
-async fn with_a_database_url_nothing_private_is_made() {
+async fn with_a_database_url_no_embedded_server_is_made() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
     let service = Process::start(place.command_on(&database.url, &[])).ready().await;
     let body = sample("Group.CallbackAfterCreateGroup").to_string();
@@ -198,7 +199,7 @@ async fn an_empty_database_is_migrated_once_and_until_then_serve_says_that_it_is
     let (place, database) = (Place::new(), TestDatabase::create_empty().await);
     let mut service = Process::start(place.command_on(&database.url, &["serve"]));
     service.says("read API").await;
-    assert!(service.log().contains("the schema is behind: "), "{}", service.log());
+    service.says("the schema is behind: ").await;
     let answer = service.get("/readyz").await;
     assert_eq!(answer.status(), 200);
     assert!(answer.text().await.unwrap().contains("run `group-mirror migrate`"));

@@ -36,7 +36,7 @@ impl Place {
         self.dir.path().canonicalize().unwrap()
     }
 
-    /// The private server's directory, in the default data directory.
+    /// The embedded server's directory, in the default data directory.
     pub(crate) fn postgres(&self) -> PathBuf {
         self.path().join("data/postgres")
     }
@@ -70,7 +70,7 @@ impl Place {
         Process::start(self.command(&[])).ready().await
     }
 
-    /// Processes that work in the private server's directory. Where there is no `/proc` none is seen.
+    /// Processes that work in the embedded server's directory. Where there is no `/proc` none is seen.
     pub(crate) fn servers(&self) -> Vec<u32> {
         processes_in(&self.postgres())
     }
@@ -167,11 +167,16 @@ impl Process {
         self.until(|process| process.log().contains(text), text).await;
     }
 
-    /// Waits until `/readyz` answers 200.
+    /// Waits until `/readyz` answers 200 and the database has been checked, whatever that found.
     pub(crate) async fn ready(mut self) -> Self {
         self.says("read API").await;
         let begun = Instant::now();
-        while self.get("/readyz").await.status() != StatusCode::OK {
+        let is_ready = async |service: &Self| {
+            let answer = service.get("/readyz").await;
+            answer.status() == StatusCode::OK
+                && !answer.text().await.unwrap().contains("has not answered yet")
+        };
+        while !is_ready(&self).await {
             assert!(begun.elapsed() < PATIENCE, "not ready:\n{}", self.log());
             tokio::time::sleep(POLL).await;
         }
@@ -300,6 +305,14 @@ pub(crate) async fn refused(command: Command) -> String {
     let line = ended.stderr.strip_suffix('\n').unwrap();
     assert!(!line.contains('\n'), "{line}");
     line.strip_prefix("group-mirror: ").unwrap_or_else(|| panic!("{line}")).to_owned()
+}
+
+/// Asserts exit code 2 after a start, and answers what follows the program's name in the last line.
+pub(crate) async fn refused_at_last(command: Command) -> String {
+    let ended = run(command).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let line = ended.stderr.lines().last().unwrap();
+    line.strip_prefix("group-mirror: ").unwrap_or_else(|| panic!("{ended:?}")).to_owned()
 }
 
 /// Sends a signal to several processes in one go.
