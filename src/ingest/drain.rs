@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::aside::{Key, SetAside, Standing};
+use super::aside::{AsideKey, SetAside, Standing};
 use super::attempt::Attempts;
 use super::breaker::Breaker;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
@@ -164,10 +164,10 @@ impl Drain {
         &self,
         records: Vec<StoredRecord>,
         round: &mut Round,
-    ) -> (Vec<SpooledCallback>, BTreeMap<Key, Vec<SpooledCallback>>, Vec<RecordKey>) {
+    ) -> (Vec<SpooledCallback>, BTreeMap<AsideKey, Vec<SpooledCallback>>, Vec<RecordKey>) {
         let count = records.len();
         let (mut free, mut due, mut out_of_scope) =
-            (Vec::new(), BTreeMap::<Key, Vec<SpooledCallback>>::new(), Vec::new());
+            (Vec::new(), BTreeMap::<AsideKey, Vec<SpooledCallback>>::new(), Vec::new());
         for (key, received) in records {
             match received.map(kept) {
                 Some(Some(callback)) => match self.aside.standing(&callback) {
@@ -212,14 +212,14 @@ impl Drain {
         match outcome {
             Ok(_) => true,
             Err(NotCommitted::Alone(failure, error)) => {
-                if self.aside.set(Key::of(callback, failure), &error) {
+                if self.aside.set(AsideKey::of(callback, failure), &error) {
                     self.attempts.suspicion.report();
                 }
                 true
             }
             Err(NotCommitted::Earlier) => {
                 // At the limit it is offered again when it is due.
-                self.aside.add(Key::callback(callback));
+                self.aside.add(AsideKey::callback(callback));
                 let _ = self.corrections.try_send(callback.clone());
                 true
             }

@@ -1,4 +1,4 @@
-//! A transaction, and its end.
+//! A transaction, and its end; and the probe, which is a transaction that leaves nothing.
 //!
 //! [`Database`](super::Database) begins one to write, [`Tx::reading`] one to read; a function that works on a connection
 //! never commits. The driver's own handle cannot be asked to close its connection, so this is one of our own.
