@@ -3,8 +3,9 @@
 //! Callbacks come from the receiver; everything passes the one transaction in [`commit()`]. A lane is a task that commits
 //! everything waiting for it as one transaction (group commit) with no timer: idle means batches of one, load makes
 //! batches grow while the commit before runs. What PostgreSQL does not commit inside its share of the time goes to the
-//! spool, and the drain brings it to the tables later. Once submitted, a callback is made durable whether or not its
-//! sender waits.
+//! spool, and the drain brings it to the tables beside the lanes. What fails by itself is set aside, so that it delays
+//! nothing else; whether the server as a whole commits is for the prober to find out, which moves the circuit breaker.
+//! Once submitted, a callback is made durable, or counted as lost, whether or not its sender waits.
 
 mod aside;
 mod attempt;

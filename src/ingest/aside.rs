@@ -29,7 +29,7 @@ const KEPT: Duration = Duration::from_secs(5);
 
 /// What is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Key {
+pub(super) enum AsideKey {
     /// Every callback of a group: a row of it is locked.
     Group(SdkAppId, String),
     /// The callbacks of a group with one command: a table that only some commands write refuses.
@@ -44,7 +44,7 @@ fn group_of(callback: &Callback) -> (SdkAppId, String) {
 }
 
 /// For log lines.
-impl fmt::Display for Key {
+impl fmt::Display for AsideKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Group(_, group) => write!(f, "group {group:?}"),
@@ -56,7 +56,7 @@ impl fmt::Display for Key {
     }
 }
 
-impl Key {
+impl AsideKey {
     /// The order in which a batch is bisected: callbacks that share a key stand together.
     pub(super) fn command(callback: &Callback) -> Self {
         let (app, group) = group_of(callback);
@@ -95,30 +95,30 @@ pub(super) enum Standing {
     /// It is, and not to be tried now.
     Waiting,
     /// It is, and due to be tried by itself.
-    Due(Key),
+    Due(AsideKey),
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Deferral {
     due: Instant,
     pause: Duration,
 }
 
 /// Cheap to clone; all clones are one set.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SetAside(Arc<Mutex<HashMap<Key, Entry>>>);
+pub(super) struct SetAside(Arc<Mutex<HashMap<AsideKey, Deferral>>>);
 
 impl SetAside {
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<AsideKey, Deferral>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets a key aside, or extends it after a further attempt that failed. True where it was not set aside before.
-    pub(super) fn add(&self, key: Key) -> bool {
+    pub(super) fn add(&self, key: AsideKey) -> bool {
         self.add_at(key, Instant::now())
     }
 
-    fn add_at(&self, key: Key, now: Instant) -> bool {
+    fn add_at(&self, key: AsideKey, now: Instant) -> bool {
         let mut entries = self.entries();
         if let Some(entry) = entries.get_mut(&key) {
             // Several callbacks of one attempt are one failure.
@@ -134,13 +134,13 @@ impl SetAside {
         if entries.len() >= KEYS_MAX {
             return false;
         }
-        entries.insert(key, Entry { due: now + PAUSE_FIRST, pause: PAUSE_FIRST });
+        entries.insert(key, Deferral { due: now + PAUSE_FIRST, pause: PAUSE_FIRST });
         assert!(entries.len() <= KEYS_MAX, "the set keeps its limit");
         true
     }
 
     /// The same with a log line where it is new.
-    pub(super) fn set(&self, key: Key, error: &sqlx::Error) -> bool {
+    pub(super) fn set(&self, key: AsideKey, error: &sqlx::Error) -> bool {
         let name = key.to_string();
         let new = self.add(key);
         if new {
@@ -151,7 +151,7 @@ impl SetAside {
     }
 
     /// It could be applied.
-    pub(super) fn remove(&self, key: &Key) -> bool {
+    pub(super) fn remove(&self, key: &AsideKey) -> bool {
         self.entries().remove(key).is_some()
     }
 
@@ -171,7 +171,7 @@ impl SetAside {
             return Standing::Free;
         }
         let mut due = None;
-        for key in Key::all_of(callback) {
+        for key in AsideKey::all_of(callback) {
             let Some(entry) = entries.get(&key) else { continue };
             if entry.due + KEPT < now {
                 entries.remove(&key);
@@ -217,23 +217,23 @@ mod tests {
             callback("a", "y", 1_700_000_000_001),
             callback("b", "x", 1_700_000_000_000),
         ];
-        aside.add(Key::of(&one, Failure::Data));
+        aside.add(AsideKey::of(&one, Failure::Data));
         assert_eq!([&one, &same, &other].map(|c| aside.standing(c) == Standing::Free), [false, true, true]);
         aside.clear();
         for failure in [Failure::TimedOut, Failure::Refused] {
-            aside.add(Key::of(&one, failure));
+            aside.add(AsideKey::of(&one, failure));
             assert_eq!(
                 [&one, &same, &other].map(|c| aside.standing(c) == Standing::Free),
                 [false, false, true]
             );
-            assert!(aside.remove(&Key::of(&same, failure)));
+            assert!(aside.remove(&AsideKey::of(&same, failure)));
         }
     }
 
     #[test]
     fn each_failure_doubles_the_pause_and_a_key_that_is_not_tried_is_forgotten() {
         let (aside, one) = (SetAside::default(), callback("a", "x", 1_700_000_000_000));
-        let (key, mut now) = (Key::of(&one, Failure::TimedOut), Instant::now());
+        let (key, mut now) = (AsideKey::of(&one, Failure::TimedOut), Instant::now());
         assert!(aside.add_at(key.clone(), now));
         for pause in [1, 2, 4, 8, 15, 15] {
             assert_eq!(aside.standing_at(&one, now), Standing::Waiting);
@@ -250,7 +250,7 @@ mod tests {
     fn the_set_keeps_its_limit_and_makes_space_for_what_fails_now() {
         let (aside, now) = (SetAside::default(), Instant::now());
         let app = SdkAppId::parse("1400000001").unwrap();
-        let key = |number: usize| Key::Group(app, number.to_string());
+        let key = |number: usize| AsideKey::Group(app, number.to_string());
         for number in 0..KEYS_MAX {
             assert!(aside.add_at(key(number), now));
         }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::SLOW_COMMIT;
-use super::commit::commit_batch;
+use super::commit::{BatchLimits, commit_batch};
 use super::outcome::Applied;
 use super::pace::Pace;
 use super::prober::Suspicion;
@@ -51,7 +51,7 @@ impl Attempts {
         batch: &[C],
         begun: Instant,
     ) -> Option<Vec<Applied>> {
-        let mut committing = Box::pin(commit_batch(&self.database, batch));
+        let mut committing = Box::pin(commit_batch(&self.database, batch, BatchLimits::SHORT));
         tokio::select! {
             outcomes = &mut committing => return Some(outcomes),
             () = sleep(SLOW_COMMIT) => self.suspicion.report(),

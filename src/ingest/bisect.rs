@@ -7,7 +7,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use super::aside::Key;
+use super::aside::AsideKey;
 use super::outcome::{Applied, NotCommitted};
 use crate::callback::Callback;
 use crate::store::errors::Failure;
@@ -29,7 +29,7 @@ pub(super) struct Bisection {
 impl Bisection {
     pub(super) fn of<C: Borrow<Callback>>(batch: &[C]) -> Self {
         let mut order: Vec<usize> = (0..batch.len()).collect();
-        order.sort_by_cached_key(|at| Key::command(batch[*at].borrow()));
+        order.sort_by_cached_key(|at| AsideKey::command(batch[*at].borrow()));
         let parts = if order.is_empty() { Vec::new() } else { Vec::from([order]) };
         Self { parts, outcomes: vec![None; batch.len()], in_a_row: 0, failed: false }
     }

@@ -5,9 +5,8 @@
 //! long as that lasts. A spool that cannot write closes it: a callback that would be refused there may still be committed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use tokio::sync::watch;
 
 use crate::spool::Spool;
 use crate::store::schema::SchemaState;
@@ -18,7 +17,7 @@ pub(super) const SLOW_COMMIT: Duration = Duration::from_millis(700);
 /// Cheap to clone; all clones are one breaker.
 #[derive(Debug, Clone)]
 pub(super) struct Breaker {
-    open: Arc<watch::Sender<bool>>,
+    open: Arc<AtomicBool>,
     schema: SchemaState,
     spool: Spool,
 }
@@ -27,7 +26,7 @@ impl Breaker {
     /// Closed: it counts as open until the schema fits, and the check that finds so is evidence enough. A probe by the
     /// drain would wait for the spool's file, whose opening may take long.
     pub(super) fn new(schema: SchemaState, spool: Spool) -> Self {
-        Self { open: Arc::new(watch::Sender::new(false)), schema, spool }
+        Self { open: Arc::new(AtomicBool::new(false)), schema, spool }
     }
 
     /// True while new callbacks go straight to the spool.
@@ -37,7 +36,7 @@ impl Breaker {
 
     /// True while the last probe failed.
     pub(super) fn is_tripped(&self) -> bool {
-        *self.open.borrow()
+        self.open.load(Ordering::Acquire)
     }
 
     /// True while schema and program do not agree: then no probe can close the breaker.
@@ -47,20 +46,15 @@ impl Breaker {
 
     /// From now on callbacks go to the spool.
     pub(super) fn open(&self, cause: &str) {
-        if !self.open.send_replace(true) {
+        if !self.open.swap(true, Ordering::AcqRel) {
             tracing::warn!("PostgreSQL does not commit ({cause}); callbacks go to the spool until it does");
         }
     }
 
     /// From now on callbacks go to PostgreSQL.
     pub(super) fn close(&self) {
-        if self.open.send_replace(false) {
+        if self.open.swap(false, Ordering::AcqRel) {
             tracing::info!("PostgreSQL commits again");
         }
-    }
-
-    /// For waiting until it opens or closes.
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.open.subscribe()
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::aside::Key;
+use super::aside::AsideKey;
 use super::bisect::Bisection;
 use super::outcome::{Applied, NotCommitted, Outcome};
 use crate::callback::{BODY_BYTES_MAX, Callback};
@@ -38,22 +38,42 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// one has none.
 const SESSIONS_MAX: u32 = 9;
 
-/// How long the whole batch waits for a lock: longer than another batch holds one, and short enough that bisecting ends
-/// inside PostgreSQL's share of the time.
-const LOCK_WAIT_FIRST: Duration = Duration::from_millis(300);
+/// The limits of time for one batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchLimits {
+    /// How long a statement of the whole batch waits for a lock.
+    first_lock: Duration,
+    /// The same for its parts, once the batch has failed.
+    lock: Duration,
+    /// How long the statements of a transaction may take by the clock of this process, beside [`STATEMENTS_WAIT_EACH`]: a
+    /// server without timers (the bundled one) waits for a lock without limit.
+    statements: Duration,
+}
 
-/// The same for its parts, once a batch has failed: of 256 callbacks one that is locked is found in 8 waits.
-const LOCK_WAIT_AGAIN: Duration = Duration::from_millis(50);
+impl BatchLimits {
+    /// Longer than another batch holds one, and short enough that bisecting ends inside PostgreSQL's share of a
+    /// callback's time: of 256 callbacks one that is locked is found in 8 waits.
+    pub(super) const SHORT: Self = Self {
+        first_lock: Duration::from_millis(300),
+        lock: Duration::from_millis(50),
+        statements: Duration::from_secs(1),
+    };
 
-/// How long the statements of a transaction may take, by the clock of this process: a server without timers (the bundled
-/// one) waits for a lock without limit. Longer than a server that is merely slow needs.
-const STATEMENTS_WAIT_BASE: Duration = Duration::from_secs(1);
+    /// Where no sender waits.
+    const LONG: Self = Self {
+        first_lock: Duration::from_secs(2),
+        lock: Duration::from_secs(2),
+        statements: Duration::from_secs(5),
+    };
+}
+
+/// The same again for each callback of the transaction: no server that works needs as long.
 const STATEMENTS_WAIT_EACH: Duration = Duration::from_millis(20);
 
 /// Commits callbacks and answers for each, in the order given; corrects receipts as well. Committing the same again
 /// changes nothing.
 pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]) -> Vec<Applied> {
-    let mut outcomes = commit_batch(database, batch).await;
+    let mut outcomes = commit_batch(database, batch, BatchLimits::LONG).await;
     for (callback, outcome) in batch.iter().zip(&mut outcomes) {
         if matches!(outcome, Err(NotCommitted::Earlier)) {
             *outcome = match replay::receive_earlier(database, callback.borrow()).await {
@@ -69,26 +89,26 @@ pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]
 pub(super) async fn commit_batch<C: Borrow<Callback> + Sync>(
     database: &Database,
     batch: &[C],
+    mut limits: BatchLimits,
 ) -> Vec<Applied> {
     let mut bisection = Bisection::of(batch);
-    let mut lock_max = LOCK_WAIT_FIRST;
     while let Some(range) = bisection.next() {
         let part: Vec<&Callback> = range.iter().map(|at| batch[*at].borrow()).collect();
-        match transact_with_retries(database, &part, lock_max).await {
+        match transact_with_retries(database, &part, limits).await {
             Ok(done) => bisection.committed(&range, done),
             Err(error) => match classify(&error) {
                 Failure::Data if part.len() == 1 => {
-                    let outcome = park(database, part[0], &error).await;
+                    let outcome = park(database, part[0], &error, limits).await;
                     bisection.parked(&range, outcome);
                 }
                 failure => {
-                    let alone = Key::of(part[0], failure) == Key::of(part[part.len() - 1], failure);
+                    let alone = AsideKey::of(part[0], failure) == AsideKey::of(part[part.len() - 1], failure);
                     bisection.failed(range, failure, error, alone);
                 }
             },
         }
         if bisection.has_failed() {
-            lock_max = LOCK_WAIT_AGAIN;
+            limits.first_lock = limits.lock;
         }
     }
     bisection.outcomes()
@@ -97,11 +117,11 @@ pub(super) async fn commit_batch<C: Borrow<Callback> + Sync>(
 async fn transact_with_retries(
     database: &Database,
     part: &[&Callback],
-    lock_max: Duration,
+    limits: BatchLimits,
 ) -> Result<Vec<Applied>, sqlx::Error> {
     let (mut retries, mut sessions) = (0, 1);
     loop {
-        let error = match transact(database, part, lock_max).await {
+        let error = match transact(database, part, limits).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
@@ -120,10 +140,10 @@ async fn transact_with_retries(
 async fn transact(
     database: &Database,
     part: &[&Callback],
-    lock_max: Duration,
+    limits: BatchLimits,
 ) -> Result<Vec<Applied>, sqlx::Error> {
-    let mut tx = database.begin_within("apply", lock_max).await?;
-    let written = match write_in_time(database, &mut tx, part).await {
+    let mut tx = database.begin_within("apply", limits.first_lock).await?;
+    let written = match write_in_time(database, &mut tx, part, limits.statements).await {
         Ok(written) => written,
         Err(error) if classify(&error) == Failure::Stale => {
             tx.discard();
@@ -150,10 +170,11 @@ async fn write_in_time(
     database: &Database,
     tx: &mut Tx,
     part: &[&Callback],
+    base: Duration,
 ) -> Result<Vec<Written>, sqlx::Error> {
     let pid = tx.pid();
     let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
-    let limit = STATEMENTS_WAIT_BASE + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
+    let limit = base + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
     let mut writing = pin!(write(tx.conn(), part));
     tokio::select! {
         written = &mut writing => return written,
@@ -197,9 +218,9 @@ async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Writte
 }
 
 /// Keeps the bytes of a callback that PostgreSQL refuses to apply.
-async fn park(database: &Database, callback: &Callback, error: &sqlx::Error) -> Applied {
+async fn park(database: &Database, callback: &Callback, error: &sqlx::Error, limits: BatchLimits) -> Applied {
     let parked = Callback { event: Err(format!("PostgreSQL refuses it: {error}")), ..callback.clone() };
-    let outcomes = match transact_with_retries(database, &[&parked], LOCK_WAIT_AGAIN).await {
+    let outcomes = match transact_with_retries(database, &[&parked], limits).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
             let (failure, error) = (classify(&error), Arc::new(error));

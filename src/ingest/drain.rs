@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::aside::{Key, SetAside, Standing};
+use super::aside::{AsideKey, SetAside, Standing};
 use super::attempt::Attempts;
 use super::breaker::Breaker;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
@@ -32,8 +32,8 @@ const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// How long what is due may be tried before the rest of the records is: keys that are refused quickly are many.
 const DUE_TIME: Duration = Duration::from_millis(100);
 
-/// How often the task looks whether the breaker is still open because of the schema.
-const LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// How often the task looks whether a probe has answered, while there is something to drain.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 /// What the task works with.
 #[derive(Debug)]
@@ -109,16 +109,18 @@ impl Drain {
 
     /// Waits until there is something to drain and PostgreSQL takes it, or the spool has to be probed.
     async fn wait_for_work(&self) {
-        let (mut breaker, mut status) = (self.breaker.watch(), self.spool.watch());
-        while !self.spool.is_failing() && (self.breaker.is_open() || self.spool.is_empty()) {
-            let changed = async {
-                // Neither sender can be gone: this task holds one, the other lives until the spool is closed.
-                tokio::select! {
-                    _ = breaker.changed() => {}
-                    _ = status.changed() => {}
+        let mut status = self.spool.watch();
+        while !self.spool.is_failing() {
+            if self.spool.is_empty() {
+                // The sender lives until the spool is closed, and this task ends before.
+                if status.changed().await.is_err() {
+                    sleep(PAUSE_MAX).await;
                 }
-            };
-            let _ = timeout(LOOK_PERIOD, changed).await;
+            } else if self.breaker.is_open() || self.attempts.suspicion.is_open() {
+                sleep(LOOK_PERIOD).await;
+            } else {
+                return;
+            }
         }
     }
 
@@ -162,10 +164,10 @@ impl Drain {
         &self,
         records: Vec<StoredRecord>,
         round: &mut Round,
-    ) -> (Vec<SpooledCallback>, BTreeMap<Key, Vec<SpooledCallback>>, Vec<RecordKey>) {
+    ) -> (Vec<SpooledCallback>, BTreeMap<AsideKey, Vec<SpooledCallback>>, Vec<RecordKey>) {
         let count = records.len();
         let (mut free, mut due, mut out_of_scope) =
-            (Vec::new(), BTreeMap::<Key, Vec<SpooledCallback>>::new(), Vec::new());
+            (Vec::new(), BTreeMap::<AsideKey, Vec<SpooledCallback>>::new(), Vec::new());
         for (key, received) in records {
             match received.map(kept) {
                 Some(Some(callback)) => match self.aside.standing(&callback) {
@@ -210,14 +212,14 @@ impl Drain {
         match outcome {
             Ok(_) => true,
             Err(NotCommitted::Alone(failure, error)) => {
-                if self.aside.set(Key::of(callback, failure), &error) {
+                if self.aside.set(AsideKey::of(callback, failure), &error) {
                     self.attempts.suspicion.report();
                 }
                 true
             }
             Err(NotCommitted::Earlier) => {
                 // At the limit it is offered again when it is due.
-                self.aside.add(Key::callback(callback));
+                self.aside.add(AsideKey::callback(callback));
                 let _ = self.corrections.try_send(callback.clone());
                 true
             }

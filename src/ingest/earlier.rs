@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::aside::{Key, SetAside};
+use super::aside::{AsideKey, SetAside};
 use crate::callback::Callback;
 use crate::replay;
 use crate::store::Database;
@@ -57,7 +57,7 @@ impl Corrections {
         };
         match done {
             // The drain finds an ordinary repeat next.
-            Ok(()) => drop(self.aside.remove(&Key::callback(callback))),
+            Ok(()) => drop(self.aside.remove(&AsideKey::callback(callback))),
             Err(error) => tracing::warn!(%error, "the receipt of a repeated callback is not corrected yet"),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::aside::{Key, SetAside, Standing};
+use super::aside::{AsideKey, SetAside, Standing};
 use super::attempt::Attempts;
 use super::breaker::Breaker;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
@@ -80,11 +80,12 @@ impl Lane {
         if !free.is_empty() {
             self.commit_together(free, pace).await;
         }
-        if !self.spool.is_failing() {
-            self.spool_all(aside);
-        } else if !aside.is_empty() {
-            // The spool would refuse them.
-            self.commit_together(aside, pace).await;
+        // What the spool has refused, failing or full, can only be tried here.
+        let (refused, aside): (Vec<Job>, Vec<Job>) =
+            aside.into_iter().partition(|job| job.pending.refusal().is_some());
+        self.spool_all(aside);
+        if !refused.is_empty() {
+            self.commit_together(refused, pace).await;
         }
     }
 
@@ -114,7 +115,7 @@ impl Lane {
         match not {
             NotCommitted::Alone(failure, error) => {
                 if sets_aside {
-                    self.aside.set(Key::of(callback, *failure), error);
+                    self.aside.set(AsideKey::of(callback, *failure), error);
                 }
                 self.attempts.suspicion.report();
             }

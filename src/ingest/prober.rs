@@ -6,6 +6,7 @@
 //! back-off. One probe runs at a time, and it is waited for to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -30,12 +31,26 @@ const REPORT_PERIOD: Duration = Duration::from_secs(60);
 
 /// Where lanes and drain report that PostgreSQL may not commit. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Suspicion(Arc<Notify>);
+pub(super) struct Suspicion {
+    reports: Arc<Notify>,
+    open: Arc<AtomicBool>,
+}
 
 impl Suspicion {
     /// A batch failed or is slow. Reports that come while a probe runs are one.
     pub(super) fn report(&self) {
-        self.0.notify_one();
+        self.open.store(true, Ordering::Release);
+        self.reports.notify_one();
+    }
+
+    /// True until a probe has answered: the drain begins no further try that could get stuck as well.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    async fn reported(&self) {
+        self.reports.notified().await;
+        self.open.store(true, Ordering::Release);
     }
 }
 
@@ -61,7 +76,7 @@ impl Prober {
         loop {
             if !self.breaker.is_tripped() {
                 // A report of while the last probe ran is answered by another probe.
-                self.suspicion.0.notified().await;
+                self.suspicion.reported().await;
                 (pause, reported) = (PAUSE_FIRST, Instant::now());
             }
             if self.breaker.is_held_open() {
@@ -69,7 +84,9 @@ impl Prober {
                 sleep(PAUSE_FIRST).await;
                 continue;
             }
-            match self.probe().await {
+            let answer = self.probe().await;
+            self.suspicion.open.store(false, Ordering::Release);
+            match answer {
                 Ok(()) => self.breaker.close(),
                 Err(cause) => {
                     self.breaker.open(&cause);

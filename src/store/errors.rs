@@ -1,5 +1,5 @@
 //! What can go wrong with the database, and what that means: for a person, one line; for a statement, whether to retry
-//! it, to wait for the database, or to blame the data.
+//! it, to try it apart from others, to wait for the database, or to blame the data.
 //!
 //! The only file that knows SQLSTATEs. They are sorted once, by [`Cause`]; the writer, the start and the read API each
 //! ask one question about it, so that their answers cannot differ.

@@ -1,5 +1,5 @@
 //! A transaction on a pooled connection: begun to write or to read, committed, rolled back, or given up with its
-//! connection.
+//! connection; and the probe, which is a transaction that leaves nothing.
 //!
 //! [`Database::begin`](super::Database::begin) begins one to write, [`Tx::reading`] one to read; a function that works on
 //! a connection never commits. The driver's own handle returns its connection to the pool even where it stalls; this one

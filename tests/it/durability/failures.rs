@@ -80,6 +80,35 @@ async fn a_callback_is_parked_only_where_the_data_is_at_fault_and_takes_no_other
     database.close().await;
 }
 
+/// As a server without timers waits for a lock.
+const ENDLESS: &str = "
+CREATE FUNCTION test_endless() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
+CREATE TRIGGER test_endless BEFORE INSERT ON groups FOR EACH ROW WHEN (NEW.group_id = 'endless')
+EXECUTE FUNCTION test_endless()";
+
+#[tokio::test]
+async fn a_statement_that_does_not_end_is_cancelled_by_this_side_before_the_limit_of_the_server() {
+    let test = TestDatabase::create().await;
+    let (database, mut conn) = (Database::new(&test.url).unwrap(), test.connect().await);
+    conn.execute(ENDLESS).await.unwrap();
+    let batch = ["before", "endless", "then"].map(|group| callback(&create(group)));
+    let outcomes = commit(&database, &batch).await;
+    let Err(NotCommitted::Alone(_, error)) = &outcomes[1] else { panic!("{outcomes:?}") };
+    assert!(error.to_string().contains("canceling statement due to user request"), "{error}");
+    for at in [0, 2] {
+        assert_eq!(outcomes[at].as_ref().unwrap(), &Outcome::Applied);
+    }
+    let running: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name = 'group-mirror' AND state <> 'idle'",
+    )
+    .fetch_one(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(running, 0);
+    database.close().await;
+}
+
 #[tokio::test]
 async fn a_key_that_is_too_long_for_an_index_is_parked() {
     let test = TestDatabase::create().await;

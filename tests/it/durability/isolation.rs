@@ -2,10 +2,12 @@
 //! and no other, and the breaker stays closed. A server that refuses everything opens it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
+use crate::durability::chaos::rounds;
 use crate::durability::spool::{caught_up, create};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process, run};
@@ -178,4 +180,60 @@ async fn a_record_that_can_be_neither_applied_nor_parked_is_reported_and_holds_u
     assert!(eventually(async || drained(&service).await).await, "{}", service.log());
     assert_eq!(named(&database, "Spooled").await.len(), 21);
     service.ends_well_on("TERM").await;
+}
+
+/// Sends changes of every group at a steady rate, each tenth time one of the locked group; answers how long the others
+/// took, sorted.
+async fn times_of_others(service: &Process, changes: usize, begin: usize) -> Vec<Duration> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let mut others = Vec::new();
+    let mut sent = Vec::new();
+    for number in begin..begin + changes {
+        ticks.tick().await;
+        if number % 10 == 0 {
+            sent.push((false, rename("locked", number)));
+        } else {
+            sent.push((true, rename(&format!("other {}", number % 20), number)));
+        }
+        // At most four at a time, as they come.
+        if sent.len() == 4 || number + 1 == begin + changes {
+            let times = futures_util::future::join_all(sent.drain(..).map(async |(other, body)| {
+                let begun = Instant::now();
+                take(service, &body).await;
+                (other, begun.elapsed())
+            }));
+            others.extend(times.await.into_iter().filter_map(|(other, time)| other.then_some(time)));
+        }
+    }
+    others.sort_unstable();
+    others
+}
+
+/// Reports times and asserts none: `CHAOS_ROUNDS=100` for a minute of each, with `--nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "a person reads the report")]
+async fn the_times_of_other_groups_beside_a_locked_row_are_reported() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    take(&service, &create("locked")).await;
+    let changes = rounds() * 60;
+    let free = times_of_others(&service, changes, 0).await;
+    let mut conn = database.connect().await;
+    conn.execute("BEGIN; SELECT FROM groups WHERE group_id = 'locked' FOR UPDATE").await.unwrap();
+    let beside = times_of_others(&service, changes, changes).await;
+    conn.execute("COMMIT").await.unwrap();
+    for (name, times) in [("without a lock", &free), ("beside a locked row", &beside)] {
+        let at = |share: usize| times[(times.len() - 1) * share / 100];
+        eprintln!(
+            "{name}: {} callbacks, p50 {:?}, p99 {:?}, longest {:?}",
+            times.len(),
+            at(50),
+            at(99),
+            at(100)
+        );
+    }
+    assert_eq!(free.len(), beside.len(), "every other callback was answered with OK");
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
 }
