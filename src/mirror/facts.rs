@@ -29,7 +29,7 @@ fn kinds(event: &Event) -> Vec<FactKind> {
             // A body without an owner states that there is none, so that an owner of an earlier life does not stay.
             kinds.push(FactKind::Owner(owner.clone()));
             kinds.extend(profile_facts(profile));
-            // In an audio-video room nobody is a member before joining through an SDK, the owner included (1047/34895).
+            // In an audio-video room no user is a member before joining through an SDK, the owner included (1047/34895).
             if event.group_type.as_deref() != Some(AVCHATROOM) {
                 let joined = members.iter().chain(owner).cloned();
                 kinds.extend(joined.map(|user| FactKind::Joined(user, None, by.clone())));

@@ -137,7 +137,9 @@ impl Rows {
             FactKind::Seen => {}
             FactKind::Created(by) => {
                 group.created.set(stamp, by);
-                group.raise(GroupBarrier::CreateBarrier, stamp.earlier(CREATE_SPARE_MS));
+                let barrier = stamp.earlier(CREATE_SPARE_MS);
+                assert!(barrier <= stamp, "a create outlives its own barrier: {stamp:?}");
+                group.raise(GroupBarrier::CreateBarrier, barrier);
             }
             FactKind::Destroyed => {
                 group.raise(GroupBarrier::DestroyedStamp, stamp);

@@ -110,7 +110,7 @@ const MATCHING: &str = "SELECT s.* FROM group_states s
        AND ($6::timestamptz IS NULL OR s.created_at < $6)";
 
 /// In this and the next two the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
-/// state decides. The state alone is an expression that no index knows and whose frequency nobody can guess; `COALESCE`
+/// state decides. The state alone is an expression that no index knows and whose frequency the planner cannot guess; `COALESCE`
 /// keeps a wrong guess out of the plan.
 const TYPED: &str = "
        AND s.newest_type = $3 AND COALESCE(s.type = $3, false)";

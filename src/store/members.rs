@@ -46,7 +46,7 @@ pub struct MemberFilter {
     pub role: Option<&'static str>,
 }
 
-/// The group leads, so that one that was never heard of gives no row, and one without members gives a row of NULLs.
+/// The group leads the join, so that an unknown group gives no row, and one without members gives a row of NULLs.
 const OF_GROUP: &str = "
 SELECT m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type, m.joined_by, m.left_at, m.exit_type,
        m.left_by
@@ -61,8 +61,8 @@ SELECT m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type, m.jo
  WHERE g.sdk_app_id = $1 AND g.group_id = $2
  ORDER BY m.user_id";
 
-/// The memberships of a group in the order of the bytes of `user_id`, after this one; at most `limit`. `None`: nobody
-/// ever heard of the group.
+/// The memberships of a group in the order of the bytes of `user_id`, after this one; at most `limit`. `None`: the
+/// group is unknown.
 ///
 /// # Errors
 /// Those of the connection and the database.

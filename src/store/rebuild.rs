@@ -1,7 +1,8 @@
-//! What replay needs to write: locks on a range of groups, room for its rows, and tables that are missing altogether.
+//! What replay needs to write: locks on a range of groups, deletes of their rows, and tables and views that are missing.
 //!
-//! Whoever rebuilds a range holds the rows of its groups; every writer takes those first, so it waits. A group that a
-//! writer creates meanwhile has no row to lock and is not deleted either: its rows are newer than the fold.
+//! A rebuild of a range locks the rows of its groups; every writer takes those first, so it waits. A group that a writer
+//! creates meanwhile has no row to lock and is not deleted either: its rows are newer than the fold. Missing tables are made
+//! by the migrations themselves in a schema at the side, so that no second description of them exists.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 

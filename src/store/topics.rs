@@ -24,7 +24,7 @@ pub struct TopicStateRow {
     pub destroyed_at: Option<DateTime<Utc>>,
 }
 
-/// The group leads, so that one that was never heard of gives no row, and one without topics gives a row of NULLs.
+/// The group leads the join, so that an unknown group gives no row, and one without topics gives a row of NULLs.
 const OF_GROUP: &str = "
 SELECT t.topic_id, t.active, t.name, t.introduction, t.notification, t.face_url, t.created_by, t.created_at,
        t.destroyed_at
@@ -39,7 +39,7 @@ SELECT t.topic_id, t.active, t.name, t.introduction, t.notification, t.face_url,
  ORDER BY t.topic_id";
 
 /// The topics of a group in the order of the bytes of `topic_id`, after this one; at most `limit`. `active`: `None` is
-/// both, present and past. `None` as the answer: nobody ever heard of the group.
+/// both, present and past. `None` as the answer: the group is unknown.
 ///
 /// # Errors
 /// Those of the connection and the database.

@@ -367,7 +367,9 @@ fn folded(whole: &Value, like: &Value) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::with_cases(4000)
+    })]
 
     #[test]
     fn told_in_order_to_a_plain_machine_a_history_leads_to_what_the_fold_shows(
@@ -386,8 +388,8 @@ proptest! {
         let folds = shown::pure(&rows);
         prop_assert_eq!(folds.len(), groups.len());
         for (id, group) in groups {
-            let told = group.shown();
-            prop_assert_eq!(folded(&folds[&id], &told), told, "{}", id);
+            let expected = group.shown();
+            prop_assert_eq!(folded(&folds[&id], &expected), expected, "{}", id);
         }
     }
 }
