@@ -59,7 +59,7 @@ impl Life {
     /// A beginning or a read that is newer than the end undoes it; another callback only from the revival barrier on.
     /// Without an end that barrier is zero, and no stamp is older than zero.
     pub(super) fn has_ended(&self) -> bool {
-        assert!(self.revival >= self.ended, "the revival barrier grows with the end: {self:?}");
+        assert!(self.revival.time() >= self.ended.time(), "the revival barrier grows with the end: {self:?}");
         self.ended >= self.began.max(self.read) && self.alive < self.revival
     }
 

@@ -96,8 +96,8 @@ impl GroupRow {
     /// the newest complete list that came after the sign. A destroyed group ends also what is stamped after the destroy
     /// and did not undo it.
     ///
-    /// Exact for the latest life of the id and the one before it. Of destroys and creates only the newest is kept, so an
-    /// earlier life than those shows the end of a later one: its own end would need a list of lives per group.
+    /// Exact for what the newest destroy or the newest create ended. Older ones are not kept, so what one of those ended
+    /// shows the first kept end after it, which belongs to a later life: its own would need a list of lives per group.
     fn end_of(&self, sign: Stamp, listed: GroupBarrier) -> Stamp {
         let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
         let create = (self.barrier(GroupBarrier::CreateBarrier), self.created.stamp);
