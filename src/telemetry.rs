@@ -101,7 +101,10 @@ fn describe() {
     );
     describe_counter!("group_mirror_spooled_total", "Callbacks written to the spool.");
     describe_counter!("group_mirror_drained_total", "Callbacks of the spool that are in the database.");
-    describe_counter!("group_mirror_lost_total", "Callbacks answered with 503, not known durable, by cause.");
+    describe_counter!(
+        "group_mirror_lost_total",
+        "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause."
+    );
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
     describe_gauge!("group_mirror_connections", "Open connections of a listener.");
     describe_counter!(

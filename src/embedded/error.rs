@@ -1,6 +1,7 @@
 //! Errors of the embedded PostgreSQL, with the texts that a person reads who starts the service.
 //!
-//! Each text names the cause, the directory and a remedy. No code decides by them: each of them ends the start.
+//! Each text names the cause and, where the person can do something about it, the remedy. No code decides by the kind
+//! of error: each ends the command.
 
 use std::io;
 use std::path::{Path, PathBuf};
