@@ -3,7 +3,7 @@
 //!
 //! A record leaves the spool only after its commit, so a repeat after any failure meets its entry in the ledger. The task
 //! goes through the spool in rounds. Records that are set aside, or that this program cannot read, are skipped without a
-//! pause; what is due is tried by itself. While the breaker is open nothing is tried.
+//! pause; what is due is tried by itself. Nothing is tried while the breaker is open or a probe is under way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

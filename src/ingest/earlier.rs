@@ -18,7 +18,7 @@ use crate::store::Database;
 /// How many corrections may wait. What comes at the limit stays in the spool, set aside, and is offered again.
 pub(super) const QUEUE_MAX: usize = 16;
 
-/// How long one correction may take: about 100 million ledger entries of one group.
+/// How long one correction may take; replay folds some hundred thousand ledger entries per second.
 const CORRECTION_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// What the task works with.
