@@ -9,6 +9,7 @@
 mod breaker;
 mod commit;
 mod drain;
+mod entry;
 mod job;
 mod lane;
 mod outcome;
@@ -33,7 +34,7 @@ use job::{Job, Pending};
 use lane::Lane;
 
 pub use commit::{Applied, commit};
-pub use outcome::{Outcome, SubmitError};
+pub use outcome::{Outcome, SubmitError, register_counters};
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.

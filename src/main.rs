@@ -65,7 +65,10 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Serve => app::serve(&cli.settings).await,
             Command::Migrate => app::migrate(&cli.settings.config()).await,
             Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
-            Command::Replay { verify, parked } => app::replay(&cli.settings.config(), verify, parked).await,
+            Command::Replay { verify, parked, cause } => {
+                let wanted = app::ReplayWanted { verify, parked, cause };
+                app::replay(&cli.settings.config(), wanted).await
+            }
             Command::Openapi => app::openapi(),
         }
     })

@@ -4,6 +4,7 @@
 //! works on and never commits: callers compose, callers commit. Knows nothing of HTTP, and of Tencent only what the types
 //! of `callback` and `mirror` hold.
 
+mod entry;
 pub mod errors;
 pub mod feed;
 pub mod groups;

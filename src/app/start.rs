@@ -17,8 +17,9 @@ use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
+use crate::clock::ReceiptClock;
 use crate::config::ServeConfig;
-use crate::ingest::Writer;
+use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState};
 use crate::replay::as_of::AsOfPermits;
 use crate::spool::volume;
@@ -80,6 +81,7 @@ pub async fn start(
 ) -> anyhow::Result<RunningService> {
     let (schema_found, schema) = SchemaState::channel(first_check(&database).await?);
     let metrics = telemetry::start_metrics()?;
+    ingest::register_counters();
     if let Some(kind) = volume::forgetful_volume(&serving.spool.dir) {
         tracing::warn!(
             "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
@@ -95,6 +97,7 @@ pub async fn start(
         avchatroom_members: serving.avchatroom_members,
         writer: writer.clone(),
         reading: ReadPermits::default(),
+        receipts: ReceiptClock::default(),
     })
     .merge(health::router(health.clone()));
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone());

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::outcome::Outcome;
-use crate::callback::{BODY_BYTES_MAX, Callback};
+use super::entry::new_entry;
+use super::outcome::{Outcome, count_causes};
+use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
 use crate::mirror::{self, Rows};
 use crate::replay;
 use crate::store::errors::{Failure, classify};
+use crate::store::ledger::Entered;
 use crate::store::{Database, ledger, upsert};
 
 /// The largest batch. Larger ones gain little throughput and make everyone in them wait longer.
@@ -94,25 +96,30 @@ async fn transact(database: &Database, part: &[&Callback]) -> Result<Vec<Outcome
         }
     };
     tx.commit().await?;
-    let outcome = |(callback, new): (&&Callback, bool)| match &callback.event {
-        _ if !new => Outcome::Duplicate,
-        Ok(_) => Outcome::Applied,
+    let outcome = |(callback, entered): (&&Callback, Entered)| match &callback.event {
+        _ if entered != Entered::New => Outcome::Duplicate,
+        Ok(_) if callback.skipped.is_empty() => Outcome::Applied,
+        Ok(_) => Outcome::Partial(callback.skipped.clone()),
         Err(reason) => Outcome::Parked(reason.clone()),
     };
+    part.iter().zip(&new).filter(|(_, entered)| **entered == Entered::New).for_each(|(callback, _)| {
+        count_causes(callback);
+    });
     Ok(part.iter().zip(new).map(outcome).collect())
 }
 
-/// The ledger entries and their effect; answers for each callback whether it is new.
-async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<bool>, sqlx::Error> {
-    let new = ledger::insert_batch(conn, part).await?;
+/// The ledger entries and their effect; answers for each callback what the ledger made of it.
+async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Entered>, sqlx::Error> {
+    let entries: Vec<_> = part.iter().map(|callback| new_entry(callback)).collect();
+    let new = ledger::enter_batch(conn, &entries).await?;
     assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
-    for (callback, _) in part.iter().zip(&new).filter(|(_, new)| !**new) {
-        if let (true, Ok(event)) = (ledger::receive_earlier(conn, callback).await?, &callback.event) {
+    for (callback, _) in part.iter().zip(&new).filter(|(_, entered)| **entered == Entered::Earlier) {
+        if let Ok(event) = &callback.event {
             let group = mirror::group_key(callback.received.app, event.group.clone());
             replay::rebuild_group(conn, &group).await?;
         }
     }
-    let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
+    let fresh = part.iter().zip(&new).filter(|(_, entered)| **entered == Entered::New);
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
     upsert::upsert(conn, &facts).await?;
     Ok(new)
@@ -120,14 +127,15 @@ async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<bool>,
 
 /// Keeps the bytes of a callback that PostgreSQL refuses to apply.
 async fn park(database: &Database, callback: &Callback, error: &sqlx::Error) -> Applied {
-    let parked = Callback { event: Err(format!("PostgreSQL refuses it: {error}")), ..callback.clone() };
+    let refused = Err(Reason::refused(error.to_string()));
+    let parked = Callback { event: refused, skipped: Skips::default(), ..callback.clone() };
     let outcomes = transact_with_retries(database, &[&parked]).await?;
     let Some(outcome) = outcomes.into_iter().next() else {
         unreachable!("a transaction of one callback has one outcome")
     };
     Ok(match outcome {
         // The server's words stay in the ledger: they can quote rows, and the sender is outside.
-        Outcome::Parked(_) => Outcome::Parked("PostgreSQL refuses it; the ledger has the reason".to_owned()),
+        Outcome::Parked(_) => Outcome::Parked(Reason::refused("the ledger has the reason")),
         other => other,
     })
 }

@@ -27,7 +27,9 @@ fn kinds(event: &Event) -> Vec<FactKind> {
         EventKind::GroupCreated { owner, profile, members } => {
             kinds.extend([FactKind::Created(by.clone()), FactKind::Barrier(GroupBarrier::AliveStamp)]);
             // No owner named is no owner: one of an earlier life whose destroy was lost must not stay.
-            kinds.push(FactKind::Owner(owner.clone()));
+            if !event.is_owner_unread {
+                kinds.push(FactKind::Owner(owner.clone()));
+            }
             kinds.extend(profile_facts(profile));
             // In an audio-video room nobody is a member before joining through an SDK, the owner included (1047/34895).
             if event.group_type.as_deref() != Some(AVCHATROOM) {

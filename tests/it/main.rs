@@ -6,11 +6,13 @@ mod support;
 
 /// What callbacks mean and who wins.
 mod rules {
-    mod cases;
+    pub(crate) mod cases;
+    mod digests;
     pub(crate) mod laws;
     mod oracle;
     mod receipt_times;
-    mod samples;
+    pub(crate) mod samples;
+    mod spoiled;
     mod states;
     mod views;
 }
@@ -19,6 +21,7 @@ mod rules {
 mod receiver {
     mod callbacks;
     mod fuzz;
+    mod parts;
 }
 
 /// Answered means durable: stalls, kills, full disks, replicas.
@@ -35,6 +38,7 @@ mod durability {
 mod replay {
     mod as_of;
     mod rebuild;
+    mod unpark;
 }
 
 /// What the internal listener serves.
