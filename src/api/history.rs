@@ -1,7 +1,7 @@
 //! `GET /v1/groups/{group_id}/history`: what was ever said about a group, newest first.
 //!
-//! Query → filter → rows of `store::history` → what they say, made out by `ingest` → [`HistoryView`] → JSON. Bodies are
-//! made out on a thread of their own: a page may hold some of a mebibyte.
+//! Query → filter → rows of `store::history` → what they say, read by `replay` → [`HistoryView`] → JSON. Bodies are
+//! read on a thread of their own: a page may hold some of a mebibyte.
 
 use std::sync::LazyLock;
 

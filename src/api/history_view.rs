@@ -18,7 +18,7 @@ use crate::store::history::HistoryRow;
 
 /// One entry of the ledger about a group.
 ///
-/// What the body does not tell, or could not be made out, is null or empty.
+/// What the body does not say, or what cannot be read of it, is null or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct HistoryView {
     /// As sent, whether or not it was believed; null where the body has none.

@@ -43,7 +43,7 @@ pub struct StatsView {
 pub struct GroupCounts {
     total: i64,
     by_status: BTreeMap<String, i64>,
-    /// `unknown` for groups whose type was never told.
+    /// `unknown` for groups whose type is not known.
     by_type: BTreeMap<String, i64>,
     by_type_and_status: Vec<KindCount>,
 }

@@ -38,7 +38,7 @@ pub(super) fn event(command: &str, fields: &mut Fields<'_, '_>) -> Result<Event,
         "AfterCreateTopic" | "AfterTopicDestroyed" | "AfterTopicInfoChanged" => topic_event(command, fields)?,
         "AfterCreateGroup" => {
             let group = group_id(fields)?;
-            // Absent or empty when the app's administrator creates a group for nobody (sample `…no-owner`).
+            // Absent or empty when the app's administrator creates a group without an owner (sample `…no-owner`).
             let owner = fields.user(wire::OWNER);
             is_owner_unread = owner.is_err();
             let owner = fields.skip(owner).flatten();
@@ -216,7 +216,7 @@ fn topic_event(command: &str, fields: &mut Fields<'_, '_>) -> Result<(GroupId, E
 fn destroyed_topics(fields: &mut Fields<'_, '_>) -> Result<Vec<TopicId>, Reason> {
     let topic = |entry: &Json<'_>| id(entry, wire::TOPIC_ID_LIST, TopicId::parse);
     match fields.get(wire::TOPIC_ID_LIST) {
-        // Without it nobody can tell which topics are gone; to take it as none would hide that.
+        // Without it the topics that have ended are unknown; to take it as none would hide that.
         None => Err(Reason::missing(wire::TOPIC_ID_LIST)),
         Some(Json::List(entries)) => essential(fields.each(entries, topic)),
         Some(one) => topic(one).map(|topic| vec![topic]),

@@ -134,7 +134,7 @@ impl<'j, 'a> Fields<'j, 'a> {
         self.text(key).filter(|text| !text.is_empty())
     }
 
-    /// A user; empty stands for nobody.
+    /// A user; empty stands for none.
     ///
     /// # Errors
     /// A value that names no user.

@@ -1,6 +1,6 @@
 //! Is a request Tencent's, and for this app? Decided from the query string alone, before the body is read.
 //!
-//! `Sign` = hex(SHA-256(token ++ `RequestTime`)), 1047/34354. It covers neither body nor command, so whoever sees one
+//! `Sign` = hex(SHA-256(token ++ `RequestTime`)), 1047/34354. It covers neither body nor command, so one who sees a
 //! URL can reuse it for a minute: HTTPS is needed all the same. The clock is handed in.
 
 use sha2::{Digest as _, Sha256};
@@ -62,7 +62,7 @@ pub struct Credentials<'a> {
     pub request_time: Option<&'a str>,
 }
 
-/// Why a request is refused. The sender is told "wrong app" or "wrong signature" and nothing finer.
+/// Why a request is refused. The answer says "wrong app" or "wrong signature" and nothing finer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// `SdkAppid` is missing or another app's.

@@ -1,7 +1,7 @@
 //! The ledger of one group as it is read: a page of it, newest first, and all that was applied up to a moment.
 //!
 //! Reads only, on the connection it is given. Every statement takes one range of the ledger's key, and what it may bring
-//! is bounded by rows and by bytes: a body has up to 1 MiB. What the rows say is made out in `ingest`.
+//! is bounded by rows and by bytes: a body has up to 1 MiB. What the rows say is read by `replay`.
 
 use futures_util::stream::BoxStream;
 use sqlx::{FromRow, PgConnection};

@@ -146,11 +146,12 @@ pub struct Reread<'a> {
 }
 
 const UNPARK: &str = r"
-UPDATE ledger e SET outcome = $6, reason = $7, causes = string_to_array($8, ','), command = $9, group_id = $10,
+UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), command = $9, group_id = $10,
        time_ms = $11, digest = $12, event_time_ms = $13, position = DEFAULT
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = $5
    AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $10 AND l.time_ms = $11
-                      AND l.digest = $12 AND l.outcome <> 'parked' AND l.ctid <> e.ctid)";
+                      AND l.digest = $12 AND l.outcome <> 'parked'
+                      AND (l.group_id, l.time_ms, l.digest) <> ($2, $3, $4))";
 
 /// Writes what is read of an entry now in the place of what was read of it before; false if another entry says the same
 /// already. Followers of the feed see the entry again, as it is now.
