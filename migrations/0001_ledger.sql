@@ -16,6 +16,7 @@ CREATE TABLE ledger (
     source        text        NOT NULL,
     outcome       text        NOT NULL,
     reason        text,
+    causes        text[]      COLLATE "C",
     query_command text,
     client_ip     text,
     platform      text,
@@ -25,36 +26,40 @@ CREATE TABLE ledger (
     CONSTRAINT ledger_pkey PRIMARY KEY (sdk_app_id, group_id, time_ms, digest),
     CONSTRAINT ledger_digest_check CHECK (octet_length(digest) = 32),
     CONSTRAINT ledger_source_check CHECK (source IN ('callback', 'rest')),
-    CONSTRAINT ledger_outcome_check CHECK (outcome IN ('applied', 'parked')),
-    CONSTRAINT ledger_reason_check CHECK ((outcome = 'parked') = (reason IS NOT NULL))
+    CONSTRAINT ledger_outcome_check CHECK (outcome IN ('applied', 'partial', 'parked')),
+    CONSTRAINT ledger_reason_check CHECK ((outcome <> 'applied') = (reason IS NOT NULL)),
+    CONSTRAINT ledger_causes_check CHECK ((outcome <> 'applied') = (causes IS NOT NULL) AND cardinality(causes) > 0)
 );
 
--- Without EventTime two equal bodies can be two real events; only an equal RequestID makes them one.
-CREATE UNIQUE INDEX ledger_request_id_key ON ledger (sdk_app_id, group_id, digest, request_id)
-    WHERE event_time_ms IS NULL AND request_id IS NOT NULL;
+-- Finds the entry of a request by its digest, which holds the RequestID where no event time is believed: a repeat of such
+-- a request has another receipt, and so another key. Not unique, so that the table can be partitioned by time; writers
+-- keep two receipts apart by a lock on the digest.
+CREATE INDEX ledger_request_idx ON ledger (sdk_app_id, group_id, digest)
+    WHERE event_time_ms IS DISTINCT FROM time_ms AND request_id IS NOT NULL;
 
 -- The order of the feed. Numbers are given before the commit, so a reader waits for those who are still writing
--- (store/changes.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique:
--- the insert takes any conflict for a repeat, and a sequence that was left behind must not make it drop callbacks.
+-- (store/feed.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique: a
+-- sequence that was left behind must not make an insert fail.
 CREATE INDEX ledger_position_idx ON ledger (position);
 
--- Serves `replay --parked` and the count of parked rows.
-CREATE INDEX ledger_parked_idx ON ledger (sdk_app_id, received_at) WHERE outcome = 'parked';
+-- Serves `replay --parked` and the counts of parked and partial entries.
+CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at) WHERE outcome <> 'applied';
 
-COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; never changed but to apply what was parked.';
+COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, or to note an earlier receipt.';
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
-COMMENT ON COLUMN ledger.group_id IS 'The group; empty where the body does not tell.';
-COMMENT ON COLUMN ledger.time_ms IS 'Unix milliseconds: the event time, else the time of first receipt.';
-COMMENT ON COLUMN ledger.digest IS 'SHA-256 of command and canonical body without EventTime; equal for every repeat.';
+COMMENT ON COLUMN ledger.group_id IS 'The group; empty where it cannot be read.';
+COMMENT ON COLUMN ledger.time_ms IS 'Unix milliseconds: the event time where it is believed, else the time of first receipt.';
+COMMENT ON COLUMN ledger.digest IS 'SHA-256 of command and canonical body without EventTime, or with RequestID where no event time is believed; equal for every repeat.';
 COMMENT ON COLUMN ledger.command IS 'CallbackCommand of the body, else of the query.';
 COMMENT ON COLUMN ledger.event_time_ms IS 'EventTime as sent, Unix milliseconds; NULL where absent or not a number.';
 COMMENT ON COLUMN ledger.received_at IS 'Time of first receipt, fixed before the first attempt to commit.';
 COMMENT ON COLUMN ledger.source IS 'callback or rest.';
-COMMENT ON COLUMN ledger.outcome IS 'applied, or parked: authentic, but it could not be made out.';
-COMMENT ON COLUMN ledger.reason IS 'Why it is parked.';
+COMMENT ON COLUMN ledger.outcome IS 'applied; partial: applied but for what reason says; or parked: authentic, but it cannot be applied.';
+COMMENT ON COLUMN ledger.reason IS 'Why it is parked, or what was skipped of it; NULL where it is applied.';
+COMMENT ON COLUMN ledger.causes IS 'Labels of the causes in reason, out of a closed list, for counts and filters; NULL where it is applied.';
 COMMENT ON COLUMN ledger.query_command IS 'CallbackCommand of the query where it differs from command.';
 COMMENT ON COLUMN ledger.client_ip IS 'ClientIP of the query: whose action it was.';
 COMMENT ON COLUMN ledger.platform IS 'OptPlatform of the query; free text.';
 COMMENT ON COLUMN ledger.request_id IS 'RequestID of the query; seen, not documented.';
-COMMENT ON COLUMN ledger.position IS 'Place in the feed of changes; an entry that is changed (applied after being parked) moves to the end.';
+COMMENT ON COLUMN ledger.position IS 'Place in the feed of changes; an entry that is changed (read further after an update, or received earlier than was known) moves to the end.';
 COMMENT ON COLUMN ledger.body IS 'The body as it came; it may hold NUL, broken UTF-8 or no JSON at all.';

@@ -18,7 +18,7 @@ mod start;
 
 pub use migrate::migrate;
 pub use openapi::openapi;
-pub use replay::replay;
+pub use replay::{ReplayWanted, replay};
 pub use serve::serve;
 pub use simulate::simulate;
 pub use start::{RunningService, bind, start};

@@ -1,12 +1,19 @@
-//! What Tencent says: a request becomes a [`Callback`], or one of the closed list that is counted and not kept.
+//! The vocabulary of callbacks: what a verified request says, once it is decoded.
 //!
-//! Pure: no clock, no database, no HTTP. Bytes come from the callback listener or from the ledger; callbacks go to
-//! `mirror`. Tencent's spelling stays in `wire`, the quirks in `decode`, the signature in `sign`.
+//! Pure: no clock, no database, no HTTP. Bytes come from the callback listener, the spool or the ledger; [`decode()`]
+//! makes a [`Callback`] of them, unless the command is on the closed list of what is counted and not kept; callbacks go
+//! to `mirror`. Bytes become JSON in `json`, fields in `fields`, an event in `events`; `decode` settles command, time
+//! and digest. Tencent's spelling stays in `wire`, reasons to park or skip are in `reason`.
 //!
 //! Command catalogue: tencentcloud.com/document/product/1047/34355.
 
+mod canonical;
 mod commands;
 mod decode;
+mod events;
+mod fields;
+mod json;
+mod reason;
 pub mod signature;
 mod wire;
 
@@ -15,7 +22,8 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, UserId};
 
 pub use commands::{STATE_COMMANDS, Scope, command_label, scope};
-pub use decode::{Decoded, decode};
+pub use decode::{Decoded, decode, decode_at};
+pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};
 
 /// The largest body in bytes. Tencent documents none; a destroyed group of 6,000 members makes about 350 KB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -27,7 +35,7 @@ pub const QUERY_TEXT_BYTES_MAX: usize = 128;
 /// A request that was verified, with the moment of its receipt: everything that decoding may depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// The app whose token or id the request carried.
+    /// The app of the request, by its `SdkAppid`.
     pub app: SdkAppId,
     /// `CallbackCommand` of the query.
     pub query_command: Option<String>,
@@ -43,7 +51,7 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
-/// One kept callback: the ledger row it will be, and what it says if that could be made out.
+/// One kept callback: the ledger entry it will be, and what it says as far as that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callback {
     /// As it was received.
@@ -54,12 +62,37 @@ pub struct Callback {
     pub group: Option<GroupId>,
     /// `EventTime` as sent, whether or not it is believed.
     pub event_time: Option<Millis>,
-    /// Its place in the ledger: the event time, else the time of receipt.
+    /// Its place in the ledger: the event time where that is believed, else the time of receipt.
     pub time: Millis,
     /// Equal for every repeat.
     pub digest: Digest,
     /// What it says, or why it is parked.
-    pub event: Result<Event, String>,
+    pub event: Result<Event, Reason>,
+    /// What could not be read of a callback whose rest is applied.
+    pub skipped: Skips,
+}
+
+/// How much of a callback is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    Applied,
+    /// What could be read; the rest was skipped.
+    Partial,
+    /// Nothing: a dead letter.
+    Parked,
+}
+
+impl Reading {
+    /// As the ledger and the API write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Partial => "partial",
+            Self::Parked => "parked",
+        }
+    }
 }
 
 impl Callback {
@@ -70,6 +103,42 @@ impl Callback {
         self.event
             .as_ref()
             .is_ok_and(|event| event.group_type.as_deref() == Some(AVCHATROOM) && event.kind.is_membership())
+    }
+
+    /// How much of it is applied.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        match &self.event {
+            Err(_) => Reading::Parked,
+            Ok(_) if self.skipped.is_empty() => Reading::Applied,
+            Ok(_) => Reading::Partial,
+        }
+    }
+
+    /// Why it is parked, or what was skipped of it; none where all of it is applied.
+    #[must_use]
+    pub fn reason_text(&self) -> Option<String> {
+        match (&self.event, self.reading()) {
+            (Err(reason), _) => Some(reason.to_string()),
+            (Ok(_), Reading::Partial) => Some(self.skipped.to_string()),
+            (Ok(_), _) => None,
+        }
+    }
+
+    /// The causes in that reason, each once.
+    #[must_use]
+    pub fn causes(&self) -> Vec<ReasonCause> {
+        match &self.event {
+            Err(reason) => vec![reason.cause],
+            Ok(_) => self.skipped.causes().iter().copied().collect(),
+        }
+    }
+
+    /// True where the digest holds the request's id: there is no event time that is believed, so its place is that of a
+    /// receipt, and an equal digest is the same request received at another time.
+    #[must_use]
+    pub fn is_known_by_request(&self) -> bool {
+        self.received.request_id.is_some() && self.event_time != Some(self.time)
     }
 }
 
@@ -82,6 +151,8 @@ pub struct Event {
     pub group_type: Option<String>,
     /// Who did it: often an app administrator who is no member.
     pub operator: Option<UserId>,
+    /// True for a create whose owner cannot be read: that it has none is not said either.
+    pub is_owner_unread: bool,
     /// What happened.
     pub kind: EventKind,
 }

@@ -96,15 +96,18 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Rebuild the mirror from the ledger, where the two differ; works while `serve` runs
     #[command(
-        after_help = "Examples:\n  group-mirror replay --verify   # prints differences, exit 1 if there are any\n  group-mirror replay            # writes what differs; makes tables that were dropped\n  group-mirror replay --parked   # tries what was parked again, after an update"
+        after_help = "Examples:\n  group-mirror replay --verify   # prints differences, exit 1 if there are any\n  group-mirror replay            # writes what differs; makes tables that were dropped\n  group-mirror replay --parked   # tries again what was parked or read in part, after an update\n  group-mirror replay --parked --cause future_time   # the same for one cause"
     )]
     Replay {
         /// Change nothing; print the differences and exit with 1 if there is one
         #[arg(long, conflicts_with = "parked")]
         verify: bool,
-        /// Try the parked callbacks again and apply those that can be read now
+        /// Try again what was parked or read in part, and apply what can be read now
         #[arg(long)]
         parked: bool,
+        /// With --parked: only entries with this cause, such as `not_json` or `future_time`
+        #[arg(long, value_name = "LABEL", requires = "parked")]
+        cause: Option<String>,
     },
     /// Print the OpenAPI document of the read API
     #[command(after_help = "Example:\n  group-mirror openapi > openapi.json")]

@@ -14,6 +14,7 @@ mod breaker;
 mod commit;
 mod drain;
 mod earlier;
+mod entry;
 mod job;
 mod lane;
 mod outcome;
@@ -45,7 +46,7 @@ use lane::Lane;
 use prober::{Prober, Suspicion};
 
 pub use commit::commit;
-pub use outcome::{Applied, NotCommitted, Outcome, SubmitError};
+pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.

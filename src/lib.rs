@@ -12,7 +12,8 @@
 //!
 //! | To change | Go to |
 //! |---|---|
-//! | a field in a callback body; why a callback is parked | `callback/wire.rs`, then `callback/decode.rs` |
+//! | a field in a callback body | `callback/wire.rs`, then `callback/events.rs` |
+//! | why a callback is parked, or a part of it skipped | `callback/reason.rs` |
 //! | what a callback implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
 //! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list: `store/groups.rs` with `api/groups.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |

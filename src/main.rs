@@ -69,7 +69,10 @@ fn run() -> anyhow::Result<ExitCode> {
             }
             Command::Migrate => app::migrate(&cli.settings.config()).await,
             Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
-            Command::Replay { verify, parked } => app::replay(&cli.settings.config(), verify, parked).await,
+            Command::Replay { verify, parked, cause } => {
+                let wanted = app::ReplayWanted { verify, parked, cause };
+                app::replay(&cli.settings.config(), wanted).await
+            }
             Command::Openapi => app::openapi(),
         }
     });

@@ -20,6 +20,13 @@ pub const EVENT_TIME_MIN_MS: i64 = 1_262_304_000_000;
 /// over every later event until that time comes.
 pub const EVENT_TIME_AHEAD_MAX_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// 2023-01-01, in Unix milliseconds: a receipt before this is that of a host whose clock is not set. The product is
+/// younger, and a clock that was never set begins at 1970 or at the date of the firmware.
+pub const RECEIPT_MIN_MS: i64 = 1_672_531_200_000;
+
+/// 2100-01-01, in Unix milliseconds: no event time is later, whatever the clock of the host says.
+pub const EVENT_TIME_MAX_MS: i64 = 4_102_444_800_000;
+
 /// Why a text is no value of the wanted type; the message names both.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ModelError {
@@ -32,11 +39,16 @@ pub enum ModelError {
     /// Not the digits of an app id.
     #[error("{0:?} is not an app id; it must be a positive decimal number such as 1400000001")]
     AppId(String),
-    /// An event time that would never lose, or that is not one in milliseconds.
+    /// An event time that is not one in milliseconds.
     #[error(
         "event time {0} is not in milliseconds between 2010 and one day after receipt; it looks like {1}"
     )]
     EventTime(i64, &'static str),
+    /// An event time that would win over every later event until it comes.
+    #[error(
+        "event time {0} is not in milliseconds between 2010 and one day after receipt; it looks like the future"
+    )]
+    FutureTime(i64),
 }
 
 /// Text as PostgreSQL can hold it: `U+0000`, which its `text` refuses, becomes `U+FFFD`. The ledger keeps the bytes.
@@ -169,23 +181,28 @@ pub struct Millis(i64);
 impl Millis {
     /// A moment read off a clock or the ledger; it needs no check against a time of receipt.
     #[must_use]
-    pub fn new(millis: i64) -> Self {
+    pub const fn new(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// An event time from a body, which must lie between 2010 and one day after its receipt.
+    /// An event time from a body, which must lie between 2010 and one day after a moment when it was known: the receipt
+    /// at first, any later moment when it is judged again. A moment before [`RECEIPT_MIN_MS`] is that of a clock which is
+    /// not set, and gives no verdict about the future.
     ///
     /// # Errors
     /// A time outside: it would never lose against a later event, or always.
-    pub fn parse_event_time(millis: i64, received: Self) -> Result<Self, ModelError> {
-        if millis > received.0.saturating_add(EVENT_TIME_AHEAD_MAX_MS) {
-            let guess =
-                if millis > received.0.saturating_mul(100) { "a time in microseconds" } else { "the future" };
-            return Err(ModelError::EventTime(millis, guess));
-        }
+    pub fn parse_event_time(millis: i64, known: Self) -> Result<Self, ModelError> {
         if millis < EVENT_TIME_MIN_MS {
             let guess = if millis > 1_000_000_000 { "a time in seconds" } else { "no time at all" };
             return Err(ModelError::EventTime(millis, guess));
+        }
+        if millis > EVENT_TIME_MAX_MS.saturating_mul(100) {
+            return Err(ModelError::EventTime(millis, "a time in microseconds"));
+        }
+        let is_clock_set = known.0 >= RECEIPT_MIN_MS;
+        let latest = known.0.saturating_add(EVENT_TIME_AHEAD_MAX_MS).min(EVENT_TIME_MAX_MS);
+        if millis > if is_clock_set { latest } else { EVENT_TIME_MAX_MS } {
+            return Err(ModelError::FutureTime(millis));
         }
         Ok(Self(millis))
     }
@@ -202,14 +219,30 @@ impl Millis {
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Over the command and the content, which cannot run into each other: no command that is kept holds a NUL.
+    /// Over a command and a content.
     #[must_use]
     pub fn of(command: &str, content: &[u8]) -> Self {
+        Self::of_parts(&[command.as_bytes(), content])
+    }
+
+    /// Over parts, each behind its length, so that they cannot run into each other. The form never changes: digests are
+    /// stored, and a repeat is known by them.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(command.as_bytes());
-        hash.update(b"\0");
-        hash.update(content);
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
         Self(hash.finalize().into())
+    }
+
+    /// The first 8 bytes as a number: the name of a lock.
+    #[must_use]
+    pub fn number(&self) -> i64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[..8]);
+        i64::from_be_bytes(bytes)
     }
 
     /// As read back from the ledger; `None` unless there are exactly 32 bytes.
@@ -231,7 +264,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Settles events of one millisecond in the sensible order. The numbers are stored; they never change.
+/// Settles the order of events of one millisecond. The numbers are stored; they never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
@@ -239,9 +272,9 @@ pub enum Rank {
     Create = 1,
     /// Profile, owner, fields, attributes, role and name card.
     Change = 2,
-    /// Somebody joined.
+    /// A membership began.
     Join = 3,
-    /// Somebody left.
+    /// A membership ended.
     Leave = 4,
     /// A group or topic ended.
     Destroy = 5,

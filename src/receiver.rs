@@ -20,9 +20,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::callback::signature::{self, Gate, Refusal};
 use crate::callback::{self, Decoded, Received};
-use crate::clock;
+use crate::clock::{self, ReceiptClock};
 use crate::ingest::{Outcome, Writer};
-use crate::model::Millis;
+use crate::model::{GroupId, Millis};
 use crate::refusals::{RefusalCause, RefusalLog};
 use answer::{Answer, fail};
 use request::{CallbackQuery, Unread, is_callback_path, is_from_browser, quoted_path, read_body};
@@ -50,6 +50,8 @@ pub struct ReceiverState {
     pub refusals: RefusalLog,
     /// What was seen for the first time.
     pub sightings: Sightings,
+    /// Gives every request the time of its receipt.
+    pub receipts: ReceiptClock,
 }
 
 /// The routes of the public listener, with those of `health` beside.
@@ -111,7 +113,8 @@ async fn refuse_method(State(state): State<ReceiverState>, request: Request) -> 
 }
 
 async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> Answer {
-    let received_at = clock::now();
+    let now = clock::now();
+    let received_at = state.receipts.receipt(now);
     let (parts, body) = request.into_parts();
     if is_from_browser(&parts.headers) {
         state.refuse(RefusalCause::Browser, None);
@@ -122,7 +125,7 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
         return empty(state);
     }
     let query = CallbackQuery::parse(&parts);
-    if let Err(refusal) = signature::verify(query.credentials(), &state.gate, received_at.get() / 1000) {
+    if let Err(refusal) = signature::verify(query.credentials(), &state.gate, now.get() / 1000) {
         let (cause, seen) = cause_of(refusal);
         state.refuse(cause, seen);
         return Answer::Refused(refusal);
@@ -184,14 +187,19 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
         state.sightings.callback(label, "out_of_scope");
         return Answer::Done(String::new());
     }
-    let unreadable = callback.event.as_ref().err().cloned();
+    let group = callback.group.clone();
+    let unread = match &callback.event {
+        Err(reason) => Some(Outcome::Parked(reason.clone())),
+        Ok(_) if callback.skipped.is_empty() => None,
+        Ok(_) => Some(Outcome::Partial(callback.skipped.clone())),
+    };
     match state.writer.submit(*callback, deadline.into()).await {
         Ok(outcome) => {
             counted(label, outcome.label());
             state.sightings.callback(label, outcome.label());
             // It will be parked when the drain commits it; the sender gets the same answer either way.
-            let outcome = match (outcome, unreadable) {
-                (Outcome::Spooled, Some(reason)) => Outcome::Parked(reason),
+            let outcome = match (outcome, unread) {
+                (Outcome::Spooled, Some(unread)) => unread,
                 (outcome, _) => outcome,
             };
             match outcome {
@@ -199,10 +207,13 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
                     // The reason quotes what was sent, so it stays out of the log.
                     tracing::warn!(
                         callback.command = label,
+                        cause = reason.cause.label(),
+                        group.id = group.as_ref().map(GroupId::as_str),
                         "a callback is parked; the ledger has the reason"
                     );
                     Answer::Done(format!("parked: {reason}"))
                 }
+                Outcome::Partial(skipped) => Answer::Done(format!("partial: {skipped}")),
                 Outcome::Applied | Outcome::Duplicate | Outcome::Spooled => Answer::Done(String::new()),
             }
         }

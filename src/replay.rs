@@ -13,6 +13,8 @@ mod report;
 mod reread;
 mod unpark;
 
+use std::collections::BTreeSet;
+
 use sqlx::Connection as _;
 
 use crate::store::lines::{self, ALL};
@@ -22,8 +24,8 @@ use rebuild::{lock, rebuild_with_retries, restore, unlock};
 
 pub use rebuild::receive_earlier;
 pub use report::Report;
-pub use reread::event;
-pub use unpark::{Unparked, unpark};
+pub use reread::{event, verdict};
+pub use unpark::{Retry, Unparked, unpark};
 
 /// What to do about differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +60,10 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
         progress(fold.ledger_rows);
         report.ledger_rows += fold.ledger_rows;
         report.add_unreadable(&fold.unreadable);
+        report.add_readable(&fold.readable);
         let held = lines::of_tables(snapshot.conn(), fold.span.bounds()).await?;
-        let differing = report.compare(&held, &lines::of_rows(&fold.rows));
+        let spared = if mode == Mode::Verify { &fold.read_further } else { &BTreeSet::new() };
+        let differing = report.compare(&held, &lines::of_rows(&fold.rows), spared);
         if differing && mode == Mode::Rebuild {
             rebuild_with_retries(database, &fold.span).await?;
         }

@@ -6,6 +6,7 @@
 //! of their functions takes the connection it works on and never commits, so that callers compose several into one
 //! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
+mod entry;
 pub mod errors;
 pub mod feed;
 mod given_up;

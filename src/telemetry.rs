@@ -78,6 +78,12 @@ pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: Cancel
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
+    describe_counter!("group_mirror_parked_total", "New ledger entries that are parked, by cause.");
+    describe_counter!(
+        "group_mirror_partial_total",
+        "New ledger entries with parts that could not be read, by cause."
+    );
+    describe_counter!("group_mirror_clock_steps_total", "Jumps of the host's clock, by direction.");
     describe_counter!(
         "group_mirror_refusals_total",
         "Requests to the callback listener that were not taken, by cause."

@@ -28,7 +28,7 @@ pub(super) struct ChangeView {
     received_at: Timestamp,
     /// `callback` or `rest`.
     source: String,
-    /// `applied` or `parked`.
+    /// `applied`, `partial` (but for parts that could not be read) or `parked`.
     outcome: String,
 }
 

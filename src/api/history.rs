@@ -3,6 +3,8 @@
 //! Query → filter → rows of `store::history` → their bodies, decoded through `replay` → [`HistoryView`] → JSON. Bodies are
 //! decoded on the pool of blocking threads, because a page may hold one of a mebibyte.
 
+use std::sync::LazyLock;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -10,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::VariantArray as _;
 use tokio::task::spawn_blocking;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
@@ -20,6 +23,7 @@ use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{GroupPath, id, paging, query, text as any_text, time, words};
 use super::query::{Query, path_id};
 use super::state::ApiState;
+use crate::callback::ReasonCause;
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
 use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, HistoryRow};
@@ -32,11 +36,15 @@ const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
 /// it names.
 const SEARCHED_ROWS_MAX: usize = 2_000;
 
-const PARAMETERS: [&str; 9] =
-    ["outcome", "command", "user_id", "after", "before", "with", "limit", "cursor", "sdk_app_id"];
+const PARAMETERS: [&str; 10] =
+    ["outcome", "cause", "command", "user_id", "after", "before", "with", "limit", "cursor", "sdk_app_id"];
 
 /// The values of `outcome`.
-const OUTCOMES: [(&str, &str); 2] = [("applied", "applied"), ("parked", "parked")];
+const OUTCOMES: [(&str, &str); 3] = [("applied", "applied"), ("partial", "partial"), ("parked", "parked")];
+
+/// The values of `cause`.
+static CAUSES: LazyLock<Vec<(&str, &str)>> =
+    LazyLock::new(|| ReasonCause::VARIANTS.iter().map(|cause| (cause.label(), cause.label())).collect());
 
 /// The values of `with`.
 const EXTRAS: [(&str, bool); 1] = [("body", true)];
@@ -48,6 +56,7 @@ impl utoipa::IntoParams for HistoryParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = vec![
             query("outcome", words(&OUTCOMES), "With this outcome."),
+            query("cause", words(&CAUSES), "Parked or read in part for this cause."),
             query("command", any_text(), "Of this command, as Tencent spells it, whole."),
             query("user_id", id(), "That name this user as member, operator or owner."),
             query("after", time(), "Later than this, by the time of the order."),
@@ -102,6 +111,7 @@ impl HistoryRequest {
         let before_ms = query.take_time("before")?.map_or(i64::MAX, ceiling);
         let filter = HistoryFilter {
             outcome: query.take_word("outcome", &OUTCOMES)?,
+            cause: query.take_word("cause", &CAUSES)?,
             command: query.take_free_text("command")?,
             after_ms: query.take_time("after")?.map_or(i64::MIN, |time| time.timestamp_millis()),
             behind: start(cursor, before_ms),

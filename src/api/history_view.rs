@@ -30,10 +30,12 @@ pub(super) struct HistoryView {
     command: String,
     /// `callback` or `rest`.
     source: String,
-    /// `applied` or `parked`.
-    outcome: &'static str,
-    /// Why it is parked.
+    /// `applied`, `partial` or `parked`.
+    outcome: String,
+    /// Why it is parked, or what was skipped of it.
     reason: Option<String>,
+    /// The causes in the reason, out of a closed list; empty where it is applied.
+    causes: Vec<String>,
     /// Who did it; often an app administrator who is no member.
     operator: Option<String>,
     /// Who joined, left or was changed, or was there from the start beside the owner.
@@ -143,8 +145,9 @@ impl HistoryView {
             received_at: Timestamp::of_millis(row.row.received_ms),
             command: row.row.command,
             source: row.source,
-            outcome: if row.row.applied { "applied" } else { "parked" },
-            reason: row.reason,
+            outcome: row.row.outcome,
+            reason: row.row.reason,
+            causes: row.row.causes.unwrap_or_default(),
             operator: None,
             users: Vec::new(),
             join_type: None,
@@ -158,7 +161,7 @@ impl HistoryView {
             topics: Vec::new(),
             platform: row.platform,
             client_ip: row.client_ip,
-            request_id: row.request_id,
+            request_id: row.row.request_id,
             body: None,
             body_base64: None,
         };

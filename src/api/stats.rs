@@ -65,7 +65,25 @@ pub(super) struct KindCount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct LedgerCounts {
     applied: i64,
+    /// Applied but for parts that could not be read.
+    partial: i64,
     parked: i64,
+    /// The partial entries by cause; one with two causes counts under both.
+    partial_by_cause: BTreeMap<String, i64>,
+    /// The parked entries by cause.
+    parked_by_cause: BTreeMap<String, i64>,
+}
+
+impl From<&AppCounts> for LedgerCounts {
+    fn from(counts: &AppCounts) -> Self {
+        Self {
+            applied: counts.applied,
+            partial: counts.partial,
+            parked: counts.parked,
+            partial_by_cause: counts.partial_by_cause.clone(),
+            parked_by_cause: counts.parked_by_cause.clone(),
+        }
+    }
 }
 
 /// The spool of the process that answers.
@@ -167,7 +185,7 @@ pub(super) async fn stats(
         sdk_app_id: app.get(),
         groups: of_app.into(),
         members: of_app.members,
-        ledger: LedgerCounts { applied: of_app.applied, parked: of_app.parked },
+        ledger: of_app.into(),
         spool: state.spool.borrow().clone().into(),
         refusals: state.refusals.totals().into(),
         last_callback_at: latest.max(of_app.last_callback_at).map(Timestamp),

@@ -6,33 +6,62 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use strum::VariantArray as _;
 
 use super::database::{Cluster, open_database, stop_embedded};
+use crate::callback::ReasonCause;
+use crate::clock;
 use crate::config::Config;
-use crate::replay::{self, Mode, Report, unpark};
+use crate::replay::{self, Mode, Report, Retry, unpark};
 use crate::store::Database;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayWanted {
+    /// `--verify`.
+    pub verify: bool,
+    /// `--parked`.
+    pub parked: bool,
+    /// `--cause`, a label.
+    pub cause: Option<String>,
+}
+
+impl ReplayWanted {
+    /// What is to be tried again, if that is what is wanted.
+    fn retry(&self) -> anyhow::Result<Option<Retry>> {
+        let known = |label: &String| {
+            let labels: Vec<_> = ReasonCause::VARIANTS.iter().map(|cause| cause.label()).collect();
+            ReasonCause::of_label(label)
+                .with_context(|| format!("--cause is {label:?}; it must be one of {}", labels.join(", ")))
+        };
+        let cause = self.cause.as_ref().map(known).transpose()?;
+        Ok(self.parked.then(|| Retry { cause, now: clock::now() }))
+    }
+}
 
 /// `replay`, `replay --verify`, `replay --parked`.
 ///
 /// # Errors
-/// The database cannot be used, or another replay runs.
-pub async fn replay(config: &Config, verify: bool, parked: bool) -> anyhow::Result<ExitCode> {
+/// A cause that is none, a database that cannot be used, or another replay that runs.
+pub async fn replay(config: &Config, wanted: ReplayWanted) -> anyhow::Result<ExitCode> {
+    let retry = wanted.retry()?;
     let (database, embedded) = open_database(config, Cluster::Required).await?;
-    let done = run(&database, verify, parked).await;
+    let done = run(&database, wanted.verify, retry).await;
     database.close().await;
     stop_embedded(embedded).await?;
     done
 }
 
-async fn run(database: &Database, verify: bool, parked: bool) -> anyhow::Result<ExitCode> {
+async fn run(database: &Database, verify: bool, retry: Option<Retry>) -> anyhow::Result<ExitCode> {
     let bar = bar(replay::estimate(database).await?);
-    if parked {
-        let counts = unpark(database, |rows| bar.inc(rows)).await?;
+    if let Some(retry) = retry {
+        let counts = unpark(database, retry, |rows| bar.inc(rows)).await?;
         bar.finish_and_clear();
         print(&format!(
-            "parked callbacks: {} applied, {} duplicates, {} still parked",
-            counts.applied, counts.duplicates, counts.parked
+            "parked and partial callbacks: {} applied, {} applied in part, {} duplicates, {} unchanged",
+            counts.applied, counts.partial, counts.duplicates, counts.unchanged
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,9 +81,18 @@ fn print_report(report: &Report, mode: Mode) -> anyhow::Result<()> {
     for line in &report.lines {
         print(line)?;
     }
-    let printed = report.lines.len() as u64;
-    if report.differences > printed {
-        print(&format!("… and {} more", report.differences - printed))?;
+    let listed = report.lines.len() as u64;
+    if report.differences > listed {
+        print(&format!("… and {} more", report.differences - listed))?;
+    }
+    for line in &report.readable_lines {
+        print(line)?;
+    }
+    if report.readable > 0 {
+        print(&format!(
+            "{} entries can be read further by this version; `group-mirror replay --parked` applies them",
+            report.readable
+        ))?;
     }
     let done = match (report.differences, mode) {
         (0, _) => "the mirror is what the ledger says",

@@ -5,6 +5,7 @@
 //! the spool's file is still being opened is the database waited for, at most for [`FIRST_WAY_WAIT_MAX`].
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
+use crate::clock::ReceiptClock;
 use crate::config::{ServeConfig, handed_over_sockets};
-use crate::ingest::Writer;
+use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
 use crate::replay::as_of::AsOfPermits;
@@ -124,25 +126,14 @@ pub async fn start(
     let (refused, refusal) = watch::channel(None);
     let metrics = telemetry::start_metrics()?;
     register_counters();
-    if let Some(kind) = volume::forgetful_volume(&serving.spool.dir) {
-        tracing::warn!(
-            "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
-            serving.spool.dir.display()
-        );
-    }
+    ingest::register_counters();
+    warn_of_forgetful_volume(&serving.spool.dir);
     let writer = Writer::start(&database, &serving.spool, schema.clone())
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
     let refusals = RefusalLog::default();
-    let receiving = ReceiverState {
-        gate: Arc::new(serving.gate.clone()),
-        avchatroom_members: serving.avchatroom_members,
-        writer: writer.clone(),
-        reading: ReadPermits::default(),
-        refusals: refusals.clone(),
-        sightings: Sightings::default(),
-    };
+    let receiving = receiver_state(serving, writer.clone(), refusals.clone());
     let public = receiver::router(receiving, health::router(health.clone()));
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone());
     let reads = ApiState {
@@ -196,7 +187,28 @@ pub async fn start(
     Ok(running)
 }
 
-/// What the listener of callbacks and that of the API are held to.
+fn warn_of_forgetful_volume(dir: &Path) {
+    if let Some(kind) = volume::forgetful_volume(dir) {
+        tracing::warn!(
+            "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
+            dir.display()
+        );
+    }
+}
+
+fn receiver_state(serving: &ServeConfig, writer: Writer, refusals: RefusalLog) -> ReceiverState {
+    ReceiverState {
+        gate: Arc::new(serving.gate.clone()),
+        avchatroom_members: serving.avchatroom_members,
+        writer,
+        reading: ReadPermits::default(),
+        refusals,
+        sightings: Sightings::default(),
+        receipts: ReceiptClock::default(),
+    }
+}
+
+/// The limits of the listener of callbacks and of that of the API.
 fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRules, ListenerRules) {
     let callbacks = ListenerRules {
         name: "callbacks",

@@ -1,73 +1,46 @@
-//! Bodies as Tencent spells them; nothing outside `callback` sees these types.
+//! The keys of Tencent's bodies, as Tencent spells them; no other file of the program does.
 //!
-//! Every key is optional here: what must be there is decided in `decode`, where the reason can be told. Keys that no
-//! page lists (`InviteOption`, `MsgPriority`) are ignored. `null` counts as absent.
+//! Which of them a command uses, and what is made of them, stands in `events`. Keys that are not here (`InviteOption`,
+//! `MsgPriority` …) are never looked at, whatever they hold.
 
-use serde::Deserialize;
-use serde_json::Value;
+pub(super) const COMMAND: &str = "CallbackCommand";
+pub(super) const EVENT_TIME: &str = "EventTime";
+pub(super) const GROUP_ID: &str = "GroupId";
+pub(super) const TYPE: &str = "Type";
+pub(super) const OPERATOR: &str = "Operator_Account";
 
-/// The union of all group bodies that change state.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct Body {
-    pub group_id: Option<String>,
-    #[serde(rename = "Type")]
-    pub group_type: Option<String>,
-    #[serde(rename = "Operator_Account")]
-    pub operator: Option<String>,
-    #[serde(rename = "Owner_Account")]
-    pub owner: Option<String>,
-    #[serde(rename = "OldOwner_Account")]
-    pub old_owner: Option<String>,
-    #[serde(rename = "NewOwner_Account")]
-    pub new_owner: Option<String>,
-    pub name: Option<String>,
-    pub introduction: Option<String>,
-    pub notification: Option<String>,
-    pub face_url: Option<String>,
-    /// Read for a create only; whatever a destroy carries there must not keep it from being applied.
-    pub member_list: Option<Value>,
-    pub new_member_list: Option<Vec<Member>>,
-    pub exit_member_list: Option<Vec<Member>>,
-    pub join_type: Option<String>,
-    pub exit_type: Option<String>,
-    pub user_defined_data_list: Option<Vec<UserDefinedData>>,
-    #[serde(rename = "Member_Account")]
-    pub member: Option<String>,
-    #[serde(rename = "Modified_Account")]
-    pub modified: Option<String>,
-    pub role: Option<String>,
-    pub name_card: Option<String>,
-    pub option_type: Option<String>,
-    pub group_attr: Option<Vec<Attribute>>,
-    pub topic_id: Option<String>,
-    pub topic_id_list: Option<OneOrMany>,
-}
+pub(super) const OWNER: &str = "Owner_Account";
+pub(super) const OLD_OWNER: &str = "OldOwner_Account";
+pub(super) const NEW_OWNER: &str = "NewOwner_Account";
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Member {
-    #[serde(rename = "Member_Account")]
-    pub account: String,
-}
+pub(super) const NAME: &str = "Name";
+pub(super) const INTRODUCTION: &str = "Introduction";
+pub(super) const NOTIFICATION: &str = "Notification";
+pub(super) const FACE_URL: &str = "FaceUrl";
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct UserDefinedData {
-    pub key: String,
-    pub value: Option<String>,
-}
+/// Initial members of a create. A destroy has it too, possibly incomplete, and it is not read there.
+pub(super) const MEMBER_LIST: &str = "MemberList";
+pub(super) const NEW_MEMBER_LIST: &str = "NewMemberList";
+pub(super) const EXIT_MEMBER_LIST: &str = "ExitMemberList";
+/// In the entries of the lists, and in the body of a change of one member.
+pub(super) const MEMBER: &str = "Member_Account";
+/// The domestic page's name of [`MEMBER`] in a change of one member (sample `…modified-account`).
+pub(super) const MODIFIED: &str = "Modified_Account";
+pub(super) const JOIN_TYPE: &str = "JoinType";
+pub(super) const EXIT_TYPE: &str = "ExitType";
+pub(super) const ROLE: &str = "Role";
+pub(super) const NAME_CARD: &str = "NameCard";
 
-/// Lower-case keys, unlike user-defined fields (1047/60394).
-#[derive(Debug, Deserialize)]
-pub(super) struct Attribute {
-    pub key: String,
-    pub value: Option<String>,
-}
+pub(super) const FIELDS: &str = "UserDefinedDataList";
+pub(super) const FIELD_KEY: &str = "Key";
+pub(super) const FIELD_VALUE: &str = "Value";
 
+pub(super) const OPTION_TYPE: &str = "OptionType";
+pub(super) const ATTRIBUTES: &str = "GroupAttr";
+/// Lower case, unlike [`FIELD_KEY`] (1047/60394).
+pub(super) const ATTRIBUTE_KEY: &str = "key";
+pub(super) const ATTRIBUTE_VALUE: &str = "value";
+
+pub(super) const TOPIC_ID: &str = "TopicId";
 /// The table of 1047/49465 says String, its sample shows an array.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
+pub(super) const TOPIC_ID_LIST: &str = "TopicIdList";

@@ -2,7 +2,7 @@
 //!
 //! Pure bookkeeping; `commit` runs the transactions. Callbacks that would be set aside together stand together, so that
 //! 200 callbacks of a locked group cost one wait for the lock and not 200. Where one part after another fails the server as a
-//! whole takes nothing, and the rest is not tried: halving would only multiply the time.
+//! whole takes nothing, and the rest is not tried: going on would only multiply the time.
 
 use std::borrow::Borrow;
 use std::sync::Arc;

@@ -14,11 +14,13 @@ use sqlx::PgConnection;
 
 use super::aside::AsideKey;
 use super::bisect::Bisection;
-use super::outcome::{Applied, NotCommitted, Outcome};
-use crate::callback::{BODY_BYTES_MAX, Callback};
+use super::earlier::correct;
+use super::entry::new_entry;
+use super::outcome::{Applied, NotCommitted, Outcome, count_causes};
+use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
 use crate::mirror::{self, Rows};
-use crate::replay;
 use crate::store::errors::{Failure, classify};
+use crate::store::ledger::Entered;
 use crate::store::{Database, Tx, ledger, upsert};
 
 /// The largest batch. Larger ones gain little throughput and make everyone in them wait longer.
@@ -76,7 +78,7 @@ pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]
     let mut outcomes = commit_batch(database, batch, BatchLimits::LONG).await;
     for (callback, outcome) in batch.iter().zip(&mut outcomes) {
         if matches!(outcome, Err(NotCommitted::Earlier)) {
-            *outcome = match replay::receive_earlier(database, callback.borrow()).await {
+            *outcome = match correct(database, callback.borrow()).await {
                 Ok(()) => Ok(Outcome::Duplicate),
                 Err(error) => Err(NotCommitted::Alone(classify(&error), Arc::new(error))),
             };
@@ -155,13 +157,16 @@ async fn transact(
         }
     };
     tx.commit().await?;
-    let outcome = |(callback, written): (&&Callback, Written)| match (written, &callback.event) {
-        (Written::Earlier, _) => Err(NotCommitted::Earlier),
-        (Written::Before, _) => Ok(Outcome::Duplicate),
-        (Written::New, Ok(_)) => Ok(Outcome::Applied),
-        (Written::New, Err(reason)) => Ok(Outcome::Parked(reason.clone())),
+    let outcome = |(callback, entered): (&&Callback, &Entered)| match (entered, &callback.event) {
+        (Entered::Earlier, _) => Err(NotCommitted::Earlier),
+        (Entered::Known, _) => Ok(Outcome::Duplicate),
+        (Entered::New, Ok(_)) if callback.skipped.is_empty() => Ok(Outcome::Applied),
+        (Entered::New, Ok(_)) => Ok(Outcome::Partial(callback.skipped.clone())),
+        (Entered::New, Err(reason)) => Ok(Outcome::Parked(reason.clone())),
     };
-    Ok(part.iter().zip(written).map(outcome).collect())
+    let new = part.iter().zip(&written).filter(|(_, entered)| **entered == Entered::New);
+    new.for_each(|(callback, _)| count_causes(callback));
+    Ok(part.iter().zip(&written).map(outcome).collect())
 }
 
 /// Bounds the statements by the clock of this process: after that the server is asked to cancel, and answers as it does
@@ -171,7 +176,7 @@ async fn write_in_time(
     tx: &mut Tx,
     part: &[&Callback],
     base: Duration,
-) -> Result<Vec<Written>, sqlx::Error> {
+) -> Result<Vec<Entered>, sqlx::Error> {
     let pid = tx.pid();
     let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let limit = base + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
@@ -186,32 +191,12 @@ async fn write_in_time(
     writing.await
 }
 
-/// What the ledger had of a callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
-    /// Nothing.
-    New,
-    /// The same.
-    Before,
-    /// The same with a later receipt.
-    Earlier,
-}
-
-/// The ledger entries and their effect; answers for each callback what the ledger had of it.
-async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Written>, sqlx::Error> {
-    let new = ledger::insert_batch(conn, part).await?;
-    assert_eq!(new.len(), part.len(), "the ledger answers for every callback");
-    let mut written = Vec::with_capacity(part.len());
-    for (callback, new) in part.iter().zip(&new) {
-        written.push(if *new {
-            Written::New
-        } else if ledger::is_received_later(conn, callback).await? {
-            Written::Earlier
-        } else {
-            Written::Before
-        });
-    }
-    let fresh = part.iter().zip(&new).filter(|(_, new)| **new);
+/// The ledger entries and their effect; answers for each callback what the ledger made of it.
+async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Entered>, sqlx::Error> {
+    let entries: Vec<_> = part.iter().map(|callback| new_entry(callback)).collect();
+    let written = ledger::enter_batch(conn, &entries).await?;
+    assert_eq!(written.len(), part.len(), "the ledger answers for every callback");
+    let fresh = part.iter().zip(&written).filter(|(_, entered)| **entered == Entered::New);
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
     upsert::upsert(conn, &facts).await?;
     Ok(written)
@@ -219,7 +204,8 @@ async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Writte
 
 /// Keeps the bytes of a callback that PostgreSQL refuses to apply.
 async fn park(database: &Database, callback: &Callback, error: &sqlx::Error, limits: BatchLimits) -> Applied {
-    let parked = Callback { event: Err(format!("PostgreSQL refuses it: {error}")), ..callback.clone() };
+    let refused = Err(Reason::refused(error.to_string()));
+    let parked = Callback { event: refused, skipped: Skips::default(), ..callback.clone() };
     let outcomes = match transact_with_retries(database, &[&parked], limits).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
@@ -235,7 +221,7 @@ async fn park(database: &Database, callback: &Callback, error: &sqlx::Error, lim
     };
     outcome.map(|outcome| match outcome {
         // The server's words stay in the ledger: they can quote rows, and the sender is outside.
-        Outcome::Parked(_) => Outcome::Parked("PostgreSQL refuses it; the ledger has the reason".to_owned()),
+        Outcome::Parked(_) => Outcome::Parked(Reason::refused("the ledger has the reason")),
         other => other,
     })
 }

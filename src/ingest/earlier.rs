@@ -11,7 +11,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::{AsideKey, SetAside};
+use super::entry::new_entry;
 use crate::callback::Callback;
+use crate::mirror::group_key;
 use crate::replay;
 use crate::store::Database;
 
@@ -42,7 +44,10 @@ impl Corrections {
     }
 
     async fn correct(&self, callback: &Callback) {
-        let mut correcting = Box::pin(replay::receive_earlier(&self.database, callback));
+        let entry = new_entry(callback);
+        let group =
+            callback.event.as_ref().ok().map(|event| group_key(callback.received.app, event.group.clone()));
+        let mut correcting = Box::pin(replay::receive_earlier(&self.database, &entry, group.as_ref()));
         let turn = async {
             sleep(CORRECTION_WAIT_MAX).await;
             self.database.turn_to_give_up().await
@@ -61,4 +66,11 @@ impl Corrections {
             Err(error) => tracing::warn!(%error, "the receipt of a repeated callback is not corrected yet"),
         }
     }
+}
+
+/// Makes the earlier receipt of a callback count, and its group what the ledger then says.
+pub(super) async fn correct(database: &Database, callback: &Callback) -> Result<(), sqlx::Error> {
+    let event = callback.event.as_ref().ok();
+    let group = event.map(|event| group_key(callback.received.app, event.group.clone()));
+    replay::receive_earlier(database, &new_entry(callback), group.as_ref()).await
 }

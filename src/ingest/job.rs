@@ -71,7 +71,7 @@ impl Pending {
         })
     }
 
-    /// The spool has answered whoever claimed it.
+    /// The spool has answered the side that claimed it.
     pub(super) fn answered(&self, done: &Result<(), SpoolError>) {
         self.with(|state| {
             assert!(matches!(state, SpoolState::Handed), "the spool answers once for each claim");

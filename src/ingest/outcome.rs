@@ -1,24 +1,31 @@
-//! What became of a submitted callback: durable in one of four ways, or refused with a reason; and why one of a batch is not
+//! What became of a submitted callback: durable in one of five ways, or refused with a reason; and why one of a batch is not
 //! committed.
 //!
 //! What a sender is answered has a stable label, which counters and gaps use.
 
 use std::sync::Arc;
 
+use strum::VariantArray as _;
 use thiserror::Error;
 
+use crate::callback::{Callback, Reading, Reason, ReasonCause, Skips};
 use crate::spool::SpoolError;
 use crate::store::errors::Failure;
+
+const PARKED_TOTAL: &str = "group_mirror_parked_total";
+const PARTIAL_TOTAL: &str = "group_mirror_partial_total";
 
 /// What became of a callback; in each case it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Its effect and its ledger entry are committed.
     Applied,
+    /// The same, but for parts that could not be read and were skipped.
+    Partial(Skips),
     /// The ledger had it already.
     Duplicate,
     /// It is in the ledger as a dead letter, with the reason why it cannot be applied.
-    Parked(String),
+    Parked(Reason),
     /// It is in the spool, and will be in the ledger when PostgreSQL commits again.
     Spooled,
 }
@@ -29,6 +36,7 @@ impl Outcome {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Applied => "applied",
+            Self::Partial(_) => "partial",
             Self::Duplicate => "duplicate",
             Self::Parked(_) => "parked",
             Self::Spooled => "spooled",
@@ -49,6 +57,26 @@ pub enum NotCommitted {
 
 /// What became of a callback.
 pub type Applied = Result<Outcome, NotCommitted>;
+
+/// Makes the counters by cause exist with 0, so that an alert on one needs no first dead letter.
+pub fn register_counters() {
+    for cause in ReasonCause::VARIANTS {
+        metrics::counter!(PARKED_TOTAL, "cause" => cause.label()).increment(0);
+        metrics::counter!(PARTIAL_TOTAL, "cause" => cause.label()).increment(0);
+    }
+}
+
+/// Counts what a new ledger entry could not hold, by cause.
+pub(super) fn count_causes(callback: &Callback) {
+    let name = match callback.reading() {
+        Reading::Applied => return,
+        Reading::Partial => PARTIAL_TOTAL,
+        Reading::Parked => PARKED_TOTAL,
+    };
+    for cause in callback.causes() {
+        metrics::counter!(name, "cause" => cause.label()).increment(1);
+    }
+}
 
 /// Why a callback is not known to be durable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -27,7 +27,9 @@ fn kinds(event: &Event) -> Vec<FactKind> {
         EventKind::GroupCreated { owner, profile, members } => {
             kinds.push(FactKind::Created(by.clone()));
             // A body without an owner states that there is none, so that an owner of an earlier life does not stay.
-            kinds.push(FactKind::Owner(owner.clone()));
+            if !event.is_owner_unread {
+                kinds.push(FactKind::Owner(owner.clone()));
+            }
             kinds.extend(profile_facts(profile));
             // In an audio-video room no user is a member before joining through an SDK, the owner included (1047/34895).
             if event.group_type.as_deref() != Some(AVCHATROOM) {

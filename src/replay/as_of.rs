@@ -220,7 +220,7 @@ fn fold(
     let mut rows = Rows::default();
     while let Some(chunk) = chunks.blocking_recv() {
         for row in &chunk {
-            let facts = facts(row).ok_or(AsOfError::Unreadable(row.time_ms))?;
+            let (facts, _) = facts(row).ok_or(AsOfError::Unreadable(row.time_ms))?;
             facts.into_iter().for_each(|fact| rows.apply(fact));
             // No membership depends on these, and a group can have any number of them.
             rows.user_defined_fields.clear();
@@ -275,8 +275,11 @@ mod tests {
             digest: vec![0; 32],
             command: "Group.CallbackAfterNewMemberJoin".to_owned(),
             query_command: None,
+            request_id: None,
             received_ms: 1,
-            applied: true,
+            outcome: "applied".to_owned(),
+            reason: None,
+            causes: None,
             body: body.into_bytes(),
         }
     }

@@ -3,12 +3,14 @@
 //! A range ends at a group, so that a fold never sees a part of one. Pages of the ledger are read in key order; memory
 //! holds one page and the rows of one range.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use sqlx::PgConnection;
 
-use super::reread::facts;
+use super::reread::{facts, judged_again};
+use crate::callback::ReasonCause;
 use crate::mirror::Rows;
+use crate::model::Millis;
 use crate::store::ledger::{self, LedgerRow};
 use crate::store::lines::{self, ALL};
 
@@ -38,6 +40,10 @@ pub(super) struct RangeFold {
     pub(super) ledger_rows: u64,
     /// Entries that were applied, and that this program cannot read: another version applied them.
     pub(super) unreadable: Vec<String>,
+    /// Entries that were parked, or read in part, and of which this program can read more.
+    pub(super) readable: Vec<String>,
+    /// Groups with an entry of which more can be read: what they are by this fold, they are not in the tables yet.
+    pub(super) read_further: BTreeSet<(i64, String)>,
     /// The range reaches to the end of what was asked for.
     pub(super) end: bool,
 }
@@ -104,20 +110,46 @@ impl RangeReader {
 
 impl RangeFold {
     pub(super) fn new(span: Span) -> Self {
-        Self { span, rows: Rows::default(), ledger_rows: 0, unreadable: Vec::new(), end: true }
+        Self {
+            span,
+            rows: Rows::default(),
+            ledger_rows: 0,
+            unreadable: Vec::new(),
+            readable: Vec::new(),
+            read_further: BTreeSet::new(),
+            end: true,
+        }
     }
 
     pub(super) fn take(&mut self, row: &LedgerRow) {
         self.ledger_rows += 1;
-        if !row.applied {
+        let entry = || format!("ledger {} {:?} at {}", row.sdk_app_id, row.group_id, row.time_ms);
+        if !row.is_applied() {
+            if is_readable_now(row) {
+                self.readable.push(format!("{}: was parked, and is readable by this version", entry()));
+            }
             return;
         }
         match facts(row) {
-            Some(facts) => facts.into_iter().for_each(|fact| self.rows.apply(fact)),
-            None => self.unreadable.push(format!(
-                "ledger {} {:?} at {}: was applied, and cannot be read by this program",
-                row.sdk_app_id, row.group_id, row.time_ms
-            )),
+            Some((facts, is_same)) => {
+                facts.into_iter().for_each(|fact| self.rows.apply(fact));
+                if !is_same {
+                    self.readable
+                        .push(format!("{}: was read in part, and is readable by this version", entry()));
+                    self.read_further.insert((row.sdk_app_id, row.group_id.clone()));
+                }
+            }
+            None => {
+                self.unreadable.push(format!("{}: was applied, and cannot be read by this program", entry()));
+            }
         }
     }
+}
+
+/// True for a parked entry that an update of the program made readable. Not one that waits for a time to come, or that
+/// PostgreSQL refused: this program reads it no better than the one that parked it.
+fn is_readable_now(row: &LedgerRow) -> bool {
+    let waits = [ReasonCause::FutureTime, ReasonCause::RefusedByDatabase];
+    !waits.iter().any(|cause| row.has_cause(cause.label()))
+        && judged_again(row, Millis::new(row.received_ms)).is_some_and(|callback| callback.event.is_ok())
 }

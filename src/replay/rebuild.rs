@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
 use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
-use crate::callback::Callback;
-use crate::mirror::{self, GroupKey, Rows};
+use crate::mirror::{GroupKey, Rows};
 use crate::store::errors::{Failure, classify};
+use crate::store::ledger::NewEntry;
 use crate::store::{Database, ledger, rebuild, upsert};
 
 /// How often a range is retried after a serialization failure or a deadlock with a writer.
@@ -80,12 +80,15 @@ async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Err
 ///
 /// # Errors
 /// A statement's, or no connection.
-pub async fn receive_earlier(database: &Database, callback: &Callback) -> Result<(), sqlx::Error> {
+pub async fn receive_earlier(
+    database: &Database,
+    entry: &NewEntry<'_>,
+    group: Option<&GroupKey>,
+) -> Result<(), sqlx::Error> {
     let mut tx = database.begin("receive_earlier").await?;
     tx.take_time().await?;
-    if let (true, Ok(event)) = (ledger::receive_earlier(tx.conn(), callback).await?, &callback.event) {
-        let group = mirror::group_key(callback.received.app, event.group.clone());
-        rebuild_group(tx.conn(), &group).await?;
+    if let (true, Some(group)) = (ledger::receive_earlier(tx.conn(), entry).await?, group) {
+        rebuild_group(tx.conn(), group).await?;
     }
     tx.commit().await
 }
@@ -95,7 +98,7 @@ pub async fn receive_earlier(database: &Database, callback: &Callback) -> Result
 ///
 /// # Errors
 /// A statement's.
-async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
+pub(super) async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
     let key = (group.app.get(), group.group.as_str().to_owned());
     rebuild::lock_group(conn, (key.0, &key.1)).await?;
     let mut whole = RangeFold::new(Span { after: key.clone(), last: key.clone() });

@@ -2,6 +2,8 @@
 //!
 //! The number of lines has a limit; differences beyond it are counted.
 
+use std::collections::BTreeSet;
+
 use crate::store::lines::{self, LineKey, Lines};
 
 /// How many differences get a line; the rest is counted.
@@ -20,6 +22,10 @@ pub struct Report {
     pub restored: Vec<String>,
     /// One line each, [`LINES_MAX`] at most.
     pub lines: Vec<String>,
+    /// Entries that this version can read further than the one that took them; no differences. `--parked` applies them.
+    pub readable: u64,
+    /// One line each, [`LINES_MAX`] at most.
+    pub readable_lines: Vec<String>,
 }
 
 impl Report {
@@ -30,18 +36,28 @@ impl Report {
         self.differences += lines.len() as u64;
     }
 
-    /// Compares what the tables hold with what a fold makes, row by row; true if anything differs.
-    pub(super) fn compare(&mut self, held: &Lines, wanted: &Lines) -> bool {
+    /// Counts entries that can be read further by now; they are no differences.
+    pub(super) fn add_readable(&mut self, lines: &[String]) {
+        let left = LINES_MAX.saturating_sub(self.readable_lines.len());
+        self.readable_lines.extend(lines.iter().take(left).cloned());
+        self.readable += lines.len() as u64;
+    }
+
+    /// Compares what the tables hold with what a fold makes, row by row; true if anything differs. The groups that are
+    /// spared differ for another reason, which is reported apart.
+    pub(super) fn compare(&mut self, held: &Lines, wanted: &Lines, spared: &BTreeSet<(i64, String)>) -> bool {
         let before = self.differences;
+        let is_spared =
+            |(_, app, group, _): &LineKey| !spared.is_empty() && spared.contains(&(*app, group.clone()));
         self.mirror_rows += wanted.len() as u64;
-        for (key, values) in wanted {
+        for (key, values) in wanted.iter().filter(|(key, _)| !is_spared(key)) {
             match held.get(key) {
                 None => self.add(key, "is missing"),
                 Some(held) if held != values => self.add(key, &differing_columns(key.0, held, values)),
                 Some(_) => {}
             }
         }
-        for key in held.keys().filter(|key| !wanted.contains_key(key)) {
+        for key in held.keys().filter(|key| !wanted.contains_key(*key) && !is_spared(key)) {
             self.add(key, "is not in the ledger");
         }
         self.differences > before

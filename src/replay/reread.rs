@@ -1,14 +1,17 @@
 //! An entry of the ledger read again: row → callback → facts, by the same decoder that read the callback when it came.
 //!
-//! Pure. The digest and the time stay those that the entry was given at receipt: they are stored, never computed anew.
+//! Pure. The digest and the time of what was applied stay those that the entry was given at receipt: they are stored,
+//! never computed anew. What was parked is judged again.
 
 use crate::callback::{self, Callback, Decoded, Event, Received};
 use crate::mirror::{self, Fact};
 use crate::model::{Digest, Millis, SdkAppId};
-use crate::store::ledger::LedgerRow;
+use crate::store::ledger::{LedgerRow, Verdict};
 
-/// What an entry says, with the digest that it was given at receipt; none where this program cannot read it.
-pub(super) fn decode(row: &LedgerRow) -> Option<Callback> {
+/// Later than every event time: the time of an entry that was applied was believed once, and is not judged again.
+const NO_VERDICT: Millis = Millis::new(i64::MAX);
+
+fn decode_at(row: &LedgerRow, now: Millis) -> Option<Callback> {
     let hint =
         row.query_command.clone().or_else(|| Some(row.command.clone()).filter(|text| !text.is_empty()));
     let received = Received {
@@ -16,28 +19,62 @@ pub(super) fn decode(row: &LedgerRow) -> Option<Callback> {
         query_command: hint,
         client_ip: None,
         platform: None,
-        request_id: None,
+        request_id: row.request_id.clone(),
         received_at: Millis::new(row.received_ms),
         body: row.body.clone(),
     };
-    match callback::decode(received) {
-        Decoded::Kept(mut callback) => {
-            callback.digest = Digest::from_bytes(&row.digest)?;
-            Some(*callback)
-        }
+    match callback::decode_at(received, now) {
+        Decoded::Kept(callback) => Some(*callback),
         Decoded::OutOfScope(_) => None,
     }
 }
 
-/// The facts of an entry that was applied; none where this program cannot read it.
-pub(super) fn facts(row: &LedgerRow) -> Option<Vec<Fact>> {
-    let mut callback = decode(row).filter(|callback| callback.event.is_ok())?;
+/// What an entry says, at the place in the ledger that it has; none where this program does not know its command.
+fn decode(row: &LedgerRow) -> Option<Callback> {
+    let mut callback = decode_at(row, NO_VERDICT)?;
+    callback.digest = Digest::from_bytes(&row.digest)?;
     callback.time = Millis::new(row.time_ms);
-    Some(mirror::facts(&callback))
+    Some(callback)
+}
+
+/// An entry that was parked or read in part, judged again at a later moment. The digest is that of its receipt, unless a
+/// time that is believed only now is part of what a repeat is known by.
+pub(super) fn judged_again(row: &LedgerRow, now: Millis) -> Option<Callback> {
+    let mut callback = decode_at(row, now)?;
+    let at_receipt = decode_at(row, Millis::new(row.received_ms))?;
+    // Another digest is that of another version of this program, and stays.
+    if at_receipt.digest.as_bytes() != row.digest {
+        callback.digest = Digest::from_bytes(&row.digest)?;
+    }
+    Some(callback)
+}
+
+/// The facts of an entry that was applied, and whether this program reads the same of it as was read then; none where it
+/// cannot read it.
+pub(super) fn facts(row: &LedgerRow) -> Option<(Vec<Fact>, bool)> {
+    let callback = decode(row).filter(|callback| callback.event.is_ok())?;
+    let is_same = row.outcome != "partial" || says_the_same(row, &verdict(&callback));
+    Some((mirror::facts(&callback), is_same))
 }
 
 /// What an entry says, applied or parked; none where this program cannot read it.
 #[must_use]
 pub fn event(row: &LedgerRow) -> Option<Event> {
     decode(row).and_then(|callback| callback.event.ok())
+}
+
+/// What becomes of a callback, in the words of the ledger.
+#[must_use]
+pub fn verdict(callback: &Callback) -> Verdict {
+    Verdict {
+        outcome: callback.reading().as_str(),
+        reason: callback.reason_text(),
+        causes: callback.causes().into_iter().map(callback::ReasonCause::label).collect(),
+    }
+}
+
+/// True where a row has this verdict already.
+pub(super) fn says_the_same(row: &LedgerRow, verdict: &Verdict) -> bool {
+    let reason = verdict.reason.as_deref().map(crate::model::storable);
+    row.outcome == verdict.outcome && row.reason == reason
 }

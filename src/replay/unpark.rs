@@ -1,43 +1,73 @@
-//! What was parked, tried again: after an update of this program, or once PostgreSQL no longer refuses it.
+//! What could not be read, tried again: after an update of this program, once PostgreSQL no longer refuses it, or once a
+//! time that lay in the future has come.
 //!
-//! Rows come from the ledger and stay in it, under what could be made out now. Each is applied in a transaction of its
-//! own, by the upserts that every callback goes through.
+//! Entries that were parked or read in part come from the ledger and stay in it, under what can be read now. Each is
+//! applied in a transaction of its own: what was parked by the upserts that every callback goes through; what was read in
+//! part by rebuilding its group, because another reading of one callback has the same stamps and would not win.
 
 use super::ranges::PAGE_ROWS;
-use super::rebuild::{lock, unlock};
-use super::reread::decode;
+use super::rebuild::{lock, rebuild_group, unlock};
+use super::reread::{judged_again, says_the_same, verdict};
+use crate::callback::{Callback, Reading, ReasonCause};
 use crate::mirror::{self, Rows};
+use crate::model::Millis;
 use crate::store::errors::{Failure, classify};
-use crate::store::ledger::{self, LedgerRow};
+use crate::store::ledger::{self, LedgerRow, Reread};
 use crate::store::{Database, upsert};
 
-/// What became of the parked.
+/// Which entries are tried again, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Those with this cause; all without one.
+    pub cause: Option<ReasonCause>,
+    /// A time that lay in the future at receipt is judged by this moment.
+    pub now: Millis,
+}
+
+/// What became of the entries that were tried again.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Unparked {
     /// Applied now.
     pub applied: u64,
-    /// Another row says the same; gone.
+    /// Applied now, or further than before, but for a part that is still skipped.
+    pub partial: u64,
+    /// Another entry says the same; removed.
     pub duplicates: u64,
-    /// Still parked.
-    pub parked: u64,
+    /// Still parked, or still read as far as before.
+    pub unchanged: u64,
 }
 
-/// Tries the parked ones again.
+impl Unparked {
+    fn count(&mut self, one: Retried) {
+        match one {
+            Retried::Read(Reading::Applied) => self.applied += 1,
+            Retried::Read(Reading::Partial) => self.partial += 1,
+            Retried::Duplicate => self.duplicates += 1,
+            Retried::Read(Reading::Parked) | Retried::Unchanged => self.unchanged += 1,
+        }
+    }
+}
+
+/// What became of one entry.
+#[derive(Debug, Clone, Copy)]
+enum Retried {
+    Read(Reading),
+    Duplicate,
+    Unchanged,
+}
+
+/// Tries again what was parked or read in part.
 ///
 /// # Errors
 /// Another replay that runs, a database that fails.
-pub async fn unpark(database: &Database, progress: impl Fn(u64)) -> anyhow::Result<Unparked> {
+pub async fn unpark(database: &Database, retry: Retry, progress: impl Fn(u64)) -> anyhow::Result<Unparked> {
     let mut keeper = lock(database).await?;
     let mut counts = Unparked::default();
     let mut last: Option<LedgerRow> = None;
     loop {
         let page = ledger::page(&mut keeper, last.as_ref(), true, PAGE_ROWS).await?;
-        for row in &page {
-            match unpark_one(database, row).await? {
-                Some(true) => counts.applied += 1,
-                Some(false) => counts.duplicates += 1,
-                None => counts.parked += 1,
-            }
+        for row in page.iter().filter(|row| retry.cause.is_none_or(|cause| row.has_cause(cause.label()))) {
+            counts.count(unpark_one(database, row, retry.now).await?);
             progress(1);
         }
         match page.into_iter().last() {
@@ -49,27 +79,40 @@ pub async fn unpark(database: &Database, progress: impl Fn(u64)) -> anyhow::Resu
     Ok(counts)
 }
 
-/// `None`: still parked; true: applied; false: a duplicate.
-async fn unpark_one(database: &Database, row: &LedgerRow) -> anyhow::Result<Option<bool>> {
-    let Some(callback) = decode(row) else { return Ok(None) };
-    if callback.event.is_err() {
-        return Ok(None);
+async fn unpark_one(database: &Database, row: &LedgerRow, now: Millis) -> anyhow::Result<Retried> {
+    let Some(callback) = judged_again(row, now) else { return Ok(Retried::Unchanged) };
+    if callback.event.is_err() || says_the_same(row, &verdict(&callback)) {
+        return Ok(Retried::Unchanged);
     }
-    let attempt = async {
-        let mut tx = database.begin("unpark").await?;
-        let applied = ledger::unpark(tx.conn(), row, &callback).await?;
-        if applied {
-            upsert::upsert(tx.conn(), &Rows::of(mirror::facts(&callback))).await?;
-        } else {
-            ledger::drop_parked(tx.conn(), row).await?;
-        }
-        tx.commit().await?;
-        Ok(applied)
-    };
-    match attempt.await {
-        Ok(applied) => Ok(Some(applied)),
+    match apply(database, row, &callback).await {
+        Ok(true) => Ok(Retried::Read(callback.reading())),
+        Ok(false) => Ok(Retried::Duplicate),
         // PostgreSQL still refuses it.
-        Err(error) if classify(&error) == Failure::Data => Ok(None),
+        Err(error) if classify(&error) == Failure::Data => Ok(Retried::Unchanged),
         Err(error) => Err(error.into()),
     }
+}
+
+/// True: applied; false: a duplicate.
+async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Result<bool, sqlx::Error> {
+    let now = Reread {
+        command: &callback.command,
+        group: callback.group.as_ref(),
+        time: callback.time,
+        event_time: callback.event_time,
+        digest: callback.digest,
+        verdict: verdict(callback),
+    };
+    let mut tx = database.begin("unpark").await?;
+    let is_applied = ledger::unpark(tx.conn(), row, &now).await?;
+    match (&callback.event, is_applied) {
+        (Ok(event), true) if row.is_applied() => {
+            let group = mirror::group_key(callback.received.app, event.group.clone());
+            rebuild_group(tx.conn(), &group).await?;
+        }
+        (_, true) => upsert::upsert(tx.conn(), &Rows::of(mirror::facts(callback))).await?,
+        (_, false) => ledger::drop_parked(tx.conn(), row).await?,
+    }
+    tx.commit().await?;
+    Ok(is_applied)
 }

@@ -69,7 +69,7 @@ pub struct ChangeRow {
     pub received_at: DateTime<Utc>,
     /// `callback` or `rest`.
     pub source: String,
-    /// `applied` or `parked`.
+    /// `applied`, `partial` or `parked`.
     pub outcome: String,
 }
 

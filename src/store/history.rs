@@ -20,14 +20,10 @@ pub struct HistoryRow {
     pub event_time_ms: Option<i64>,
     /// `callback` or `rest`.
     pub source: String,
-    /// Why it is parked.
-    pub reason: Option<String>,
     /// `ClientIP` of the query.
     pub client_ip: Option<String>,
     /// `OptPlatform` of the query.
     pub platform: Option<String>,
-    /// `RequestID` of the query.
-    pub request_id: Option<String>,
 }
 
 /// The key of a row in the history of its group, by which pages are read: time in Unix milliseconds, digest.
@@ -36,8 +32,10 @@ pub type HistoryCursorKey = (i64, Vec<u8>);
 /// Which rows of a group; what is `None` does not filter.
 #[derive(Debug, Clone)]
 pub struct HistoryFilter {
-    /// `applied` or `parked`.
+    /// `applied`, `partial` or `parked`.
     pub outcome: Option<&'static str>,
+    /// The label of a cause that is among those of the entry.
+    pub cause: Option<&'static str>,
     /// The command that counted.
     pub command: Option<String>,
     /// Only later than this, Unix milliseconds.
@@ -58,15 +56,16 @@ pub struct HistoryPage {
 /// The rows are chosen first and then cut where the bodies before them reach the limit, so that the bodies of the rest
 /// are never fetched: their length stands beside the pointer to them. The first row always passes.
 const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
-       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome = 'applied' AS applied, body,
-       event_time_ms, source, reason, client_ip, platform, request_id, chosen
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
+       event_time_ms, source, client_ip, platform, chosen
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
           FROM (SELECT * FROM ledger
                  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
                    AND ($6::text IS NULL OR outcome = $6)
                    AND ($7::text IS NULL OR command = $7)
+                   AND ($10::text IS NULL OR $10 = ANY (causes))
                  ORDER BY time_ms DESC, digest DESC
                  LIMIT $8) c) p
  WHERE bytes_before < $9
@@ -108,6 +107,7 @@ pub async fn page(
         .bind(filter.command.as_deref())
         .bind(one_more)
         .bind(bytes_max)
+        .bind(filter.cause)
         .fetch_all(&mut *conn)
         .await?;
     if found.is_empty() && !is_known(conn, KNOWN, group).await? {
@@ -141,13 +141,13 @@ pub struct Size {
 const SIZE: &str = r"
 SELECT count(*) AS ledger_rows, COALESCE(sum(octet_length(body)), 0)::bigint AS body_bytes
   FROM (SELECT body FROM ledger
-         WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome = 'applied'
+         WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome <> 'parked'
          LIMIT $4) r";
 
 /// As [`KNOWN`], by what was applied alone: what is parked makes no group.
 const APPLIED: &str = r"
 SELECT EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2)
-    OR EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND outcome = 'applied')";
+    OR EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND outcome <> 'parked')";
 
 /// How much was applied up to and with a moment (Unix milliseconds), counted up to `rows_max` rows. `None`: nothing was
 /// ever applied to the group.
@@ -170,10 +170,10 @@ pub async fn size_until(
 
 /// In no order: a fold needs none.
 const UNTIL: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
-       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, true AS applied, body
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body
   FROM ledger
- WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome = 'applied'";
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome <> 'parked'";
 
 /// All that was applied up to and with a moment (Unix milliseconds), as it comes from the server. Ask for the
 /// [`size_until`] first, in the same snapshot.

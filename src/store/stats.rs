@@ -20,11 +20,17 @@ pub struct AppCounts {
     pub groups: Vec<(Option<String>, String, i64)>,
     /// Present memberships.
     pub members: i64,
-    /// Rows of the ledger whose effect is in the mirror.
+    /// Ledger entries whose whole effect is in the mirror.
     pub applied: i64,
-    /// Those that were parked: authentic, and not readable.
+    /// Those with a part that could not be read.
+    pub partial: i64,
+    /// Those that could not be applied at all.
     pub parked: i64,
-    /// Receipt of the callback that was stored last.
+    /// The partial ones by cause; one with two causes counts under both.
+    pub partial_by_cause: BTreeMap<String, i64>,
+    /// The parked ones by cause; each has one.
+    pub parked_by_cause: BTreeMap<String, i64>,
+    /// Receipt of the callback that was entered last.
     pub last_callback_at: Option<DateTime<Utc>>,
 }
 
@@ -42,13 +48,19 @@ SELECT sdk_app_id, type, status, count(*) FROM group_states GROUP BY 1, 2, 3 ORD
 
 const MEMBERS: &str = "SELECT sdk_app_id, count(*) FROM group_member_states WHERE present GROUP BY 1";
 
-/// The first count reads the primary key alone, the second the index of parked rows; bodies are never touched.
+/// The count reads the primary key alone; bodies are never touched.
 const LEDGER: &str = "
 SELECT e.sdk_app_id, e.entries,
-       (SELECT count(*) FROM ledger p WHERE p.sdk_app_id = e.sdk_app_id AND p.outcome = 'parked'),
        (SELECT l.received_at FROM ledger l WHERE l.sdk_app_id = e.sdk_app_id AND l.source = 'callback'
          ORDER BY l.position DESC LIMIT 1)
   FROM (SELECT sdk_app_id, count(*) AS entries FROM ledger GROUP BY 1) e";
+
+/// Reads the index of what was parked or read in part, and its rows.
+const UNREAD: &str = "
+SELECT l.sdk_app_id, l.outcome, c.cause, count(*), count(*) FILTER (WHERE c.at = 1)
+  FROM ledger l CROSS JOIN LATERAL UNNEST(l.causes) WITH ORDINALITY c (cause, at)
+ WHERE l.outcome <> 'applied'
+ GROUP BY 1, 2, 3";
 
 /// Counts everything. To be called inside a snapshot, so that the parts fit together.
 ///
@@ -66,12 +78,21 @@ pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
     for (app, count) in members {
         apps.entry(app).or_default().members = count;
     }
-    let ledger: Vec<(i64, i64, i64, Option<DateTime<Utc>>)> =
-        sqlx::query_as(LEDGER).fetch_all(&mut *conn).await?;
-    for (app, entries, parked, last) in ledger {
-        assert!(parked <= entries, "parked rows are rows of the ledger");
+    let unread: Vec<(i64, String, String, i64, i64)> = sqlx::query_as(UNREAD).fetch_all(&mut *conn).await?;
+    for (app, outcome, cause, entries, entries_first) in unread {
         let counts = apps.entry(app).or_default();
-        (counts.applied, counts.parked, counts.last_callback_at) = (entries - parked, parked, last);
+        let (whole, by_cause) = match outcome.as_str() {
+            "parked" => (&mut counts.parked, &mut counts.parked_by_cause),
+            _ => (&mut counts.partial, &mut counts.partial_by_cause),
+        };
+        *whole += entries_first;
+        by_cause.insert(cause, entries);
+    }
+    let ledger: Vec<(i64, i64, Option<DateTime<Utc>>)> = sqlx::query_as(LEDGER).fetch_all(&mut *conn).await?;
+    for (app, entries, last) in ledger {
+        let counts = apps.entry(app).or_default();
+        counts.applied = entries - counts.partial - counts.parked;
+        counts.last_callback_at = last;
     }
     Ok(Counts { counted_at, apps })
 }

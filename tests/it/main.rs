@@ -6,11 +6,13 @@ mod support;
 
 /// What callbacks mean and who wins.
 mod rules {
-    mod cases;
+    pub(crate) mod cases;
+    mod digests;
     pub(crate) mod laws;
     mod oracle;
     mod receipt_times;
-    mod samples;
+    pub(crate) mod samples;
+    mod spoiled;
     mod states;
     mod views;
 }
@@ -21,6 +23,7 @@ mod receiver {
     mod connections;
     mod fuzz;
     mod not_taken;
+    mod parts;
     mod proxies;
 }
 
@@ -46,6 +49,7 @@ mod durability {
 mod replay {
     mod as_of;
     mod rebuild;
+    mod unpark;
 }
 
 /// What the internal listener serves.

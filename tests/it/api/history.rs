@@ -123,8 +123,8 @@ async fn the_body_is_shown_on_request_as_json_or_as_bytes() {
     app.connect()
         .await
         .execute(
-            "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, body)
-             SELECT sdk_app_id, group_id, 1, digest, command, received_at, source, 'parked', 'why', '\\x00ff'::bytea
+            "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
+             SELECT sdk_app_id, group_id, 1, digest, command, received_at, source, 'parked', 'why', '{not_json}', '\\x00ff'::bytea
                FROM ledger WHERE outcome = 'applied'",
         )
         .await
@@ -285,7 +285,8 @@ async fn what_cannot_be_asked_is_refused_and_a_group_that_only_the_ledger_knows_
     let app = long().await;
     for (query, words) in [
         ("at=2026-01-01T00:00:00Z", "Unknown parameter"),
-        ("outcome=lost", "applied, parked"),
+        ("outcome=lost", "applied, partial, parked"),
+        ("cause=lost", "not_json"),
         ("command=", "1,024|1024"),
         ("user_id=", "empty"),
         ("after=yesterday", "RFC 3339"),

@@ -83,8 +83,10 @@ async fn stats_tell_groups_by_type_and_status_members_ledger_spool_and_the_last_
     app.service.taken(&created("y", 0, "Y", json!({"Type": "Work"}))).await;
     app.service.taken(&after("GroupDestroyed", "y", 1, json!({}))).await;
     app.service.parked(r#"{"CallbackCommand":"Group.CallbackAfterCreateGroup"}"#).await;
-    let counted =
-        async || app.service.read("/v1/stats").await["ledger"] == json!({"applied": 5, "parked": 1});
+    let counted = async || {
+        app.service.read("/v1/stats").await["ledger"]
+            == json!({"applied": 5, "partial": 0, "parked": 1, "partial_by_cause": {}, "parked_by_cause": {"no_group": 1}})
+    };
     assert!(eventually(counted).await);
     let stats = app.service.read("/v1/stats").await;
     assert_eq!(stats["sdk_app_id"], 1_400_000_001);

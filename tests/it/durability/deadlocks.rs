@@ -54,6 +54,7 @@ async fn parallel_batches_with_the_same_keys_never_fail_and_hold_what_the_pure_f
                 Outcome::Applied => applied += 1,
                 Outcome::Duplicate => {}
                 Outcome::Parked(reason) => panic!("{reason}"),
+                Outcome::Partial(skipped) => panic!("{skipped}"),
                 Outcome::Spooled => panic!("nothing here has a spool"),
             }
         }

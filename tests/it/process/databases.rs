@@ -117,7 +117,7 @@ async fn a_database_that_refuses_writes_is_not_said_to_be_ok() {
     let options = PgConnectOptions::from_str(&database.url).unwrap().username(&role);
     let name = options.get_database().unwrap().to_owned();
     let pools = Database::new(options.to_url_lossy().as_str()).unwrap();
-    assert!(!pools.probe().await.is_ok() && !pools.answers().await, "no right to insert");
+    assert!(pools.probe().await.is_err() && !pools.answers().await, "no right to insert");
     conn.execute(AssertSqlSafe(format!("GRANT INSERT ON ledger TO {role}"))).await.unwrap();
     assert!(pools.probe().await.is_ok() && pools.answers().await);
     conn.execute(AssertSqlSafe(format!(
@@ -125,7 +125,7 @@ async fn a_database_that_refuses_writes_is_not_said_to_be_ok() {
     )))
     .await
     .unwrap();
-    assert!(!pools.probe().await.is_ok(), "switched to read-only");
+    assert!(pools.probe().await.is_err(), "switched to read-only");
     pools.close().await;
     conn.execute(AssertSqlSafe(format!("DROP OWNED BY {role}; DROP ROLE {role}"))).await.unwrap();
 }

@@ -165,18 +165,18 @@ async fn no_secret_body_or_query_is_logged_however_loud_the_log_is() {
     assert_eq!(service.post(&query, body.clone()).await.text().await.unwrap(), OK);
     let wrong = query.replace("Sign=", "Sign=feed");
     assert_eq!(service.post(&wrong, body.clone()).await.status(), 403);
-    // Parked, each for a reason that quotes it.
+    // Parked or applied in part, each with a reason that quotes it.
     let mut odd = sample("Group.CallbackAfterCreateGroup");
     odd["UserDefinedDataList"] = "body-secret-06".into();
     let when = body.replace("1767225600345", "\"body-secret-07\"");
     let differing = format!("{query}&CallbackCommand=query-secret-08");
-    for (query, body, told) in [
-        (&query, odd.to_string(), "body-secret-06"),
-        (&query, when, "body-secret-07"),
-        (&differing, body.replace("River walkers", "River runners"), "query-secret-08"),
+    for (query, body, begins, quoted) in [
+        (&query, odd.to_string(), "partial: ", "body-secret-06"),
+        (&query, when, "parked: ", "body-secret-07"),
+        (&differing, body.replace("River walkers", "River runners"), "parked: ", "query-secret-08"),
     ] {
         let answer = service.post(query, body).await.text().await.unwrap();
-        assert!(answer.contains("parked: ") && answer.contains(told), "{answer}");
+        assert!(answer.contains(begins) && answer.contains(quoted), "{answer}");
     }
     let path = "/v1/groups?name=query-secret-09";
     assert_eq!(service.get_as(API_TOKEN, path).await.status(), 200);

@@ -192,10 +192,8 @@ impl LedgerRow {
             "{shown}"
         );
         assert_eq!(callback.event_time.map(Millis::get), self.event_time_ms, "{shown}");
-        let (outcome, reason) = match &callback.event {
-            Ok(_) => ("applied", None),
-            Err(reason) => ("parked", Some(storable(reason))),
-        };
+        let (outcome, reason) =
+            (callback.reading().as_str(), callback.reason_text().map(|text| storable(&text)));
         assert_eq!((outcome, &reason), (self.outcome.as_str(), &self.reason), "{shown}");
         *callback
     }

@@ -1,7 +1,8 @@
 //! The ledger is the source: the mirror can be proved equal to it, and rebuilt from it.
 
+use group_mirror::model::Millis;
 use group_mirror::replay::{Mode, Report, replay};
-use group_mirror::replay::{Unparked, unpark};
+use group_mirror::replay::{Retry, Unparked, unpark};
 use group_mirror::store::{Database, lines};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
@@ -172,7 +173,7 @@ async fn the_parked_are_tried_again_and_applied_once_they_can_be_made_out() {
     app.service.taken(&join).await;
     conn.execute("TRUNCATE groups, group_members, group_user_defined_fields").await.unwrap();
     conn.execute(
-        "UPDATE ledger SET outcome = 'parked', reason = 'unknown then', group_id = '', time_ms = time_ms + 5",
+        "UPDATE ledger SET outcome = 'parked', reason = 'unknown then', causes = '{not_json}', group_id = '', time_ms = time_ms + 5",
     )
     .await
     .unwrap();
@@ -180,10 +181,11 @@ async fn the_parked_are_tried_again_and_applied_once_they_can_be_made_out() {
     app.service.taken(&join).await;
     app.service.parked("no json").await;
     let database = Database::new(&app.database.url).unwrap();
-    let counts = unpark(&database, |_| {}).await.unwrap();
-    assert_eq!(counts, Unparked { applied: 1, duplicates: 1, parked: 1 });
-    let counts = unpark(&database, |_| {}).await.unwrap();
-    assert_eq!(counts, Unparked { applied: 0, duplicates: 0, parked: 1 });
+    let retry = Retry { cause: None, now: Millis::new(0) };
+    let counts = unpark(&database, retry, |_| {}).await.unwrap();
+    assert_eq!(counts, Unparked { applied: 1, partial: 0, duplicates: 1, unchanged: 1 });
+    let counts = unpark(&database, retry, |_| {}).await.unwrap();
+    assert_eq!(counts, Unparked { applied: 0, partial: 0, duplicates: 0, unchanged: 1 });
     database.close().await;
     let group = app.service.read("/v1/groups/%40TGS%232RIVERB7QK").await;
     assert_eq!((group["status"].as_str(), &group["member_count"]), (Some("active"), &json!(4)));

@@ -51,7 +51,7 @@ fn key() -> GroupKey {
 }
 
 /// All orders of the numbers below `n`.
-fn orders(n: usize) -> Vec<Vec<usize>> {
+pub(crate) fn orders(n: usize) -> Vec<Vec<usize>> {
     let Some(last) = n.checked_sub(1) else { return vec![Vec::new()] };
     let places = |order: Vec<usize>| {
         (0..n).map(move |at| {
@@ -144,7 +144,7 @@ async fn an_event_written_in_another_way_or_sent_again_is_one_event() {
     // Without a time of its own it is the event of an equal RequestID, and only of that.
     let mut timeless = create(0, "ana", "chen");
     timeless.as_object_mut().unwrap().remove("EventTime");
-    assert_eq!(kept(timeless.to_string().as_bytes(), 0).digest, first.digest);
+    assert_ne!(kept(timeless.to_string().as_bytes(), 0).digest, first.digest);
     for _ in 0..2 {
         let answer = app.service.post_with("&RequestID=one", timeless.to_string()).await;
         assert_eq!(answer.text().await.unwrap(), OK);

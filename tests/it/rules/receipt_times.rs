@@ -1,17 +1,19 @@
 //! The time of receipt: it stands in for a missing event time, and decides whether an event time is believed. Which of
 //! two receipts is committed first must not matter.
 
-use group_mirror::callback::{Callback, Decoded, Received, decode};
+use group_mirror::callback::{Callback, Decoded, ReasonCause, Received, decode};
 use group_mirror::ingest::commit;
-use group_mirror::model::{Millis, SdkAppId};
+use group_mirror::model::{EVENT_TIME_MAX_MS, Millis, RECEIPT_MIN_MS, SdkAppId};
 use group_mirror::replay::{Mode, replay};
 use group_mirror::store::{Database, lines};
 use serde_json::{Value, json};
+use sqlx::Executor as _;
 
+use super::cases::orders;
+use super::samples::EMPTY;
 use crate::support::postgres::TestDatabase;
 use crate::support::{APP, App, histories, sample};
 
-const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 fn received(body: &Value, ms: i64, request: Option<&str>) -> Callback {
@@ -29,20 +31,21 @@ fn received(body: &Value, ms: i64, request: Option<&str>) -> Callback {
 }
 
 /// Commits in every order; the tables must be the same, and what the ledger says.
-async fn in_every_order(said: &[Callback; 3]) -> lines::Lines {
+async fn in_every_order(said: &[Callback]) -> lines::Lines {
     let mut dumps = Vec::new();
-    for order in ORDERS {
-        let test = TestDatabase::create().await;
-        let database = Database::new(&test.url).unwrap();
-        for at in order {
-            commit(&database, &said[at..=at]).await.remove(0).unwrap();
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let mut conn = test.connect().await;
+    for order in orders(said.len()) {
+        conn.execute(EMPTY).await.unwrap();
+        for at in &order {
+            commit(&database, &said[*at..=*at]).await.remove(0).unwrap();
         }
         let report = replay(&database, Mode::Verify, |_| {}).await.unwrap();
         assert_eq!(report.lines, Vec::<String>::new(), "{order:?}");
-        let mut conn = test.connect().await;
         dumps.push(lines::of_tables(&mut conn, lines::ALL).await.unwrap());
-        database.close().await;
     }
+    database.close().await;
     let first = dumps.remove(0);
     dumps.into_iter().for_each(|dump| assert_eq!(dump, first));
     first
@@ -61,7 +64,66 @@ async fn of_two_receipts_of_one_request_the_first_counts_whichever_was_committed
     let topics = lines::tables().into_iter().find(|table| table.table == "group_topics").unwrap();
     let column = |name| topics.columns.iter().position(|(column, _)| column == name).unwrap();
     let pier = lines.iter().find(|((table, ..), _)| *table == "group_topics").unwrap().1;
-    assert!(pier[column("destroyed_stamp")] > pier[column("alive_stamp")], "the topic has ended: {pier:?}");
+    assert!(pier[column("destroyed_stamp")] > pier[column("created_stamp")], "the topic has ended: {pier:?}");
+}
+
+/// Aim: law 4 where only receipts give the order. Method: two requests with equal bodies and one receipt, one of them
+/// delivered again after the topic's end, under its own id or a new one; in all 24 orders the tables are the same.
+#[tokio::test]
+async fn of_two_requests_with_one_receipt_and_a_repeat_every_order_gives_the_same_tables() {
+    let (create, destroy) =
+        (sample("Group.CallbackAfterCreateTopic"), sample("Group.CallbackAfterTopicDestroyed"));
+    for (again, has_ended) in [("r1", true), ("r2", true), ("r3", false)] {
+        let said = [
+            received(&create, 0, Some("r1")),
+            received(&create, 0, Some("r2")),
+            received(&destroy, 25, Some("d")),
+            received(&create, 50, Some(again)),
+        ];
+        let lines = in_every_order(&said).await;
+        let topics = lines::tables().into_iter().find(|table| table.table == "group_topics").unwrap();
+        let column = |name| topics.columns.iter().position(|(column, _)| column == name).unwrap();
+        let pier = lines.iter().find(|((table, ..), _)| *table == "group_topics").unwrap().1;
+        let is_over = pier[column("destroyed_stamp")] > pier[column("created_stamp")];
+        assert_eq!(is_over, has_ended, "{again}: {pier:?}");
+    }
+}
+
+#[tokio::test]
+async fn receipts_of_one_request_in_one_batch_and_at_two_replicas_leave_one_entry() {
+    let test = TestDatabase::create().await;
+    let create = sample("Group.CallbackAfterCreateTopic");
+    let batch = [3, 1, 2].map(|ms| received(&create, ms, Some("r")));
+    let databases = [Database::new(&test.url).unwrap(), Database::new(&test.url).unwrap()];
+    let later = [9, 4, 7, 5].map(|ms| received(&create, ms, Some("r")));
+    let both = futures_util::future::join(commit(&databases[0], &batch), commit(&databases[1], &later)).await;
+    let new =
+        both.0.into_iter().chain(both.1).filter(|done| done.as_ref().unwrap().label() == "applied").count();
+    assert_eq!(new, 1);
+    let mut conn = test.connect().await;
+    let kept: Vec<i64> = sqlx::query_scalar("SELECT time_ms FROM ledger").fetch_all(&mut conn).await.unwrap();
+    assert_eq!(kept, [histories::BASE_MS + 1], "the earliest receipt");
+    let report = replay(&databases[0], Mode::Verify, |_| {}).await.unwrap();
+    assert_eq!(report.lines, Vec::<String>::new());
+    for database in databases {
+        database.close().await;
+    }
+}
+
+#[test]
+fn a_host_whose_clock_is_not_set_gives_no_verdict_about_the_future() {
+    let create = sample("Group.CallbackAfterCreateGroup");
+    let mut beyond = create.clone();
+    beyond["EventTime"] = json!(EVENT_TIME_MAX_MS + 1);
+    for receipt in [0, 1, 1_262_304_000_000, RECEIPT_MIN_MS - 1] {
+        let at = receipt - histories::BASE_MS;
+        let callback = received(&create, at, None);
+        assert_eq!(callback.event.as_ref().err(), None, "{receipt}");
+        assert_eq!(callback.event_time, Some(callback.time), "{receipt}");
+        assert!(received(&beyond, at, None).event.is_err(), "{receipt}: a time that would always win");
+    }
+    let set = received(&create, RECEIPT_MIN_MS - histories::BASE_MS, None);
+    assert_eq!(set.causes(), [ReasonCause::FutureTime]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::support::{App, OK, samples};
 
-const EMPTY: &str =
+pub(crate) const EMPTY: &str =
     "TRUNCATE ledger, groups, group_members, group_user_defined_fields, group_attributes, group_topics";
 
 /// What is true after one body, in few words.

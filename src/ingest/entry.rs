@@ -1,0 +1,29 @@
+//! Callback → the ledger entry that it will be.
+//!
+//! The ledger has one door for facts of every source; this file says how a callback goes through it.
+
+use crate::callback::Callback;
+use crate::replay::verdict;
+use crate::store::ledger::{EntrySource, NewEntry};
+
+/// The entry of a callback.
+pub(super) fn new_entry(callback: &Callback) -> NewEntry<'_> {
+    let received = &callback.received;
+    NewEntry {
+        app: received.app,
+        group: callback.group.as_ref(),
+        time: callback.time,
+        digest: callback.digest,
+        is_known_by_request: callback.is_known_by_request(),
+        command: &callback.command,
+        event_time: callback.event_time,
+        received_at: received.received_at,
+        source: EntrySource::Callback,
+        verdict: verdict(callback),
+        query_command: received.query_command.as_deref().filter(|command| *command != callback.command),
+        client_ip: received.client_ip.as_deref(),
+        platform: received.platform.as_deref(),
+        request_id: received.request_id.as_deref(),
+        body: &received.body,
+    }
+}

@@ -1,0 +1,278 @@
+//! The one door into the ledger: facts of every source enter as a [`NewEntry`], once each.
+//!
+//! What a callback or a REST answer means is decided by the caller. An entry with a known key, or of a known request, is a
+//! duplicate and is not written; of two receipts of one request the earlier counts, whichever was committed first.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use sqlx::PgConnection;
+
+use crate::model::{Digest, GroupId, Millis, SdkAppId, storable};
+
+/// Where a fact comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntrySource {
+    /// A callback of Tencent.
+    Callback,
+    /// An answer of Tencent's REST API.
+    Rest,
+}
+
+impl EntrySource {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Callback => "callback",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// What became of a fact, as the ledger says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `applied`, `partial` or `parked`.
+    pub outcome: &'static str,
+    /// Why it is parked, or what was skipped of it; none where it is applied.
+    pub reason: Option<String>,
+    /// The labels of the causes in that reason, each once.
+    pub causes: Vec<&'static str>,
+}
+
+/// An entry that is to be written, if it is new.
+#[derive(Debug, Clone)]
+pub struct NewEntry<'a> {
+    /// The app.
+    pub app: SdkAppId,
+    /// The group, where it is known.
+    pub group: Option<&'a GroupId>,
+    /// Its place in time.
+    pub time: Millis,
+    /// Equal for every repeat.
+    pub digest: Digest,
+    /// True where the digest holds the id of a request and the time is that of its receipt: an equal digest is then the
+    /// same request, at whatever time, and the earliest receipt counts.
+    pub is_known_by_request: bool,
+    /// The command that counts.
+    pub command: &'a str,
+    /// The event time as sent.
+    pub event_time: Option<Millis>,
+    /// The time of receipt.
+    pub received_at: Millis,
+    /// Where it comes from.
+    pub source: EntrySource,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The command of the query, where it differs.
+    pub query_command: Option<&'a str>,
+    /// `ClientIP` of the query.
+    pub client_ip: Option<&'a str>,
+    /// `OptPlatform` of the query.
+    pub platform: Option<&'a str>,
+    /// `RequestID` of the query.
+    pub request_id: Option<&'a str>,
+    /// The bytes as they came.
+    pub body: &'a [u8],
+}
+
+impl NewEntry<'_> {
+    fn key(&self) -> Key {
+        (self.app.get(), self.group_text().to_owned(), self.time.get(), self.digest.as_bytes().to_vec())
+    }
+
+    fn group_text(&self) -> &str {
+        self.group.map_or("", GroupId::as_str)
+    }
+}
+
+/// What the ledger made of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// It is written.
+    New,
+    /// It was there already.
+    Known,
+    /// Its request was there already, with a later receipt. Nothing is changed: the caller lets [`receive_earlier`] do it,
+    /// outside the batch, because the group must be rebuilt with it.
+    Earlier,
+}
+
+type Key = (i64, String, i64, Vec<u8>);
+
+/// A request: its app, group and digest.
+type RequestKey = (i64, String, Vec<u8>);
+
+fn request_key((app, group, _, digest): &Key) -> RequestKey {
+    (*app, group.clone(), digest.clone())
+}
+
+/// Enters facts; answers for each, in the order given. Of two equal ones in one batch the first is new; of two receipts of
+/// one request the earlier.
+///
+/// # Errors
+/// A statement's.
+pub async fn enter_batch(
+    conn: &mut PgConnection,
+    batch: &[NewEntry<'_>],
+) -> Result<Vec<Entered>, sqlx::Error> {
+    let keys: Vec<Key> = batch.iter().map(NewEntry::key).collect();
+    let known = lock_requests(conn, batch, &keys).await?;
+    let mut entered = vec![Entered::Known; batch.len()];
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+    order.dedup_by(|later, first| keys[*later] == keys[*first]);
+    // In the order of keys the earliest receipt of a request comes first.
+    let mut requests = HashMap::new();
+    let mut writes = Vec::with_capacity(order.len());
+    for at in order {
+        if batch[at].is_known_by_request {
+            let request = request_key(&keys[at]);
+            if *requests.entry(request.clone()).or_insert(at) != at {
+                continue;
+            }
+            if let Some(time) = known.get(&request) {
+                if keys[at].2 < *time {
+                    entered[at] = Entered::Earlier;
+                }
+                continue;
+            }
+        }
+        writes.push(at);
+    }
+    let inserted = insert(conn, batch, &keys, &writes).await?;
+    for at in writes {
+        if inserted.contains(&keys[at]) {
+            entered[at] = Entered::New;
+        }
+    }
+    Ok(entered)
+}
+
+/// One lock per request until the end of the transaction, in one order: two receipts of one request, at two replicas,
+/// have two keys, so the key of the table does not keep them apart. Taken before any row, so that no lock is waited for
+/// while another is held that its holder wants.
+const LOCK_REQUESTS: &str =
+    "SELECT pg_advisory_xact_lock(number) FROM UNNEST($1::bigint[]) AS request (number)";
+
+const KNOWN_REQUESTS: &str = r"
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest
+  FROM UNNEST($1::bigint[], $2::text[], $3::bytea[]) AS request (app, group_id, digest)
+  JOIN ledger l ON l.sdk_app_id = request.app AND l.group_id = request.group_id AND l.digest = request.digest
+ WHERE l.event_time_ms IS DISTINCT FROM l.time_ms AND l.request_id IS NOT NULL";
+
+/// The requests of a batch that the ledger knows, with the time of their receipt. Nobody enters one of the batch's
+/// requests until this transaction ends.
+async fn lock_requests(
+    conn: &mut PgConnection,
+    batch: &[NewEntry<'_>],
+    keys: &[Key],
+) -> Result<HashMap<RequestKey, i64>, sqlx::Error> {
+    let requests: BTreeSet<(i64, RequestKey)> = batch
+        .iter()
+        .zip(keys)
+        .filter(|(entry, _)| entry.is_known_by_request)
+        .map(|(entry, key)| (entry.digest.number(), request_key(key)))
+        .collect();
+    if requests.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let numbers: Vec<i64> = requests.iter().map(|(number, _)| *number).collect();
+    sqlx::query(LOCK_REQUESTS).bind(numbers).execute(&mut *conn).await?;
+    let known: Vec<Key> = sqlx::query_as(KNOWN_REQUESTS)
+        .bind(requests.iter().map(|(_, (app, ..))| *app).collect::<Vec<_>>())
+        .bind(requests.iter().map(|(_, (_, group, _))| group.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|(_, (.., digest))| digest.as_slice()).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
+    let mut earliest = HashMap::new();
+    for key in &known {
+        let time = earliest.entry(request_key(key)).or_insert(key.2);
+        *time = key.2.min(*time);
+    }
+    Ok(earliest)
+}
+
+/// One statement for the whole batch, in key order, so that two batches that share callbacks wait for each other and
+/// do not deadlock.
+const INSERT: &str = r"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome,
+                    reason, causes, query_command, client_ip, platform, request_id, body)
+SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(received_ms / 1000.0), source, outcome,
+       reason, string_to_array(causes, ','), query_command, client_ip, platform, request_id, body
+  FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[],
+              $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+              $16::bytea[])
+    AS batch (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
+              query_command, client_ip, platform, request_id, body)
+ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
+RETURNING sdk_app_id, group_id, time_ms, digest";
+
+/// Inserts some entries of a batch; the keys of those that were not there.
+async fn insert(
+    conn: &mut PgConnection,
+    batch: &[NewEntry<'_>],
+    keys: &[Key],
+    order: &[usize],
+) -> Result<HashSet<Key>, sqlx::Error> {
+    if order.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let column = order.iter().map(|at| &batch[*at]);
+    let texts = |pick: fn(&NewEntry<'_>) -> Option<String>| -> Vec<Option<String>> {
+        column.clone().map(|entry| pick(entry).map(|text| storable(&text))).collect()
+    };
+    let inserted: Vec<Key> = sqlx::query_as(INSERT)
+        .bind(order.iter().map(|at| keys[*at].0).collect::<Vec<_>>())
+        .bind(order.iter().map(|at| keys[*at].1.as_str()).collect::<Vec<_>>())
+        .bind(order.iter().map(|at| keys[*at].2).collect::<Vec<_>>())
+        .bind(order.iter().map(|at| keys[*at].3.as_slice()).collect::<Vec<_>>())
+        .bind(column.clone().map(|entry| entry.command).collect::<Vec<_>>())
+        .bind(column.clone().map(|entry| entry.event_time.map(Millis::get)).collect::<Vec<_>>())
+        .bind(column.clone().map(|entry| entry.received_at.get()).collect::<Vec<_>>())
+        .bind(column.clone().map(|entry| entry.source.as_str()).collect::<Vec<_>>())
+        .bind(column.clone().map(|entry| entry.verdict.outcome).collect::<Vec<_>>())
+        .bind(texts(|entry| entry.verdict.reason.clone()))
+        .bind(column.clone().map(|entry| entry.verdict.joined_causes()).collect::<Vec<_>>())
+        .bind(texts(|entry| entry.query_command.map(str::to_owned)))
+        .bind(texts(|entry| entry.client_ip.map(str::to_owned)))
+        .bind(texts(|entry| entry.platform.map(str::to_owned)))
+        .bind(texts(|entry| entry.request_id.map(str::to_owned)))
+        .bind(column.clone().map(|entry| entry.body).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
+    assert!(inserted.len() <= order.len(), "no entry is inserted twice");
+    Ok(inserted.into_iter().collect())
+}
+
+impl Verdict {
+    /// As one text: an array of arrays cannot be handed over. NULL where there are none.
+    pub(super) fn joined_causes(&self) -> Option<String> {
+        assert_eq!(
+            self.causes.is_empty(),
+            self.reason.is_none(),
+            "a reason has a cause, and a cause a reason"
+        );
+        self.reason.as_ref().map(|_| self.causes.join(","))
+    }
+}
+
+const RECEIVE_EARLIER: &str = r"
+UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0), position = DEFAULT
+ WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.time_ms = $3 AND l.digest = $4
+   AND NOT EXISTS (SELECT FROM ledger o WHERE o.sdk_app_id = $1 AND o.group_id = $2 AND o.time_ms = $5 AND o.digest = $4)";
+
+/// Moves the entry of a request back to this receipt, where that is the earlier one; true if it did. Which of two receipts
+/// was committed first is chance; which came first is not. Followers of the feed see the entry again, as it is now.
+///
+/// # Errors
+/// A statement's.
+pub async fn receive_earlier(conn: &mut PgConnection, entry: &NewEntry<'_>) -> Result<bool, sqlx::Error> {
+    if !entry.is_known_by_request {
+        return Ok(false);
+    }
+    let key = entry.key();
+    let known = lock_requests(conn, std::slice::from_ref(entry), std::slice::from_ref(&key)).await?;
+    let Some(held) = known.get(&request_key(&key)).filter(|held| key.2 < **held) else { return Ok(false) };
+    let (app, group, time, digest) = &key;
+    let query = sqlx::query(RECEIVE_EARLIER).bind(app).bind(group).bind(held).bind(digest).bind(time);
+    Ok(query.execute(conn).await?.rows_affected() > 0)
+}

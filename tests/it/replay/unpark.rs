@@ -1,0 +1,170 @@
+//! What was parked or read in part is tried again: after an update that reads more, for one cause, and once a time has
+//! come. `--verify` lists what this version can read apart from differences.
+
+use group_mirror::callback::{Decoded, ReasonCause, Received, decode};
+use group_mirror::ingest::commit;
+use group_mirror::model::{EVENT_TIME_AHEAD_MAX_MS, Millis, SdkAppId};
+use group_mirror::replay::{Mode, Report, Retry, Unparked, replay, unpark};
+use group_mirror::store::Database;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::support::{APP, App};
+
+const T0: i64 = 1_767_225_600_000;
+
+fn body(command: &str, ms: i64, more: &Value) -> Value {
+    let mut body = json!({ "CallbackCommand": format!("Group.CallbackAfter{command}"), "GroupId": "g", "EventTime": T0 + ms });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+async fn retry(app: &App, cause: Option<ReasonCause>, now: i64) -> Unparked {
+    let database = Database::new(&app.database.url).unwrap();
+    let counts = unpark(&database, Retry { cause, now: Millis::new(now) }, |_| {}).await.unwrap();
+    database.close().await;
+    counts
+}
+
+async fn verify(app: &App) -> Report {
+    let database = Database::new(&app.database.url).unwrap();
+    let report = replay(&database, Mode::Verify, |_| {}).await.unwrap();
+    database.close().await;
+    report
+}
+
+async fn execute(app: &App, statement: String) {
+    app.connect().await.execute(AssertSqlSafe(statement)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_older_version_parked_or_skipped_is_listed_by_verify_and_applied_by_parked() {
+    let app = App::start().await;
+    app.service.taken(&body("CreateGroup", 0, &json!({ "Owner_Account": "ana", "Name": "G" }))).await;
+    app.service
+        .taken(&body(
+            "MemberFieldChanged",
+            1,
+            &json!({ "Member_Account": "bo", "NameCard": "B", "Role": "Admin" }),
+        ))
+        .await;
+    app.service
+        .taken(&body("NewMemberJoin", 2, &json!({ "NewMemberList": [{ "Member_Account": "cy" }] })))
+        .await;
+    assert_eq!(verify(&app).await.readable, 0);
+    // As a version that could not read a role, and no join at all, would have left it.
+    execute(
+        &app,
+        "UPDATE ledger SET outcome = 'partial', reason = 'skipped: a role', causes = '{unknown_role}'
+                    WHERE command = 'Group.CallbackAfterMemberFieldChanged'"
+            .to_owned(),
+    )
+    .await;
+    execute(&app, "UPDATE group_members SET role = DEFAULT, role_stamp = '' WHERE user_id = 'bo'".to_owned())
+        .await;
+    execute(
+        &app,
+        "UPDATE ledger SET outcome = 'parked', reason = 'then', causes = '{wrong_type}'
+                    WHERE command = 'Group.CallbackAfterNewMemberJoin'"
+            .to_owned(),
+    )
+    .await;
+    execute(&app, "DELETE FROM group_members WHERE user_id = 'cy'".to_owned()).await;
+    let report = verify(&app).await;
+    assert_eq!(
+        (report.differences, &report.lines),
+        (0, &Vec::new()),
+        "what can be read further is no difference"
+    );
+    assert_eq!(report.readable, 2, "{:?}", report.readable_lines);
+    assert!(
+        report.readable_lines.iter().all(|line| line.ends_with("is readable by this version")),
+        "{report:?}"
+    );
+    let counts = retry(&app, Some(ReasonCause::UnknownRole), T0).await;
+    assert_eq!(counts, Unparked { applied: 1, ..Unparked::default() });
+    let members = app.service.read("/v1/groups/g/members").await;
+    let shown: Vec<_> = members["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| (member["user_id"].clone(), member["role"].clone()))
+        .collect();
+    assert_eq!(shown, [(json!("ana"), json!("Owner")), (json!("bo"), json!("Admin"))], "of one cause only");
+    assert_eq!(retry(&app, None, T0).await, Unparked { applied: 1, ..Unparked::default() });
+    assert_eq!(app.service.read("/v1/groups/g").await["member_count"], 3);
+    let report = verify(&app).await;
+    assert_eq!((report.differences, report.readable), (0, 0), "{report:?}");
+    let entries = app.service.read("/v1/groups/g/history?outcome=applied").await;
+    assert_eq!(entries["items"].as_array().unwrap().len(), 3);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_still_read_in_part_stays_as_it_is() {
+    let app = App::start().await;
+    let change =
+        body("MemberFieldChanged", 1, &json!({ "Member_Account": "bo", "NameCard": "B", "Role": "Owner" }));
+    let answer: Value = app.service.post_with("", change.to_string()).await.json().await.unwrap();
+    assert!(answer["ErrorInfo"].as_str().unwrap().starts_with("partial: "));
+    let cursor = app.service.read("/v1/changes").await["items"][0]["cursor"].clone();
+    assert_eq!(retry(&app, None, T0).await, Unparked { unchanged: 1, ..Unparked::default() });
+    assert_eq!(
+        app.service.read("/v1/changes").await["items"][0]["cursor"],
+        cursor,
+        "followers see nothing new"
+    );
+    assert_eq!(verify(&app).await.readable, 0);
+    app.stop().await;
+}
+
+fn received(body: &Value, at: i64, request: &str) -> group_mirror::callback::Callback {
+    let received = Received {
+        app: SdkAppId::parse(APP).unwrap(),
+        query_command: None,
+        client_ip: None,
+        platform: None,
+        request_id: Some(request.to_owned()),
+        received_at: Millis::new(at),
+        body: body.to_string().into_bytes(),
+    };
+    let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
+    *callback
+}
+
+#[tokio::test]
+async fn a_future_that_has_come_is_applied_and_one_that_came_again_meanwhile_is_a_duplicate() {
+    let app = App::start().await;
+    let database = Database::new(&app.database.url).unwrap();
+    // The clock of the host stood two days behind.
+    let behind = T0 - 2 * EVENT_TIME_AHEAD_MAX_MS;
+    let create = body("CreateGroup", 0, &json!({ "Owner_Account": "ana" }));
+    let join = body("NewMemberJoin", 1, &json!({ "NewMemberList": [{ "Member_Account": "bo" }] }));
+    for (callback, parked) in [
+        (received(&create, behind, "r1"), true),
+        (received(&join, behind + 1, "r2"), true),
+        (received(&join, T0 + 5, "r3"), false),
+    ] {
+        assert_eq!(callback.event.is_err(), parked);
+        assert_eq!(callback.causes(), if parked { vec![ReasonCause::FutureTime] } else { vec![] });
+        commit(&database, &[callback]).await.remove(0).unwrap();
+    }
+    database.close().await;
+    assert_eq!(verify(&app).await.readable, 0, "it waits for its time, not for another version");
+    assert_eq!(retry(&app, None, behind).await, Unparked { unchanged: 2, ..Unparked::default() });
+    let counts = retry(&app, Some(ReasonCause::FutureTime), T0 + 10).await;
+    assert_eq!(counts, Unparked { applied: 1, duplicates: 1, ..Unparked::default() });
+    let report = verify(&app).await;
+    assert_eq!((report.differences, report.readable), (0, 0), "{report:?}");
+    let group = app.service.read("/v1/groups/g").await;
+    assert_eq!(
+        (&group["member_count"], &group["created_at"]),
+        (&json!(2), &json!("2026-01-01T00:00:00.000Z"))
+    );
+    // A repeat of what was applied late is known.
+    let database = Database::new(&app.database.url).unwrap();
+    let again = commit(&database, &[received(&create, T0 + 20, "r1")]).await.remove(0).unwrap();
+    assert_eq!(again.label(), "duplicate");
+    database.close().await;
+    app.stop().await;
+}
