@@ -129,7 +129,7 @@ fn essential_profile(fields: &mut Fields<'_, '_>, of_group: bool) -> Result<Prof
 
 fn profile(fields: &mut Fields<'_, '_>, of_group: bool) -> Readable<Profile> {
     let (mut profile, mut fault) = (Profile::default(), None);
-    for (text, key) in wire::PROFILE_TEXTS {
+    for (text, key) in wire::PROFILE_TEXTS.iter().copied() {
         match fields.try_text(key) {
             Ok(value) => profile.texts.extend(value.map(|value| (text, value))),
             Err(reason) => fault = fault.or(Some(reason)),

@@ -16,7 +16,7 @@ pub(super) const OLD_OWNER: &str = "OldOwner_Account";
 pub(super) const NEW_OWNER: &str = "NewOwner_Account";
 
 /// The texts of a profile, of a group's and of a topic's alike; the type of a group is none of them.
-pub(super) const PROFILE_TEXTS: [(ProfileText, &str); 4] = [
+pub(super) const PROFILE_TEXTS: &[(ProfileText, &str)] = &[
     (ProfileText::Name, "Name"),
     (ProfileText::Introduction, "Introduction"),
     (ProfileText::Notification, "Notification"),
