@@ -118,7 +118,7 @@ impl OpenConnections {
             listener = self.name,
             connections = open,
             "all connections of this listener are taken; silent ones are closed, then the one that is idle for longest: \
-             does somebody open connections and send nothing?"
+             does a client open connections and send nothing?"
         );
     }
 
