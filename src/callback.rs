@@ -13,6 +13,8 @@ mod decode;
 mod events;
 mod fields;
 mod json;
+#[cfg(test)]
+mod json_laws;
 mod reason;
 pub mod signature;
 mod wire;
