@@ -85,7 +85,7 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
             );
         }
         (Err(broken), Ok(theirs)) => {
-            prop_assert!(false, "refused at {}: {}: {theirs}", broken.at, broken.why)
+            prop_assert!(false, "refused at {}: {}: {theirs}", broken.at, broken.why);
         }
         (Err(_), Err(_)) => {}
     }
