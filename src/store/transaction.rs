@@ -110,6 +110,11 @@ impl Tx {
         self.end_session();
     }
 
+    /// Closes the connection at the end of the transaction, however that ends.
+    pub fn close_afterwards(&mut self) {
+        self.conn.close_on_drop();
+    }
+
     /// Rolls back by closing the connection: its session is of no more use.
     pub fn discard(mut self) {
         self.end_session();
