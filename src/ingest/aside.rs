@@ -34,7 +34,8 @@ pub(super) enum AsideKey {
     Group(SdkAppId, String),
     /// The callbacks of a group with one command: a table that only some commands write refuses.
     Command(SdkAppId, String, String),
-    /// One callback, which can be neither applied nor parked, or whose first receipt is being corrected.
+    /// One callback: it can be neither applied nor parked, it ends the session that applies it or takes longer than a batch
+    /// may, or its first receipt is being corrected.
     Callback(SdkAppId, String, Millis, Digest),
 }
 

@@ -3,7 +3,8 @@
 //!
 //! A record leaves the spool only after its commit, so a repeat after any failure meets its entry in the ledger. The task
 //! goes through the spool in rounds. Records that are set aside, or that this program cannot read, are skipped without a
-//! pause; what is due is tried by itself. Nothing is tried while the breaker is open or a probe is under way.
+//! pause; what is due is tried by itself. A batch that is refused as a whole makes the next ones smaller, down to the one
+//! record that may be the cause. Nothing is tried while the breaker is open or a probe is under way.
 
 use std::collections::BTreeMap;
 use std::fmt;
