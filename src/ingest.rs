@@ -40,7 +40,7 @@ use aside::SetAside;
 use attempt::Attempts;
 use breaker::Breaker;
 use drain::Drain;
-use earlier::Corrections;
+use earlier::{CorrectionQueue, Corrections};
 use job::{Claim, Job, Pending};
 use lane::Lane;
 use prober::{Prober, Suspicion};
@@ -105,7 +105,7 @@ impl Writer {
             let _held = held;
             writing();
         });
-        let (corrections, waiting) = mpsc::channel(earlier::QUEUE_MAX);
+        let (corrections, waiting) = CorrectionQueue::new(aside.clone());
         let correcting =
             Corrections { database: database.clone(), aside: aside.clone(), closing: closing.clone() };
         run(Box::pin(correcting.run(waiting)));
@@ -122,10 +122,10 @@ impl Writer {
             spool: spool.clone(),
             breaker: breaker.clone(),
             aside: aside.clone(),
-            corrections,
+            corrections: corrections.clone(),
         };
         run(Box::pin(drain.run()));
-        let lane = Lane { attempts, spool: spool.clone(), breaker: breaker.clone(), aside };
+        let lane = Lane { attempts, spool: spool.clone(), breaker: breaker.clone(), aside, corrections };
         let lanes = (0..LANES)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(LANE_QUEUE_MAX);

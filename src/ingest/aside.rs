@@ -34,7 +34,8 @@ pub(super) enum AsideKey {
     Group(SdkAppId, String),
     /// The callbacks of a group with one command: a table that only some commands write refuses.
     Command(SdkAppId, String, String),
-    /// One callback, which can be neither applied nor parked, or whose first receipt is being corrected.
+    /// One callback: it can be neither applied nor parked, it ends the session that applies it or takes longer than a batch
+    /// may, or its first receipt is being corrected.
     Callback(SdkAppId, String, Millis, Digest),
 }
 
@@ -57,8 +58,8 @@ impl fmt::Display for AsideKey {
 }
 
 impl AsideKey {
-    /// The order in which a batch is bisected: callbacks that share a key stand together.
-    pub(super) fn command(callback: &Callback) -> Self {
+    /// The callbacks of a group with one command.
+    fn command(callback: &Callback) -> Self {
         let (app, group) = group_of(callback);
         Self::Command(app, group, callback.command.clone())
     }
@@ -140,7 +141,7 @@ impl SetAside {
     }
 
     /// The same with a log line where it is new.
-    pub(super) fn set(&self, key: AsideKey, error: &sqlx::Error) -> bool {
+    pub(super) fn set(&self, key: AsideKey, error: &dyn fmt::Display) -> bool {
         let name = key.to_string();
         let new = self.add(key);
         if new {

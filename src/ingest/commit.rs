@@ -170,7 +170,8 @@ async fn transact(
 }
 
 /// Bounds the statements by the clock of this process: after that the server is asked to cancel, and answers as it does
-/// for a limit of its own. The commit is not bounded here, because cancelling it would make its answer a lie.
+/// for a limit of its own. The commit is not bounded here, because cancelling it would make its answer a lie; nor does one
+/// follow a request to cancel of which it is not known whether it has arrived.
 async fn write_in_time(
     database: &Database,
     tx: &mut Tx,
@@ -180,15 +181,23 @@ async fn write_in_time(
     let pid = tx.pid();
     let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let limit = base + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
-    let mut writing = pin!(write(tx.conn(), part));
-    tokio::select! {
-        written = &mut writing => return written,
-        () = tokio::time::sleep(limit) => {}
+    let (written, may_commit) = {
+        let mut writing = pin!(write(tx.conn(), part));
+        tokio::select! {
+            written = &mut writing => return written,
+            () = tokio::time::sleep(limit) => {}
+        }
+        let may_commit = match pid {
+            Some(pid) => database.cancel(pid).await,
+            None => true,
+        };
+        (writing.await, may_commit)
+    };
+    if may_commit {
+        return written;
     }
-    if let Some(pid) = pid {
-        database.cancel(pid).await;
-    }
-    writing.await
+    tx.close_afterwards();
+    written.and(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// The ledger entries and their effect; answers for each callback what the ledger made of it.

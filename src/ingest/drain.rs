@@ -3,22 +3,25 @@
 //!
 //! A record leaves the spool only after its commit, so a repeat after any failure meets its entry in the ledger. The task
 //! goes through the spool in rounds. Records that are set aside, or that this program cannot read, are skipped without a
-//! pause; what is due is tried by itself. Nothing is tried while the breaker is open or a probe is under way.
+//! pause; what is due is tried by itself. A batch that is refused as a whole makes the next ones smaller, down to the one
+//! record that may be the cause. Nothing is tried while the breaker is open or a probe is under way.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::aside::{AsideKey, SetAside, Standing};
 use super::attempt::Attempts;
 use super::breaker::Breaker;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
-use super::outcome::{Applied, NotCommitted};
+use super::earlier::CorrectionQueue;
+use super::outcome::NotCommitted;
 use super::pace::Pace;
 use crate::callback::{self, Callback, Decoded, Received};
 use crate::spool::{ReadRange, RecordKey, Spool, StoredRecord};
+use crate::store::errors::Failure;
 
 /// The pause after a batch that the server did not take; it doubles with each (exponential back-off).
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -43,7 +46,7 @@ pub(super) struct Drain {
     pub(super) breaker: Breaker,
     pub(super) aside: SetAside,
     /// For repeats that were received before what the ledger has.
-    pub(super) corrections: mpsc::Sender<Callback>,
+    pub(super) corrections: CorrectionQueue,
 }
 
 /// How one reading of the spool went.
@@ -188,14 +191,16 @@ impl Drain {
     async fn apply(&self, records: &[SpooledCallback], round: &mut Round) -> Result<bool, Step> {
         let callbacks: Vec<&Callback> = records.iter().map(|(_, callback)| callback).collect();
         let Some(outcomes) = self.attempts.commit(&callbacks, &mut round.pace).await else {
+            self.narrow(records, round, &"it did not end in time");
             return Err(Step::Refused);
         };
-        let (mut done, mut refused) = (Vec::new(), false);
+        let (mut done, mut refused) = (Vec::new(), None);
         for ((key, callback), outcome) in records.iter().zip(outcomes) {
-            if outcome.is_ok() {
-                done.push(*key);
-            } else {
-                refused |= !self.failed_alone(callback, outcome);
+            match outcome {
+                Ok(_) => done.push(*key),
+                Err(NotCommitted::Together(error)) => refused = Some(error),
+                Err(NotCommitted::Alone(failure, error)) => self.failed_alone(callback, failure, &error),
+                Err(NotCommitted::Earlier) => self.corrections.offer(callback),
             }
         }
         let all = done.len() == records.len();
@@ -204,26 +209,27 @@ impl Drain {
         if !done.is_empty() && self.spool.remove(done).await.is_err() {
             return Err(Step::SpoolFailed);
         }
-        if refused { Err(Step::Refused) } else { Ok(all) }
+        if let Some(error) = refused {
+            self.narrow(records, round, &error);
+            return Err(Step::Refused);
+        }
+        Ok(all)
     }
 
-    /// True where other records can still be committed.
-    fn failed_alone(&self, callback: &Callback, outcome: Applied) -> bool {
-        match outcome {
-            Ok(_) => true,
-            Err(NotCommitted::Alone(failure, error)) => {
-                if self.aside.set(AsideKey::of(callback, failure), &error) {
-                    self.attempts.suspicion.report();
-                }
-                true
-            }
-            Err(NotCommitted::Earlier) => {
-                // At the limit it is offered again when it is due.
-                self.aside.add(AsideKey::callback(callback));
-                let _ = self.corrections.try_send(callback.clone());
-                true
-            }
-            Err(NotCommitted::Together(_)) => false,
+    /// A batch that the server refused as a whole may hold a record which ends the session that applies it, or takes more
+    /// time than a batch has. So the next batch is smaller, and a record that was refused by itself is set aside; where
+    /// the server takes nothing at all, the prober clears that.
+    fn narrow(&self, records: &[SpooledCallback], round: &mut Round, error: &dyn fmt::Display) {
+        match records {
+            [(_, callback)] => drop(self.aside.set(AsideKey::callback(callback), error)),
+            _ => round.pace.refused(records.len()),
+        }
+    }
+
+    /// It failed by itself: other records can still be committed.
+    fn failed_alone(&self, callback: &Callback, failure: Failure, error: &sqlx::Error) {
+        if self.aside.set(AsideKey::of(callback, failure), error) {
+            self.attempts.suspicion.report();
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Such a callback counts from its first receipt, and merging cannot take back the later one, so its group is folded
 //! again. A group may have any number of ledger entries: that must not happen under the time limits and the locks of a
-//! batch. One task does it, one group at a time, while the callback stays in the spool.
+//! batch. One task does it, one group at a time, while the callback stays in the spool, or in its lane where the spool
+//! refuses it; tried again after that, it is a duplicate.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::aside::{AsideKey, SetAside};
+use super::aside::{AsideKey, SetAside, Standing};
 use super::entry::new_entry;
 use crate::callback::Callback;
 use crate::mirror::group_key;
@@ -18,10 +19,34 @@ use crate::replay;
 use crate::store::Database;
 
 /// How many corrections may wait. What comes at the limit stays in the spool, set aside, and is offered again.
-pub(super) const QUEUE_MAX: usize = 16;
+const QUEUE_MAX: usize = 16;
 
 /// How long one correction may take; replay folds some hundred thousand ledger entries per second.
 const CORRECTION_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Where lanes and drain leave what is to be corrected. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct CorrectionQueue {
+    waiting: mpsc::Sender<Callback>,
+    aside: SetAside,
+}
+
+impl CorrectionQueue {
+    /// The queue, and its end for the task.
+    pub(super) fn new(aside: SetAside) -> (Self, mpsc::Receiver<Callback>) {
+        let (waiting, queue) = mpsc::channel(QUEUE_MAX);
+        (Self { waiting, aside }, queue)
+    }
+
+    /// Sets a callback aside until its receipt is corrected. Nothing is done while that is under way; at the limit it is
+    /// offered again when it is due.
+    pub(super) fn offer(&self, callback: &Callback) {
+        if self.aside.standing(callback) != Standing::Waiting {
+            self.aside.add(AsideKey::callback(callback));
+            let _ = self.waiting.try_send(callback.clone());
+        }
+    }
+}
 
 /// What the task works with.
 #[derive(Debug)]
@@ -44,10 +69,7 @@ impl Corrections {
     }
 
     async fn correct(&self, callback: &Callback) {
-        let entry = new_entry(callback);
-        let group =
-            callback.event.as_ref().ok().map(|event| group_key(callback.received.app, event.group.clone()));
-        let mut correcting = Box::pin(replay::receive_earlier(&self.database, &entry, group.as_ref()));
+        let mut correcting = Box::pin(correct(&self.database, callback));
         let turn = async {
             sleep(CORRECTION_WAIT_MAX).await;
             self.database.turn_to_give_up().await
@@ -61,7 +83,7 @@ impl Corrections {
             }
         };
         match done {
-            // The drain finds an ordinary repeat next.
+            // Drain or lane finds an ordinary repeat next.
             Ok(()) => drop(self.aside.remove(&AsideKey::callback(callback))),
             Err(error) => tracing::warn!(%error, "the receipt of a repeated callback is not corrected yet"),
         }

@@ -13,7 +13,8 @@ use super::aside::{AsideKey, SetAside, Standing};
 use super::attempt::Attempts;
 use super::breaker::Breaker;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
-use super::job::Job;
+use super::earlier::CorrectionQueue;
+use super::job::{Job, Pending};
 use super::outcome::NotCommitted;
 use super::pace::Pace;
 use crate::callback::Callback;
@@ -29,6 +30,8 @@ pub(super) struct Lane {
     pub(super) spool: Spool,
     pub(super) breaker: Breaker,
     pub(super) aside: SetAside,
+    /// For repeats that were received before what the ledger has, and that the spool refuses.
+    pub(super) corrections: CorrectionQueue,
 }
 
 impl Lane {
@@ -104,23 +107,25 @@ impl Lane {
                 // A waiter whose sender hung up needs no answer.
                 Ok(outcome) => drop(job.waiter.send(Ok(outcome))),
                 Err(not) => {
-                    self.note(&job.pending.callback, &not, sets_aside);
+                    self.note(&job.pending, &not, sets_aside);
                     job.spool(&self.spool, &self.breaker);
                 }
             }
         }
     }
 
-    fn note(&self, callback: &Callback, not: &NotCommitted, sets_aside: bool) {
+    fn note(&self, pending: &Pending, not: &NotCommitted, sets_aside: bool) {
         match not {
             NotCommitted::Alone(failure, error) => {
                 if sets_aside {
-                    self.aside.set(AsideKey::of(callback, *failure), error);
+                    self.aside.set(AsideKey::of(&pending.callback, *failure), error);
                 }
                 self.attempts.suspicion.report();
             }
             NotCommitted::Together(_) => self.attempts.suspicion.report(),
-            // The drain corrects it.
+            // From the spool the drain offers it. What the spool refuses comes back here until it is corrected, and then
+            // counts as a duplicate.
+            NotCommitted::Earlier if pending.refusal().is_some() => self.corrections.offer(&pending.callback),
             NotCommitted::Earlier => {}
         }
     }

@@ -38,6 +38,11 @@ impl Pace {
             self.0 = (self.0 * 2).min(BATCH_MAX);
         }
     }
+
+    /// A batch of `count` was refused as a whole: halves lead to the callback that may be the cause.
+    pub(super) fn refused(&mut self, count: usize) {
+        self.0 = (count / 2).clamp(1, self.0);
+    }
 }
 
 #[cfg(test)]

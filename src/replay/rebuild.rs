@@ -12,8 +12,8 @@ use crate::store::errors::{Failure, classify};
 use crate::store::ledger::NewEntry;
 use crate::store::{Database, ledger, rebuild, upsert};
 
-/// How often a range is retried after a serialization failure or a deadlock with a writer.
-const RETRIES_MAX: u32 = 20;
+/// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
+pub(super) const RETRIES_MAX: u32 = 20;
 
 /// Takes the lock of replays. Two at once would undo each other's work; the second is refused.
 pub(super) async fn lock(database: &Database) -> anyhow::Result<PgConnection> {

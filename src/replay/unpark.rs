@@ -6,7 +6,7 @@
 //! part by rebuilding its group, because another reading of one callback has the same stamps and would not win.
 
 use super::ranges::PAGE_ROWS;
-use super::rebuild::{lock, rebuild_group, unlock};
+use super::rebuild::{RETRIES_MAX, lock, rebuild_group, unlock};
 use super::reread::{judged_again, says_the_same, verdict};
 use crate::callback::{Callback, Reading, ReasonCause};
 use crate::mirror::{self, Rows};
@@ -84,17 +84,20 @@ async fn unpark_one(database: &Database, row: &LedgerRow, now: Millis) -> anyhow
     if callback.event.is_err() || says_the_same(row, &verdict(&callback)) {
         return Ok(Retried::Unchanged);
     }
-    match apply(database, row, &callback).await {
-        Ok(true) => Ok(Retried::Read(callback.reading())),
-        Ok(false) => Ok(Retried::Duplicate),
-        // PostgreSQL still refuses it.
-        Err(error) if classify(&error) == Failure::Data => Ok(Retried::Unchanged),
-        Err(error) => Err(error.into()),
+    let mut tries = 0;
+    loop {
+        match apply(database, row, &callback).await {
+            Ok(done) => return Ok(done),
+            // A deadlock with a writer, or a serialization failure.
+            Err(error) if classify(&error) == Failure::Retry && tries < RETRIES_MAX => tries += 1,
+            // PostgreSQL still refuses it.
+            Err(error) if classify(&error) == Failure::Data => return Ok(Retried::Unchanged),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
-/// True: applied; false: a duplicate.
-async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Result<bool, sqlx::Error> {
+async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Result<Retried, sqlx::Error> {
     let now = Reread {
         command: &callback.command,
         group: callback.group.as_ref(),
@@ -104,15 +107,21 @@ async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Res
         verdict: verdict(callback),
     };
     let mut tx = database.begin("unpark").await?;
-    let is_applied = ledger::unpark(tx.conn(), row, &now).await?;
-    match (&callback.event, is_applied) {
-        (Ok(event), true) if row.is_applied() => {
-            let group = mirror::group_key(callback.received.app, event.group.clone());
-            rebuild_group(tx.conn(), &group).await?;
+    // A group may have any number of entries, and one that is locked must not end the whole run.
+    tx.take_time().await?;
+    let done = if !ledger::unpark(tx.conn(), row, &now).await? {
+        // Neither: its receipt was corrected since it was read, and the next run meets it at its new place.
+        if ledger::drop_parked(tx.conn(), row).await? { Retried::Duplicate } else { Retried::Unchanged }
+    } else {
+        match &callback.event {
+            Ok(event) if row.is_applied() => {
+                let group = mirror::group_key(callback.received.app, event.group.clone());
+                rebuild_group(tx.conn(), &group).await?;
+            }
+            _ => upsert::upsert(tx.conn(), &Rows::of(mirror::facts(callback))).await?,
         }
-        (_, true) => upsert::upsert(tx.conn(), &Rows::of(mirror::facts(callback))).await?,
-        (_, false) => ledger::drop_parked(tx.conn(), row).await?,
-    }
+        Retried::Read(callback.reading())
+    };
     tx.commit().await?;
-    Ok(is_applied)
+    Ok(done)
 }

@@ -177,11 +177,13 @@ const DROP_PARKED: &str = r"
 DELETE FROM ledger
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'";
 
-/// Removes a parked entry that another entry says already: it is a duplicate, and duplicates are not kept.
+/// Removes a parked entry that another entry says already: it is a duplicate, and duplicates are not kept. False if it does
+/// not stand where it was read any more.
 ///
 /// # Errors
 /// The statement's.
-pub async fn drop_parked(conn: &mut PgConnection, row: &LedgerRow) -> Result<(), sqlx::Error> {
+pub async fn drop_parked(conn: &mut PgConnection, row: &LedgerRow) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
-    sqlx::query(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest).execute(conn).await.map(drop)
+    let query = sqlx::query(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
+    Ok(query.execute(conn).await?.rows_affected() == 1)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::errors::StoreError;
 use super::pools::Database;
@@ -84,14 +84,19 @@ impl Database {
     }
 
     /// Asks the server to cancel the statement that a session runs. Never to be used for a commit: a commit that waits for
-    /// a synchronous standby would report success.
-    pub async fn cancel(&self, pid: i32) {
-        let cancelling = async {
-            let mut conn = self.connect().await?;
-            sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut conn).await?;
-            let _ = conn.close().await;
-            Ok::<(), StoreError>(())
+    /// a synchronous standby would report success. False: the request may reach the session at any later time, so its
+    /// transaction must not be committed.
+    pub async fn cancel(&self, pid: i32) -> bool {
+        let until = Instant::now() + CANCEL_WAIT_MAX;
+        let Ok(Ok(mut conn)) = timeout_at(until, self.connect()).await else {
+            // Nothing was asked.
+            return true;
         };
-        let _ = timeout(CANCEL_WAIT_MAX, cancelling).await;
+        let asking = sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut conn);
+        let has_arrived = matches!(timeout_at(until, asking).await, Ok(Ok(_)));
+        if has_arrived {
+            let _ = timeout_at(until, conn.close()).await;
+        }
+        has_arrived
     }
 }

@@ -110,6 +110,11 @@ impl Tx {
         self.end_session();
     }
 
+    /// Closes the connection at the end of the transaction, however that ends.
+    pub fn close_afterwards(&mut self) {
+        self.conn.close_on_drop();
+    }
+
     /// Rolls back by closing the connection: its session is of no more use.
     pub fn discard(mut self) {
         self.end_session();
@@ -135,8 +140,12 @@ impl Drop for Tx {
 
 async fn begin_with(conn: &mut PgConnection, lock_max: Duration) -> Result<i32, sqlx::Error> {
     assert!(lock_max.as_millis() > 0, "a lock timeout of 0 would wait without limit");
-    // One round trip. The limit is sent with each transaction, because a pooler may drop what a session asked for.
-    let begin = format!("BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_backend_pid()", lock_max.as_millis());
+    // One round trip. The limit is sent with each transaction, because a pooler may drop what a session asked for; so is the
+    // isolation level, because what is read behind a lock has to be newer than the wait for it.
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}; SELECT pg_backend_pid()",
+        lock_max.as_millis()
+    );
     conn.fetch_one(AssertSqlSafe(begin)).await?.try_get(0)
 }
 

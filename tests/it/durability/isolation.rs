@@ -9,6 +9,7 @@ use sqlx::Executor as _;
 
 use crate::durability::chaos::rounds;
 use crate::durability::spool::{caught_up, create};
+use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process, run};
 use crate::support::{API_TOKEN, OK, eventually, sample, signed_query};
@@ -234,6 +235,42 @@ async fn the_times_of_other_groups_beside_a_locked_row_are_reported() {
     }
     assert_eq!(free.len(), beside.len(), "every other callback was answered with OK");
     assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
+}
+
+/// Ends the session that writes one group, as a damaged page or a faulty extension does.
+const ENDS_SESSION: &str = "
+CREATE FUNCTION test_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+CREATE TRIGGER test_end BEFORE INSERT ON ledger FOR EACH ROW WHEN (NEW.group_id = 'ends') EXECUTE FUNCTION test_end()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_ends_the_session_which_applies_it_holds_up_no_other_in_the_spool() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let proxy = Proxy::start(&database.url).await;
+    let service = Process::start(place.command_on(&proxy.url, &["serve"])).ready().await;
+    database.connect().await.execute(ENDS_SESSION).await.unwrap();
+    proxy.set(Mood::Gone);
+    for number in 0..20 {
+        take(&service, &create(&format!("before {number}"))).await;
+    }
+    take(&service, &create("ends")).await;
+    for number in 0..20 {
+        take(&service, &create(&format!("after {number}"))).await;
+    }
+    proxy.set(Mood::Fair);
+    let mut conn = database.connect().await;
+    let groups = async || {
+        let mut conn = database.connect().await;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM groups").fetch_one(&mut conn).await.unwrap();
+        count
+    };
+    assert!(eventually(async || groups().await == 40).await, "{}\n{}", groups().await, service.log());
+    conn.execute("DROP TRIGGER test_end ON ledger").await.unwrap();
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    assert_eq!(groups().await, 41);
     service.ends_well_on("TERM").await;
     verified(&place, &database).await;
 }

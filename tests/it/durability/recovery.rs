@@ -155,6 +155,28 @@ async fn a_callback_whose_sender_has_hung_up_is_counted_when_neither_can_keep_it
     service.ended().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_receipt_that_no_spool_takes_is_corrected_before_it_is_answered() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let service = with_full_disk(&place, &database.url).await;
+    // The retry was received later, and another replica has committed it.
+    let (create_topic, pools) = ("Group.CallbackAfterCreateTopic", Database::new(&database.url).unwrap());
+    let later = now_ms() + 60_000;
+    let committed = commit(&pools, &[topic(create_topic, later, "r")]).await.remove(0).unwrap();
+    assert_eq!(committed, Outcome::Applied);
+    let query = format!("{}&RequestID=r", signed_query());
+    let answer = service.post(&query, sample(create_topic).to_string()).await;
+    assert_eq!(answer.status(), 200, "{}", service.log());
+    let mut conn = database.connect().await;
+    let kept: Vec<i64> = sqlx::query_scalar("SELECT time_ms FROM ledger").fetch_all(&mut conn).await.unwrap();
+    assert!(matches!(kept[..], [time] if time < later), "it counts from its first receipt: {kept:?}");
+    assert!(metric(&service, "group_mirror_lost_total").await < 0.5, "{}", service.log());
+    pools.close().await;
+    service.ends_well_on("TERM").await;
+    let verified = run(place.command_on(&database.url, &["replay", "--verify"])).await;
+    assert!(verified.stdout.contains(" 0 differences"), "{verified:?}");
+}
+
 /// Folding a group again takes longer than a batch may.
 const LARGE: &str = "
 CREATE FUNCTION test_large() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6); RETURN OLD; END $$;

@@ -1,9 +1,10 @@
 //! A commit that waits for a synchronous standby has no limit in the server and does not end with its client: however often
-//! the service tries, few such sessions exist.
+//! the service tries, few such sessions exist. Nor is one ever cancelled, because it would report success.
 
 use std::time::Duration;
 
 use group_mirror::embedded::Embedded;
+use group_mirror::ingest::commit;
 use group_mirror::store::{Database, schema};
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
@@ -11,8 +12,10 @@ use sqlx::{Connection as _, Executor as _};
 
 use crate::durability::isolation::{drained, take};
 use crate::durability::spool::create;
+use crate::rules::laws::callback;
+use crate::support::chaos::{Mood, Proxy};
 use crate::support::eventually;
-use crate::support::postgres::programs;
+use crate::support::postgres::{TestDatabase, programs};
 use crate::support::process::{Place, Process};
 
 /// Sessions of the service in the server, and those that wait for a standby.
@@ -72,4 +75,27 @@ async fn a_missing_standby_leaves_no_more_sessions_than_lanes_and_a_probe() {
     conn.execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
     conn.execute("SELECT pg_reload_conf()").await.unwrap();
     server.stop();
+}
+
+/// Longer than the statements of a batch may take and the request to cancel them is waited for.
+const SLOW_ENTRY: &str = "
+CREATE FUNCTION test_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(7); RETURN NEW; END $$;
+CREATE TRIGGER test_slow BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION test_slow()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_follows_a_request_to_cancel_that_may_still_be_on_its_way() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    let (pools, mut conn) = (Database::new(&proxy.url).unwrap(), database.connect().await);
+    conn.execute(SLOW_ENTRY).await.unwrap();
+    proxy.set(Mood::HoldsCancel);
+    let outcome = commit(&pools, &[callback(&create("g"))]).await.remove(0);
+    assert!(outcome.is_err(), "{outcome:?}");
+    let entries: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(entries, 0);
+    conn.execute("DROP TRIGGER test_slow ON ledger").await.unwrap();
+    // Arrives at a session that is gone.
+    proxy.set(Mood::Fair);
+    assert!(commit(&pools, &[callback(&create("g"))]).await.remove(0).is_ok());
+    pools.close().await;
 }

@@ -168,3 +168,41 @@ async fn a_future_that_has_come_is_applied_and_one_that_came_again_meanwhile_is_
     database.close().await;
     app.stop().await;
 }
+
+/// True while the statement of another session waits for a lock for longer than a batch may.
+const WAITS_LONG: &str = "
+SELECT EXISTS (SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock' AND now() - query_start > '2.5 s')";
+
+#[tokio::test]
+async fn a_locked_row_delays_a_run_and_does_not_end_it() {
+    let app = App::start().await;
+    for group in ["a", "b"] {
+        let mut create = body("CreateGroup", 0, &json!({ "Owner_Account": "ana" }));
+        create["GroupId"] = json!(group);
+        app.service.taken(&create).await;
+    }
+    // As a version that could read neither owner would have left them.
+    let statement =
+        "UPDATE ledger SET outcome = 'partial', reason = 'skipped: an owner', causes = '{bad_id}'";
+    execute(&app, statement.to_owned()).await;
+    let mut holder = app.connect().await;
+    holder.execute("BEGIN; SELECT FROM groups WHERE group_id = 'a' FOR UPDATE").await.unwrap();
+    let mut watcher = app.connect().await;
+    let releasing = async {
+        let waited = async {
+            loop {
+                if sqlx::query_scalar(WAITS_LONG).fetch_one(&mut watcher).await.unwrap() {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(crate::support::PATIENCE, waited).await.unwrap();
+        holder.execute("COMMIT").await.unwrap();
+    };
+    let (counts, ()) = tokio::join!(retry(&app, None, T0), releasing);
+    assert_eq!(counts, Unparked { applied: 2, ..Unparked::default() });
+    assert_eq!(verify(&app).await.differences, 0);
+    app.stop().await;
+}

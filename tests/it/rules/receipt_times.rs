@@ -12,7 +12,7 @@ use sqlx::Executor as _;
 use super::cases::orders;
 use super::samples::EMPTY;
 use crate::support::postgres::TestDatabase;
-use crate::support::{APP, App, histories, sample};
+use crate::support::{APP, App, eventually, histories, sample};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -105,6 +105,55 @@ async fn receipts_of_one_request_in_one_batch_and_at_two_replicas_leave_one_entr
     assert_eq!(kept, [histories::BASE_MS + 1], "the earliest receipt");
     let report = replay(&databases[0], Mode::Verify, |_| {}).await.unwrap();
     assert_eq!(report.lines, Vec::<String>::new());
+    for database in databases {
+        database.close().await;
+    }
+}
+
+/// Holds the later receipt back while it has the lock of its request.
+const HOLDS: &str = "
+CREATE FUNCTION test_hold() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NEW; END $$;
+CREATE TRIGGER test_hold BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION test_hold();
+DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
+END $$";
+
+/// Sessions that wait for a lock of this kind.
+const WAITING: &str = "
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_one_entry_whatever_isolation_level_the_database_prefers() {
+    let test = TestDatabase::create().await;
+    let mut conn = test.connect().await;
+    conn.execute(HOLDS).await.unwrap();
+    conn.execute("SELECT pg_advisory_lock(42)").await.unwrap();
+    let waiting = async |count: i64| {
+        let there = async || {
+            let mut conn = test.connect().await;
+            sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut conn).await.unwrap() == count
+        };
+        assert!(eventually(there).await, "{count} wait");
+    };
+    // Parked: no row of the mirror would make the two meet.
+    let mut create = sample("Group.CallbackAfterCreateTopic");
+    create["TopicId"] = json!(7);
+    let databases = [Database::new(&test.url).unwrap(), Database::new(&test.url).unwrap()];
+    let [later, earlier] = [2, 1].map(|ms| [received(&create, ms, Some("r"))]);
+    let second = async {
+        waiting(1).await;
+        commit(&databases[1], &earlier).await
+    };
+    let release = async {
+        waiting(2).await;
+        conn.execute("SELECT pg_advisory_unlock(42)").await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(commit(&databases[0], &later), second, release);
+    assert_eq!([first, second].map(|done| done[0].as_ref().unwrap().label()), ["parked", "duplicate"]);
+    let kept: Vec<i64> = sqlx::query_scalar("SELECT time_ms FROM ledger").fetch_all(&mut conn).await.unwrap();
+    assert_eq!(kept, [histories::BASE_MS + 1], "the earliest receipt");
     for database in databases {
         database.close().await;
     }

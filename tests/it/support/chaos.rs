@@ -25,6 +25,8 @@ pub(crate) enum Mood {
     Stalled,
     /// Holds a commit back until the mood changes.
     HoldsCommit,
+    /// Holds a request to cancel a statement back until the mood changes.
+    HoldsCancel,
     /// Cuts the connection when a commit is sent; the server never sees it.
     CutsBeforeCommit,
     /// Passes a commit on, and cuts the connection before its answer.
@@ -143,8 +145,11 @@ async fn ask(
                 Mood::CutsBeforeCommit => return Ok(()),
                 Mood::HoldsCommit => drop(mood.wait_for(|mood| *mood != Mood::HoldsCommit).await),
                 Mood::CutsAfterCommit | Mood::StallsAfterCommit => drop(committing.send_replace(true)),
-                Mood::Fair | Mood::Gone | Mood::Stalled => {}
+                Mood::Fair | Mood::Gone | Mood::Stalled | Mood::HoldsCancel => {}
             }
+        }
+        if bytes[..count].windows(17).any(|window| window == b"pg_cancel_backend") {
+            let _ = mood.wait_for(|mood| *mood != Mood::HoldsCancel).await;
         }
         to.write_all(&bytes[..count]).await?;
     }
