@@ -110,7 +110,7 @@ fn holds(reason: CloseReason, open: &OpenConnection, limits: PhaseLimits, rules:
         CloseReason::Due => {
             let over = activity.due(limits).is_some_and(|due| due <= now);
             if over && activity.phase() == Phase::Head {
-                refuse(rules, RefusalCause::SlowHead);
+                refuse(rules, RefusalCause::SlowHead, None);
             }
             over
         }
@@ -123,15 +123,16 @@ fn report(error: Option<&hyper::Error>, open: &OpenConnection, rules: &Connectio
     tracing::debug!(%error, "a connection broke off");
     if error.is_parse() {
         let tls = open.activity.spoke_tls();
-        refuse(rules, if tls { RefusalCause::Tls } else { RefusalCause::Malformed });
+        let cause = if tls { RefusalCause::Tls } else { RefusalCause::Malformed };
+        refuse(rules, cause, error.is_parse_too_large().then_some("the head is too large"));
     } else if open.activity.phase() == Phase::Head {
-        refuse(rules, RefusalCause::BrokenOff);
+        refuse(rules, RefusalCause::BrokenOff, None);
     }
 }
 
-fn refuse(rules: &ConnectionRules, cause: RefusalCause) {
+fn refuse(rules: &ConnectionRules, cause: RefusalCause, seen: Option<&str>) {
     if let Some(refusals) = &rules.refusals {
-        refusals.note(cause, None);
+        refusals.note(cause, seen.map(str::to_owned));
     }
 }
 
