@@ -33,7 +33,7 @@ pub enum RefusalCause {
     Path,
     /// 405.
     Method,
-    /// 400: not HTTP.
+    /// 400, 431: not HTTP/1, or a head over its limit.
     Malformed,
     /// A TLS handshake on a listener without TLS.
     Tls,
@@ -73,7 +73,8 @@ impl RefusalCause {
             Self::Path => "no such path: the address in the console should end in / or /callback",
             Self::Method => "wrong method: callbacks are sent by POST",
             Self::Malformed => {
-                "not HTTP/1: does a proxy in front speak HTTP/2 or another protocol to this port?"
+                "not HTTP/1, or a head over its limit: does a proxy in front speak HTTP/2 or another protocol to this \
+                 port?"
             }
             Self::Tls => {
                 "TLS was spoken to a port without TLS: should the address begin with http, or a proxy end TLS?"

@@ -12,6 +12,7 @@ mod connection;
 mod connections;
 mod stream;
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What one connection buffers at most, the head of a request included.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
-/// The pause after an accept that failed, mostly for want of descriptors.
+/// The longest pause after an accept that failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many connections of the kernel's queue a stop takes at most after the last ordinary accept. The queue itself is
@@ -61,7 +62,7 @@ pub struct ListenerRules {
 /// Serves until `stop`, then answers what is open and what still comes, for at most [`DRAIN_WAIT_MAX`]. At the limit a
 /// new connection waits until room is made; those after it wait in the queue of the kernel.
 pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, stop: CancellationToken) {
-    assert!(rules.connections_max > 0, "a listener that may hold no connection serves no one");
+    assert!(rules.connections_max > 0, "a listener needs room for one connection at least");
     let connections = OpenConnections::new(rules.name, rules.connections_max);
     let tasks = TaskTracker::new();
     let mut http = http1::Builder::new();
@@ -97,12 +98,14 @@ pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, 
             stream = accept(&listener, &connections) => begin(stream).await,
         }
     }
-    for stream in queued(listener) {
-        begin(stream).await;
-    }
-    tasks.close();
-    let left = DRAIN_WAIT_MAX.saturating_sub(rules.stop_silence);
-    if timeout(left, tasks.wait()).await.is_err() {
+    let rest = async {
+        for stream in queued(listener) {
+            begin(stream).await;
+        }
+        tasks.close();
+        tasks.wait().await;
+    };
+    if timeout(DRAIN_WAIT_MAX.saturating_sub(rules.stop_silence), rest).await.is_err() {
         tracing::warn!(listener = rules.name, "stopped with requests open");
     }
 }
@@ -111,21 +114,22 @@ async fn accept(listener: &TcpListener, connections: &OpenConnections) -> TcpStr
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
+            // The peer has closed it while it waited; nothing is wanting here.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
-                connections.make_room();
-                sleep(ACCEPT_PAUSE).await;
+                connections.wait_for_descriptor(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// What the kernel has accepted and the service has not: closing the listener would reset it.
-fn queued(listener: TcpListener) -> Vec<TcpStream> {
-    let Ok(listener) = listener.into_std() else { return Vec::new() };
-    let accepted = std::iter::from_fn(|| listener.accept().ok()).take(QUEUE_DRAIN_MAX);
-    let non_blocking = |(stream, _): (std::net::TcpStream, _)| {
+/// What the kernel has accepted and the service has not: closing the listener would reset it. Each is taken once there is
+/// room for it, so that no more descriptors are used than before.
+fn queued(listener: TcpListener) -> impl Iterator<Item = TcpStream> {
+    let listener = listener.into_std().ok();
+    let accepted = std::iter::from_fn(move || listener.as_ref()?.accept().ok()).take(QUEUE_DRAIN_MAX);
+    accepted.filter_map(|(stream, _)| {
         stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)).ok()
-    };
-    accepted.filter_map(non_blocking).collect()
+    })
 }

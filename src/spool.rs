@@ -23,6 +23,7 @@ use losses::Losses;
 use thread::SpoolThread;
 
 pub use file::RecordKey;
+pub use losses::DAMAGED;
 pub use requests::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
 

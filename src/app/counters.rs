@@ -7,12 +7,13 @@ use strum::VariantArray as _;
 
 use crate::callback::STATE_COMMANDS;
 use crate::refusals::RefusalCause;
+use crate::spool::DAMAGED;
 
 /// What a callback of a state command can come to.
 const OUTCOMES: [&str; 6] = ["applied", "partial", "duplicate", "parked", "spooled", "not_durable"];
 
-/// Why an authentic callback was not durable: the causes of the receiver, then those of the writer.
-const LOSS_CAUSES: [&str; 12] = [
+/// Why an authentic callback was not durable: the causes of the receiver, of the writer, and of the spool.
+const LOSS_CAUSES: [&str; 14] = [
     "too_large",
     "broken_off",
     "budget",
@@ -24,7 +25,9 @@ const LOSS_CAUSES: [&str; 12] = [
     "spool_full",
     "disk_full",
     "spool_busy",
+    "spool_opening",
     "spool_broken",
+    DAMAGED,
 ];
 
 /// Sets every counter to zero that has not been increased yet.
@@ -45,4 +48,39 @@ pub(super) fn register_counters() {
         }
     }
     metrics::counter!("group_mirror_callbacks_total", "command" => "none", "outcome" => "empty").increment(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LOSS_CAUSES;
+    use crate::ingest::SubmitError;
+    use crate::refusals::RefusalCause;
+    use crate::spool::SpoolError;
+
+    #[test]
+    fn every_cause_of_a_loss_is_counted_from_the_start() {
+        let text = String::new;
+        let spool = [
+            SpoolError::Full,
+            SpoolError::DiskFull,
+            SpoolError::Busy,
+            SpoolError::Closed,
+            SpoolError::Opening,
+            SpoolError::InUse,
+            SpoolError::Damaged(text()),
+            SpoolError::Broken(text()),
+        ];
+        let writer = [SubmitError::Full, SubmitError::Closed, SubmitError::Late];
+        let labels = spool.iter().map(SpoolError::label).chain(writer.iter().map(SubmitError::label));
+        let receiver = [
+            RefusalCause::TooLarge,
+            RefusalCause::BrokenOff,
+            RefusalCause::Budget,
+            RefusalCause::Reading,
+            RefusalCause::Fault,
+        ];
+        for label in labels.chain(receiver.map(RefusalCause::label)) {
+            assert!(LOSS_CAUSES.contains(&label), "{label}");
+        }
+    }
 }

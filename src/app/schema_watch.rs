@@ -130,8 +130,14 @@ impl SchemaWatch {
     }
 
     fn remember(&mut self, id: &str) {
-        self.adopt = false;
+        let adopt = std::mem::take(&mut self.adopt);
         if self.known.id() == Some(id) {
+            if adopt {
+                tracing::warn!(
+                    "--adopt-database was not needed: this data directory belongs to this database already; leave it \
+                     out, because a start with it takes whatever database DATABASE_URL leads to"
+                );
+            }
             return;
         }
         let before = self.known.id().map(str::to_owned);

@@ -108,9 +108,12 @@ pub(super) fn is_callback_path(path: &str) -> bool {
     }
 }
 
-/// The beginning of a path, escaped, for the log. A path holds no secret of Tencent's; those stand in the query.
+/// The beginning of a path, escaped, for the log. It ends where a query could begin: a proxy that escapes the `?` makes the
+/// query, with the signature in it, a part of the path.
 pub(super) fn quoted_path(path: &str) -> String {
-    format!("{:?}", path.chars().take(QUOTED_PATH_CHARS_MAX).collect::<String>())
+    let plain = path.split(['%', '&', '=', ';']).next().unwrap_or_default();
+    let shown: String = plain.chars().take(QUOTED_PATH_CHARS_MAX).collect();
+    if shown.len() == path.len() { format!("{shown:?}") } else { format!("{shown:?} and more") }
 }
 
 /// Tencent's servers send neither header; every browser sends at least one with a POST.
@@ -207,6 +210,15 @@ mod tests {
         drop(sender);
         let body = Body::from(vec![b'x'; BODY_BYTES_MAX + 1]);
         assert_eq!(read_body(&permits, body, soon()).await, Err(Unread::TooLarge));
+    }
+
+    #[test]
+    fn a_path_in_the_log_ends_where_an_escaped_query_could_begin() {
+        assert_eq!(quoted_path("/webapi/callback"), r#""/webapi/callback""#);
+        for path in ["/callback%3FSdkAppid=1&Sign=abc", "/callback&Sign=abc", "/callback;Sign=abc"] {
+            assert_eq!(quoted_path(path), r#""/callback" and more"#, "{path}");
+        }
+        assert_eq!(quoted_path(&"/x".repeat(500)).len(), QUOTED_PATH_CHARS_MAX + "\"\" and more".len());
     }
 
     #[test]

@@ -12,8 +12,20 @@ use tokio::sync::Notify;
 /// How long the head of a request may take from its first byte.
 pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How long a connection without a whole head is kept when its room is needed.
-pub(super) const FIRST_HEAD_WAIT_WHEN_FULL: Duration = Duration::from_secs(5);
+/// How long a connection without a whole head is safe from being closed first when room is needed.
+const FIRST_HEAD_WAIT_WHEN_FULL: Duration = Duration::from_secs(5);
+
+/// How long one that sent nothing is kept where every other one is needed more. A sender's first bytes follow its
+/// handshake at once, so this is many round trips; and it is short, because a callback may wait in the kernel's queue
+/// behind hundreds of silent connections while Tencent waits 2 s.
+const FIRST_BYTE_WAIT_WHEN_FULL: Duration = Duration::from_millis(250);
+
+/// How long the rest of a request that is answered already is read where room is needed.
+const LINGER_WAIT_WHEN_FULL: Duration = Duration::from_millis(250);
+
+/// How long a head may take, or an answer wait for its reader, where room is needed and nothing else can be spared: the
+/// time that Tencent waits for a whole exchange.
+const EXCHANGE_WAIT_WHEN_FULL: Duration = Duration::from_secs(2);
 
 /// How long the rest of a request is read and dropped after an early answer, so that the sender can read that answer.
 pub(super) const LINGER_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -33,13 +45,22 @@ pub(super) enum Phase {
     Lingering,
 }
 
-/// How easily a connection can be spared; the least is closed first.
+/// How easily a connection can be spared, and since when it is in its phase; the least is closed first. No kind is a
+/// connection with a request in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Spare {
-    /// It owes a head since [`FIRST_HEAD_WAIT_WHEN_FULL`].
+    /// It owes a whole head for longer than [`FIRST_HEAD_WAIT_WHEN_FULL`].
     Silent(Instant),
+    /// It has its answer and is about to close, for longer than [`LINGER_WAIT_WHEN_FULL`].
+    Lingering(Instant),
     /// It was answered, and is idle since then.
     Idle(Instant),
+    /// It sent nothing for [`FIRST_BYTE_WAIT_WHEN_FULL`].
+    New(Instant),
+    /// Its head has taken [`EXCHANGE_WAIT_WHEN_FULL`].
+    SlowHead(Instant),
+    /// It has not read its last answer for [`EXCHANGE_WAIT_WHEN_FULL`].
+    Unread(Instant),
 }
 
 /// How long a connection may stay in a phase.
@@ -61,15 +82,15 @@ pub(super) struct Activity {
 struct ActivityState {
     phase: Phase,
     since: Instant,
-    /// Bytes of an answer that the peer has not taken.
-    unsent: bool,
+    /// Since when the peer does not take the bytes of an answer.
+    unsent: Option<Instant>,
     spoke_tls: bool,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
         let state =
-            ActivityState { phase: Phase::New, since: Instant::now(), unsent: false, spoke_tls: false };
+            ActivityState { phase: Phase::New, since: Instant::now(), unsent: None, spoke_tls: false };
         Self { state: Mutex::new(state), room_needed: Notify::new() }
     }
 
@@ -98,7 +119,7 @@ impl Activity {
 
     /// The peer does not take what is sent to it, or takes it again.
     pub(super) fn set_unsent(&self, unsent: bool) {
-        self.state().unsent = unsent;
+        self.state().unsent = unsent.then(Instant::now);
     }
 
     /// The answer is out; from here on the connection only drops what comes.
@@ -119,7 +140,7 @@ impl Activity {
         let kept = match state.phase {
             Phase::Request => return None,
             // The time limit of the write ends this.
-            Phase::Idle if state.unsent => return None,
+            Phase::Idle if state.unsent.is_some() => return None,
             Phase::Lingering => return Some(after(state.since, LINGER_WAIT_MAX)),
             Phase::New | Phase::Idle => after(state.since, limits.idle),
             Phase::Head => after(state.since, HEAD_WAIT_MAX),
@@ -131,13 +152,18 @@ impl Activity {
     /// How easily it can be spared at this moment; none: not at all.
     pub(super) fn spare(&self, now: Instant) -> Option<Spare> {
         let state = self.state();
-        match state.phase {
-            _ if state.unsent => None,
-            Phase::New | Phase::Head => {
-                (after(state.since, FIRST_HEAD_WAIT_WHEN_FULL) <= now).then_some(Spare::Silent(state.since))
+        let since = state.since;
+        let lasts = |since: Instant, wait: Duration| after(since, wait) <= now;
+        match (state.phase, state.unsent) {
+            (Phase::Request, _) => None,
+            (Phase::New | Phase::Head, _) if lasts(since, FIRST_HEAD_WAIT_WHEN_FULL) => {
+                Some(Spare::Silent(since))
             }
-            Phase::Idle => Some(Spare::Idle(state.since)),
-            Phase::Request | Phase::Lingering => None,
+            (Phase::New, _) => lasts(since, FIRST_BYTE_WAIT_WHEN_FULL).then_some(Spare::New(since)),
+            (Phase::Lingering, _) => lasts(since, LINGER_WAIT_WHEN_FULL).then_some(Spare::Lingering(since)),
+            (_, Some(unsent)) => lasts(unsent, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::Unread(unsent)),
+            (Phase::Idle, None) => Some(Spare::Idle(since)),
+            (Phase::Head, None) => lasts(since, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::SlowHead(since)),
         }
     }
 
@@ -202,15 +228,45 @@ mod tests {
         assert!(activity.due(limits(None)).unwrap() >= begun + 600 * SECOND);
     }
 
-    #[test]
-    fn silent_connections_are_spared_before_idle_ones_and_not_before_five_seconds() {
-        let (silent, idle) = (Arc::new(Activity::new()), Arc::new(Activity::new()));
+    /// One connection in each phase that can be spared, entered just now.
+    fn one_of_each() -> [Arc<Activity>; 5] {
+        let [new, head, idle, unread, lingering] = std::array::from_fn(|_| Arc::new(Activity::new()));
+        head.received(b"PO");
         drop(idle.begin_request());
+        drop(unread.begin_request());
+        unread.set_unsent(true);
+        lingering.lingers();
+        [new, head, idle, unread, lingering]
+    }
+
+    #[test]
+    fn silent_connections_are_spared_before_idle_ones_and_those_that_are_younger_only_after_them() {
+        let all = one_of_each();
+        let spares = |wait: Duration| {
+            let now = Instant::now() + wait;
+            let mut spares: Vec<Spare> = all.iter().filter_map(|activity| activity.spare(now)).collect();
+            spares.sort_unstable();
+            spares
+        };
+        assert!(matches!(spares(Duration::ZERO)[..], [Spare::Idle(_)]));
+        assert!(matches!(
+            spares(FIRST_BYTE_WAIT_WHEN_FULL)[..],
+            [Spare::Lingering(_), Spare::Idle(_), Spare::New(_)]
+        ));
+        assert!(matches!(
+            spares(EXCHANGE_WAIT_WHEN_FULL)[..],
+            [Spare::Lingering(_), Spare::Idle(_), Spare::New(_), Spare::SlowHead(_), Spare::Unread(_)]
+        ));
+        assert!(matches!(
+            spares(FIRST_HEAD_WAIT_WHEN_FULL)[..],
+            [Spare::Silent(_), Spare::Silent(_), Spare::Lingering(_), Spare::Idle(_), Spare::Unread(_)]
+        ));
+    }
+
+    #[test]
+    fn of_one_kind_the_one_that_lasts_longest_is_spared_first() {
         let now = Instant::now();
-        assert_eq!(silent.spare(now), None);
-        assert!(silent.spare(now + 6 * SECOND).unwrap() < idle.spare(now).unwrap());
-        idle.set_unsent(true);
-        assert_eq!(idle.spare(now), None);
+        assert!(Spare::New(now - SECOND) < Spare::New(now) && Spare::Idle(now) < Spare::New(now - SECOND));
     }
 
     #[test]

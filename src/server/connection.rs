@@ -3,6 +3,7 @@
 //! hyper's own time-out for heads also ends idle connections, so the times are kept here, from the connection's state.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -54,6 +56,7 @@ pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rule
     });
     let mut served = pin!(rules.http.serve_connection(io, service));
     let mut limits = PhaseLimits { idle: rules.idle, stopping: None };
+    let mut reason: Option<CloseReason> = None;
     loop {
         // A phase can change without waking this task, so the limits are looked at that often at least.
         let latest = after(Instant::now(), HEAD_WAIT_MAX);
@@ -61,23 +64,55 @@ pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rule
         tokio::select! {
             biased;
             ended = &mut served => return report(ended.err().as_ref(), &open, &rules),
-            () = activity.room_needed() => {
-                if let Some(spare) = activity.spare(Instant::now()) {
-                    open.count_spared(spare);
+            reason = ready(reason.take()), if reason.is_some() => {
+                if reason.is_some_and(|reason| holds(reason, &open, limits, &rules)) {
                     return;
                 }
+            }
+            () = activity.room_needed() => {
+                reason = Some(CloseReason::Room);
+                receive_what_has_come().await;
             }
             () = rules.stop.cancelled(), if limits.stopping.is_none() => {
                 limits.stopping = Some((Instant::now(), rules.stop_silence));
             }
             () = sleep_until(look.into()) => {
-                if activity.due(limits).is_some_and(|due| due <= Instant::now()) {
-                    if activity.phase() == Phase::Head {
-                        refuse(&rules, RefusalCause::SlowHead);
-                    }
-                    return;
-                }
+                reason = Some(CloseReason::Due);
+                receive_what_has_come().await;
             }
+        }
+    }
+}
+
+/// Why a connection is about to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CloseReason {
+    /// A new one needs its room.
+    Room,
+    /// Its time may be over.
+    Due,
+}
+
+/// One turn of the runtime, in which it learns which sockets have bytes. A request that the kernel has taken already is
+/// so read before its connection is closed for being silent.
+async fn receive_what_has_come() {
+    yield_now().await;
+}
+
+/// Whether the reason still holds; counts the close, if so.
+fn holds(reason: CloseReason, open: &OpenConnection, limits: PhaseLimits, rules: &ConnectionRules) -> bool {
+    let (activity, now) = (&open.activity, Instant::now());
+    match reason {
+        CloseReason::Room => {
+            let spare = activity.spare(now);
+            spare.inspect(|spare| open.count_spared(*spare)).is_some()
+        }
+        CloseReason::Due => {
+            let over = activity.due(limits).is_some_and(|due| due <= now);
+            if over && activity.phase() == Phase::Head {
+                refuse(rules, RefusalCause::SlowHead, None);
+            }
+            over
         }
     }
 }
@@ -88,15 +123,16 @@ fn report(error: Option<&hyper::Error>, open: &OpenConnection, rules: &Connectio
     tracing::debug!(%error, "a connection broke off");
     if error.is_parse() {
         let tls = open.activity.spoke_tls();
-        refuse(rules, if tls { RefusalCause::Tls } else { RefusalCause::Malformed });
+        let cause = if tls { RefusalCause::Tls } else { RefusalCause::Malformed };
+        refuse(rules, cause, error.is_parse_too_large().then_some("the head is too large"));
     } else if open.activity.phase() == Phase::Head {
-        refuse(rules, RefusalCause::BrokenOff);
+        refuse(rules, RefusalCause::BrokenOff, None);
     }
 }
 
-fn refuse(rules: &ConnectionRules, cause: RefusalCause) {
+fn refuse(rules: &ConnectionRules, cause: RefusalCause, seen: Option<&str>) {
     if let Some(refusals) = &rules.refusals {
-        refusals.note(cause, None);
+        refusals.note(cause, seen.map(str::to_owned));
     }
 }
 
@@ -123,5 +159,54 @@ impl http_body::Body for AnswerInWork {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::super::connections::OpenConnections;
+    use super::*;
+
+    /// The runtime of this test has one thread, so the connection's task runs before the runtime has asked which sockets
+    /// have bytes, whenever both are due.
+    #[tokio::test]
+    async fn a_request_that_the_kernel_has_is_answered_although_its_connection_was_about_to_be_closed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let connections = OpenConnections::new("test", 1);
+        let open = connections.admit().await;
+        let activity = Arc::clone(&open.activity);
+        let rules = ConnectionRules {
+            http: http1::Builder::new(),
+            router: Router::new().fallback(|| async { "answered" }),
+            stop: CancellationToken::new(),
+            idle: Duration::from_secs(600),
+            stop_silence: Duration::from_secs(2),
+            refusals: None,
+        };
+        tokio::spawn(run_connection(listener.accept().await.unwrap().0, open, Arc::new(rules)));
+        let answered = |peer: &mut std::net::TcpStream| {
+            let mut answer = [0; 1024];
+            let length = peer.read(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer[..length]).ends_with("answered")
+        };
+        let request = b"GET / HTTP/1.1\r\nHost: m\r\n\r\n";
+        peer.write_all(request).unwrap();
+        while activity.spare(Instant::now()).is_none() {
+            yield_now().await;
+        }
+        assert!(answered(&mut peer));
+        // Between these two lines nothing else of this test runs: the bytes are there, and nothing has seen them.
+        peer.write_all(request).unwrap();
+        activity.need_room();
+        let mut peer = tokio::task::spawn_blocking(move || (answered(&mut peer), peer)).await.unwrap();
+        assert!(peer.0, "the second request was answered");
+        // Without a request the same closes it.
+        activity.need_room();
+        let closed =
+            tokio::task::spawn_blocking(move || peer.1.read(&mut [0; 1]).unwrap() == 0).await.unwrap();
+        assert!(closed);
     }
 }

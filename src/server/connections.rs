@@ -1,19 +1,21 @@
 //! The table of a listener's open connections, and the choice which one is closed when a new one needs its room.
 //!
-//! At the limit the one that owes a head for longest is closed first, then the one that has been idle for longest, never
-//! one with a request in it. So silent peers cannot shut the listener, and those that are served keep their connections.
+//! At the limit the one that owes a head for longest is closed first, if that is 5 s or more, then the one that has been
+//! idle for longest, then one that has sent nothing for a quarter of a second; never one with a request in it. [`Spare`]
+//! is the whole order. So silent peers cannot shut the listener, and a callback that waits in the kernel's queue behind
+//! hundreds of them is answered in time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::activity::{Activity, Spare};
 
 /// How often room is looked for while a connection waits for it.
-const ROOM_PERIOD: Duration = Duration::from_millis(100);
+const ROOM_PERIOD: Duration = Duration::from_millis(50);
 
 /// At most one log line about a full listener in this time.
 const FULL_LINE_PERIOD: Duration = Duration::from_secs(60);
@@ -24,6 +26,8 @@ pub(super) struct OpenConnections {
     name: &'static str,
     permits: Arc<Semaphore>,
     table: Arc<Mutex<ConnectionTable>>,
+    /// One has ended.
+    ended: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,12 @@ impl OpenConnections {
             last_accept: None,
             last_full_line: None,
         };
-        Self { name, permits: Arc::new(Semaphore::new(connections_max)), table: Arc::new(Mutex::new(table)) }
+        Self {
+            name,
+            permits: Arc::new(Semaphore::new(connections_max)),
+            table: Arc::new(Mutex::new(table)),
+            ended: Arc::default(),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, ConnectionTable> {
@@ -95,8 +104,15 @@ impl OpenConnections {
         }
     }
 
+    /// The system has no descriptor for a new connection: asks one to close, and waits until one has ended, but not for
+    /// longer than `pause`, because other connections and files hold descriptors as well.
+    pub(super) async fn wait_for_descriptor(&self, pause: Duration) {
+        self.make_room();
+        let _ = timeout(pause, self.ended.notified()).await;
+    }
+
     /// A new connection waits: for a permit, or for a descriptor. Asks the one that needs its room least to close.
-    pub(super) fn make_room(&self) {
+    fn make_room(&self) {
         self.report_full();
         let now = Instant::now();
         let table = self.table();
@@ -117,8 +133,8 @@ impl OpenConnections {
         tracing::warn!(
             listener = self.name,
             connections = open,
-            "all connections of this listener are taken; silent ones are closed, then the one that is idle for longest: \
-             does a client open connections and send nothing?"
+            "all connections of this listener are taken; silent ones are closed to make room, then the one that is idle \
+             for longest: does a sender open connections and send nothing?"
         );
     }
 
@@ -137,7 +153,10 @@ fn counted_close(name: &'static str, cause: &'static str, closed: u64) {
 impl OpenConnection {
     /// Counts that it is closed to make room.
     pub(super) fn count_spared(&self, spare: Spare) {
-        let cause = if matches!(spare, Spare::Silent(_)) { "silent" } else { "idle" };
+        let cause = match spare {
+            Spare::Silent(_) | Spare::New(_) | Spare::SlowHead(_) => "silent",
+            Spare::Lingering(_) | Spare::Idle(_) | Spare::Unread(_) => "idle",
+        };
         counted_close(self.connections.name, cause, 1);
     }
 }
@@ -145,6 +164,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.connections.table().open.remove(&self.id);
+        self.connections.ended.notify_one();
         metrics::gauge!("group_mirror_connections", "listener" => self.connections.name).decrement(1.0);
     }
 }

@@ -18,7 +18,7 @@ const QUIET_MS: i64 = 10_000;
 const UNWRITTEN_MAX: usize = 1000;
 
 /// The cause of a gap whose callbacks were durable in a file, or a record, that is damaged now.
-pub(super) const DAMAGED: &str = "spool_damaged";
+pub const DAMAGED: &str = "spool_damaged";
 
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

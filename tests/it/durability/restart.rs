@@ -9,10 +9,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::process::lifecycle::skipped;
 use crate::support::eventually;
-use crate::support::load::{Load, Sent};
+use crate::support::load::{Load, Sent, create_request, read_answer};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{BINARY, Place, Process};
 
@@ -78,7 +81,7 @@ impl DeployedProxy {
         }
         let process = Process::start(command);
         let address = format!("127.0.0.1:{port}");
-        let listens = async || tokio::net::TcpStream::connect(&address).await.is_ok();
+        let listens = async || TcpStream::connect(&address).await.is_ok();
         assert!(eventually(listens).await, "{name} does not listen:\n{}", process.log());
         Some(Self { process, address, _dir: dir })
     }
@@ -154,6 +157,45 @@ async fn restarts_in_turn_behind_nginx_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_in_turn_behind_haproxy_lose_nothing() {
     restarts_behind("haproxy").await;
+}
+
+/// One of two services hangs, as on a machine that swaps or is paused: it accepts connections and answers nothing.
+async fn one_hangs_behind(proxy: &str) {
+    let database = TestDatabase::create().await;
+    let places = [Restarted::new(&database), Restarted::new(&database)];
+    let services = [places[0].start().await, places[1].start().await];
+    let ports = [places[0].port, places[1].port];
+    let Some(proxy) = DeployedProxy::start(proxy, ports, |text| text).await else { return };
+    services[0].signal("STOP");
+    let mut senders = JoinSet::new();
+    for number in 0..20 {
+        let address = proxy.address.clone();
+        senders.spawn(async move {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(&create_request(&format!("g{number}"))).await.unwrap();
+            // The sender hangs up, as Tencent does after 2 s; a second more is for a busy machine.
+            let _ = tokio::time::timeout(Duration::from_secs(3), read_answer(&mut stream)).await;
+        });
+    }
+    while senders.join_next().await.is_some() {}
+    let mut conn = database.connect().await;
+    let kept: i64 =
+        sqlx::query_scalar("SELECT count(DISTINCT group_id) FROM ledger").fetch_one(&mut conn).await.unwrap();
+    services[0].signal("CONT");
+    assert_eq!(kept, 20, "those that the other service took");
+    for service in services {
+        service.ends_well_on("TERM").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_hangs_behind_nginx_costs_no_callback() {
+    one_hangs_behind("nginx").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_hangs_behind_haproxy_costs_no_callback() {
+    one_hangs_behind("haproxy").await;
 }
 
 /// Starts the service with the socket as its descriptor 3, as a service manager does.

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::spool::{caught_up, create, groups};
 use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process};
 use crate::support::{Service, eventually, fake_postgres, settings};
 
 /// Settings with a data directory that outlives a service.
@@ -137,6 +138,14 @@ async fn a_spool_never_drains_into_another_database_unless_it_is_adopted() {
     running.stop().await;
     assert_ne!(remembered(data.path()), id);
     assert_eq!(groups(&ours).await, [].into());
+    // A unit file that keeps the flag would take any database at the next start.
+    let place = Place::new();
+    std::fs::create_dir(place.path().join("data")).unwrap();
+    std::fs::copy(data.path().join("database-id"), place.path().join("data/database-id")).unwrap();
+    let mut flagged =
+        Process::start(place.command_on(&other.url, &["serve", "--adopt-database"])).ready().await;
+    flagged.says("--adopt-database was not needed").await;
+    flagged.ends_well_on("TERM").await;
     // The adopted one needs no word any more.
     let service = Service::start(&settings_in(&data, &other.url)).await.unwrap();
     service.until(caught_up).await;

@@ -53,6 +53,12 @@ impl Scene {
         assert!(counted, "{cause}: {}", self.refusals().await);
     }
 
+    /// Lines are written after the answer, and come through a pipe.
+    async fn until_logged(&self, text: &str) {
+        let logged = eventually(async || self.service.log().contains(text)).await;
+        assert!(logged, "{text}: {}", self.service.log());
+    }
+
     async fn metric(&self, series: &str) -> Option<u64> {
         let text = self.service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with(series))?;
@@ -84,7 +90,7 @@ async fn each_way_of_not_taking_a_request_is_counted_by_cause_and_reported_once_
     ] {
         assert_eq!(scene.request(&line).await, status, "{cause}");
         scene.request(&line).await;
-        assert!(scene.service.log().contains(remedy), "{cause}: {}", scene.service.log());
+        scene.until_logged(remedy).await;
     }
     assert!(scene.send(b"nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
     scene.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on, a TLS handshake\r\n\r\n").await;
@@ -108,6 +114,15 @@ async fn each_way_of_not_taking_a_request_is_counted_by_cause_and_reported_once_
     assert_eq!(scene.metric("group_mirror_gaps_total").await, Some(0));
     let ended = scene.service.ends_well_on("TERM").await;
     assert!(ended.stderr.contains("3 requests were not taken: wrong method"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_counted_and_reported_as_such() {
+    let scene = Scene::start().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: m\r\nCookie: {}\r\n\r\n", "x".repeat(64 * 1024));
+    assert!(scene.send(head.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    scene.until_counted("malformed", 1).await;
+    scene.until_logged("(the head is too large)").await;
 }
 
 /// The query with another signature of the right form.

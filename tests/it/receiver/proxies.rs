@@ -20,12 +20,12 @@ async fn pauses_behind(proxy: &str) {
     // The shipped file names two services; here both are one, so that no second one hides a loss, and nothing is sent twice.
     let change = |text: String| {
         let text = text.replace(" non_idempotent", "").replace("retries 3", "retries 0");
-        let text = text.replace("    retry-on conn-failure empty-response 503\n", "");
+        let text = text.replace("    retry-on conn-failure empty-response response-timeout 503\n", "");
         if long {
             return text;
         }
         text.replace("keepalive_timeout 60s", "keepalive_timeout 2s")
-            .replace("timeout server 5s", "timeout server 2s")
+            .replace("timeout server 1600ms", "timeout server 2s")
             .replace("timeout http-keep-alive 60s", "timeout http-keep-alive 2s")
     };
     let Some(proxy) = DeployedProxy::start(proxy, [place.port; 2], change).await else { return };
