@@ -11,8 +11,8 @@ use crate::refusals::RefusalCause;
 /// What a callback of a state command can come to.
 const OUTCOMES: [&str; 6] = ["applied", "partial", "duplicate", "parked", "spooled", "not_durable"];
 
-/// Why an authentic callback was not durable: the causes of the receiver, then those of the writer.
-const LOSS_CAUSES: [&str; 12] = [
+/// Why an authentic callback was not durable: the causes of the receiver, then those of the writer and the spool.
+const LOSS_CAUSES: [&str; 13] = [
     "too_large",
     "broken_off",
     "budget",
@@ -25,6 +25,7 @@ const LOSS_CAUSES: [&str; 12] = [
     "disk_full",
     "spool_busy",
     "spool_broken",
+    "spool_damaged",
 ];
 
 /// Sets every counter to zero that has not been increased yet.
@@ -37,6 +38,9 @@ pub(super) fn register_counters() {
     }
     for cause in LOSS_CAUSES {
         metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(0);
+    }
+    for direction in ["back", "forward"] {
+        metrics::counter!("group_mirror_clock_steps_total", "direction" => direction).increment(0);
     }
     for command in STATE_COMMANDS {
         for outcome in OUTCOMES {
