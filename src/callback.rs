@@ -264,6 +264,12 @@ pub enum ProfileText {
 }
 
 impl ProfileText {
+    /// The column of the mirror.
+    #[must_use]
+    pub fn column(self) -> &'static str {
+        self.into()
+    }
+
     /// The texts that a topic has.
     pub const OF_TOPICS: [Self; 4] = [Self::Name, Self::Introduction, Self::Notification, Self::FaceUrl];
 }

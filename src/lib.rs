@@ -20,29 +20,30 @@
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
-//! | the internal listener: a resource, the feed, health, later the console | [`api`], one file each |
+//! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
+//! | a command of Tencent's REST API (there is none yet) | a new module `tencent`, beside [`callback`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database, no clock. A test reads the
-//! sources and checks this, circles included.
+//! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database,
+//! no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
 //!
 //! 1. No OK leaves before the bytes of an authentic callback in scope are committed, or, while PostgreSQL does not commit
 //!    in time, synced to the spool.
-//! 2. No authentic callback is dropped: it is applied, a duplicate, parked, or on the closed list in
-//!    [`callback::scope`], which is counted.
+//! 2. No authentic callback is dropped: it is applied, applied in part, a duplicate, parked, or on the closed list in
+//!    [`callback::scope`], which is counted. One that can be made durable nowhere is answered with 503 and counted as lost.
 //! 3. One rule decides what is newer: `Register::set` in `mirror/register.rs`, and its twin, a bare `>`, in the upserts
 //!    of [`store::upsert`].
 //! 4. No mirror row without its ledger entry. The tables are a fold of the ledger, and [`replay`] proves or restores it.
 //! 5. A callback never deletes a mirror row: what ended keeps its stamps, or a late callback would revive it. Rows are
 //!    deleted by replay alone, which writes what the ledger says in their place, and parked ledger entries by
 //!    `replay --parked`, where another entry says the same.
-//! 6. Every writing transaction begins in [`store::Database::begin`], and no statement's function commits: callers
-//!    compose, callers commit.
+//! 6. Every transaction that changes the mirror begins in [`store::Database::begin_within`], and no function that works on
+//!    its connection commits: callers compose, callers commit. The probe of the circuit breaker commits, and leaves nothing.
 //! 7. Every queue, batch, body, page, retry and wait has a named maximum.
 
 pub mod clock;

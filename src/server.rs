@@ -61,7 +61,7 @@ pub struct ListenerRules {
 /// Serves until `stop`, then answers what is open and what still comes, for at most [`DRAIN_WAIT_MAX`]. At the limit a
 /// new connection waits until room is made; those after it wait in the queue of the kernel.
 pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, stop: CancellationToken) {
-    assert!(rules.connections_max > 0, "a listener has room for a connection");
+    assert!(rules.connections_max > 0, "a listener that may hold no connection serves no one");
     let connections = OpenConnections::new(rules.name, rules.connections_max);
     let tasks = TaskTracker::new();
     let mut http = http1::Builder::new();

@@ -8,7 +8,7 @@ use super::fields::{Fields, PairKeys, Readable, id};
 use super::json::Json;
 use super::reason::{Reason, ReasonCause};
 use super::wire;
-use super::{AttributesChange, Event, EventKind, Profile, ProfileText, Role, present_type_name};
+use super::{AttributesChange, Event, EventKind, Profile, Role, present_type_name};
 use crate::model::{FieldKey, GroupId, ModelError, TopicId, UserId};
 
 /// Cuts the group part off a topic id: `<GroupId>@TOPIC#_…` (1047/49464).
@@ -129,12 +129,7 @@ fn essential_profile(fields: &mut Fields<'_, '_>, of_group: bool) -> Result<Prof
 
 fn profile(fields: &mut Fields<'_, '_>, of_group: bool) -> Readable<Profile> {
     let (mut profile, mut fault) = (Profile::default(), None);
-    for (text, key) in [
-        (ProfileText::Name, wire::NAME),
-        (ProfileText::Introduction, wire::INTRODUCTION),
-        (ProfileText::Notification, wire::NOTIFICATION),
-        (ProfileText::FaceUrl, wire::FACE_URL),
-    ] {
+    for (text, key) in wire::PROFILE_TEXTS.iter().copied() {
         match fields.try_text(key) {
             Ok(value) => profile.texts.extend(value.map(|value| (text, value))),
             Err(reason) => fault = fault.or(Some(reason)),

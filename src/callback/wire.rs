@@ -3,6 +3,8 @@
 //! Which of them a command uses, and what is made of them, stands in `events`. Keys that are not here (`InviteOption`,
 //! `MsgPriority` …) are never looked at, whatever they hold.
 
+use super::ProfileText;
+
 pub(super) const COMMAND: &str = "CallbackCommand";
 pub(super) const EVENT_TIME: &str = "EventTime";
 pub(super) const GROUP_ID: &str = "GroupId";
@@ -13,10 +15,13 @@ pub(super) const OWNER: &str = "Owner_Account";
 pub(super) const OLD_OWNER: &str = "OldOwner_Account";
 pub(super) const NEW_OWNER: &str = "NewOwner_Account";
 
-pub(super) const NAME: &str = "Name";
-pub(super) const INTRODUCTION: &str = "Introduction";
-pub(super) const NOTIFICATION: &str = "Notification";
-pub(super) const FACE_URL: &str = "FaceUrl";
+/// The texts of a profile, of a group's and of a topic's alike; the type of a group is none of them.
+pub(super) const PROFILE_TEXTS: &[(ProfileText, &str)] = &[
+    (ProfileText::Name, "Name"),
+    (ProfileText::Introduction, "Introduction"),
+    (ProfileText::Notification, "Notification"),
+    (ProfileText::FaceUrl, "FaceUrl"),
+];
 
 /// Initial members of a create. A destroy has it too, possibly incomplete, and it is not read there.
 pub(super) const MEMBER_LIST: &str = "MemberList";

@@ -117,8 +117,8 @@ impl OpenConnections {
         tracing::warn!(
             listener = self.name,
             connections = open,
-            "all connections of this listener are taken; silent ones are closed to make room, then the one that is idle \
-             for longest: does a sender open connections and send nothing?"
+            "all connections of this listener are taken; silent ones are closed, then the one that is idle for longest: \
+             does a client open connections and send nothing?"
         );
     }
 

@@ -13,7 +13,9 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::types::Json;
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow};
+use strum::VariantArray as _;
 
+use crate::callback::ProfileText;
 use crate::mirror::Status;
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
 
@@ -88,9 +90,13 @@ pub struct GroupCursorKey {
 
 /// What a group shows beside its columns; for the few rows that were chosen, so that no plan counts for the others.
 /// `p` is a row of `group_states`.
-pub(super) const SHOWN: &str = "
-    p.sdk_app_id, p.group_id, p.status, p.type, p.name, p.introduction, p.notification, p.face_url, p.owner,
-    p.created_by, p.created_at, p.updated_at, p.destroyed_at,
+pub(super) fn shown() -> String {
+    let texts: Vec<String> =
+        ProfileText::VARIANTS.iter().map(|text| format!("p.{}", text.column())).collect();
+    format!("p.sdk_app_id, p.group_id, p.status, {}, {SHOWN_BESIDE_TEXTS}", texts.join(", "))
+}
+
+const SHOWN_BESIDE_TEXTS: &str = "p.owner, p.created_by, p.created_at, p.updated_at, p.destroyed_at,
     COALESCE((SELECT json_object_agg(f.key, f.value) FROM group_user_defined_fields f
                WHERE f.sdk_app_id = p.sdk_app_id AND f.group_id = p.group_id
                  AND f.value_stamp >= p.fields_from AND f.value IS NOT NULL), '{}') AS user_defined_fields,
@@ -195,7 +201,8 @@ fn list_statement(filter: &GroupFilter, Part { condition, order }: &Part, count:
     }
     (1..=filter.user_defined_fields.len()).for_each(|number| matching.push_str(&with_field(number)));
     format!(
-        "SELECT {SHOWN}, {} AS member_count FROM ({matching}{condition} ORDER BY {order} LIMIT $12) p ORDER BY {order}",
+        "SELECT {}, {} AS member_count FROM ({matching}{condition} ORDER BY {order} LIMIT $12) p ORDER BY {order}",
+        shown(),
         if count { MEMBER_COUNT } else { "NULL::bigint" }
     )
 }
@@ -296,7 +303,7 @@ const FIND: &str = "
 /// The statement of [`find`], with `$1` for the app and `$2` for the group; for benchmarks.
 #[must_use]
 pub fn find_statement() -> String {
-    format!("SELECT {SHOWN}, {FIND}")
+    format!("SELECT {}, {FIND}", shown())
 }
 
 /// One group of whatever status, with its exact number of present members.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
-use super::groups::{GroupStateRow, SHOWN};
+use super::groups::{GroupStateRow, shown};
 use crate::model::{GroupId, SdkAppId, UserId};
 
 /// A membership as the views show it.
@@ -119,8 +119,9 @@ pub async fn of_user(
     limit: i64,
 ) -> Result<Vec<UserGroupRow>, sqlx::Error> {
     let statement = format!(
-        "SELECT {SHOWN}, NULL::bigint AS member_count, m.user_id, m.present, m.role, m.name_card, m.joined_at,
-                m.join_type, m.joined_by, m.left_at, m.exit_type, m.left_by {OF_USER}"
+        "SELECT {}, NULL::bigint AS member_count, m.user_id, m.present, m.role, m.name_card, m.joined_at,
+                m.join_type, m.joined_by, m.left_at, m.exit_type, m.left_by {OF_USER}",
+        shown()
     );
     sqlx::query_as(AssertSqlSafe(statement))
         .bind(app.get())

@@ -187,7 +187,7 @@ async fn a_long_run_of_numbers_without_an_entry_or_of_another_app_does_not_end_t
 #[tokio::test]
 async fn a_follower_that_stands_at_an_entry_which_moves_or_is_dropped_has_missed_nothing() {
     for change in [
-        "UPDATE ledger SET outcome = 'applied', reason = NULL, position = DEFAULT WHERE outcome = 'parked'",
+        "UPDATE ledger SET outcome = 'applied', reason = NULL, causes = NULL, position = DEFAULT WHERE outcome = 'parked'",
         "DELETE FROM ledger WHERE outcome = 'parked'",
     ] {
         let app = App::start().await;

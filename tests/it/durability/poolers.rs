@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::support::pgbouncer::Bouncer;
 use crate::support::postgres::TestDatabase;
-use crate::support::process::{Place, refused, run};
+use crate::support::process::{Place, refused, refused_at_last, run};
 use crate::support::{Service, sample, settings};
 
 /// Two or three of them have room on the test server.
@@ -91,7 +91,7 @@ async fn a_pooler_in_transaction_mode_is_refused_in_one_line_that_says_what_to_s
             sqlx::raw_sql("COMMIT").execute(&mut busy[1]).await.unwrap();
         }
         for command in ["serve", "migrate"] {
-            let line = refused(place.command_on(&bouncer.url, &[command])).await;
+            let line = refused_at_last(place.command_on(&bouncer.url, &[command])).await;
             assert!(
                 line.starts_with("DATABASE_URL leads to a pooler in transaction mode"),
                 "{settings}: {line}"

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
-use crate::support::process::{Place, Process, refused, run};
+use crate::support::process::{Place, Process, refused, refused_at_last, run};
 use crate::support::{Service, fake_postgres, sample, settings};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_database_that_is_not_in_utf8_is_refused_with_the_command_that_makes_o
     for encoding in ["LATIN1", "SQL_ASCII", "EUC_CN"] {
         let database = TestDatabase::create_in(encoding).await;
         for command in ["migrate", "serve"] {
-            let line = refused(place.command_on(&database.url, &[command])).await;
+            let line = refused_at_last(place.command_on(&database.url, &[command])).await;
             assert!(line.starts_with(&format!("the database is encoded in {encoding}")), "{line}");
             assert!(line.ends_with("CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"), "{line}");
         }
@@ -145,10 +145,10 @@ async fn a_role_that_may_not_do_everything_is_served_and_each_missing_right_is_a
     let url = options.to_url_lossy().to_string();
     let usage = format!("GRANT USAGE ON SCHEMA public TO {role}");
     conn.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await.unwrap();
-    let line = refused(place.command_on(&url, &["serve"])).await;
+    let line = refused_at_last(place.command_on(&url, &["serve"])).await;
     assert!(line.ends_with(&format!("let the owner of the tables run: {usage}")), "{line}");
     conn.execute(AssertSqlSafe(usage)).await.unwrap();
-    let line = refused(place.command_on(&url, &["serve"])).await;
+    let line = refused_at_last(place.command_on(&url, &["serve"])).await;
     let grants = [
         format!("GRANT SELECT ON _sqlx_migrations TO {role}"),
         format!("GRANT USAGE, SELECT, UPDATE ON SEQUENCE ledger_position_seq TO {role}"),
