@@ -153,6 +153,17 @@ fn log_lines_that_the_operations_page_quotes_stand_in_the_sources() {
 }
 
 #[test]
+fn what_the_role_of_the_service_needs_stands_in_the_deployment_page() {
+    let (rights, page) = (text("src/store/rights.rs"), text("docs/deploy.md"));
+    let list = rights.split("const TABLES").nth(1).unwrap().split("];").next().unwrap();
+    let tables: Vec<&str> = list.split("(\"").skip(1).filter_map(|row| row.split('"').next()).collect();
+    assert!(tables.len() >= 10, "{tables:?}");
+    for name in tables.into_iter().chain(["ledger_position_seq"]) {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
 fn every_label_of_a_closed_list_stands_in_the_operations_page() {
     use group_mirror::callback::ReasonCause;
     use group_mirror::refusals::RefusalCause;
