@@ -41,6 +41,9 @@ pub(super) fn register_counters() {
     for cause in LOSS_CAUSES {
         metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(0);
     }
+    for direction in ["back", "forward"] {
+        metrics::counter!("group_mirror_clock_steps_total", "direction" => direction).increment(0);
+    }
     for command in STATE_COMMANDS {
         for outcome in OUTCOMES {
             metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome)

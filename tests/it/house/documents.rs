@@ -2,7 +2,8 @@
 //! words are those of the glossary.
 //!
 //! A document is as true as code only where a test reads both. Examples are run by `.ci/walkthrough`; settings are compared
-//! in `process/config.rs`.
+//! in `process/config.rs`; the files of `deploy` are run by `durability/restart.rs`, and what the page quotes of them is
+//! compared here.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -133,6 +134,49 @@ fn the_table_of_metrics_is_complete_and_every_metric_that_is_counted_has_a_help_
 }
 
 #[test]
+fn log_lines_that_the_operations_page_quotes_stand_in_the_sources() {
+    let page = text("docs/operations.md");
+    let chapter = page.split("\n## ").find(|chapter| chapter.starts_with("When nothing arrives\n")).unwrap();
+    let cells =
+        chapter.lines().filter(|line| line.starts_with("| `")).filter_map(|row| row.split('|').nth(1));
+    let sources: Vec<String> = sources("src")
+        .iter()
+        .map(|source| source.text.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let mut checked = 0;
+    for quoted in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        let line = quoted.split('…').next().unwrap().trim();
+        assert!(sources.iter().any(|source| source.contains(line)), "no source logs {line:?}");
+        checked += 1;
+    }
+    assert!(checked > 10, "only {checked} lines are quoted");
+}
+
+#[test]
+fn what_the_role_of_the_service_needs_stands_in_the_deployment_page() {
+    let (rights, page) = (text("src/store/rights.rs"), text("docs/deploy.md"));
+    let list = rights.split("const TABLES").nth(1).unwrap().split("];").next().unwrap();
+    let tables: Vec<&str> = list.split("(\"").skip(1).filter_map(|row| row.split('"').next()).collect();
+    assert!(tables.len() >= 10, "{tables:?}");
+    for name in tables.into_iter().chain(["ledger_position_seq"]) {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn every_label_of_a_closed_list_stands_in_the_operations_page() {
+    use group_mirror::callback::ReasonCause;
+    use group_mirror::refusals::RefusalCause;
+    use strum::VariantArray as _;
+    let page = text("docs/operations.md");
+    let causes = ReasonCause::VARIANTS.iter().map(|cause| cause.label());
+    let refusals = RefusalCause::VARIANTS.iter().map(|cause| cause.label());
+    for label in causes.chain(refusals) {
+        assert!(page.contains(&format!("`{label}`")), "{label}");
+    }
+}
+
+#[test]
 fn every_command_and_every_module_stands_in_its_table() {
     use clap::CommandFactory as _;
     let operations = text("docs/operations.md");
@@ -209,12 +253,6 @@ fn compiler_and_licences_are_named_alike_everywhere() {
     assert!(text("LICENSE-APACHE").contains("TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"));
 }
 
-/// The block behind a mark such as `nginx checked`.
-fn block(page: &str, mark: &str) -> String {
-    let (_, rest) = page.split_once(&format!("```{mark}\n")).unwrap_or_else(|| panic!("no block {mark}"));
-    rest.split_once("```").unwrap().0.to_owned()
-}
-
 /// None where the program is not installed.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn accepts(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
@@ -226,35 +264,64 @@ fn accepts(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
     Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-#[test]
-fn the_proxies_accept_the_configurations_of_the_deployment_page() {
-    let page = text("docs/deploy.md");
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    // There is no certificate here, and a port below 1024 needs rights.
-    let nginx: String = block(&page, "nginx checked")
-        .lines()
-        .filter(|line| !line.contains("ssl_"))
-        .fold(String::new(), |text, line| {
-            text + &line.replace("listen 443 ssl", "listen 127.0.0.1:0") + "\n"
-        });
-    let nginx = nginx.replace("listen 127.0.0.1:0", &format!("listen unix:{}/socket", dir.path().display()));
-    let pid = dir.path().join("pid");
-    let head = format!("pid {};\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n", pid.display());
-    let nginx = write("nginx.conf", head + &nginx + "}\n");
-    let prefix = dir.path().display().to_string();
-    if let Some((accepted, words)) = accepts("nginx", &["-t", "-p", &prefix, "-c", &nginx]) {
-        assert!(accepted, "{words}");
+/// Asserts that a program, if it is installed, accepts what was written for it.
+fn assert_accepted(program: &str, arguments: &[&str]) {
+    if let Some((accepted, words)) = accepts(program, arguments) {
+        assert!(accepted, "{program}: {words}");
     }
-    let haproxy = block(&page, "haproxy checked");
-    let plain = haproxy.replace("bind :443 ssl crt /etc/haproxy/tls.pem", "bind 127.0.0.1:18443");
-    assert_ne!(plain, haproxy);
-    let haproxy = write("haproxy.cfg", plain);
-    if let Some((accepted, words)) = accepts("haproxy", &["-c", "-f", &haproxy]) {
-        assert!(accepted, "{words}");
+}
+
+/// Replaces what has to be there once.
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    text.replace(from, to)
+}
+
+#[test]
+fn proxies_and_systemd_accept_the_files_that_are_shipped_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    // A port below 1024 needs rights.
+    let listen = format!("listen unix:{};", path("socket"));
+    write("nginx.conf", replaced(&text("deploy/nginx.conf"), "listen 80;", &listen));
+    let globals = format!("pid {}; error_log stderr;", path("pid"));
+    assert_accepted("nginx", &["-t", "-p", &path(""), "-c", &path("nginx.conf"), "-g", &globals]);
+    write("haproxy.cfg", text("deploy/haproxy.cfg"));
+    assert_accepted("haproxy", &["-c", "-f", &path("haproxy.cfg")]);
+    // It looks for the program of the unit.
+    let service = replaced(&text("deploy/group-mirror.service"), "/usr/bin/group-mirror", "/bin/sh");
+    write("group-mirror.service", service);
+    write("group-mirror.socket", text("deploy/group-mirror.socket"));
+    assert_accepted(
+        "systemd-analyze",
+        &["verify", &path("group-mirror.service"), &path("group-mirror.socket")],
+    );
+}
+
+#[test]
+fn the_deployment_page_quotes_lines_of_the_shipped_files_and_links_each() {
+    let page = text("docs/deploy.md");
+    let mut quoted = 0;
+    for (mark, file) in [
+        ("nginx", "deploy/nginx.conf"),
+        ("haproxy", "deploy/haproxy.cfg"),
+        ("ini", "deploy/group-mirror.socket"),
+    ] {
+        let shipped = text(file);
+        let lines: BTreeSet<&str> = shipped.lines().map(str::trim).collect();
+        for block in page.split(&format!("```{mark}\n")).skip(1) {
+            let block = block.split("```").next().unwrap();
+            for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                assert!(lines.contains(line), "{file} has no line {line:?}");
+                quoted += 1;
+            }
+        }
+    }
+    assert!(quoted > 10, "only {quoted} lines are quoted");
+    let links = links(&page);
+    for entry in std::fs::read_dir(root().join("deploy")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(links.contains(&format!("../deploy/{name}")), "{name} is not linked");
     }
 }
