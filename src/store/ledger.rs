@@ -118,14 +118,15 @@ async fn page_after(
     query.bind(only_unread).bind(limit).fetch_all(conn).await
 }
 
-const ESTIMATE: &str = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'ledger'::regclass";
+const ESTIMATE: &str =
+    "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass('ledger')";
 
-/// About how many rows there are, for a progress bar; 0 where it is not known.
+/// About how many rows there are, for a progress bar; 0 where it is not known, or where there is no ledger.
 ///
 /// # Errors
 /// The statement's.
 pub async fn estimate(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(ESTIMATE).fetch_one(conn).await
+    Ok(sqlx::query_scalar(ESTIMATE).fetch_optional(conn).await?.unwrap_or_default())
 }
 
 /// An entry that was parked or read in part, as it is read now.

@@ -93,3 +93,12 @@ async fn a_command_that_reads_makes_no_database_in_a_directory_without_one() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     place.assert_no_server();
 }
+
+#[tokio::test]
+async fn a_replay_of_a_database_without_a_ledger_is_refused_with_what_to_run() {
+    let (place, database) = (Place::new(), TestDatabase::create_empty().await);
+    for args in [&["replay", "--verify"][..], &["replay"], &["replay", "--parked"]] {
+        let line = refused(place.command_on(&database.url, args)).await;
+        assert_eq!(line, "the database has no ledger; run `group-mirror migrate`", "{args:?}");
+    }
+}
