@@ -27,6 +27,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long a key is kept after an attempt was due, if none was made because nothing of it is in the spool.
 const KEPT: Duration = Duration::from_secs(5);
 
+/// The time between two log lines of one kind. A table that is locked sets thousands of groups aside at once.
+const LINE_PERIOD: Duration = Duration::from_secs(1);
+
 /// What is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum AsideKey {
@@ -105,12 +108,38 @@ struct Deferral {
     pause: Duration,
 }
 
+/// Lets one log line through in [`LINE_PERIOD`], and counts those that it leaves out.
+#[derive(Debug, Default)]
+struct LineLimit {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+impl LineLimit {
+    /// Where a line may be written now: how many were left out before it.
+    fn line(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now < last + LINE_PERIOD) {
+            self.left_out += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Deferrals {
+    entries: HashMap<AsideKey, Deferral>,
+    set_lines: LineLimit,
+    applied_lines: LineLimit,
+}
+
 /// Cheap to clone; all clones are one set.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SetAside(Arc<Mutex<HashMap<AsideKey, Deferral>>>);
+pub(super) struct SetAside(Arc<Mutex<Deferrals>>);
 
 impl SetAside {
-    fn entries(&self) -> MutexGuard<'_, HashMap<AsideKey, Deferral>> {
+    fn state(&self) -> MutexGuard<'_, Deferrals> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,7 +149,8 @@ impl SetAside {
     }
 
     fn add_at(&self, key: AsideKey, now: Instant) -> bool {
-        let mut entries = self.entries();
+        let mut state = self.state();
+        let entries = &mut state.entries;
         if let Some(entry) = entries.get_mut(&key) {
             // Several callbacks of one attempt are one failure.
             if entry.due <= now {
@@ -140,25 +170,40 @@ impl SetAside {
         true
     }
 
-    /// The same with a log line where it is new.
+    /// The same with a log line where it is new, at a bounded rate.
     pub(super) fn set(&self, key: AsideKey, error: &dyn fmt::Display) -> bool {
         let name = key.to_string();
         let new = self.add(key);
         if new {
             metrics::counter!("group_mirror_set_aside_total").increment(1);
-            tracing::warn!(set_aside = %name, %error, "set aside: its callbacks wait in the spool and are tried apart");
+            if let Some(left_out) = self.state().set_lines.line(Instant::now()) {
+                tracing::warn!(
+                    set_aside = %name, %error, left_out,
+                    "set aside: its callbacks wait in the spool and are tried apart"
+                );
+            }
         }
         new
     }
 
-    /// It could be applied.
+    /// It is set aside no longer.
     pub(super) fn remove(&self, key: &AsideKey) -> bool {
-        self.entries().remove(key).is_some()
+        self.state().entries.remove(key).is_some()
+    }
+
+    /// The same for what the drain has applied, with a log line at a bounded rate.
+    pub(super) fn applied(&self, key: &AsideKey) {
+        let mut state = self.state();
+        if state.entries.remove(key).is_some()
+            && let Some(left_out) = state.applied_lines.line(Instant::now())
+        {
+            tracing::info!(set_aside = %key, left_out, "what was set aside is applied");
+        }
     }
 
     /// What failed one by one did so because the server takes nothing.
     pub(super) fn clear(&self) {
-        self.entries().clear();
+        self.state().entries.clear();
     }
 
     /// Whether a callback is set aside now.
@@ -167,7 +212,8 @@ impl SetAside {
     }
 
     fn standing_at(&self, callback: &Callback, now: Instant) -> Standing {
-        let mut entries = self.entries();
+        let mut state = self.state();
+        let entries = &mut state.entries;
         if entries.is_empty() {
             return Standing::Free;
         }
@@ -245,6 +291,16 @@ mod tests {
         }
         now += PAUSE_MAX + KEPT + Duration::from_millis(1);
         assert_eq!(aside.standing_at(&one, now), Standing::Free);
+    }
+
+    #[test]
+    fn one_line_a_second_says_what_is_set_aside_and_how_many_had_none() {
+        let (mut lines, now) = (LineLimit::default(), Instant::now());
+        let after = |ms| now + Duration::from_millis(ms);
+        assert_eq!(
+            [0, 1, 999, 1000, 1001, 3000].map(|ms| lines.line(after(ms))),
+            [Some(0), None, None, Some(2), None, Some(1)]
+        );
     }
 
     #[test]

@@ -143,10 +143,8 @@ impl Drain {
                 continue;
             }
             match self.apply(&records, round).await {
-                Ok(true) if self.aside.remove(&key) => {
-                    tracing::info!(set_aside = %key, "what was set aside is applied");
-                }
-                Ok(_) => {}
+                Ok(true) => self.aside.applied(&key),
+                Ok(false) => {}
                 Err(step) => return step,
             }
         }

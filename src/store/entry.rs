@@ -159,8 +159,8 @@ SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest
   JOIN ledger l ON l.sdk_app_id = request.app AND l.group_id = request.group_id AND l.digest = request.digest
  WHERE l.event_time_ms IS DISTINCT FROM l.time_ms AND l.request_id IS NOT NULL";
 
-/// The requests of a batch that the ledger knows, with the time of their receipt. No other transaction enters one of the batch's
-/// requests until this transaction ends.
+/// The requests of a batch that the ledger knows, with the time of their receipt. No other transaction enters one of
+/// these requests until this one ends.
 async fn lock_requests(
     conn: &mut PgConnection,
     batch: &[NewEntry<'_>],
