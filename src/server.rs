@@ -39,7 +39,7 @@ const BUFFER_BYTES_MAX: usize = 32 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many connections of the kernel's queue a stop takes at most after the last ordinary accept. The queue itself is
-/// shorter; this ends the loop under a flood.
+/// no longer; this ends the loop under a flood.
 const QUEUE_DRAIN_MAX: usize = 4096;
 
 /// What one listener is held to.

@@ -9,9 +9,11 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::change::{FeedPosition, scope};
 use super::errors::ApiError;
@@ -46,9 +48,9 @@ pub(super) fn follow(state: ApiState, app: SdkAppId, position: FeedPosition) -> 
     let permit = permit.map_err(|_| {
         ApiError::unavailable("The greatest number of followers is reached; try again later.")
     })?;
-    let (sender, body) = Channel::<Bytes>::new(SEGMENTS_WAITING_MAX);
+    let (sender, body, gone) = stream_body();
     tokio::spawn(async move {
-        let mut follower = Follower { state, app, position, sender };
+        let mut follower = Follower { state, app, position, sender, gone };
         let end = follower.run().await;
         tracing::debug!(?end, "a stream has ended");
         drop(permit);
@@ -59,7 +61,20 @@ pub(super) fn follow(state: ApiState, app: SdkAppId, position: FeedPosition) -> 
         // Without this nginx buffers the stream.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::new(body)).into_response())
+    Ok((headers, body).into_response())
+}
+
+/// The body of a stream, what fills it, and a token that is cancelled once the server has dropped the body because the
+/// connection has ended. Without it a client that left would keep its permit until the next thing is sent.
+fn stream_body() -> (Sender<Bytes>, Body, CancellationToken) {
+    let (sender, body) = Channel::<Bytes>::new(SEGMENTS_WAITING_MAX);
+    let gone = CancellationToken::new();
+    let guard = gone.clone().drop_guard();
+    let body = body.map_frame(move |frame| {
+        let _owned = &guard;
+        frame
+    });
+    (sender, Body::new(body), gone)
 }
 
 /// Why a stream ends.
@@ -77,12 +92,19 @@ struct Follower {
     /// Everything up to this position was sent.
     position: FeedPosition,
     sender: Sender<Bytes>,
+    /// Cancelled once its connection has ended.
+    gone: CancellationToken,
 }
 
 impl Follower {
     async fn run(&mut self) -> End {
-        let stop = self.state.feed.stop().clone();
-        stop.run_until_cancelled(self.stream()).await.unwrap_or(End::Closed)
+        let (stop, gone) = (self.state.feed.stop().clone(), self.gone.clone());
+        tokio::select! {
+            biased;
+            () = gone.cancelled() => End::Disconnected,
+            () = stop.cancelled() => End::Closed,
+            end = self.stream() => end,
+        }
     }
 
     /// Sends until the stream ends, and returns why it did.
@@ -204,5 +226,19 @@ enum CatchUp {
 impl<E: Into<ApiError>> From<E> for CatchUp {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_follower_is_known_to_be_gone_when_its_body_is_dropped_and_not_before() {
+        let (mut sender, mut body, gone) = stream_body();
+        sender.send_data("retry".into()).await.unwrap();
+        assert!(body.frame().await.is_some_and(|frame| frame.is_ok()) && !gone.is_cancelled());
+        drop(body);
+        assert!(gone.is_cancelled());
     }
 }

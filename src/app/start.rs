@@ -4,13 +4,14 @@
 //! the database answers, and callbacks go to the spool until the schema watch has found the database to fit. Only while
 //! the spool's file is still being opened is the database waited for, at most for [`FIRST_WAY_WAIT_MAX`].
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +45,11 @@ const API_CONNECTIONS_MAX: usize = FOLLOWERS_MAX + 150;
 /// Descriptors that the service asks the system for: those of both listeners, of the pools and of its files. Where it
 /// does not get them, accepting waits for connections to end.
 pub(super) const DESCRIPTORS: u64 = (CALLBACK_CONNECTIONS_MAX + API_CONNECTIONS_MAX) as u64 + 100;
+
+/// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
+/// burst is longer than that, first packets are dropped and sent again after a second, half of the time that Tencent
+/// waits. The kernel's own limit (`net.core.somaxconn`) may be lower.
+const BACKLOG: u32 = 4096;
 
 /// How long a stop waits for the connections to the database to end. One that stalls never does.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -250,9 +256,9 @@ async fn wait_for_first_way(schema: &SchemaState, mut spool: watch::Receiver<Spo
 /// # Errors
 /// An occupied port, or an address that is not this machine's.
 pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpListener)> {
-    let bind = async |name: &str, addr: SocketAddr, handed_over: Option<std::net::TcpListener>| {
+    let bind = |name: &str, addr: SocketAddr, handed_over: Option<std::net::TcpListener>| {
         let Some(listener) = handed_over else {
-            return TcpListener::bind(addr).await.with_context(|| format!("{name}: cannot listen on {addr}"));
+            return listen(addr).with_context(|| format!("{name}: cannot listen on {addr}"));
         };
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
@@ -261,7 +267,15 @@ pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpList
     };
     let (callbacks, api) = handed_over_sockets()?;
     Ok((
-        bind("CALLBACK_LISTEN", serving.callback_listen, callbacks).await?,
-        bind("API_LISTEN", serving.api_listen, api).await?,
+        bind("CALLBACK_LISTEN", serving.callback_listen, callbacks)?,
+        bind("API_LISTEN", serving.api_listen, api)?,
     ))
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of the run before, which are still closing, do not hold the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }

@@ -25,6 +25,9 @@ const RESTARTS: u32 = 3;
 /// Callbacks between two restarts.
 const BETWEEN: u64 = 300;
 
+/// Callbacks that are sent while one of two services hangs.
+const CALLBACKS_WHILE_ONE_HANGS: i64 = 20;
+
 fn restarts() -> u32 {
     std::env::var("RESTARTS").map_or(RESTARTS, |text| text.parse().unwrap())
 }
@@ -159,6 +162,20 @@ async fn restarts_in_turn_behind_haproxy_lose_nothing() {
     restarts_behind("haproxy").await;
 }
 
+/// Sends that many callbacks, each on a connection of its own, and hangs up after a time or an answer.
+async fn send_and_hang_up(address: &str, name: &'static str, patience: Duration) {
+    let mut senders = JoinSet::new();
+    for number in 0..CALLBACKS_WHILE_ONE_HANGS {
+        let address = address.to_owned();
+        senders.spawn(async move {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(&create_request(&format!("{name}{number}"))).await.unwrap();
+            let _ = tokio::time::timeout(patience, read_answer(&mut stream)).await;
+        });
+    }
+    while senders.join_next().await.is_some() {}
+}
+
 /// One of two services hangs, as on a machine that swaps or is paused: it accepts connections and answers nothing.
 async fn one_hangs_behind(proxy: &str) {
     let database = TestDatabase::create().await;
@@ -166,23 +183,20 @@ async fn one_hangs_behind(proxy: &str) {
     let services = [places[0].start().await, places[1].start().await];
     let ports = [places[0].port, places[1].port];
     let Some(proxy) = DeployedProxy::start(proxy, ports, |text| text).await else { return };
+    let kept = async |name: &str| -> i64 {
+        let mut conn = database.connect().await;
+        let count = sqlx::query_scalar("SELECT count(*) FROM ledger WHERE starts_with(group_id, $1)");
+        count.bind(name).fetch_one(&mut conn).await.unwrap()
+    };
     services[0].signal("STOP");
-    let mut senders = JoinSet::new();
-    for number in 0..20 {
-        let address = proxy.address.clone();
-        senders.spawn(async move {
-            let mut stream = TcpStream::connect(&address).await.unwrap();
-            stream.write_all(&create_request(&format!("g{number}"))).await.unwrap();
-            // The sender hangs up, as Tencent does after 2 s; a second more is for a busy machine.
-            let _ = tokio::time::timeout(Duration::from_secs(3), read_answer(&mut stream)).await;
-        });
-    }
-    while senders.join_next().await.is_some() {}
-    let mut conn = database.connect().await;
-    let kept: i64 =
-        sqlx::query_scalar("SELECT count(DISTINCT group_id) FROM ledger").fetch_one(&mut conn).await.unwrap();
+    // Tencent hangs up after 2 s; a second more is for a busy machine.
+    send_and_hang_up(&proxy.address, "waits", Duration::from_secs(3)).await;
+    assert_eq!(kept("waits").await, CALLBACKS_WHILE_ONE_HANGS, "those that the other service took in time");
+    // It does not send a callback again that it has given up, so the proxy must not give it up.
+    send_and_hang_up(&proxy.address, "leaves", Duration::from_millis(1)).await;
+    let all = eventually(async || kept("leaves").await == CALLBACKS_WHILE_ONE_HANGS).await;
+    assert!(all, "{} of {CALLBACKS_WHILE_ONE_HANGS}", kept("leaves").await);
     services[0].signal("CONT");
-    assert_eq!(kept, 20, "those that the other service took");
     for service in services {
         service.ends_well_on("TERM").await;
     }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::support::load::{RawAnswer, create_request, read_answer};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{BINARY, Place, Process};
-use crate::support::{API_TOKEN, APP, App, OK, TOKEN, signed_query};
+use crate::support::{API_TOKEN, APP, App, OK, TOKEN, settings, signed_query};
 
 /// The public listener's limit of connections, and some.
 const MORE_THAN_ALL: usize = 820;
@@ -72,6 +72,19 @@ async fn a_listener_full_of_silent_connections_takes_callbacks_and_answers_healt
     assert!(service.log().contains("all connections of this listener are taken"), "{}", service.log());
     drop(silent);
     service.ends_well_on("TERM").await;
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_waits_in_the_queue_of_the_kernel_instead_of_being_dropped() {
+    let serving = settings("postgres://127.0.0.1:1/none").serve_config().unwrap();
+    let (callbacks, _api) = group_mirror::app::bind(&serving).await.unwrap();
+    let address = callbacks.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    // Nothing accepts them. The queue had 128 places once, and a connection for which there is none is never made.
+    for number in 0..500 {
+        let connecting = tokio::time::timeout(Duration::from_secs(20), TcpStream::connect(address));
+        waiting.push(connecting.await.unwrap_or_else(|_| panic!("connection {number}")).unwrap());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
