@@ -31,5 +31,5 @@ mod url;
 pub use errors::StoreError;
 pub use pools::Database;
 pub use probe::GiveUpTurn;
-pub use session::READ_SECS_MAX;
+pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};
 pub use transaction::Tx;

@@ -21,7 +21,7 @@ use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
 use crate::mirror::{self, Rows};
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::Entered;
-use crate::store::{Database, Tx, ledger, upsert};
+use crate::store::{Database, SESSION_LOCK_MAX, Tx, ledger, upsert};
 
 /// The largest batch. Larger ones gain little throughput and make everyone in them wait longer.
 pub(super) const BATCH_MAX: usize = 256;
@@ -56,7 +56,7 @@ impl BatchLimits {
     /// Longer than another batch holds one, and short enough that bisecting ends inside PostgreSQL's share of a
     /// callback's time: of 256 callbacks one that is locked is found in 8 waits.
     pub(super) const SHORT: Self = Self {
-        first_lock: Duration::from_millis(300),
+        first_lock: SESSION_LOCK_MAX,
         lock: Duration::from_millis(50),
         statements: Duration::from_secs(1),
     };

@@ -4,6 +4,8 @@
 //! pooler in transaction mode gives each transaction the next free one, so that a time limit would be lost and a
 //! read-only reader would make a writer's session read-only. [`shares_sessions`] recognises that.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
@@ -16,13 +18,21 @@ pub const READ_SECS_MAX: u32 = 5;
 /// Name and value of each setting of a session.
 pub(super) type SessionSettings = Vec<(&'static str, String)>;
 
+/// How long a statement of a writing session waits for a lock, unless its transaction asks for another limit: what a
+/// batch of callbacks may spend on one, so that the hot path needs no statement to set it.
+pub const SESSION_LOCK_MAX: Duration = Duration::from_millis(300);
+
 /// What a writing session asks of the server. A statement that waits longer than the answer budget is of no use; a
 /// frozen replica must not hold locks for longer than that either. A batch that waits for a lock fails before its
 /// connection is dropped, after which the server would go on waiting and keep what the batch has locked.
 pub(super) fn writing() -> SessionSettings {
-    [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")]
-        .map(|(name, value)| (name, value.to_owned()))
-        .to_vec()
+    let lock = format!("{}ms", SESSION_LOCK_MAX.as_millis());
+    let idle = "10s".to_owned();
+    vec![
+        ("statement_timeout", "10s".to_owned()),
+        ("lock_timeout", lock),
+        ("idle_in_transaction_session_timeout", idle),
+    ]
 }
 
 /// What a reading session asks of the server. Lists are planned for the values at hand (`force_custom_plan`), because

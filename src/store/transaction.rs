@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Executor as _, Postgres, Row as _};
 use tokio::sync::watch;
 
 use super::given_up::{GivenUp, OpenSession};
+use super::session::SESSION_LOCK_MAX;
 
 /// A transaction; rolled back unless committed.
 #[derive(Debug)]
@@ -140,12 +141,13 @@ impl Drop for Tx {
 
 async fn begin_with(conn: &mut PgConnection, lock_max: Duration) -> Result<i32, sqlx::Error> {
     assert!(lock_max.as_millis() > 0, "a lock timeout of 0 would wait without limit");
-    // One round trip. The limit is sent with each transaction, because a pooler may drop what a session asked for; so is the
-    // isolation level, because what is read behind a lock has to be newer than the wait for it.
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}; SELECT pg_backend_pid()",
-        lock_max.as_millis()
-    );
+    // One round trip. The isolation level is sent with each transaction, because what is read behind a lock has to be newer
+    // than the wait for it; the limit only where it is not the session's, because each statement more costs every batch.
+    const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_backend_pid()";
+    if lock_max == SESSION_LOCK_MAX {
+        return conn.fetch_one(BEGIN).await?.try_get(0);
+    }
+    let begin = format!("{BEGIN}, set_config('lock_timeout', '{}', true)", lock_max.as_millis());
     conn.fetch_one(AssertSqlSafe(begin)).await?.try_get(0)
 }
 

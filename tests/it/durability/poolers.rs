@@ -41,7 +41,7 @@ async fn each_session_behind_a_pooler_has_the_limits_that_were_set() {
         let mut tx = pools.begin("test").await.unwrap();
         for (name, wanted) in [
             ("statement_timeout", "10s"),
-            ("lock_timeout", "2s"),
+            ("lock_timeout", "300ms"),
             ("idle_in_transaction_session_timeout", "10s"),
         ] {
             assert_eq!(shown(tx.conn(), name).await, wanted, "{name}");
