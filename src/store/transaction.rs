@@ -139,11 +139,12 @@ impl Drop for Tx {
     }
 }
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_backend_pid()";
+
 async fn begin_with(conn: &mut PgConnection, lock_max: Duration) -> Result<i32, sqlx::Error> {
     assert!(lock_max.as_millis() > 0, "a lock timeout of 0 would wait without limit");
     // One round trip. The isolation level is sent with each transaction, because what is read behind a lock has to be newer
     // than the wait for it; the limit only where it is not the session's, because each statement more costs every batch.
-    const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_backend_pid()";
     if lock_max == SESSION_LOCK_MAX {
         return conn.fetch_one(BEGIN).await?.try_get(0);
     }
