@@ -3,7 +3,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use group_mirror::store::Database;
+use group_mirror::store::{Database, SESSION_LOCK_MAX};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -38,7 +38,7 @@ async fn each_session_behind_a_pooler_has_the_limits_that_were_set() {
     };
     for url in [&bouncer.url, &database.url] {
         let pools = Database::new(url).unwrap();
-        let mut tx = pools.begin("test").await.unwrap();
+        let mut tx = pools.begin_within("test", SESSION_LOCK_MAX).await.unwrap();
         for (name, wanted) in [
             ("statement_timeout", "10s"),
             ("lock_timeout", "300ms"),
