@@ -111,7 +111,8 @@ async fn a_full_disk_of_postgres_refuses_nobody_and_everything_is_in_the_tables_
     take(&service, &named("no table grows")).await;
     let told = readiness(&service).await;
     assert!(told["status"] == "ready" && told["spool"]["depth"].as_u64().unwrap() > 0, "{told}");
-    assert!(service.log().contains("No space left on device"), "{}", service.log());
+    let is_logged = eventually(async || service.log().contains("No space left on device")).await;
+    assert!(is_logged, "{}", service.log());
     volume.give_room().await;
     assert!(eventually(async || caught_up(&readiness(&service).await)).await, "{}", service.log());
 

@@ -58,7 +58,8 @@ async fn a_missing_standby_leaves_no_more_sessions_than_lanes_and_a_probe() {
         take(&service, &create(&format!("g{number}"))).await;
         assert!(sessions(&mut conn).await.1 <= STUCK_MAX, "{:?}", sessions(&mut conn).await);
     }
-    assert!(service.log().contains("PostgreSQL does not commit"), "{}", service.log());
+    let is_logged = eventually(async || service.log().contains("PostgreSQL does not commit")).await;
+    assert!(is_logged, "{}", service.log());
     conn.execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
     conn.execute("SELECT pg_reload_conf()").await.unwrap();
     assert!(eventually(async || drained(&service).await).await, "{}", service.log());

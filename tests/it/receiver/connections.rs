@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::support::load::{RawAnswer, create_request, read_answer};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{BINARY, Place, Process};
-use crate::support::{API_TOKEN, APP, App, OK, TOKEN, settings, signed_query};
+use crate::support::{API_TOKEN, APP, App, OK, TOKEN, eventually, settings, signed_query};
 
 /// The public listener's limit of connections, and some.
 const MORE_THAN_ALL: usize = 820;
@@ -69,7 +69,9 @@ async fn a_listener_full_of_silent_connections_takes_callbacks_and_answers_healt
         value("group_mirror_connections_closed_total{listener=\"callbacks\",cause=\"silent\"}") > 0.0,
         "{metrics}"
     );
-    assert!(service.log().contains("all connections of this listener are taken"), "{}", service.log());
+    let is_logged =
+        eventually(async || service.log().contains("all connections of this listener are taken")).await;
+    assert!(is_logged, "{}", service.log());
     drop(silent);
     service.ends_well_on("TERM").await;
 }

@@ -175,12 +175,14 @@ async fn the_consoles_check_and_the_first_callback_of_a_run_are_reported() {
     let first = "the first callback of this run has come";
     for _ in 0..2 {
         assert!(scene.send(empty).await.starts_with("HTTP/1.1 200"));
+        scene.until_logged(check).await;
         assert_eq!(scene.service.log().matches(check).count(), 1, "{}", scene.service.log());
         assert_eq!(scene.service.log().matches(first).count(), 0);
     }
     for group in ["a", "b"] {
         assert!(scene.send(&create_request(group)).await.starts_with("HTTP/1.1 200"));
     }
+    scene.until_logged(first).await;
     let log = scene.service.log();
     assert_eq!(log.matches(first).count(), 1, "{log}");
     assert!(log.contains("Group.CallbackAfterCreateGroup"), "{log}");
