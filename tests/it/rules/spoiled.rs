@@ -170,7 +170,7 @@ fn expected_without(command: &str, body: &Value, key: &str) -> Expected {
         {
             Expected::Parked
         }
-        // An owner that cannot be read is not the same as none; on a group of its own nobody sees the difference.
+        // An owner that cannot be read is not the same as none; on a group of its own no read shows the difference.
         _ => Expected::Partial(rest),
     }
 }

@@ -63,7 +63,7 @@ impl Bouncer {
         std::fs::write(&file, ini).unwrap();
         open_to_all(dir.path());
         let mut command = Command::new(&program);
-        // It refuses to run as root, and gives up that user where it is told another.
+        // It refuses to run as root; with `-u` it changes to another user first.
         if std::fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0) {
             command.args(["-u", "postgres"]);
         }
