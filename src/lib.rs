@@ -21,12 +21,13 @@
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
-//! | a command of Tencent's REST API (there is none yet) | a new module `tencent`, beside [`callback`] |
+//! | an answer of Tencent's REST API | [`tencent`], beside [`callback`] |
+//! | how bytes become JSON, and what is repaired | `json.rs` |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
-//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
+//! Imports point one way: `model` ← `callback`, `tencent` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
 //! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database,
 //! no clock. A test reads the sources and checks this, circles included.
 //!
@@ -47,10 +48,12 @@
 //! 7. Every queue, batch, body, page, retry and wait has a named maximum.
 
 pub mod clock;
+mod json;
 pub mod model;
 
 pub mod callback;
 pub mod mirror;
+pub mod tencent;
 
 pub mod spool;
 pub mod store;

@@ -65,6 +65,11 @@ mod api {
     mod topics_stats;
 }
 
+/// Tencent's REST API: answers, signature, client, and the fake that stands in for it.
+mod tencent {
+    mod answers;
+}
+
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod config;

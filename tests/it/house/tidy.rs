@@ -7,10 +7,12 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 20] = [
+const IMPORTS: [(&str, &[&str]); 22] = [
     ("model", &[]),
+    ("json", &[]),
     ("clock", &["model"]),
-    ("callback", &["model"]),
+    ("callback", &["json", "model"]),
+    ("tencent", &["json", "model"]),
     ("mirror", &["callback", "model"]),
     ("spool", &["callback", "clock", "model"]),
     ("store", &["mirror", "callback", "model"]),
