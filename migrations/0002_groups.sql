@@ -28,11 +28,18 @@ CREATE TABLE groups (
     read_stamp          bytea  NOT NULL DEFAULT '',
     updated_stamp       bytea  NOT NULL DEFAULT '',
     members_barrier     bytea  NOT NULL DEFAULT '',
+    ranges_stamp        bytea  NOT NULL DEFAULT '',
     fields_barrier      bytea  NOT NULL DEFAULT '',
     attributes_barrier  bytea  NOT NULL DEFAULT '',
     attributes_unclear  bytea  NOT NULL DEFAULT '',
     topics_barrier      bytea  NOT NULL DEFAULT '',
     topics_unclear      bytea  NOT NULL DEFAULT '',
+    apply_join_option   text,
+    invite_join_option  text,
+    mute_all            boolean,
+    max_member_count    bigint,
+    create_secs         bigint,
+    silent_stamp        bytea  NOT NULL DEFAULT '',
     -- Kept as columns, not only in a view, because lists are filtered and sorted by them. A time is read out of its
     -- stamp (the first 8 bytes), so that it can never differ from the stamp that won. The expression is repeated and no
     -- function: `replay` makes missing tables in a schema at the side and moves them, and a function would stay there.
@@ -44,9 +51,14 @@ CREATE TABLE groups (
          AND GREATEST(created_stamp, name_stamp, introduction_stamp, notification_stamp, face_url_stamp)
              >= GREATEST(create_barrier, destroyed_stamp) THEN 'active'
         ELSE 'unseen' END) STORED,
-    created_at timestamptz GENERATED ALWAYS AS (CASE
-        WHEN created_stamp >= destroyed_stamp OR (destroyed_stamp >= read_stamp AND alive_stamp < revival_barrier)
-        THEN to_timestamp(('x' || encode(substring(NULLIF(created_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
+    created_at timestamptz GENERATED ALWAYS AS (COALESCE(
+        CASE WHEN created_stamp >= destroyed_stamp OR (destroyed_stamp >= read_stamp AND alive_stamp < revival_barrier)
+        THEN to_timestamp(('x' || encode(substring(NULLIF(created_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END,
+        -- Where no callback of this life said it, a read of the profile may.
+        CASE WHEN silent_stamp >= create_barrier
+              AND (silent_stamp >= destroyed_stamp
+                   OR (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier))
+        THEN to_timestamp(create_secs) END)) STORED,
     updated_at timestamptz GENERATED ALWAYS AS (
         to_timestamp(('x' || encode(substring(NULLIF(updated_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
     destroyed_at timestamptz GENERATED ALWAYS AS (CASE
@@ -93,17 +105,24 @@ COMMENT ON COLUMN groups.created_by IS 'Operator of the newest create; often an 
 COMMENT ON COLUMN groups.created_stamp IS 'Stamp of the newest create.';
 COMMENT ON COLUMN groups.create_barrier IS 'Newest create minus 10 s: ends an earlier life of the id whose destroy was lost, and spares joins that came before a late create.';
 COMMENT ON COLUMN groups.destroyed_stamp IS 'Stamp of the newest destroy; also a barrier.';
-COMMENT ON COLUMN groups.revival_barrier IS 'Newest destroy plus 10 s: an older alive_stamp does not undo the destroy, because clocks of Tencent''s servers differ.';
+COMMENT ON COLUMN groups.revival_barrier IS 'Newest destroy plus 10 s, where a callback said it: an older alive_stamp does not undo the destroy, because clocks of Tencent''s servers differ.';
 COMMENT ON COLUMN groups.alive_stamp IS 'Newest join, change of owner or change of profile: the callbacks but a create that show that the group exists.';
-COMMENT ON COLUMN groups.read_stamp IS 'Newest positive REST read. Unused until reconciliation raises it: no callback does.';
+COMMENT ON COLUMN groups.read_stamp IS 'Newest positive read of the profile. No callback raises it.';
 COMMENT ON COLUMN groups.updated_stamp IS 'Newest fact of any kind about the group, its members included.';
-COMMENT ON COLUMN groups.members_barrier IS 'Newest complete list of members from REST. Unused until reconciliation raises it: no callback does.';
-COMMENT ON COLUMN groups.fields_barrier IS 'Newest complete list of user-defined fields from REST. Unused until reconciliation raises it: no callback does.';
-COMMENT ON COLUMN groups.attributes_barrier IS 'Newest callback that replaced or cleared all attributes.';
+COMMENT ON COLUMN groups.members_barrier IS 'Newest complete list of all members: memberships that are older have ended. No callback raises it.';
+COMMENT ON COLUMN groups.fields_barrier IS 'Newest read of all user-defined fields: older ones do not count. No callback raises it.';
+COMMENT ON COLUMN groups.attributes_barrier IS 'Newest callback that replaced or cleared all attributes, or read of all of them.';
 COMMENT ON COLUMN groups.attributes_unclear IS 'Newest change of attributes whose body does not say what changed; newer than the barrier: needs a REST read.';
-COMMENT ON COLUMN groups.topics_barrier IS 'Newest complete list of topics from REST. Unused until reconciliation raises it: no callback does.';
+COMMENT ON COLUMN groups.topics_barrier IS 'Newest complete list of topics: topics that are older have ended. No callback raises it.';
 COMMENT ON COLUMN groups.topics_unclear IS 'Newest change of a topic whose body does not name it; newer than the barrier: needs a REST read.';
+COMMENT ON COLUMN groups.ranges_stamp IS 'Newest of the ranges of this group in group_list_ranges; they need a look only while it is newer than members_barrier.';
+COMMENT ON COLUMN groups.apply_join_option IS 'Who may join how, by the newest read of the profile; NULL where Tencent does not say.';
+COMMENT ON COLUMN groups.invite_join_option IS 'Who may invite, by the newest read of the profile; NULL where Tencent does not say.';
+COMMENT ON COLUMN groups.mute_all IS 'True while all members are muted, by the newest read of the profile.';
+COMMENT ON COLUMN groups.max_member_count IS 'How many members the group may have, by the newest read of the profile.';
+COMMENT ON COLUMN groups.create_secs IS 'CreateTime of the newest read of the profile, Unix seconds.';
+COMMENT ON COLUMN groups.silent_stamp IS 'Stamp of the five columns that only reads of the profile give.';
 COMMENT ON COLUMN groups.status IS 'active; unseen until a create or a profile is known; destroyed.';
-COMMENT ON COLUMN groups.created_at IS 'Event time of the create of this life; NULL where no callback of it came.';
+COMMENT ON COLUMN groups.created_at IS 'Event time of the create of this life, else the CreateTime that a read gives; NULL where neither is known.';
 COMMENT ON COLUMN groups.updated_at IS 'Event time of the newest fact about the group, never the clock of the database.';
 COMMENT ON COLUMN groups.destroyed_at IS 'Event time of the newest destroy while the group is destroyed; else NULL.';

@@ -1,6 +1,10 @@
--- One row per user and group that were ever named together. A member is present when the newest join, confirmation or REST
--- read is newer than the newest leave and not older than the barriers of the group; a confirmation (a change of role, name
+-- One row per user and group that were ever named together. A member is present when the newest join, confirmation or list
+-- is newer than the newest leave and not older than the barriers of the group; a confirmation (a change of role, name
 -- card or owner) stamped less than 10 s after the leave does not undo it. See group_member_states.
+--
+-- What the newest complete list of members says is one register of the whole group: its stamp stands once, in the row of
+-- the group (of a large one in group_list_ranges), and is_listed says who stands in that list. So a newer list writes the
+-- members who differ and no other. What a newer complete list outdates is deleted here, because it cannot count again.
 --
 -- No foreign key to groups: every fact about a member creates the row of its group in the same transaction, replay
 -- proves the whole, and the check would cost a lookup per row in the hottest statement.
@@ -17,26 +21,33 @@ CREATE TABLE group_members (
     left_by         text   COLLATE "C",
     revival_barrier  bytea  NOT NULL DEFAULT '',
     confirmed_stamp bytea  NOT NULL DEFAULT '',
-    read_stamp      bytea  NOT NULL DEFAULT '',
+    is_listed        boolean NOT NULL DEFAULT false,
+    listed_role      text,
+    listed_name_card text,
+    listed_join_secs bigint,
+    mute_until_secs  bigint,
+    custom_fields    text,
+    read_stamp       bytea  NOT NULL DEFAULT '',
     role            text   NOT NULL DEFAULT 'Member',
     role_stamp      bytea  NOT NULL DEFAULT '',
     name_card       text,
     name_card_stamp bytea  NOT NULL DEFAULT '',
-    -- A join or a REST read that is newer than the leave undoes it; another callback only from the barrier on. Without a
-    -- leave both are empty, and nothing is less than empty.
+    -- A join that is newer than the leave undoes it; another callback only from the barrier on. Without a leave both are
+    -- empty, and nothing is less than empty. A list undoes it too, which only the view can see.
     joined_at timestamptz GENERATED ALWAYS AS (
         to_timestamp(('x' || encode(substring(NULLIF(join_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
     left_at   timestamptz GENERATED ALWAYS AS (CASE
-        WHEN leave_stamp >= GREATEST(join_stamp, read_stamp) AND confirmed_stamp < revival_barrier
+        WHEN leave_stamp >= join_stamp AND confirmed_stamp < revival_barrier
         THEN to_timestamp(('x' || encode(substring(NULLIF(leave_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
     CONSTRAINT group_members_pkey PRIMARY KEY (sdk_app_id, group_id, user_id),
-    CONSTRAINT group_members_role_check CHECK (role IN ('Admin', 'Member'))
+    CONSTRAINT group_members_role_check CHECK (role IN ('Admin', 'Member')),
+    CONSTRAINT group_members_listed_role_check CHECK (listed_role IN ('Admin', 'Member'))
 );
 
 -- Serves GET /v1/users/{user_id}/groups and the filter `member`.
 CREATE INDEX group_members_user_idx ON group_members (sdk_app_id, user_id, group_id);
 
-COMMENT ON TABLE group_members IS 'Every membership that a callback ever named, as registers and barriers; active_group_members shows what is true now.';
+COMMENT ON TABLE group_members IS 'Every membership that a callback or a list ever named, as registers and barriers; active_group_members shows what is true now.';
 COMMENT ON COLUMN group_members.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN group_members.group_id IS 'The group.';
 COMMENT ON COLUMN group_members.user_id IS 'The user, as Tencent writes it; case counts.';
@@ -46,12 +57,46 @@ COMMENT ON COLUMN group_members.joined_by IS 'Operator of the newest join.';
 COMMENT ON COLUMN group_members.leave_stamp IS 'Stamp of the newest leave.';
 COMMENT ON COLUMN group_members.exit_type IS 'Quit or Kicked.';
 COMMENT ON COLUMN group_members.left_by IS 'Operator of the newest leave.';
-COMMENT ON COLUMN group_members.revival_barrier IS 'Newest leave plus 10 s: an older confirmed_stamp does not undo the leave, because clocks of Tencent''s servers differ.';
+COMMENT ON COLUMN group_members.revival_barrier IS 'Newest leave plus 10 s, where a callback said it: an older confirmed_stamp does not undo the leave, because clocks of Tencent''s servers differ.';
 COMMENT ON COLUMN group_members.confirmed_stamp IS 'Newest callback but a join that shows the membership: change of role, name card or owner.';
-COMMENT ON COLUMN group_members.read_stamp IS 'Newest REST read that shows the membership. Unused until reconciliation raises it: no callback does.';
+COMMENT ON COLUMN group_members.read_stamp IS 'Stamp of the list that the columns from listed_role to custom_fields are from; empty where that is the newest complete one.';
+COMMENT ON COLUMN group_members.is_listed IS 'True where the newest complete list of members names the user.';
+COMMENT ON COLUMN group_members.listed_role IS 'Admin or Member as the list says; Owner follows from groups.owner.';
+COMMENT ON COLUMN group_members.listed_name_card IS 'Name card as the list says; empty: none.';
+COMMENT ON COLUMN group_members.listed_join_secs IS 'JoinTime as the list says, Unix seconds.';
+COMMENT ON COLUMN group_members.mute_until_secs IS 'Until when the member is muted as the list says, Unix seconds, 4294967295 without end; NULL: not muted.';
+COMMENT ON COLUMN group_members.custom_fields IS 'Custom fields of the member as the list says, a JSON object; NULL: none.';
 COMMENT ON COLUMN group_members.role IS 'Newest role that a body named, Admin or Member; Owner follows from groups.owner, see active_group_members.';
 COMMENT ON COLUMN group_members.role_stamp IS 'Stamp of role.';
 COMMENT ON COLUMN group_members.name_card IS 'Newest name card; empty where it was cleared, NULL where no callback named one.';
 COMMENT ON COLUMN group_members.name_card_stamp IS 'Stamp of name_card.';
 COMMENT ON COLUMN group_members.joined_at IS 'Event time of the newest join.';
-COMMENT ON COLUMN group_members.left_at IS 'Event time of the newest leave, if nothing newer shows the membership; the end of the group is not written here.';
+COMMENT ON COLUMN group_members.left_at IS 'Event time of the newest leave, if no newer callback shows the membership; lists and the end of the group do not count here.';
+
+CREATE TABLE group_list_ranges (
+    sdk_app_id bigint NOT NULL,
+    group_id   text   COLLATE "C" NOT NULL,
+    range      text   COLLATE "C" NOT NULL,
+    list_stamp bytea  NOT NULL DEFAULT '',
+    CONSTRAINT group_list_ranges_pkey PRIMARY KEY (sdk_app_id, group_id, range)
+);
+COMMENT ON TABLE group_list_ranges IS 'Complete lists of members of large groups, cut into 256 ranges by the hash of the user id; a range is a register of its own.';
+COMMENT ON COLUMN group_list_ranges.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN group_list_ranges.group_id IS 'The group.';
+COMMENT ON COLUMN group_list_ranges.range IS 'First byte of the SHA-256 of the user ids in the range, two hexadecimal digits.';
+COMMENT ON COLUMN group_list_ranges.list_stamp IS 'Newest complete list of the users of this range; what groups.members_barrier is for all users.';
+
+-- When a group was read with success, be it that the read said nothing new. Outside the fold: no ledger entry says it, and
+-- replay leaves it alone.
+CREATE TABLE group_verifications (
+    sdk_app_id          bigint NOT NULL,
+    group_id            text   COLLATE "C" NOT NULL,
+    verified_at         timestamptz,
+    members_verified_at timestamptz,
+    CONSTRAINT group_verifications_pkey PRIMARY KEY (sdk_app_id, group_id)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE group_verifications IS 'How fresh each group is: the time as of which it was last read from Tencent with success.';
+COMMENT ON COLUMN group_verifications.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN group_verifications.group_id IS 'The group.';
+COMMENT ON COLUMN group_verifications.verified_at IS 'As of when its profile was read; NULL: never.';
+COMMENT ON COLUMN group_verifications.members_verified_at IS 'As of when its list of members was read completely; NULL: never.';

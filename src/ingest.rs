@@ -20,6 +20,7 @@ mod lane;
 mod outcome;
 mod pace;
 mod prober;
+mod snapshots;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::Pin;
@@ -47,6 +48,7 @@ use prober::{Prober, Suspicion};
 
 pub use commit::commit;
 pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
+pub use snapshots::{SNAPSHOTS_MAX, SnapshotOutcome, commit_snapshots};
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.

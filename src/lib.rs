@@ -14,8 +14,9 @@
 //! |---|---|
 //! | a field in a callback body | `callback/wire.rs`, then `callback/events.rs` |
 //! | why a callback is parked, or a part of it skipped | `callback/reason.rs` |
-//! | what a callback implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
+//! | what a callback or a REST answer implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
 //! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list: `store/groups.rs` with `api/groups.rs` |
+//! | how a REST answer enters ledger and mirror | `mirror/snapshot.rs`, `ingest/snapshots.rs`, `store/held.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
@@ -38,7 +39,7 @@
 //! 2. No authentic callback is dropped: it is applied, applied in part, a duplicate, parked, or on the closed list in
 //!    [`callback::scope`], which is counted. One that can be made durable nowhere is answered with 503 and counted as lost.
 //! 3. One rule decides what is newer: `Register::set` in `mirror/register.rs`, and its twin, a bare `>`, in the upserts
-//!    of [`store::upsert`].
+//!    of [`store::upsert`]. What lists of members say is merged in Rust alone, under the lock of the group ([`store::held`]).
 //! 4. No mirror row without its ledger entry. The tables are a fold of the ledger, and [`replay`] proves or restores it.
 //! 5. A callback never deletes a mirror row: what ended keeps its stamps, or a late callback would revive it. Rows are
 //!    deleted by replay alone, which writes what the ledger says in their place, and parked ledger entries by

@@ -1,22 +1,31 @@
-//! Who wins: a callback becomes [`Fact`]s, facts fold into [`Rows`], rows show a state.
+//! Who wins: a callback or a snapshot becomes [`Fact`]s, facts fold into [`Rows`], rows show a state.
 //!
 //! The mirror is a state-based CRDT. Every stored value is a last-writer-wins register (a value with its stamp; the
 //! greater stamp wins) or a barrier (a stamp that only grows and outdates what is older), so merging is commutative,
 //! associative and idempotent, and the rows depend only on the set of facts. Pure: no clock, no database. Rows go to
 //! `store`, whose SQL repeats the one comparison, `>` on stamps, and nothing else. `docs/merge.md` has the rules.
 
+mod columns;
+mod drift;
 mod fact;
 mod facts;
 mod life;
+mod listed;
 mod register;
 mod rows;
+mod snapshot;
 mod state;
 pub mod tables;
 
+pub use drift::{ComparedSnapshot, Comparison, Drift, DriftKind};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
 };
 pub use facts::facts;
+pub use listed::{ListRange, Listed, Silent};
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
-pub use state::{GroupState, MemberState, Status, TopicState, group_state, member_state, topic_state};
+pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};
+pub use state::{
+    GroupState, JOIN_SPARE_MS, MemberState, Status, TopicState, group_state, member_state, topic_state,
+};

@@ -268,6 +268,8 @@ impl fmt::Debug for Digest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
+    /// An answer of the REST API: of one millisecond, every callback is newer.
+    Read = 0,
     /// A group or topic came to be.
     Create = 1,
     /// Profile, owner, fields, attributes, role and name card.
@@ -282,7 +284,8 @@ pub enum Rank {
 
 /// Who wins: event time, then rank, then content. The greater stamp is newer, everywhere.
 ///
-/// 17 bytes: the time in milliseconds big-endian, the rank, the first 8 bytes of the digest. Byte order is the order
+/// 17 bytes: the time in milliseconds big-endian, the rank, the first 8 bytes of the digest (of a read see
+/// [`Stamp::of_read`]). Byte order is the order
 /// here, in SQL and in every index. [`Stamp::ZERO`] stands for "never" and is stored as an empty `bytea`, which sorts
 /// before everything.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -302,6 +305,18 @@ impl Stamp {
         bytes[8] = rank as u8;
         bytes[9..].copy_from_slice(&digest.0[..8]);
         Self(bytes)
+    }
+
+    /// The stamp of a read: σ, the lowest rank, then how long after σ the read was sent, so that of two reads with one σ
+    /// the later one wins, then the begin of the digest.
+    #[must_use]
+    pub fn of_read(sigma: Millis, sent: Millis, digest: &Digest) -> Self {
+        assert!(sent >= sigma, "a read says nothing about the time after it was sent: {sigma:?} {sent:?}");
+        let mut stamp = Self::new(sigma, Rank::Read, digest);
+        let waited = u32::try_from(sent.0 - sigma.0).unwrap_or(u32::MAX);
+        stamp.0[9..13].copy_from_slice(&waited.to_be_bytes());
+        stamp.0[13..].copy_from_slice(&digest.0[..4]);
+        stamp
     }
 
     /// The oldest stamp that the millisecond `spare_ms` before this one can have: a barrier that spares what came
@@ -328,6 +343,12 @@ impl Stamp {
         let mut millis = [0; 8];
         millis.copy_from_slice(&self.0[..8]);
         Millis(i64::from_be_bytes(millis))
+    }
+
+    /// True for a stamp of this rank.
+    #[must_use]
+    pub fn is_of(self, rank: Rank) -> bool {
+        self.0[8] == rank as u8
     }
 
     /// True for [`Stamp::ZERO`].

@@ -11,6 +11,7 @@ pub mod errors;
 pub mod feed;
 mod given_up;
 pub mod groups;
+pub mod held;
 pub mod history;
 pub mod ledger;
 pub mod lines;
@@ -27,6 +28,7 @@ mod transaction;
 pub mod unusable;
 pub mod upsert;
 mod url;
+pub mod verifications;
 
 pub use errors::StoreError;
 pub use pools::Database;

@@ -7,6 +7,7 @@
 //! The facts behind it, each with its page and how sure it is: `docs/tencent.md`.
 
 pub mod answers;
+pub mod canonical;
 pub mod details;
 mod fields;
 pub mod groups;

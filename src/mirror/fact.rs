@@ -5,6 +5,7 @@
 
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
+use super::listed::{ListRange, Listed, Silent};
 use crate::callback::{ProfileText, Role};
 use crate::model::{FieldKey, GroupId, SdkAppId, Stamp, TopicId, UserId};
 
@@ -14,7 +15,8 @@ use crate::model::{FieldKey, GroupId, SdkAppId, Stamp, TopicId, UserId};
 pub const CREATE_SPARE_MS: i64 = 10_000;
 
 /// How long after an end a callback cannot undo it, in milliseconds: stamped by a server whose clock is ahead, it may
-/// speak of the time before the end. A create and a join are exempt, because they say that something began anew.
+/// speak of the time before the end. A create and a join are exempt, because they say that something began anew; a read
+/// neither keeps nor demands the distance, because its σ already keeps one.
 pub const STRAGGLER_MS: i64 = 10_000;
 
 /// The head of every key of the mirror. Sorted as the tables are: by app, then by the bytes of the id.
@@ -44,7 +46,7 @@ pub enum FactKind {
     Seen,
     /// The group was created, by whom.
     Created(Option<UserId>),
-    /// The group was destroyed.
+    /// The group was destroyed; as a read says: Tencent answered twice that there is no such group.
     Destroyed,
     /// One of the group's barriers is raised.
     Barrier(GroupBarrier),
@@ -58,7 +60,8 @@ pub enum FactKind {
     Attribute(FieldKey, Option<String>),
     /// A user became a member: who, how, by whom.
     Joined(UserId, Option<String>, Option<UserId>),
-    /// A user ceased to be a member: who, how, by whom.
+    /// A user ceased to be a member: who, how, by whom. As a read says: the mirror showed a member whom a complete list
+    /// does not name.
     Left(UserId, Option<String>, Option<UserId>),
     /// A user is a member, as a callback that is no join shows.
     Confirmed(UserId),
@@ -66,6 +69,13 @@ pub enum FactKind {
     Role(UserId, Role),
     /// A member's name card.
     NameCard(UserId, String),
+    /// What no callback says of a group, and a read of its profile does.
+    Silent(Silent),
+    /// A list of members names a user, with what it says of the member.
+    Listed(UserId, Listed),
+    /// The members of one range of a large group were listed completely: as [`GroupBarrier::MembersBarrier`], for the
+    /// users of that range.
+    RangeListed(ListRange),
     /// A topic was created, by whom.
     TopicCreated(TopicId, Option<UserId>),
     /// A topic was destroyed.
@@ -84,25 +94,28 @@ pub enum GroupBarrier {
     CreateBarrier,
     /// The newest destroy. Follows from [`FactKind::Destroyed`].
     DestroyedStamp,
-    /// The newest destroy, plus [`STRAGGLER_MS`]: an older `AliveStamp` does not undo it. Follows from
-    /// [`FactKind::Destroyed`].
+    /// The newest destroy, plus [`STRAGGLER_MS`] where a callback said so: an older `AliveStamp` does not undo it. Follows
+    /// from [`FactKind::Destroyed`].
     RevivalBarrier,
     /// The newest sign of life by a callback that is no create: join, change of owner or profile; no other. Creates
     /// are kept apart, in the register of [`FactKind::Created`], because they undo a destroy at once.
     AliveStamp,
-    /// The newest positive REST read. Unused until reconciliation raises it: no callback does.
+    /// The newest positive read of the profile. No callback raises it.
     ReadStamp,
     /// The newest fact of any kind. Follows from every fact.
     UpdatedStamp,
-    /// Memberships older than this have ended. Unused until a complete REST read raises it: no callback does.
+    /// The newest complete list of all members: memberships older than this have ended. No callback raises it.
     MembersBarrier,
-    /// User-defined fields older than this do not count. Unused until a complete REST read raises it: no callback does.
+    /// The newest of the group's ranges: none of them needs a look while this is not newer than `MembersBarrier`. Follows
+    /// from [`FactKind::RangeListed`].
+    RangesStamp,
+    /// The newest read of all user-defined fields: older ones do not count. No callback raises it.
     FieldsBarrier,
-    /// Attributes older than this do not count: `set` and `clear` raise it.
+    /// Attributes older than this do not count: `set`, `clear` and a read of all attributes raise it.
     AttributesBarrier,
     /// The newest change of attributes whose body does not say what changed.
     AttributesUnclear,
-    /// Topics older than this have ended. Unused until a complete REST read raises it: no callback does.
+    /// The newest complete list of topics: topics older than this have ended. No callback raises it.
     TopicsBarrier,
     /// The newest change of a topic whose body does not name the topic.
     TopicsUnclear,
@@ -114,7 +127,7 @@ pub enum GroupBarrier {
 pub enum TopicBarrier {
     /// The newest change of its profile. Creates are kept apart, in the register of [`FactKind::TopicCreated`].
     AliveStamp,
-    /// The newest positive REST read. Unused until reconciliation raises it: no callback does.
+    /// The newest list of topics that names it. No callback raises it.
     ReadStamp,
     /// The newest destroy. Follows from [`FactKind::TopicDestroyed`].
     DestroyedStamp,

@@ -4,7 +4,7 @@
 //! so a callback stamped shortly after an end may speak of the time before it. The newest beginning, the newest other
 //! callback that shows the life and the newest REST read are maxima kept apart, because each undoes an end under another
 //! condition. The verdict follows from the maxima alone, never from the order of arrival. Twin of the generated columns
-//! `groups.status`, `group_members.left_at` and `group_topics.destroyed_at`.
+//! `groups.status` and `group_topics.destroyed_at`, and of `has_left` in the view of memberships.
 
 use super::fact::{GroupBarrier, TopicBarrier};
 use super::rows::{GroupRow, MemberRow, TopicRow};
@@ -21,7 +21,7 @@ pub(super) struct Life {
     read: Stamp,
     /// The newest destroy, or leave.
     pub(super) ended: Stamp,
-    /// The newest end with the distance that `alive` has to keep from it.
+    /// The newest end with the distance that `alive` has to keep from it; none from an end that a read found.
     revival: Stamp,
 }
 
@@ -36,11 +36,12 @@ impl Life {
         }
     }
 
-    pub(super) fn of_member(member: &MemberRow) -> Self {
+    /// `read`: the stamp of the list that names the member, if it counts.
+    pub(super) fn of_member(member: &MemberRow, read: Stamp) -> Self {
         Self {
             began: member.join.stamp,
             alive: member.confirmed,
-            read: member.read,
+            read,
             ended: member.leave.stamp,
             revival: member.revival_barrier,
         }

@@ -4,14 +4,17 @@
 //! set of facts. One type serves as the effect of one batch, as the whole mirror in memory, and as what the tests expect.
 //! `store` writes it by upserts that repeat [`Register::set`] in SQL.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use strum::EnumCount as _;
 
 use super::fact::{CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier};
+use super::listed::{ListRange, Listed, Silent};
 use super::register::{Register, raise};
 use crate::callback::{ProfileText, Role};
-use crate::model::{FieldKey, Stamp, TopicId, UserId};
+use crate::model::{FieldKey, Rank, Stamp, TopicId, UserId};
 
 /// The registers and barriers of one group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,9 +27,23 @@ pub struct GroupRow {
     pub created: Register<Option<UserId>>,
     /// By [`GroupBarrier`].
     pub barriers: [Stamp; GroupBarrier::COUNT],
+    /// What the newest read of the profile says and no callback does.
+    pub silent: Register<Silent>,
+    /// The newest complete list of each range that was read by itself.
+    pub ranges: BTreeMap<ListRange, Stamp>,
 }
 
 impl GroupRow {
+    /// The newest complete list of members that a user would stand in: of the group, or of the user's range.
+    #[must_use]
+    pub fn members_barrier(&self, user: &UserId) -> Stamp {
+        let whole = self.barrier(GroupBarrier::MembersBarrier);
+        if self.barrier(GroupBarrier::RangesStamp) <= whole {
+            return whole;
+        }
+        self.ranges.get(&ListRange::of(user)).map_or(whole, |range| whole.max(*range))
+    }
+
     /// One text of the profile.
     #[must_use]
     pub fn text(&self, text: ProfileText) -> &Register<Option<String>> {
@@ -37,6 +54,32 @@ impl GroupRow {
     #[must_use]
     pub fn barrier(&self, barrier: GroupBarrier) -> Stamp {
         self.barriers[barrier as usize]
+    }
+
+    /// A membership as it is stored. What the newest complete list says carries no stamp of its own, so that a newer list
+    /// that says the same of a member writes nothing of the member; what a newer complete list outdates is dropped, as it
+    /// can never count again.
+    #[must_use]
+    pub fn stored<'a>(&self, user: &UserId, member: &'a MemberRow) -> Cow<'a, MemberRow> {
+        assert!(!member.is_in_list, "a membership in its stored form is not stored again");
+        if member.listed.stamp.is_zero() {
+            return Cow::Borrowed(member);
+        }
+        match member.listed.stamp.cmp(&self.members_barrier(user)) {
+            Ordering::Greater => Cow::Borrowed(member),
+            Ordering::Equal => {
+                let listed = Register { stamp: Stamp::ZERO, value: member.listed.value.clone() };
+                Cow::Owned(MemberRow { listed, is_in_list: true, ..member.clone() })
+            }
+            Ordering::Less => Cow::Owned(MemberRow { listed: Register::default(), ..member.clone() }),
+        }
+    }
+
+    /// Gives a membership as it is stored the stamp of the list that it stands in.
+    pub fn complete(&self, user: &UserId, member: &mut MemberRow) {
+        if std::mem::take(&mut member.is_in_list) {
+            member.listed.stamp = self.members_barrier(user);
+        }
     }
 
     /// A barrier only grows.
@@ -61,12 +104,15 @@ pub struct MemberRow {
     pub join: Register<Transition>,
     /// The newest leave.
     pub leave: Register<Transition>,
-    /// The newest leave, plus [`STRAGGLER_MS`]: an older `confirmed` does not undo it. Follows from the leave.
+    /// The newest leave, plus [`STRAGGLER_MS`] where a callback said so: an older `confirmed` does not undo it. Follows
+    /// from the leave.
     pub revival_barrier: Stamp,
     /// The newest callback but a join that shows the membership: a change of role, name card or owner.
     pub confirmed: Stamp,
-    /// The newest REST read that shows the membership. Unused until reconciliation raises it: no callback does.
-    pub read: Stamp,
+    /// What the newest list says that names the user. It counts while no newer complete list leaves the user out.
+    pub listed: Register<Option<Listed>>,
+    /// True in the stored form alone: the user stands in the newest complete list, whose stamp is not repeated here.
+    pub is_in_list: bool,
     /// The newest role.
     pub role: Register<Option<Role>>,
     /// The newest name card.
@@ -127,7 +173,7 @@ impl Rows {
         rows
     }
 
-    /// Takes one fact in.
+    /// Takes one fact in. All of a list is one fact per member and one for the list itself, with one stamp.
     pub fn apply(&mut self, fact: Fact) {
         let Fact { group: key, stamp, kind } = fact;
         let group = self.groups.entry(key.clone()).or_default();
@@ -143,7 +189,7 @@ impl Rows {
             }
             FactKind::Destroyed => {
                 group.raise(GroupBarrier::DestroyedStamp, stamp);
-                group.raise(GroupBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
+                group.raise(GroupBarrier::RevivalBarrier, revivable_from(stamp));
             }
             FactKind::Barrier(barrier) => group.raise(barrier, stamp),
             FactKind::Text(text, value) => group.texts[text as usize].set(stamp, Some(value)),
@@ -160,16 +206,22 @@ impl Rows {
             FactKind::Left(user, how, by) => {
                 let member = row(members, key, user);
                 member.leave.set(stamp, Transition { how, by });
-                raise(&mut member.revival_barrier, stamp.later(STRAGGLER_MS));
+                raise(&mut member.revival_barrier, revivable_from(stamp));
             }
             FactKind::Confirmed(user) => raise(&mut row(members, key, user).confirmed, stamp),
             FactKind::Role(user, role) => row(members, key, user).role.set(stamp, Some(role)),
             FactKind::NameCard(user, card) => row(members, key, user).name_card.set(stamp, Some(card)),
+            FactKind::Silent(silent) => group.silent.set(stamp, silent),
+            FactKind::Listed(user, listed) => row(members, key, user).listed.set(stamp, Some(listed)),
+            FactKind::RangeListed(range) => {
+                raise(group.ranges.entry(range).or_default(), stamp);
+                group.raise(GroupBarrier::RangesStamp, stamp);
+            }
             FactKind::TopicCreated(id, by) => row(topics, key, id).created.set(stamp, by),
             FactKind::TopicDestroyed(id) => {
                 let topic = row(topics, key, id);
                 topic.raise(TopicBarrier::DestroyedStamp, stamp);
-                topic.raise(TopicBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
+                topic.raise(TopicBarrier::RevivalBarrier, revivable_from(stamp));
             }
             FactKind::TopicBarrier(id, barrier) => row(topics, key, id).raise(barrier, stamp),
             FactKind::TopicText(id, text, value) => {
@@ -177,6 +229,11 @@ impl Rows {
             }
         }
     }
+}
+
+/// From when on a callback that is no beginning undoes an end. A read undoes no newer callback, so it demands no distance.
+fn revivable_from(end: Stamp) -> Stamp {
+    if end.is_of(Rank::Read) { end } else { end.later(STRAGGLER_MS) }
 }
 
 /// The row of a member, field, attribute or topic, made if it is new.

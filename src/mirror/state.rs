@@ -6,10 +6,15 @@
 
 use super::fact::GroupBarrier;
 use super::life::Life;
+use super::listed::{Listed, Silent};
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
 use crate::callback::{ProfileText, Role, WORK};
 use crate::model::{Millis, Stamp, UserId};
+
+/// How far a `JoinTime`, which is in whole seconds, may lie from a known join and still mean it, in milliseconds: nothing is
+/// documented about the clock that it is read from, and the join that a callback reported says how and by whom.
+pub const JOIN_SPARE_MS: i64 = 3_000;
 
 /// What is known of a group's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +54,10 @@ pub struct GroupState {
     pub created_at: Option<Millis>,
     pub updated_at: Millis,
     pub destroyed_at: Option<Millis>,
+    pub apply_join_option: Option<String>,
+    pub invite_join_option: Option<String>,
+    pub mute_all: Option<bool>,
+    pub max_member_count: Option<i64>,
 }
 
 /// A membership as it is shown.
@@ -62,6 +71,8 @@ pub struct MemberState {
     pub join: Transition,
     pub left_at: Option<Millis>,
     pub exit: Transition,
+    pub mute_until: Option<Millis>,
+    pub custom_fields: Option<String>,
 }
 
 /// A topic as it is shown.
@@ -98,10 +109,9 @@ impl GroupRow {
     ///
     /// Exact for what the newest destroy or the newest create ended. Older ones are not kept, so what one of those ended
     /// shows the first kept end after it, which belongs to a later life: its own would need a list of lives per group.
-    fn end_of(&self, sign: Stamp, listed: GroupBarrier) -> Stamp {
+    fn end_of(&self, sign: Stamp, listed: Stamp) -> Stamp {
         let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
         let create = (self.barrier(GroupBarrier::CreateBarrier), self.created.stamp);
-        let listed = self.barrier(listed);
         let ends = [(destroyed, destroyed), create, (listed, listed)];
         let after = ends.into_iter().filter(|(barrier, _)| *barrier > sign);
         after.map(|(_, end)| end).min().unwrap_or(destroyed)
@@ -152,6 +162,8 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
     let left = group_type.as_deref() == Some(WORK)
         && owner_row.is_some_and(|member| member.leave.stamp > group.owner.stamp);
     let created = !group.created.stamp.is_zero() && group.created.stamp >= barrier;
+    let unread = Silent::default();
+    let silent = if group.silent.stamp >= barrier { &group.silent.value } else { &unread };
     GroupState {
         status,
         name: shown(ProfileText::Name),
@@ -160,11 +172,48 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
         face_url: shown(ProfileText::FaceUrl),
         owner: group.owner.value.clone().filter(|_| group.owner.stamp >= barrier && !left),
         created_by: group.created.value.clone().filter(|_| created),
-        created_at: created.then(|| group.created.stamp.time()),
+        created_at: created.then(|| group.created.stamp.time()).or_else(|| seconds(silent.create_secs)),
         updated_at: group.barrier(GroupBarrier::UpdatedStamp).time(),
         destroyed_at: group.is_destroyed().then(|| group.barrier(GroupBarrier::DestroyedStamp).time()),
         group_type,
+        apply_join_option: silent.apply_join_option.clone(),
+        invite_join_option: silent.invite_join_option.clone(),
+        mute_all: silent.mute_all,
+        max_member_count: silent.max_member_count,
     }
+}
+
+/// A time that Tencent gives in seconds.
+fn seconds(secs: Option<i64>) -> Option<Millis> {
+    secs.map(|secs| Millis::new(secs.saturating_mul(1_000)))
+}
+
+impl MemberRow {
+    /// What the newest list says that names the user, unless a newer complete list leaves the user out.
+    #[must_use]
+    pub fn listed_since(&self, barrier: Stamp) -> Option<&Listed> {
+        assert!(!self.is_in_list, "the stored form is completed before it is read");
+        self.listed.value.as_ref().filter(|_| self.listed.stamp >= barrier)
+    }
+
+    /// When and how the membership began, where a list that is newer than the join names the member. A `JoinTime` near the
+    /// join that a callback reported means the same join.
+    fn join_beside(&self, listed: &Listed, barrier: Stamp) -> (Option<Millis>, Transition) {
+        let (join, known) = (self.join.stamp, self.join.stamp > self.leave.stamp);
+        let reported = || (Some(join.time()), self.join.value.clone());
+        match seconds(listed.join_secs) {
+            Some(at) if known && is_near(join.time(), at) => reported(),
+            Some(at) => (Some(at), Transition::default()),
+            None if known && join >= barrier => reported(),
+            None => (None, Transition::default()),
+        }
+    }
+}
+
+/// True for a join within [`JOIN_SPARE_MS`] of the second that begins at `at`.
+fn is_near(join: Millis, at: Millis) -> bool {
+    let ahead = join.get() - at.get();
+    (-JOIN_SPARE_MS..=JOIN_SPARE_MS + 999).contains(&ahead)
 }
 
 /// What is true of a membership; none if no fact ever stated one. `owner` is the owner that [`group_state`] shows.
@@ -175,33 +224,50 @@ pub fn member_state(
     user: &UserId,
     member: &MemberRow,
 ) -> Option<MemberState> {
-    let barrier = group.life_barrier().max(group.barrier(GroupBarrier::MembersBarrier));
-    let life = Life::of_member(member);
+    let complete = group.members_barrier(user);
+    let barrier = group.life_barrier().max(complete);
+    let listed = member.listed_since(complete);
+    let read = listed.map_or(Stamp::ZERO, |_| member.listed.stamp);
+    let life = Life::of_member(member, read);
     let (arrived, by_leave) = (life.newest(), life.has_ended());
     if arrived.is_zero() && life.ended.is_zero() {
         return None;
     }
     let present = !group.is_destroyed() && !by_leave && arrived >= barrier;
     let lasts = |stamp: Stamp| present && stamp > member.leave.stamp && stamp >= barrier;
+    let listed = listed.filter(|_| lasts(read));
+    // Of what both callbacks and lists say, the newer counts.
+    let is_newest = |stamp: Stamp| lasts(stamp) && listed.is_none_or(|_| stamp > read);
     let role = match member.role.value {
         _ if present && owner == Some(user) => "Owner",
-        Some(role) if lasts(member.role.stamp) => role.as_str(),
-        _ => Role::Member.as_str(),
+        Some(role) if is_newest(member.role.stamp) => role.as_str(),
+        _ => listed.map_or(Role::Member, |listed| listed.role).as_str(),
+    };
+    let name_card = if is_newest(member.name_card.stamp) {
+        member.name_card.value.clone()
+    } else {
+        listed.and_then(|listed| listed.name_card.clone())
     };
     // A stay whose join belongs to an earlier one has a beginning that is not known.
     let of_this_stay = by_leave || member.join.stamp > member.leave.stamp;
     let join_shown =
         !member.join.stamp.is_zero() && of_this_stay && (!present || member.join.stamp >= barrier);
-    let ended =
-        if by_leave { member.leave.stamp } else { group.end_of(arrived, GroupBarrier::MembersBarrier) };
+    let (joined_at, join) = match listed.filter(|_| member.join.stamp <= read) {
+        Some(listed) => member.join_beside(listed, group.life_barrier()),
+        None if join_shown => (Some(member.join.stamp.time()), member.join.value.clone()),
+        None => (None, Transition::default()),
+    };
+    let ended = if by_leave { member.leave.stamp } else { group.end_of(arrived, complete) };
     Some(MemberState {
         present,
         role,
-        name_card: member.name_card.value.clone().filter(|_| lasts(member.name_card.stamp)),
-        joined_at: join_shown.then(|| member.join.stamp.time()),
-        join: if join_shown { member.join.value.clone() } else { Transition::default() },
+        name_card,
+        joined_at,
+        join,
         left_at: (!present).then(|| ended.time()),
         exit: if by_leave { member.leave.value.clone() } else { Transition::default() },
+        mute_until: seconds(listed.and_then(|listed| listed.mute_until)),
+        custom_fields: listed.and_then(|listed| listed.custom_fields.clone()),
     })
 }
 
@@ -215,8 +281,11 @@ pub fn topic_state(group: &GroupRow, topic: &TopicRow) -> TopicState {
     let from = if active { life.ended.max(barrier) } else { life.began };
     let shown = |text| topic.text(text).shown(from).map(str::to_owned);
     let created_shown = !life.began.is_zero() && life.began >= from;
-    let ended =
-        if life.has_ended() { life.ended } else { group.end_of(life.newest(), GroupBarrier::TopicsBarrier) };
+    let ended = if life.has_ended() {
+        life.ended
+    } else {
+        group.end_of(life.newest(), group.barrier(GroupBarrier::TopicsBarrier))
+    };
     TopicState {
         active,
         name: shown(ProfileText::Name),

@@ -1,9 +1,10 @@
 //! Each table of the mirror described once: its columns as registers and barriers, and where a row keeps them.
 //!
-//! From a description follow the upsert and the compared lines (in `store`) and the merge of two rows (here). A register
-//! is one or two value columns and a stamp column; a barrier is a stamp column alone. A new text of a profile or a new
-//! barrier needs no line here: it is a variant of its enum, named like its column. The statements that are written from
-//! the descriptions stand as text in `tests/it/data/statements.sql`.
+//! From a description follow the upserts, the compared lines and the reading of rows (in `store`), and the merge of two rows
+//! (here). A register is one or more value columns and a stamp column; a barrier is a stamp column alone. A new text of a
+//! profile or a new barrier needs no line here: it is a variant of its enum, named like its column. Each column says what
+//! raises it, so that the statement of the hot path leaves out those that no callback raises. The statements that are
+//! written from the descriptions stand as text in `tests/it/data/statements.sql`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,36 +12,15 @@ use std::sync::LazyLock;
 
 use strum::VariantArray;
 
-use super::fact::{GroupBarrier, TopicBarrier};
+use super::columns::{ROLE, SILENT, TEXT, TRANSITION, USER, barrier, listed_columns, register};
+use super::fact::{GroupBarrier, GroupKey, TopicBarrier};
+use super::listed::ListRange;
 use super::register::{Register, raise};
-use super::rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
-use crate::callback::{ProfileText, Role};
-use crate::model::{Stamp, UserId};
+use super::rows::{GroupRow, MemberRow, Rows, TopicRow};
+use crate::callback::ProfileText;
+use crate::model::Stamp;
 
-/// One register or barrier of a row as it is stored: the values, and the stamp that guards them.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Cell<'a> {
-    /// The first ones belong to the value columns, the rest is empty.
-    pub values: Values<'a>,
-    /// How new they are.
-    pub stamp: &'a Stamp,
-}
-
-/// The values of a register, which has at most two value columns.
-pub type Values<'a> = [Option<&'a str>; 2];
-
-/// The columns of one register or barrier, and how to reach it in a row.
-pub struct Columns<R> {
-    /// The value columns, all of type `text`; none for a barrier.
-    pub values: Vec<&'static str>,
-    /// The stamp column, of type `bytea`.
-    pub stamp: String,
-    read: Box<Read<R>>,
-    merge: Box<Merge<R>>,
-}
-
-type Read<R> = dyn Fn(&R) -> Cell<'_> + Send + Sync;
-type Merge<R> = dyn Fn(&mut R, &mut R) + Send + Sync;
+pub use super::columns::{Cell, Columns, Origin, VALUES_MAX, Values};
 
 /// A table of the mirror.
 pub struct Table<R> {
@@ -52,20 +32,7 @@ pub struct Table<R> {
     pub columns: Vec<Columns<R>>,
 }
 
-impl<R> Columns<R> {
-    /// The register of a row.
-    #[must_use]
-    pub fn read<'a>(&self, row: &'a R) -> Cell<'a> {
-        (self.read)(row)
-    }
-}
-
 impl<R> Table<R> {
-    /// The names of all columns behind the key: of each register the values, then the stamp.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().flat_map(|columns| columns.values.iter().copied().chain([columns.stamp.as_str()]))
-    }
-
     /// Joins two rows with one key: the newer value of each register, the greater stamp of each barrier.
     fn merge(&self, into: &mut R, mut from: R) {
         self.columns.iter().for_each(|columns| (columns.merge)(into, &mut from));
@@ -76,23 +43,39 @@ impl<R> Table<R> {
 pub static GROUPS: LazyLock<Table<GroupRow>> = LazyLock::new(|| {
     let texts = ProfileText::VARIANTS.iter().map(|text| {
         let at = *text as usize;
-        register(
-            &[text.into()],
-            text_value,
-            move |row: &GroupRow| &row.texts[at],
-            move |row| &mut row.texts[at],
-        )
+        register(&[text.into()], &TEXT, move |row: &GroupRow| &row.texts[at], move |row| &mut row.texts[at])
     });
     let users = [
-        register(&["owner"], user_value, |row: &GroupRow| &row.owner, |row| &mut row.owner),
-        register(&["created_by"], user_value, |row: &GroupRow| &row.created, |row| &mut row.created)
+        register(&["owner"], &USER, |row: &GroupRow| &row.owner, |row| &mut row.owner),
+        register(&["created_by"], &USER, |row: &GroupRow| &row.created, |row| &mut row.created)
             .stamped("created_stamp"),
     ];
     let barriers = GroupBarrier::VARIANTS.iter().map(|kind| {
         let at = *kind as usize;
         barrier(kind.into(), move |row: &GroupRow| &row.barriers[at], move |row| &mut row.barriers[at])
+            .raised_by(group_barrier_origin(*kind))
     });
-    Table { name: "groups", key: None, columns: texts.chain(users).chain(barriers).collect() }
+    let names = ["apply_join_option", "invite_join_option", "mute_all", "max_member_count", "create_secs"];
+    let silent = register(&names, &SILENT, |row: &GroupRow| &row.silent, |row| &mut row.silent)
+        .stamped("silent_stamp")
+        .raised_by(Origin::Reads);
+    let columns = texts.chain(users).chain(barriers).chain([silent]);
+    Table { name: "groups", key: None, columns: columns.collect() }
+});
+
+fn group_barrier_origin(barrier: GroupBarrier) -> Origin {
+    use GroupBarrier::{FieldsBarrier, MembersBarrier, RangesStamp, ReadStamp, TopicsBarrier};
+    match barrier {
+        ReadStamp | MembersBarrier | RangesStamp | FieldsBarrier | TopicsBarrier => Origin::Reads,
+        _ => Origin::Callbacks,
+    }
+}
+
+/// `group_list_ranges`: a stamp per range of a large group, in [`GroupRow::ranges`].
+pub static RANGES: LazyLock<Table<Stamp>> = LazyLock::new(|| Table {
+    name: "group_list_ranges",
+    key: Some("range"),
+    columns: vec![barrier("list_stamp", |row: &Stamp| row, |row| row).raised_by(Origin::Reads)],
 });
 
 /// `group_members`.
@@ -100,25 +83,15 @@ pub static MEMBERS: LazyLock<Table<MemberRow>> = LazyLock::new(|| Table {
     name: "group_members",
     key: Some("user_id"),
     columns: vec![
-        register(
-            &["join_type", "joined_by"],
-            transition_values,
-            |row: &MemberRow| &row.join,
-            |row| &mut row.join,
-        )
-        .stamped("join_stamp"),
-        register(
-            &["exit_type", "left_by"],
-            transition_values,
-            |row: &MemberRow| &row.leave,
-            |row| &mut row.leave,
-        )
-        .stamped("leave_stamp"),
+        register(&["join_type", "joined_by"], &TRANSITION, |row: &MemberRow| &row.join, |row| &mut row.join)
+            .stamped("join_stamp"),
+        register(&["exit_type", "left_by"], &TRANSITION, |row: &MemberRow| &row.leave, |row| &mut row.leave)
+            .stamped("leave_stamp"),
         barrier("revival_barrier", |row: &MemberRow| &row.revival_barrier, |row| &mut row.revival_barrier),
         barrier("confirmed_stamp", |row: &MemberRow| &row.confirmed, |row| &mut row.confirmed),
-        barrier("read_stamp", |row: &MemberRow| &row.read, |row| &mut row.read),
-        register(&["role"], role_value, |row: &MemberRow| &row.role, |row| &mut row.role),
-        register(&["name_card"], text_value, |row: &MemberRow| &row.name_card, |row| &mut row.name_card),
+        register(&["role"], &ROLE, |row: &MemberRow| &row.role, |row| &mut row.role),
+        register(&["name_card"], &TEXT, |row: &MemberRow| &row.name_card, |row| &mut row.name_card),
+        listed_columns(),
     ],
 });
 
@@ -132,21 +105,17 @@ pub static ATTRIBUTES: LazyLock<Table<Register<Option<String>>>> =
 
 /// `group_topics`.
 pub static TOPICS: LazyLock<Table<TopicRow>> = LazyLock::new(|| {
-    let created =
-        register(&["created_by"], user_value, |row: &TopicRow| &row.created, |row| &mut row.created)
-            .stamped("created_stamp");
+    let created = register(&["created_by"], &USER, |row: &TopicRow| &row.created, |row| &mut row.created)
+        .stamped("created_stamp");
     let barriers = TopicBarrier::VARIANTS.iter().map(|kind| {
         let at = *kind as usize;
+        let origin = if *kind == TopicBarrier::ReadStamp { Origin::Reads } else { Origin::Callbacks };
         barrier(kind.into(), move |row: &TopicRow| &row.barriers[at], move |row| &mut row.barriers[at])
+            .raised_by(origin)
     });
     let texts = ProfileText::OF_TOPICS.iter().map(|text| {
         let at = *text as usize;
-        register(
-            &[text.into()],
-            text_value,
-            move |row: &TopicRow| &row.texts[at],
-            move |row| &mut row.texts[at],
-        )
+        register(&[text.into()], &TEXT, move |row: &TopicRow| &row.texts[at], move |row| &mut row.texts[at])
     });
     let columns = [created].into_iter().chain(barriers).chain(texts).collect();
     Table { name: "group_topics", key: Some("topic_id"), columns }
@@ -157,70 +126,35 @@ fn keyed_values(name: &'static str) -> Table<Register<Option<String>>> {
     Table {
         name,
         key: Some("key"),
-        columns: vec![register(&["value"], text_value, |row: &Register<Option<String>>| row, |row| row)],
+        columns: vec![register(&["value"], &TEXT, |row: &Register<Option<String>>| row, |row| row)],
     }
-}
-
-/// A register whose stamp column is called like its first value column, with `_stamp`.
-fn register<R: 'static, T: Default + 'static>(
-    names: &[&'static str],
-    values: fn(&T) -> Values<'_>,
-    get: impl Fn(&R) -> &Register<T> + Send + Sync + 'static,
-    get_mut: impl Fn(&mut R) -> &mut Register<T> + Send + Sync + 'static,
-) -> Columns<R> {
-    assert!((1..=2).contains(&names.len()), "a register has one or two value columns");
-    Columns {
-        values: names.to_vec(),
-        stamp: format!("{}_stamp", names[0]),
-        read: Box::new(move |row| Cell { values: values(&get(row).value), stamp: &get(row).stamp }),
-        merge: Box::new(move |into, from| get_mut(into).merge(std::mem::take(get_mut(from)))),
-    }
-}
-
-fn barrier<R: 'static>(
-    name: &'static str,
-    get: impl Fn(&R) -> &Stamp + Send + Sync + 'static,
-    get_mut: impl Fn(&mut R) -> &mut Stamp + Send + Sync + 'static,
-) -> Columns<R> {
-    Columns {
-        values: Vec::new(),
-        stamp: name.to_owned(),
-        read: Box::new(move |row| Cell { values: [None, None], stamp: get(row) }),
-        merge: Box::new(move |into, from| raise(get_mut(into), *get_mut(from))),
-    }
-}
-
-impl<R> Columns<R> {
-    fn stamped(self, stamp: &str) -> Self {
-        Self { stamp: stamp.to_owned(), ..self }
-    }
-}
-
-fn text_value(text: &Option<String>) -> Values<'_> {
-    [text.as_deref(), None]
-}
-
-fn user_value(user: &Option<UserId>) -> Values<'_> {
-    [user.as_ref().map(UserId::as_str), None]
-}
-
-fn transition_values(transition: &Transition) -> Values<'_> {
-    [transition.how.as_deref(), transition.by.as_ref().map(UserId::as_str)]
-}
-
-/// The column is never NULL: a user without another role is a member.
-fn role_value(role: &Option<Role>) -> Values<'_> {
-    [Some(role.unwrap_or(Role::Member).as_str()), None]
 }
 
 impl Rows {
     /// The join of two mirrors.
     pub fn merge(&mut self, other: Self) {
+        for (key, from) in other.groups.iter().filter(|(_, from)| !from.ranges.is_empty()) {
+            let into = &mut self.groups.entry(key.clone()).or_default().ranges;
+            for (range, stamp) in &from.ranges {
+                raise(into.entry(range.clone()).or_default(), *stamp);
+            }
+        }
         merge_rows(&GROUPS, &mut self.groups, other.groups);
         merge_rows(&MEMBERS, &mut self.members, other.members);
         merge_rows(&USER_DEFINED_FIELDS, &mut self.user_defined_fields, other.user_defined_fields);
         merge_rows(&ATTRIBUTES, &mut self.attributes, other.attributes);
         merge_rows(&TOPICS, &mut self.topics, other.topics);
+    }
+}
+
+impl Rows {
+    /// The rows of [`RANGES`].
+    #[must_use]
+    pub fn ranges(&self) -> BTreeMap<(GroupKey, ListRange), Stamp> {
+        let of_group = |(key, row): (&GroupKey, &GroupRow)| -> Vec<_> {
+            row.ranges.iter().map(|(range, stamp)| ((key.clone(), range.clone()), *stamp)).collect()
+        };
+        self.groups.iter().flat_map(of_group).collect()
     }
 }
 
@@ -237,6 +171,8 @@ fn merge_rows<K: Ord, R>(table: &Table<R>, into: &mut BTreeMap<K, R>, from: BTre
 
 #[cfg(test)]
 mod tests {
+    use super::super::listed::Silent;
+    use super::super::rows::Transition;
     use super::*;
     use crate::model::{Digest, Millis, Rank};
 
@@ -264,13 +200,14 @@ mod tests {
             row.owner.set(stamp, None);
             row.created.set(stamp, None);
             row.barriers = [stamp; _];
+            row.silent.set(stamp, Silent::default());
         });
         assert_whole(&MEMBERS, 0, |row| {
             row.join.set(stamp, Transition::default());
             row.leave.set(stamp, Transition::default());
             row.revival_barrier = stamp;
             row.confirmed = stamp;
-            row.read = stamp;
+            row.listed.set(stamp, None);
             row.role.set(stamp, None);
             set(&mut row.name_card);
         });

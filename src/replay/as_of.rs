@@ -277,6 +277,7 @@ mod tests {
             query_command: None,
             request_id: None,
             received_ms: 1,
+            source: "callback".to_owned(),
             outcome: "applied".to_owned(),
             reason: None,
             causes: None,

@@ -10,7 +10,7 @@ use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
 use crate::mirror::{GroupKey, Rows};
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::NewEntry;
-use crate::store::{Database, ledger, rebuild, upsert};
+use crate::store::{Database, held, ledger, rebuild};
 
 /// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
 pub(super) const RETRIES_MAX: u32 = 20;
@@ -58,20 +58,37 @@ pub(super) async fn rebuild_with_retries(database: &Database, span: &Span) -> an
 async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Error> {
     let mut tx = database.begin("rebuild").await?;
     tx.take_time().await?;
-    let locked = rebuild::lock(tx.conn(), span.bounds()).await?;
-    let mut reader = RangeReader::after(span.after.0, &span.after.1);
-    let mut whole = Rows::default();
-    loop {
-        let fold = reader.until(tx.conn(), &span.last).await?;
-        whole.merge(fold.rows);
-        if fold.end {
+    let (mut locked, mut whole) = (Vec::new(), Rows::default());
+    // A group that has no row gets one to be locked, and is then folded anew: what lists say is written without a guard.
+    while locked.is_empty() || whole.groups.keys().any(|key| !is_locked(&locked, key)) {
+        let groups: Vec<&GroupKey> = whole.groups.keys().collect();
+        held::ensure(tx.conn(), &groups).await?;
+        locked = rebuild::lock(tx.conn(), span.bounds()).await?;
+        whole = fold(tx.conn(), span).await?;
+        if whole.groups.is_empty() {
             break;
         }
     }
     rebuild::clear_strays(tx.conn(), span.bounds()).await?;
     rebuild::clear_groups(tx.conn(), &locked).await?;
-    upsert::upsert(tx.conn(), &whole).await?;
+    held::write_whole(tx.conn(), &whole).await?;
     tx.commit().await
+}
+
+fn is_locked(locked: &[(i64, String)], key: &GroupKey) -> bool {
+    locked.binary_search_by(|(app, group)| (*app, &**group).cmp(&(key.app.get(), key.group.as_str()))).is_ok()
+}
+
+async fn fold(conn: &mut PgConnection, span: &Span) -> Result<Rows, sqlx::Error> {
+    let mut reader = RangeReader::after(span.after.0, &span.after.1);
+    let mut whole = Rows::default();
+    loop {
+        let fold = reader.until(conn, &span.last).await?;
+        whole.merge(fold.rows);
+        if fold.end {
+            return Ok(whole);
+        }
+    }
 }
 
 /// Moves the ledger entry of a repeat without event time back to this receipt, where that is the earlier one, and makes
@@ -112,5 +129,5 @@ pub(super) async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> 
         page = ledger::page(conn, Some(&last), false, PAGE_ROWS).await?;
     }
     rebuild::clear_groups(conn, &[key]).await?;
-    upsert::upsert(conn, &whole.rows).await
+    held::write_whole(conn, &whole.rows).await
 }

@@ -1,17 +1,20 @@
-//! An entry of the ledger read again: row → callback → facts, by the same decoder that read the callback when it came.
+//! An entry of the ledger read again: row → callback or snapshot → facts, by the same decoder that read it when it came.
 //!
 //! Pure. The digest and the time of what was applied stay those that the entry was given at receipt: they are stored,
 //! never computed anew. What was parked is judged again.
 
 use crate::callback::{self, Callback, Decoded, Event, Received};
-use crate::mirror::{self, Fact};
-use crate::model::{Digest, Millis, SdkAppId};
+use crate::mirror::{self, Fact, Snapshot};
+use crate::model::{Digest, GroupId, Millis, SdkAppId};
 use crate::store::ledger::{LedgerRow, Verdict};
 
 /// Later than every event time: the time of an entry that was applied was believed once, and is not judged again.
 const NO_VERDICT: Millis = Millis::new(i64::MAX);
 
 fn decode_at(row: &LedgerRow, now: Millis) -> Option<Callback> {
+    if row.is_snapshot() {
+        return None;
+    }
     let hint =
         row.query_command.clone().or_else(|| Some(row.command.clone()).filter(|text| !text.is_empty()));
     let received = Received {
@@ -52,12 +55,21 @@ pub(super) fn judged_again(row: &LedgerRow, now: Millis) -> Option<Callback> {
 /// The facts of an entry that was applied, and whether this program reads the same of it as was read then; none where it
 /// cannot read it.
 pub(super) fn facts(row: &LedgerRow) -> Option<(Vec<Fact>, bool)> {
+    if row.is_snapshot() {
+        return Some((snapshot_facts(row)?, true));
+    }
     let callback = decode(row).filter(|callback| callback.event.is_ok())?;
     let is_same = row.outcome != "partial" || says_the_same(row, &verdict(&callback));
     Some((mirror::facts(&callback), is_same))
 }
 
-/// What an entry says, applied or parked; none where this program cannot read it.
+fn snapshot_facts(row: &LedgerRow) -> Option<Vec<Fact>> {
+    let app = SdkAppId::parse(&row.sdk_app_id.to_string()).ok()?;
+    let group = mirror::group_key(app, GroupId::parse(&row.group_id).ok()?);
+    Snapshot::of_body(group, &row.body)?.facts(&Digest::from_bytes(&row.digest)?).ok()
+}
+
+/// What an entry of a callback says, applied or parked; none where this program cannot read it.
 #[must_use]
 pub fn event(row: &LedgerRow) -> Option<Event> {
     decode(row).and_then(|callback| callback.event.ok())

@@ -19,7 +19,7 @@ pub enum EntrySource {
 }
 
 impl EntrySource {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Callback => "callback",
             Self::Rest => "rest",

@@ -171,7 +171,7 @@ pub async fn size_until(
 /// In no order: a fold needs none.
 const UNTIL: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
-       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome <> 'parked'";
 

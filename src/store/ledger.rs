@@ -28,6 +28,8 @@ pub struct LedgerRow {
     pub request_id: Option<String>,
     /// Time of first receipt, Unix milliseconds.
     pub received_ms: i64,
+    /// `callback` or `rest`.
+    pub source: String,
     /// `applied`, `partial` or `parked`.
     pub outcome: String,
     /// Why it is parked, or what was skipped of it.
@@ -43,6 +45,12 @@ impl LedgerRow {
     #[must_use]
     pub fn is_applied(&self) -> bool {
         self.outcome != "parked"
+    }
+
+    /// True for an answer of Tencent's REST API.
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.source == EntrySource::Rest.as_str()
     }
 
     /// True where this label is among the causes.
@@ -64,7 +72,7 @@ const BEFORE_ALL: RowKey<'static> = (0, "", i64::MIN, &[]);
 
 const PAGE: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
-       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body
+       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE (sdk_app_id, group_id, time_ms, digest) > ($1, $2, $3, $4) AND ($5 IS FALSE OR outcome <> 'applied')
  ORDER BY sdk_app_id, group_id, time_ms, digest

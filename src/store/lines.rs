@@ -4,14 +4,15 @@
 //! role) is a difference like any other and no error. The columns are those of the descriptions in `mirror::tables`;
 //! generated columns follow from them and are left out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::upsert::wrapped;
+use super::upsert::{stored, wrapped};
 use crate::mirror::tables::{self, Table};
-use crate::mirror::{GroupKey, Rows};
-use crate::model::Stamp;
+use crate::mirror::{GroupKey, ListRange, Rows};
+use crate::model::{FieldKey, Stamp, TopicId, UserId};
 
 /// The key of a line: table, app, group, and user, key or topic (empty for a group).
 pub type LineKey = (&'static str, i64, String, String);
@@ -26,15 +27,16 @@ pub struct TableColumns {
     pub table: &'static str,
     /// The last column of its key; none for the groups themselves.
     pub key: Option<&'static str>,
-    /// The names of the values of a line, and whether each is a stamp.
-    pub columns: Vec<(String, bool)>,
+    /// The names of the values of a line, and the type of each; a stamp is `bytea`.
+    pub columns: Vec<(String, &'static str)>,
 }
 
-/// The five tables of the mirror, in the order in which transactions write them.
+/// The six tables of the mirror, in the order in which transactions write them.
 #[must_use]
-pub fn tables() -> [TableColumns; 5] {
+pub fn tables() -> [TableColumns; 6] {
     [
         columns_of(&tables::GROUPS),
+        columns_of(&tables::RANGES),
         columns_of(&tables::MEMBERS),
         columns_of(&tables::USER_DEFINED_FIELDS),
         columns_of(&tables::ATTRIBUTES),
@@ -44,8 +46,8 @@ pub fn tables() -> [TableColumns; 5] {
 
 fn columns_of<R>(table: &Table<R>) -> TableColumns {
     let columns = table.columns.iter().flat_map(|columns| {
-        let values = columns.values.iter().map(|name| ((*name).to_owned(), false));
-        values.chain([(columns.stamp.clone(), true)])
+        let values = columns.values.iter().zip(columns.types).map(|(name, kind)| ((*name).to_owned(), *kind));
+        values.chain([(columns.stamp.clone(), "bytea")])
     });
     TableColumns { table: table.name, key: table.key, columns: columns.collect() }
 }
@@ -54,14 +56,31 @@ impl TableColumns {
     /// The statement that reads the lines of a range of groups.
     #[must_use]
     pub fn select(&self) -> String {
-        let shown = |(name, is_stamp): &(String, bool)| {
-            if *is_stamp { format!("encode({name}, 'hex')") } else { name.clone() }
+        format!(
+            "{} t\n WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4)",
+            self.select_from()
+        )
+    }
+
+    /// The statement that reads the lines of some groups.
+    #[must_use]
+    pub fn select_groups(&self) -> String {
+        format!(
+            "{} t\n  JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON t.sdk_app_id = k.app AND t.group_id = k.id",
+            self.select_from()
+        )
+    }
+
+    fn select_from(&self) -> String {
+        let shown = |(name, kind): &(String, &str)| match *kind {
+            "bytea" => format!("encode({name}, 'hex')"),
+            "text" => name.clone(),
+            _ => format!("{name}::text"),
         };
         let columns: Vec<String> = self.columns.iter().map(shown).collect();
+        let key = self.key.unwrap_or("''");
         format!(
-            "SELECT sdk_app_id, group_id, {}, ARRAY[\n    {}]\n  FROM {}\n WHERE (sdk_app_id, group_id) > ($1, $2) AND \
-             (sdk_app_id, group_id) <= ($3, $4)",
-            self.key.unwrap_or("''"),
+            "SELECT sdk_app_id, group_id, {key}, ARRAY[\n    {}]\n  FROM {}",
             wrapped(&columns),
             self.table
         )
@@ -99,7 +118,14 @@ pub fn of_rows(rows: &Rows) -> Lines {
     let mut lines = Lines::new();
     let groups = rows.groups.iter().map(|(group, row)| (group, "", row));
     add(&mut lines, &tables::GROUPS, groups);
-    let members = rows.members.iter().map(|((group, user), row)| (group, user.as_str(), row));
+    let ranges = rows.ranges();
+    add(&mut lines, &tables::RANGES, ranges.iter().map(|((group, range), row)| (group, range.as_str(), row)));
+    let members: Vec<_> = rows
+        .members
+        .iter()
+        .map(|((group, user), row)| (group, user, stored(rows, group, user, row)))
+        .collect();
+    let members = members.iter().map(|(group, user, row)| (*group, user.as_str(), row.as_ref()));
     add(&mut lines, &tables::MEMBERS, members);
     let fields = rows.user_defined_fields.iter().map(|((group, key), row)| (group, key.as_str(), row));
     add(&mut lines, &tables::USER_DEFINED_FIELDS, fields);
@@ -108,6 +134,83 @@ pub fn of_rows(rows: &Rows) -> Lines {
     let topics = rows.topics.iter().map(|((group, topic), row)| (group, topic.as_str(), row));
     add(&mut lines, &tables::TOPICS, topics);
     lines
+}
+
+/// What the tables hold of some groups, as rows.
+///
+/// # Errors
+/// A statement's.
+pub async fn rows_of_groups(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<Rows, sqlx::Error> {
+    let apps: Vec<i64> = groups.iter().map(|key| key.app.get()).collect();
+    let ids: Vec<&str> = groups.iter().map(|key| key.group.as_str()).collect();
+    let mut found = Vec::new();
+    for table in tables() {
+        let query = sqlx::query_as(AssertSqlSafe(table.select_groups())).bind(&apps).bind(&ids);
+        let lines: Vec<Line> = query.fetch_all(&mut *conn).await?;
+        found.push(lines);
+    }
+    let keys: BTreeMap<(i64, &str), &GroupKey> =
+        groups.iter().map(|key| ((key.app.get(), key.group.as_str()), key)).collect();
+    let key = |app: i64, group: &str| keys.get(&(app, group)).map(|key| (*key).clone());
+    Ok(rows_of(found, key))
+}
+
+/// Lines of the tables, in their order, as rows. A key that no id can be is left out: no fold makes it.
+fn rows_of(found: Vec<Vec<Line>>, key: impl Fn(i64, &str) -> Option<GroupKey>) -> Rows {
+    let mut rows = Rows::default();
+    let mut tables = found.into_iter();
+    let mut next = || tables.next().unwrap_or_default().into_iter();
+    for (app, group, _, values) in next() {
+        rows.groups.extend(key(app, &group).map(|key| (key, row_of(&tables::GROUPS, &values))));
+    }
+    for (app, group, range, values) in next() {
+        let of = key(app, &group).and_then(|key| rows.groups.get_mut(&key));
+        if let (Some(of), Some(range)) = (of, ListRange::parse(&range)) {
+            of.ranges.insert(range, row_of(&tables::RANGES, &values));
+        }
+    }
+    for (app, group, user, values) in next() {
+        if let (Some(key), Ok(user)) = (key(app, &group), UserId::parse(&user)) {
+            let mut member = row_of(&tables::MEMBERS, &values);
+            if let Some(of) = rows.groups.get(&key) {
+                of.complete(&user, &mut member);
+            }
+            rows.members.insert((key, user), member);
+        }
+    }
+    for (app, group, field, values) in next() {
+        if let (Some(key), Ok(field)) = (key(app, &group), FieldKey::parse(&field)) {
+            rows.user_defined_fields.insert((key, field), row_of(&tables::USER_DEFINED_FIELDS, &values));
+        }
+    }
+    for (app, group, field, values) in next() {
+        if let (Some(key), Ok(field)) = (key(app, &group), FieldKey::parse(&field)) {
+            rows.attributes.insert((key, field), row_of(&tables::ATTRIBUTES, &values));
+        }
+    }
+    for (app, group, topic, values) in next() {
+        if let (Some(key), Ok(topic)) = (key(app, &group), TopicId::parse(&topic)) {
+            rows.topics.insert((key, topic), row_of(&tables::TOPICS, &values));
+        }
+    }
+    rows
+}
+
+/// One line as a row.
+fn row_of<R: Default>(table: &Table<R>, mut values: &[Option<String>]) -> R {
+    let mut row = R::default();
+    for columns in &table.columns {
+        let (own, rest) = values.split_at(columns.values.len());
+        let [stamp, rest @ ..] = rest else { unreachable!("a line has a value for each of its columns") };
+        columns.write(&mut row, own, &unhex(stamp.as_deref().unwrap_or_default()));
+        values = rest;
+    }
+    row
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks_exact(2);
+    digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 fn add<'a, R: 'a>(
@@ -119,7 +222,7 @@ fn add<'a, R: 'a>(
         let values = table.columns.iter().flat_map(|columns| {
             let cell = columns.read(row);
             let values = cell.values.into_iter().take(columns.values.len());
-            values.map(|value| value.map(str::to_owned)).chain([Some(hex(cell.stamp))])
+            values.map(|value| value.map(Cow::into_owned)).chain([Some(hex(cell.stamp))])
         });
         let key = (table.name, group.app.get(), group.group.as_str().to_owned(), key.to_owned());
         lines.insert(key, values.collect());

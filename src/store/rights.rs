@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 10] = [
+const TABLES: [(&str, &[&str]); 12] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("feed", &["SELECT"]),
@@ -22,6 +22,8 @@ const TABLES: [(&str, &[&str]); 10] = [
     ("group_user_defined_fields", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_attributes", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_topics", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_list_ranges", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_verifications", &["SELECT", "INSERT", "UPDATE"]),
     ("_sqlx_migrations", &["SELECT"]),
 ];
 

@@ -2,9 +2,11 @@
 //!
 //! The statements are written from the descriptions in `mirror::tables`, once per process, and stand as text in
 //! `tests/it/data/statements.sql`, where they are reviewed. The rule "the greater stamp wins" stands in them for the second
-//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a stamp compare as stamps do. Tables are
-//! named without a schema, so that the connection's search path decides which.
+//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a stamp compare as stamps do. What lists
+//! say of members is merged in Rust alone, under the lock of the group, and written as it is. Tables are named without a
+//! schema, so that the connection's search path decides which.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -12,19 +14,22 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
-use crate::mirror::tables::{self, Columns, Table};
-use crate::mirror::{GroupKey, Rows};
+use crate::mirror::tables::{self, Columns, Origin, Table};
+use crate::mirror::{GroupKey, ListRange, MemberRow, Rows};
 use crate::model::{FieldKey, TopicId, UserId};
 
 /// Writes the rows; what is stored and newer stays. In this order in every transaction, so that no two deadlock:
-/// groups, members, user-defined fields, attributes, topics; each by key.
+/// groups, their ranges, members, user-defined fields, attributes, topics; each by key. What lists say of members is left
+/// out: see [`replace_listed`].
 ///
 /// # Errors
 /// A statement's.
 pub async fn upsert(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
     let statements: &'static Statements = &STATEMENTS;
     upsert_groups(conn, rows).await?;
-    upsert_keyed(conn, &statements.members, &tables::MEMBERS, &rows.members, UserId::as_str).await?;
+    upsert_keyed(conn, &statements.ranges, &tables::RANGES, &rows.ranges(), ListRange::as_str).await?;
+    let members = reported(&rows.members);
+    upsert_keyed(conn, &statements.members, &tables::MEMBERS, &members, UserId::as_str).await?;
     let fields = &rows.user_defined_fields;
     upsert_keyed(conn, &statements.fields, &tables::USER_DEFINED_FIELDS, fields, FieldKey::as_str).await?;
     upsert_keyed(conn, &statements.attributes, &tables::ATTRIBUTES, &rows.attributes, FieldKey::as_str)
@@ -32,55 +37,97 @@ pub async fn upsert(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Er
     upsert_keyed(conn, &statements.topics, &tables::TOPICS, &rows.topics, TopicId::as_str).await
 }
 
+/// The two upserts of a table: that of the hot path is shorter, because every column costs each callback.
+struct Upserts {
+    of_callbacks: String,
+    of_reads: String,
+}
+
 struct Statements {
-    groups: String,
-    members: String,
-    fields: String,
-    attributes: String,
-    topics: String,
+    groups: Upserts,
+    ranges: Upserts,
+    members: Upserts,
+    fields: Upserts,
+    attributes: Upserts,
+    topics: Upserts,
+    listed: String,
 }
 
 static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| Statements {
-    groups: statement(&tables::GROUPS),
-    members: statement(&tables::MEMBERS),
-    fields: statement(&tables::USER_DEFINED_FIELDS),
-    attributes: statement(&tables::ATTRIBUTES),
-    topics: statement(&tables::TOPICS),
+    groups: upserts(&tables::GROUPS),
+    ranges: upserts(&tables::RANGES),
+    members: upserts(&tables::MEMBERS),
+    fields: upserts(&tables::USER_DEFINED_FIELDS),
+    attributes: upserts(&tables::ATTRIBUTES),
+    topics: upserts(&tables::TOPICS),
+    listed: replace_listed_statement(),
 });
 
-/// The upsert of a table as it is sent.
+fn upserts<R>(table: &Table<R>) -> Upserts {
+    Upserts { of_callbacks: statement(table, &[Origin::Callbacks]), of_reads: statement(table, UPSERTED) }
+}
+
+/// The columns that are registers of their own.
+pub const UPSERTED: &[Origin] = &[Origin::Callbacks, Origin::Reads];
+
+/// The upsert of the columns of a table that these raise, as it is sent.
 #[must_use]
-pub fn statement<R>(table: &Table<R>) -> String {
+pub fn statement<R>(table: &Table<R>, origins: &[Origin]) -> String {
+    let columns: Vec<&Columns<R>> = of_origins(table, origins).collect();
+    let stamps = columns.iter().map(|columns| &columns.stamp);
+    let newer: Vec<String> = stamps.map(|stamp| format!("EXCLUDED.{stamp} > t.{stamp}")).collect();
+    let sets = columns.iter().flat_map(|columns| {
+        let stamp = &columns.stamp;
+        let values = columns.values.iter().map(move |value| {
+            format!(
+                "{value} = CASE WHEN EXCLUDED.{stamp} > t.{stamp}\n        THEN EXCLUDED.{value} ELSE t.{value} END"
+            )
+        });
+        values.chain([format!("{stamp} = GREATEST(t.{stamp}, EXCLUDED.{stamp})")])
+    });
+    let sets: Vec<String> = sets.collect();
+    format!(
+        "{}{}\n-- A fact that loses everywhere writes nothing.\nWHERE {}",
+        insert(table, &columns),
+        sets.join(",\n    "),
+        newer.join("\n   OR ")
+    )
+}
+
+/// How what lists say of members is written: as it is, because it was merged under the lock of the group.
+#[must_use]
+pub fn replace_listed_statement() -> String {
+    let columns: Vec<_> = of_origins(&tables::MEMBERS, &[Origin::Lists]).collect();
+    let names = columns.iter().flat_map(|columns| columns.values.iter().copied().chain([&*columns.stamp]));
+    let sets: Vec<String> = names.map(|name| format!("{name} = EXCLUDED.{name}")).collect();
+    format!("{}{}", insert(&tables::MEMBERS, &columns), sets.join(",\n    "))
+}
+
+fn of_origins<'t, R>(table: &'t Table<R>, origins: &'t [Origin]) -> impl Iterator<Item = &'t Columns<R>> {
+    table.columns.iter().filter(|columns| origins.contains(&columns.origin))
+}
+
+/// An insert by `UNNEST` up to what is done with a row that is there already.
+fn insert<R>(table: &Table<R>, columns: &[&Columns<R>]) -> String {
     let key: Vec<&str> = ["sdk_app_id", "group_id"].into_iter().chain(table.key).collect();
     let (mut names, mut types): (Vec<&str>, Vec<&str>) = (key.clone(), vec!["bigint"]);
     types.resize(key.len(), "text");
-    let (mut sets, mut newer) = (Vec::new(), Vec::new());
-    for columns in &table.columns {
-        let stamp = &columns.stamp;
-        for value in &columns.values {
-            names.push(value);
-            types.push("text");
-            sets.push(format!(
-                "{value} = CASE WHEN EXCLUDED.{stamp} > t.{stamp}\n        THEN EXCLUDED.{value} ELSE t.{value} END"
-            ));
-        }
-        names.push(stamp);
-        types.push("bytea");
-        sets.push(format!("{stamp} = GREATEST(t.{stamp}, EXCLUDED.{stamp})"));
-        newer.push(format!("EXCLUDED.{stamp} > t.{stamp}"));
+    for columns in columns {
+        names.extend(columns.values.iter().copied().chain([&*columns.stamp]));
+        types.extend(columns.types.iter().copied().chain(["bytea"]));
     }
     assert_eq!(names.len(), types.len(), "every column has a type");
-    let arrays: Vec<String> =
-        types.iter().zip(1..).map(|(kind, number)| format!("${number}::{kind}[]")).collect();
+    let arrays = types.iter().zip(1..).map(|(kind, number)| match *kind {
+        // Values are bound as text.
+        "boolean" | "bigint" if number > 1 => format!("${number}::text[]::{kind}[]"),
+        kind => format!("${number}::{kind}[]"),
+    });
     format!(
-        "INSERT INTO {} AS t (\n    {})\nSELECT * FROM UNNEST(\n    {})\nON CONFLICT ({}) DO UPDATE SET\n    {}\n\
-         -- A fact that loses everywhere writes nothing.\nWHERE {}",
+        "INSERT INTO {} AS t (\n    {})\nSELECT * FROM UNNEST(\n    {})\nON CONFLICT ({}) DO UPDATE SET\n    ",
         table.name,
         wrapped(&names),
-        wrapped(&arrays),
+        wrapped(&arrays.collect::<Vec<_>>()),
         key.join(", "),
-        sets.join(",\n    "),
-        newer.join("\n   OR ")
     )
 }
 
@@ -105,7 +152,7 @@ pub(super) fn wrapped(items: &[impl AsRef<str>]) -> String {
 /// One register of many rows as arrays, with one entry per row in each: `UNNEST` would pad a shorter one with NULL.
 struct RegisterArrays<'a> {
     /// One per value column.
-    values: Vec<Vec<Option<&'a str>>>,
+    values: Vec<Vec<Option<Cow<'a, str>>>>,
     stamps: Vec<&'a [u8]>,
 }
 
@@ -125,15 +172,17 @@ impl<'a> RegisterArrays<'a> {
     }
 }
 
+type MemberRows = BTreeMap<(GroupKey, UserId), MemberRow>;
+
 type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Binds everything behind the key, in the order of the statement.
 fn bind_registers<'q, 'a, R: 'a>(
     mut query: PgQuery<'q>,
-    table: &Table<R>,
+    (table, origins): (&Table<R>, &[Origin]),
     rows: &(impl ExactSizeIterator<Item = &'a R> + Clone),
 ) -> PgQuery<'q> {
-    for columns in &table.columns {
+    for columns in of_origins(table, origins) {
         let arrays = RegisterArrays::of(columns, rows.clone());
         for column in arrays.values {
             query = query.bind(column);
@@ -148,19 +197,47 @@ fn group_keys<'a>(keys: impl Iterator<Item = &'a GroupKey>) -> (Vec<i64>, Vec<&'
     keys.map(|key| (key.app.get(), key.group.as_str())).unzip()
 }
 
+/// Without the members of whom lists alone say anything: an upsert locks each row that it does not change.
+fn reported(members: &MemberRows) -> Cow<'_, MemberRows> {
+    if members.values().all(|row| row.listed.stamp.is_zero()) {
+        return Cow::Borrowed(members);
+    }
+    let columns: Vec<_> = of_origins(&tables::MEMBERS, &[Origin::Callbacks]).collect();
+    let is_reported = |row: &MemberRow| columns.iter().any(|columns| !columns.read(row).stamp.is_zero());
+    let reported = members.iter().filter(|(_, row)| is_reported(row));
+    Cow::Owned(reported.map(|(key, row)| (key.clone(), row.clone())).collect())
+}
+
+/// Chooses the upsert: that of callbacks where no row has anything that only reads raise.
+fn choose<'s, 'a, R: 'a>(
+    statements: &'s Upserts,
+    table: &Table<R>,
+    mut rows: impl Iterator<Item = &'a R>,
+) -> (&'s str, &'static [Origin]) {
+    let raised: Vec<_> = of_origins(table, &[Origin::Reads]).collect();
+    let is_read = |row: &R| raised.iter().any(|columns| !columns.read(row).stamp.is_zero());
+    let is_of_reads = raised.len() == table.columns.len();
+    if is_of_reads || !raised.is_empty() && rows.any(is_read) {
+        (&statements.of_reads, UPSERTED)
+    } else {
+        (&statements.of_callbacks, &[Origin::Callbacks])
+    }
+}
+
 async fn upsert_groups(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
     if rows.groups.is_empty() {
         return Ok(());
     }
+    let (statement, origins) = choose(&STATEMENTS.groups, &tables::GROUPS, rows.groups.values());
     let (apps, groups) = group_keys(rows.groups.keys());
-    let query = sqlx::query(STATEMENTS.groups.as_str()).bind(apps).bind(groups);
-    bind_registers(query, &tables::GROUPS, &rows.groups.values()).execute(conn).await.map(drop)
+    let query = sqlx::query(statement).bind(apps).bind(groups);
+    bind_registers(query, (&tables::GROUPS, origins), &rows.groups.values()).execute(conn).await.map(drop)
 }
 
 /// The same for a table whose key has a third column.
 async fn upsert_keyed<K: Ord, R>(
     conn: &mut PgConnection,
-    statement: &'static str,
+    statements: &'static Upserts,
     table: &Table<R>,
     rows: &BTreeMap<(GroupKey, K), R>,
     text: fn(&K) -> &str,
@@ -168,8 +245,49 @@ async fn upsert_keyed<K: Ord, R>(
     if rows.is_empty() {
         return Ok(());
     }
+    let (statement, origins) = choose(statements, table, rows.values());
     let (apps, groups) = group_keys(rows.keys().map(|(group, _)| group));
     let keys: Vec<&str> = rows.keys().map(|(_, key)| text(key)).collect();
     let query = sqlx::query(statement).bind(apps).bind(groups).bind(keys);
-    bind_registers(query, table, &rows.values()).execute(conn).await.map(drop)
+    bind_registers(query, (table, origins), &rows.values()).execute(conn).await.map(drop)
+}
+
+/// A membership in its stored form, with its key.
+pub type StoredMember<'a> = (&'a GroupKey, &'a UserId, Cow<'a, MemberRow>);
+
+/// The memberships that a list ever named, in the form in which they are stored.
+#[must_use]
+pub fn listed_members(rows: &Rows) -> Vec<StoredMember<'_>> {
+    let listed = rows.members.iter().filter(|(_, row)| !row.listed.stamp.is_zero());
+    listed.map(|((group, user), row)| (group, user, stored(rows, group, user, row))).collect()
+}
+
+/// A membership in the form in which it is stored.
+pub(super) fn stored<'a>(
+    rows: &Rows,
+    group: &GroupKey,
+    user: &UserId,
+    row: &'a MemberRow,
+) -> Cow<'a, MemberRow> {
+    let Some(of) = rows.groups.get(group) else { unreachable!("a fact about a member makes its group") };
+    of.stored(user, row)
+}
+
+/// Writes what lists say of these members, whatever was there before. The caller holds the locks of their groups, and has
+/// merged what the tables held with what is new: a list has one stamp, in the row of its group.
+///
+/// # Errors
+/// The statement's.
+pub async fn replace_listed(
+    conn: &mut PgConnection,
+    members: &[StoredMember<'_>],
+) -> Result<(), sqlx::Error> {
+    if members.is_empty() {
+        return Ok(());
+    }
+    let (apps, groups) = group_keys(members.iter().map(|(group, ..)| *group));
+    let users: Vec<&str> = members.iter().map(|(_, user, _)| user.as_str()).collect();
+    let query = sqlx::query(STATEMENTS.listed.as_str()).bind(apps).bind(groups).bind(users);
+    let rows = members.iter().map(|(.., row)| row.as_ref());
+    bind_registers(query, (&tables::MEMBERS, &[Origin::Lists]), &rows).execute(conn).await.map(drop)
 }

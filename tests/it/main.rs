@@ -8,12 +8,15 @@ mod support;
 mod rules {
     pub(crate) mod cases;
     mod digests;
+    mod door;
     pub(crate) mod laws;
     mod oracle;
+    mod presence;
+    mod reads;
     mod receipt_times;
     pub(crate) mod samples;
     mod spoiled;
-    mod states;
+    pub(crate) mod states;
     mod views;
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod mutate;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod reads;
 pub(crate) mod shown;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,9 +1,9 @@
 //! The statements that are written from the descriptions of the tables, as text that is reviewed.
 //!
-//! `tests/it/data/statements.sql` holds the five upserts and the five selects exactly as they are sent, so that a change of
+//! `tests/it/data/statements.sql` holds the upserts and the selects exactly as they are sent, so that a change of
 //! a description shows its SQL in the diff. `UPDATE_SNAPSHOTS=1 cargo test --test it statements` writes it anew.
 
-use group_mirror::mirror::tables;
+use group_mirror::mirror::tables::{self, Origin};
 use group_mirror::store::{lines, upsert};
 use sqlx::{AssertSqlSafe, Executor as _};
 
@@ -11,19 +11,27 @@ use crate::support::postgres::TestDatabase;
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/data/statements.sql");
 
-/// Each statement with a name, in the order in which a transaction sends them.
+/// Each statement with a name, in the order in which a transaction sends them: of callbacks, of reads, and the selects.
 fn statements() -> Vec<(String, String)> {
-    let upserts = [
-        upsert::statement(&tables::GROUPS),
-        upsert::statement(&tables::MEMBERS),
-        upsert::statement(&tables::USER_DEFINED_FIELDS),
-        upsert::statement(&tables::ATTRIBUTES),
-        upsert::statement(&tables::TOPICS),
+    let by_callbacks = [
+        ("groups", upsert::statement(&tables::GROUPS, &[Origin::Callbacks])),
+        ("group_members", upsert::statement(&tables::MEMBERS, &[Origin::Callbacks])),
+        ("group_user_defined_fields", upsert::statement(&tables::USER_DEFINED_FIELDS, &[Origin::Callbacks])),
+        ("group_attributes", upsert::statement(&tables::ATTRIBUTES, &[Origin::Callbacks])),
+        ("group_topics", upsert::statement(&tables::TOPICS, &[Origin::Callbacks])),
     ];
+    let by_reads = [
+        ("groups_by_reads", upsert::statement(&tables::GROUPS, upsert::UPSERTED)),
+        ("group_list_ranges", upsert::statement(&tables::RANGES, upsert::UPSERTED)),
+        ("group_topics_by_reads", upsert::statement(&tables::TOPICS, upsert::UPSERTED)),
+    ];
+    let upserts = by_callbacks.into_iter().chain(by_reads);
+    let upserts = upserts.map(|(name, sql)| (format!("upsert_{name}"), sql));
+    let listed = [("replace_listed".to_owned(), upsert::replace_listed_statement())];
     let tables = lines::tables();
-    let upserts = upserts.into_iter().zip(&tables).map(|(sql, of)| (format!("upsert_{}", of.table), sql));
     let selects = tables.iter().map(|of| (format!("lines_of_{}", of.table), of.select()));
-    upserts.chain(selects).collect()
+    let of_groups = [("lines_of_groups_by_key".to_owned(), tables[0].select_groups())];
+    upserts.chain(listed).chain(selects).chain(of_groups).collect()
 }
 
 fn snapshot() -> String {
@@ -54,5 +62,5 @@ async fn postgres_prepares_every_generated_statement_on_the_migrated_schema() {
         .fetch_one(&mut conn)
         .await
         .unwrap();
-    assert_eq!(prepared, 10);
+    assert_eq!(prepared, 16);
 }

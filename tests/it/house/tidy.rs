@@ -13,7 +13,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("clock", &["model"]),
     ("callback", &["json", "model"]),
     ("tencent", &["json", "model"]),
-    ("mirror", &["callback", "model"]),
+    ("mirror", &["tencent", "callback", "model"]),
     ("spool", &["callback", "clock", "model"]),
     ("store", &["mirror", "callback", "model"]),
     ("replay", &["store", "mirror", "callback", "model"]),

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{DateTime, Utc};
-use group_mirror::mirror::{GroupBarrier, Rows, TopicBarrier, group_state, member_state, topic_state};
+use group_mirror::callback::Role;
+use group_mirror::mirror::{
+    GroupBarrier, ListRange, Listed, Rows, Silent, TopicBarrier, group_state, member_state, topic_state,
+};
 use group_mirror::model::{Digest, Millis, Rank, Stamp, UserId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -68,15 +71,15 @@ fn body() -> impl Strategy<Value = Value> {
 
 /// What only REST reads raise: the barriers of members, fields, attributes and topics, and the reads of a group, its
 /// members and its topics.
-fn barriers() -> impl Strategy<Value = [Option<i64>; 7]> {
+fn barriers() -> impl Strategy<Value = [Option<i64>; 9]> {
     let ms = || prop::option::weighted(0.15, (0_i64..12).prop_map(|step| step * 4_000));
-    [ms(), ms(), ms(), ms(), ms(), ms(), ms()]
+    [ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms()]
 }
 
-fn raise(rows: &mut Rows, barriers: [Option<i64>; 7]) {
+fn raise(rows: &mut Rows, barriers: [Option<i64>; 9]) {
     let stamp = |ms: Option<i64>| {
         let digest = Digest::of("", b"a list");
-        ms.map_or(Stamp::ZERO, |ms| Stamp::new(Millis::new(T0 + ms), Rank::Change, &digest))
+        ms.map_or(Stamp::ZERO, |ms| Stamp::new(Millis::new(T0 + ms), Rank::Read, &digest))
     };
     for group in rows.groups.values_mut() {
         group.barriers[GroupBarrier::MembersBarrier as usize] = stamp(barriers[0]);
@@ -86,7 +89,28 @@ fn raise(rows: &mut Rows, barriers: [Option<i64>; 7]) {
         group.barriers[GroupBarrier::TopicsBarrier as usize] = stamp(barriers[3]);
         group.barriers[GroupBarrier::ReadStamp as usize] = stamp(barriers[4]);
     }
-    rows.members.values_mut().step_by(2).for_each(|member| member.read = stamp(barriers[5]));
+    for (at, member) in rows.members.values_mut().enumerate() {
+        // Every second one stands in the newest list, if there is one, and the others perhaps in a list that is not complete.
+        let read = stamp(barriers[if at % 2 == 0 { 0 } else { 5 }]);
+        let join_secs = [None, Some((T0 + 8_000) / 1000), Some(T0 / 1000)][at % 3];
+        let listed = Listed {
+            role: [Role::Admin, Role::Member][at % 2],
+            name_card: [None, Some("listed".to_owned())][at % 2].clone(),
+            join_secs,
+            mute_until: [None, Some(4_294_967_295)][at % 2],
+            custom_fields: None,
+        };
+        member.listed.set(read, Some(listed));
+    }
+    for group in rows.groups.values_mut() {
+        let silent = Silent { mute_all: Some(true), create_secs: Some(T0 / 1000), ..Silent::default() };
+        group.silent.set(stamp(barriers[7]), silent);
+        for user in ["ana", "chen"].map(|user| UserId::parse(user).unwrap()) {
+            group.ranges.insert(ListRange::of(&user), stamp(barriers[8]));
+        }
+        group.ranges.retain(|_, range| !range.is_zero());
+        group.barriers[GroupBarrier::RangesStamp as usize] = stamp(barriers[8]);
+    }
     for topic in rows.topics.values_mut().step_by(2) {
         topic.barriers[TopicBarrier::ReadStamp as usize] = stamp(barriers[6]);
     }
@@ -100,7 +124,7 @@ fn millis(time: Option<DateTime<Utc>>) -> Option<i64> {
 }
 
 /// One text per state, so that a difference shows as a whole.
-fn in_rust(rows: &Rows) -> BTreeMap<String, String> {
+pub(crate) fn in_rust(rows: &Rows) -> BTreeMap<String, String> {
     let mut states = BTreeMap::new();
     for (key, group) in &rows.groups {
         let owner_row = group.owner.value.clone().and_then(|owner| rows.members.get(&(key.clone(), owner)));
@@ -120,6 +144,7 @@ fn in_rust(rows: &Rows) -> BTreeMap<String, String> {
                 Some(state.updated_at.get()),
                 state.destroyed_at.map(Millis::get),
             ),
+            (state.apply_join_option, state.invite_join_option, state.mute_all, state.max_member_count),
         );
         states.insert(key.group.as_str().to_owned(), format!("{shown:?}"));
         for ((of, id), member) in rows.members.iter().filter(|((of, _), _)| of == key) {
@@ -128,6 +153,7 @@ fn in_rust(rows: &Rows) -> BTreeMap<String, String> {
                 (state.present, state.role, state.name_card),
                 (state.joined_at.map(Millis::get), state.join.how, user(&state.join.by)),
                 (state.left_at.map(Millis::get), state.exit.how, user(&state.exit.by)),
+                (state.mute_until.map(Millis::get), state.custom_fields),
             );
             states.insert(format!("{}/{}", of.group.as_str(), id.as_str()), format!("{shown:?}"));
         }
@@ -168,7 +194,7 @@ fn time(row: &PgRow, column: &str) -> Option<i64> {
     millis(row.get(column))
 }
 
-async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> {
+pub(crate) async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> {
     let mut states = BTreeMap::new();
     let groups = "SELECT * FROM group_states WHERE sdk_app_id = $1";
     for row in sqlx::query(groups).bind(app).fetch_all(pool).await.unwrap() {
@@ -182,6 +208,12 @@ async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> {
             ),
             (text(&row, "introduction"), text(&row, "notification"), text(&row, "face_url")),
             (time(&row, "created_at"), time(&row, "updated_at"), time(&row, "destroyed_at")),
+            (
+                text(&row, "apply_join_option"),
+                text(&row, "invite_join_option"),
+                row.get::<Option<bool>, _>("mute_all"),
+                row.get::<Option<i64>, _>("max_member_count"),
+            ),
         );
         states.insert(row.get("group_id"), format!("{shown:?}"));
     }
@@ -192,6 +224,7 @@ async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> {
             (present, role, text(&row, "name_card")),
             (time(&row, "joined_at"), text(&row, "join_type"), text(&row, "joined_by")),
             (time(&row, "left_at"), text(&row, "exit_type"), text(&row, "left_by")),
+            (time(&row, "mute_until"), text(&row, "custom_fields")),
         );
         let key = format!("{}/{}", row.get::<&str, _>("group_id"), row.get::<&str, _>("user_id"));
         states.insert(key, format!("{shown:?}"));

@@ -6,7 +6,7 @@ use group_mirror::callback::{Decoded, Received, decode};
 use group_mirror::config::Settings;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
-use group_mirror::store::upsert;
+use group_mirror::store::held;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
@@ -45,7 +45,7 @@ pub(crate) fn after(command: &str, group: &str, ms: i64, more: Value) -> Value {
 /// Inserts rows as the service does.
 pub(crate) async fn insert(database: &TestDatabase, told: &Rows) {
     let mut conn = database.connect().await;
-    upsert::upsert(&mut conn, told).await.unwrap();
+    held::write_whole(&mut conn, told).await.unwrap();
 }
 
 /// A service that starts on a filled mirror.

@@ -16,8 +16,10 @@ pub(crate) type Dump = BTreeMap<&'static str, Vec<Value>>;
 
 /// Every column but the generated ones, which follow from the others.
 const STORED: &str = "
-SELECT string_agg(format('%L, %s', column_name, CASE data_type WHEN 'bytea' THEN format('encode(%I, ''hex'')', column_name)
-                                                     ELSE format('%I', column_name) END), ', ')
+SELECT string_agg(format('%L, %s', column_name, CASE
+           WHEN data_type = 'bytea' THEN format('encode(%I, ''hex'')', column_name)
+           WHEN data_type = 'text' OR column_name = 'sdk_app_id' THEN format('%I', column_name)
+           ELSE format('%I::text', column_name) END), ', ')
   FROM information_schema.columns
  WHERE table_schema = current_schema() AND table_name = $1 AND is_generated = 'NEVER'";
 

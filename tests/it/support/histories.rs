@@ -11,13 +11,14 @@ use serde_json::{Map, Value, json};
 pub(crate) const BASE_MS: i64 = 1_700_000_000_000;
 
 /// Event times that meet: equal ones, neighbours, both sides of the 10 s before a create and after an end.
-const OFFSETS: [i64; 12] = [0, 1, 2, 3, 4_000, 9_999, 10_000, 10_001, 10_002, 14_000, 20_001, 30_000];
+pub(crate) const OFFSETS: [i64; 12] =
+    [0, 1, 2, 3, 4_000, 9_999, 10_000, 10_001, 10_002, 14_000, 20_001, 30_000];
 
-const GROUPS: [&str; 3] = ["g1", "g 2/%", "g3"];
-const USERS: [&str; 4] = ["ana", "boris-2", "chen_li", "dora9"];
-const TEXTS: [&str; 4] = ["", "one", "two", "nul\u{0}and\u{7}bell"];
+pub(crate) const GROUPS: [&str; 3] = ["g1", "g 2/%", "g3"];
+pub(crate) const USERS: [&str; 4] = ["ana", "boris-2", "chen_li", "dora9"];
+pub(crate) const TEXTS: [&str; 4] = ["", "one", "two", "nul\u{0}and\u{7}bell"];
 const KEYS: [&str; 3] = ["k1", "k2", "k\u{0}3"];
-const TYPES: [&str; 6] = ["Private", "Work", "Public", "ChatRoom", "Community", "AVChatRoom"];
+pub(crate) const TYPES: [&str; 6] = ["Private", "Work", "Public", "ChatRoom", "Community", "AVChatRoom"];
 const TOPICS: [&str; 2] = ["@TOPIC#_a", "@TOPIC#_@TOPIC#b"];
 
 fn user() -> impl Strategy<Value = &'static str> {

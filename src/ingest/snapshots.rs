@@ -1,0 +1,212 @@
+//! The door of snapshots: a batch of REST answers with their effect, in one transaction.
+//!
+//! The groups are locked and read first, in the order in which all writers take them. What a snapshot shows that the mirror
+//! shows already is not entered and moves the time of verification alone; everything else becomes a ledger entry, and
+//! what it changes is counted as drift. As with callbacks, either all of a batch is committed or nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use crate::mirror::{
+    ComparedSnapshot, Comparison, Drift, GroupBarrier, GroupKey, ListRange, ReadKind, Rows, Snapshot,
+    UnreadableSnapshot,
+};
+use crate::model::Millis;
+use crate::store::Database;
+use crate::store::errors::{Failure, classify};
+use crate::store::held;
+use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
+use crate::store::verifications::{self, VerifiedPart};
+
+/// The most snapshots of one batch: all ranges of a large group. A caller with more cuts them.
+pub const SNAPSHOTS_MAX: usize = 256;
+
+/// How often a batch is retried after a serialization failure, a deadlock, or a session whose statements are gone.
+const RETRIES_MAX: u32 = 10;
+
+/// The pause before the first retry; it grows with each.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// It is in the ledger, and changed this of what is shown.
+    Entered(Drift),
+    /// It shows what the mirror shows; only the time of verification has moved.
+    Unchanged,
+    /// Tencent knows no such group, and neither does the mirror.
+    Unknown,
+    /// It cannot be read, and changes nothing.
+    Unreadable(UnreadableSnapshot),
+}
+
+/// A snapshot on its way.
+#[derive(Clone)]
+enum Compared {
+    Read(ComparedSnapshot),
+    Unknown,
+    Unreadable(UnreadableSnapshot),
+}
+
+/// Commits snapshots and answers for each, in the order given. Committing the same again changes nothing.
+///
+/// # Errors
+/// No connection, or a statement's; nothing is committed then.
+pub async fn commit_snapshots(
+    database: &Database,
+    snapshots: &[Snapshot],
+    received_at: Millis,
+) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+    assert!(snapshots.len() <= SNAPSHOTS_MAX, "a batch has at most {SNAPSHOTS_MAX} snapshots");
+    let read = |snapshot: &Snapshot| match ComparedSnapshot::of(snapshot.clone()) {
+        Ok(read) => Compared::Read(read),
+        Err(unreadable) => Compared::Unreadable(unreadable),
+    };
+    let read: Vec<Compared> = snapshots.iter().map(read).collect();
+    let mut retries = 0;
+    loop {
+        match transact(database, &read, received_at).await {
+            Err(error)
+                if matches!(classify(&error), Failure::Retry | Failure::Stale) && retries < RETRIES_MAX =>
+            {
+                retries += 1;
+                tokio::time::sleep(RETRY_PAUSE * retries).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn transact(
+    database: &Database,
+    read: &[Compared],
+    received_at: Millis,
+) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+    let mut tx = database.begin("snapshots").await?;
+    match write(tx.conn(), read, received_at).await {
+        Ok(outcomes) => {
+            tx.commit().await?;
+            Ok(outcomes)
+        }
+        Err(error) if classify(&error) == Failure::Stale => {
+            tx.discard();
+            Err(error)
+        }
+        Err(error) => {
+            tx.roll_back().await;
+            Err(error)
+        }
+    }
+}
+
+async fn write(
+    conn: &mut PgConnection,
+    read: &[Compared],
+    received_at: Millis,
+) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+    let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
+    let groups: Vec<GroupKey> = groups.into_iter().cloned().collect();
+    let mut before = held::lock(conn, &groups).await?;
+    let unlocked = unlocked(read, &before);
+    if !unlocked.is_empty() {
+        held::ensure(conn, &unlocked).await?;
+        before = held::lock(conn, &groups).await?;
+    }
+    let mut comparison = Comparison::new(before.clone());
+    let compared: Vec<Compared> =
+        read.iter().map(|read| compare(&mut comparison, &before, read.clone())).collect();
+    let news: Vec<&ComparedSnapshot> = compared.iter().filter_map(Compared::news).collect();
+    let entries: Vec<NewEntry<'_>> = news.iter().map(|news| new_entry(news, received_at)).collect();
+    ledger::enter_batch(conn, &entries).await?;
+    // An entry that the ledger knows already says nothing that merging once more could change.
+    let new = Rows::of(news.iter().flat_map(|news| news.facts.iter().cloned()));
+    held::write(conn, &new, &before, &comparison.into_rows()).await?;
+    let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
+    verifications::note(conn, &verified).await?;
+    Ok(compared.into_iter().map(Compared::outcome).collect())
+}
+
+/// The groups that have no row yet and will have one: what is not locked could be written by another at the same time.
+fn unlocked<'a>(read: &'a [Compared], held: &Rows) -> Vec<&'a GroupKey> {
+    let known = read.iter().filter(|read| !read.is_gone()).filter_map(Compared::group);
+    let unlocked: BTreeSet<&GroupKey> = known.filter(|group| !held.groups.contains_key(group)).collect();
+    unlocked.into_iter().collect()
+}
+
+fn compare(comparison: &mut Comparison, before: &Rows, read: Compared) -> Compared {
+    let Compared::Read(snapshot) = read else { return read };
+    let row = before.groups.get(&snapshot.snapshot.group);
+    let is_known = row.is_some_and(|row| !row.barrier(GroupBarrier::UpdatedStamp).is_zero());
+    if snapshot.snapshot.kind == ReadKind::Gone && !is_known {
+        return Compared::Unknown;
+    }
+    match comparison.compare(snapshot) {
+        Ok(compared) => Compared::Read(compared),
+        Err(unreadable) => Compared::Unreadable(unreadable),
+    }
+}
+
+impl Compared {
+    fn group(&self) -> Option<&GroupKey> {
+        match self {
+            Self::Read(read) => Some(&read.snapshot.group),
+            Self::Unknown | Self::Unreadable(_) => None,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Read(read) if read.snapshot.kind == ReadKind::Gone)
+    }
+
+    fn news(&self) -> Option<&ComparedSnapshot> {
+        match self {
+            Self::Read(compared) if compared.is_news => Some(compared),
+            _ => None,
+        }
+    }
+
+    /// Of a list in ranges the last range stands for all of them: its reader enters them in their order.
+    fn verified(&self) -> Option<(&GroupKey, Millis, VerifiedPart)> {
+        let Self::Read(ComparedSnapshot { snapshot, .. }) = self else { return None };
+        let is_last = snapshot.range.as_ref().is_none_or(ListRange::is_last);
+        let part = match snapshot.kind {
+            ReadKind::Profile | ReadKind::Gone => VerifiedPart::Profile,
+            ReadKind::Members if snapshot.is_complete && is_last => VerifiedPart::Members,
+            ReadKind::Members | ReadKind::Attributes | ReadKind::Topics => return None,
+        };
+        Some((&snapshot.group, snapshot.time.sigma, part))
+    }
+
+    fn outcome(self) -> SnapshotOutcome {
+        match self {
+            Self::Read(compared) if compared.is_news => SnapshotOutcome::Entered(compared.drift),
+            Self::Read(_) => SnapshotOutcome::Unchanged,
+            Self::Unknown => SnapshotOutcome::Unknown,
+            Self::Unreadable(unreadable) => SnapshotOutcome::Unreadable(unreadable),
+        }
+    }
+}
+
+/// The ledger entry of a snapshot. Its time is σ, so that the history of a group shows it where it counts.
+fn new_entry(compared: &ComparedSnapshot, received_at: Millis) -> NewEntry<'_> {
+    let snapshot = &compared.snapshot;
+    NewEntry {
+        app: snapshot.group.app,
+        group: Some(&snapshot.group.group),
+        time: snapshot.time.sigma,
+        digest: compared.digest,
+        is_known_by_request: false,
+        command: snapshot.kind.command(),
+        event_time: Some(snapshot.time.sigma),
+        received_at,
+        source: EntrySource::Rest,
+        verdict: Verdict { outcome: "applied", reason: None, causes: Vec::new() },
+        query_command: None,
+        client_ip: None,
+        platform: None,
+        request_id: None,
+        body: &compared.body,
+    }
+}
