@@ -26,6 +26,7 @@ CREATE TABLE groups (
     revival_barrier     bytea  NOT NULL DEFAULT '',
     alive_stamp         bytea  NOT NULL DEFAULT '',
     read_stamp          bytea  NOT NULL DEFAULT '',
+    gone_stamp          bytea  NOT NULL DEFAULT '',
     updated_stamp       bytea  NOT NULL DEFAULT '',
     members_barrier     bytea  NOT NULL DEFAULT '',
     ranges_stamp        bytea  NOT NULL DEFAULT '',
@@ -40,30 +41,37 @@ CREATE TABLE groups (
     max_member_count    bigint,
     create_secs         bigint,
     silent_stamp        bytea  NOT NULL DEFAULT '',
+    earlier_ends        bytea  NOT NULL DEFAULT '',
     -- Kept as columns, not only in a view, because lists are filtered and sorted by them. A time is read out of its
     -- stamp (the first 8 bytes), so that it can never differ from the stamp that won. The expression is repeated and no
     -- function: `replay` makes missing tables in a schema at the side and moves them, and a function would stay there.
     status text GENERATED ALWAYS AS (CASE
-        -- A create or a REST read that is newer than the destroy undoes it; another callback only from the barrier on.
-        -- Without a destroy both barriers are empty, and nothing is less than empty.
-        WHEN destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier THEN 'destroyed'
+        -- A create or a read that is newer than the destroy undoes it; another callback only from the barrier on. Without a
+        -- destroy both barriers are empty, and nothing is less than empty. What a read found gone, anything newer undoes.
+        WHEN (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
+              OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp))
+        THEN 'destroyed'
         WHEN GREATEST(created_stamp, name_stamp, introduction_stamp, notification_stamp, face_url_stamp) > ''
          AND GREATEST(created_stamp, name_stamp, introduction_stamp, notification_stamp, face_url_stamp)
-             >= GREATEST(create_barrier, destroyed_stamp) THEN 'active'
+             >= GREATEST(create_barrier, destroyed_stamp, gone_stamp) THEN 'active'
         ELSE 'unseen' END) STORED,
     created_at timestamptz GENERATED ALWAYS AS (COALESCE(
-        CASE WHEN created_stamp >= destroyed_stamp OR (destroyed_stamp >= read_stamp AND alive_stamp < revival_barrier)
+        CASE WHEN created_stamp >= GREATEST(destroyed_stamp, gone_stamp)
+              OR (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
+              OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp))
         THEN to_timestamp(('x' || encode(substring(NULLIF(created_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END,
         -- Where no callback of this life said it, a read of the profile may.
         CASE WHEN silent_stamp >= create_barrier
-              AND (silent_stamp >= destroyed_stamp
-                   OR (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier))
+              AND (silent_stamp >= GREATEST(destroyed_stamp, gone_stamp)
+              OR (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
+              OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp)))
         THEN to_timestamp(create_secs) END)) STORED,
     updated_at timestamptz GENERATED ALWAYS AS (
         to_timestamp(('x' || encode(substring(NULLIF(updated_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
     destroyed_at timestamptz GENERATED ALWAYS AS (CASE
-        WHEN destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
-        THEN to_timestamp(('x' || encode(substring(NULLIF(destroyed_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
+        WHEN (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
+              OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp))
+        THEN to_timestamp(('x' || encode(substring(NULLIF(GREATEST(destroyed_stamp, gone_stamp), '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END) STORED,
     CONSTRAINT groups_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80); -- every callback of a group touches its row; spare room keeps the indexes untouched
 
@@ -105,9 +113,10 @@ COMMENT ON COLUMN groups.created_by IS 'Operator of the newest create; often an 
 COMMENT ON COLUMN groups.created_stamp IS 'Stamp of the newest create.';
 COMMENT ON COLUMN groups.create_barrier IS 'Newest create minus 10 s: ends an earlier life of the id whose destroy was lost, and spares joins that came before a late create.';
 COMMENT ON COLUMN groups.destroyed_stamp IS 'Stamp of the newest destroy; also a barrier.';
-COMMENT ON COLUMN groups.revival_barrier IS 'Newest destroy plus 10 s, where a callback said it: an older alive_stamp does not undo the destroy, because clocks of Tencent''s servers differ.';
+COMMENT ON COLUMN groups.revival_barrier IS 'Newest destroy plus 10 s: an older alive_stamp does not undo the destroy, because clocks of Tencent''s servers differ.';
 COMMENT ON COLUMN groups.alive_stamp IS 'Newest join, change of owner or change of profile: the callbacks but a create that show that the group exists.';
 COMMENT ON COLUMN groups.read_stamp IS 'Newest positive read of the profile. No callback raises it.';
+COMMENT ON COLUMN groups.gone_stamp IS 'Newest read in which Tencent said, twice, that there is no such group; also a barrier. No callback raises it.';
 COMMENT ON COLUMN groups.updated_stamp IS 'Newest fact of any kind about the group, its members included.';
 COMMENT ON COLUMN groups.members_barrier IS 'Newest complete list of all members: memberships that are older have ended. No callback raises it.';
 COMMENT ON COLUMN groups.fields_barrier IS 'Newest read of all user-defined fields: older ones do not count. No callback raises it.';
@@ -122,7 +131,8 @@ COMMENT ON COLUMN groups.mute_all IS 'True while all members are muted, by the n
 COMMENT ON COLUMN groups.max_member_count IS 'How many members the group may have, by the newest read of the profile.';
 COMMENT ON COLUMN groups.create_secs IS 'CreateTime of the newest read of the profile, Unix seconds.';
 COMMENT ON COLUMN groups.silent_stamp IS 'Stamp of the five columns that only reads of the profile give.';
+COMMENT ON COLUMN groups.earlier_ends IS 'Stamps of older creates and destroys, 17 bytes each, the greatest first, at most 32: the ends of earlier lives of the id. Empty unless the id was used again.';
 COMMENT ON COLUMN groups.status IS 'active; unseen until a create or a profile is known; destroyed.';
 COMMENT ON COLUMN groups.created_at IS 'Event time of the create of this life, else the CreateTime that a read gives; NULL where neither is known.';
 COMMENT ON COLUMN groups.updated_at IS 'Event time of the newest fact about the group, never the clock of the database.';
-COMMENT ON COLUMN groups.destroyed_at IS 'Event time of the newest destroy while the group is destroyed; else NULL.';
+COMMENT ON COLUMN groups.destroyed_at IS 'Time of the newest destroy, or of the read that found the group gone, while it is destroyed; else NULL.';

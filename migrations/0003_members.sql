@@ -21,6 +21,7 @@ CREATE TABLE group_members (
     left_by         text   COLLATE "C",
     revival_barrier  bytea  NOT NULL DEFAULT '',
     confirmed_stamp bytea  NOT NULL DEFAULT '',
+    missing_stamp   bytea  NOT NULL DEFAULT '',
     is_listed        boolean NOT NULL DEFAULT false,
     listed_role      text,
     listed_name_card text,
@@ -57,9 +58,10 @@ COMMENT ON COLUMN group_members.joined_by IS 'Operator of the newest join.';
 COMMENT ON COLUMN group_members.leave_stamp IS 'Stamp of the newest leave.';
 COMMENT ON COLUMN group_members.exit_type IS 'Quit or Kicked.';
 COMMENT ON COLUMN group_members.left_by IS 'Operator of the newest leave.';
-COMMENT ON COLUMN group_members.revival_barrier IS 'Newest leave plus 10 s, where a callback said it: an older confirmed_stamp does not undo the leave, because clocks of Tencent''s servers differ.';
+COMMENT ON COLUMN group_members.revival_barrier IS 'Newest leave plus 10 s: an older confirmed_stamp does not undo the leave, because clocks of Tencent''s servers differ.';
 COMMENT ON COLUMN group_members.confirmed_stamp IS 'Newest callback but a join that shows the membership: change of role, name card or owner.';
 COMMENT ON COLUMN group_members.read_stamp IS 'Stamp of the list that the columns from listed_role to custom_fields are from; empty where that is the newest complete one.';
+COMMENT ON COLUMN group_members.missing_stamp IS 'Newest complete list that left the user out while the mirror showed a member: when that stay ended, as far as is known.';
 COMMENT ON COLUMN group_members.is_listed IS 'True where the newest complete list of members names the user.';
 COMMENT ON COLUMN group_members.listed_role IS 'Admin or Member as the list says; Owner follows from groups.owner.';
 COMMENT ON COLUMN group_members.listed_name_card IS 'Name card as the list says; empty: none.';

@@ -11,6 +11,7 @@ CREATE TABLE group_topics (
     created_stamp      bytea  NOT NULL DEFAULT '',
     alive_stamp        bytea  NOT NULL DEFAULT '',
     read_stamp         bytea  NOT NULL DEFAULT '',
+    missing_stamp      bytea  NOT NULL DEFAULT '',
     destroyed_stamp    bytea  NOT NULL DEFAULT '',
     revival_barrier    bytea  NOT NULL DEFAULT '',
     name               text,
@@ -35,7 +36,8 @@ COMMENT ON COLUMN group_topics.topic_id IS 'Id as Tencent writes it; case counts
 COMMENT ON COLUMN group_topics.created_by IS 'Operator of the newest create.';
 COMMENT ON COLUMN group_topics.created_stamp IS 'Stamp of the newest create.';
 COMMENT ON COLUMN group_topics.alive_stamp IS 'Newest change of profile: the callback but a create that shows that the topic exists.';
-COMMENT ON COLUMN group_topics.read_stamp IS 'Newest positive REST read. Unused until reconciliation raises it: no callback does.';
+COMMENT ON COLUMN group_topics.read_stamp IS 'Newest list of topics that names it. No callback raises it.';
+COMMENT ON COLUMN group_topics.missing_stamp IS 'Newest complete list of topics that left it out while the mirror showed it: when it ended, as far as is known.';
 COMMENT ON COLUMN group_topics.destroyed_stamp IS 'Stamp of the newest destroy; also a barrier of the profile.';
 COMMENT ON COLUMN group_topics.revival_barrier IS 'Newest destroy plus 10 s: an older alive_stamp does not undo the destroy.';
 COMMENT ON COLUMN group_topics.name IS 'Newest name.';

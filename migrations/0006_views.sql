@@ -11,7 +11,7 @@ SELECT s.sdk_app_id, s.group_id, s.status,
              AND NOT (s.type IS NOT DISTINCT FROM 'Work' AND s.type_stamp >= s.profile_barrier
                       AND EXISTS (SELECT FROM group_members o
                                    WHERE o.sdk_app_id = s.sdk_app_id AND o.group_id = s.group_id
-                                     AND o.user_id = s.owner AND o.leave_stamp > s.owner_stamp))
+                                     AND o.user_id = s.owner AND GREATEST(o.leave_stamp, o.missing_stamp) > s.owner_stamp))
             THEN s.owner END AS owner,
        CASE WHEN s.created_stamp >= s.profile_barrier THEN s.created_by END AS created_by,
        CASE WHEN s.introduction_stamp >= s.profile_barrier THEN s.introduction END AS introduction,
@@ -24,14 +24,15 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        CASE WHEN s.silent_stamp >= s.profile_barrier THEN s.max_member_count END AS max_member_count,
        GREATEST(s.profile_barrier, s.fields_barrier) AS fields_from,
        GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
-       GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from,
-       s.created_stamp, s.create_barrier, s.destroyed_stamp, s.members_barrier, s.topics_barrier, s.ranges_stamp,
+       GREATEST(s.create_barrier, s.destroyed_stamp, s.gone_stamp, s.topics_barrier) AS topics_from,
+       s.created_stamp, s.create_barrier, s.destroyed_stamp, s.gone_stamp, s.members_barrier, s.topics_barrier, s.ranges_stamp,
+       s.earlier_ends,
        -- For indexes and statistics, which know columns and not what follows from them.
        s.type AS newest_type, s.name AS newest_name, s.owner AS newest_owner
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
-                    ELSE GREATEST(g.create_barrier, g.destroyed_stamp) END AS profile_barrier
+                    ELSE GREATEST(g.create_barrier, g.destroyed_stamp, g.gone_stamp) END AS profile_barrier
           FROM groups g) s;
 
 -- `complete` is the newest complete list that the user would stand in, `read` the list that names the user, `list_from` the
@@ -52,20 +53,34 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
        CASE WHEN s.join_shown THEN s.join_type END AS join_type,
        CASE WHEN s.join_shown THEN s.joined_by END AS joined_by,
        CASE WHEN s.present THEN NULL
+            WHEN s.by_list THEN to_timestamp(('x' || encode(substring(s.missing_stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)
             WHEN s.has_left THEN s.ended_at
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
                      -- The first end of the group after the arrival. A create ends what is older than its barrier, at its
-                     -- own time; a destroyed group ends also what is stamped after the destroy and did not undo it.
+                     -- own time; a destroyed group ends also what is stamped after the destroy and did not undo it. Ends of
+                     -- earlier lives are looked at only where the id was used again.
                      COALESCE(LEAST(CASE WHEN s.create_barrier > s.arrived THEN s.created_stamp END,
                                     CASE WHEN s.destroyed_stamp > s.arrived THEN s.destroyed_stamp END,
+                                    CASE WHEN s.earlier_ends > '' THEN (
+                                        SELECT e.stamp
+                                          FROM (SELECT substring(s.earlier_ends FROM n FOR 17) AS stamp
+                                                  FROM generate_series(1, length(s.earlier_ends), 17) n) e
+                                         WHERE CASE WHEN get_byte(e.stamp, 8) = 1 -- a create
+                                                    THEN int8send(('x' || encode(substring(e.stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint - 10000)
+                                                         || '\x000000000000000000'::bytea
+                                                    ELSE e.stamp END > s.arrived
+                                         ORDER BY e.stamp LIMIT 1) END,
+                                    CASE WHEN s.gone_stamp > s.arrived THEN s.gone_stamp END,
                                     CASE WHEN s.complete > s.arrived THEN s.complete END),
-                              s.destroyed_stamp), '')
+                              GREATEST(s.destroyed_stamp, s.gone_stamp)), '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS left_at,
-       CASE WHEN s.has_left THEN s.exit_type END AS exit_type,
-       CASE WHEN s.has_left THEN s.left_by END AS left_by,
+       CASE WHEN s.has_left AND NOT s.by_list THEN s.exit_type END AS exit_type,
+       CASE WHEN s.has_left AND NOT s.by_list THEN s.left_by END AS left_by,
        CASE WHEN s.list_from IS NOT NULL THEN to_timestamp(s.mute_until_secs) END AS mute_until,
        CASE WHEN s.list_from IS NOT NULL THEN s.custom_fields END AS custom_fields
   FROM (SELECT p.*,
+               -- A list that left the user out ended the stay, unless something newer is known of it.
+               NOT p.present AND p.missing_stamp > GREATEST(p.arrived, p.leave_stamp) AS by_list,
                CASE -- A list that is newer than the join and gives a JoinTime near it (3 s) means the same join.
                     WHEN p.list_from >= p.join_stamp
                     THEN p.join_stamp > p.leave_stamp
@@ -81,12 +96,14 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
                        CASE WHEN r.group_exists AND r.read > r.leave_stamp AND r.read >= r.life_barrier
                             THEN r.read END AS list_from,
                        r.group_exists AND (r.ended_at IS NULL OR r.read > r.leave_stamp)
-                       AND GREATEST(r.join_stamp, r.confirmed_stamp, r.read) >= r.barrier AS present
+                       -- Without a sign of membership all of these are empty, and less than this.
+                       AND GREATEST(r.join_stamp, r.confirmed_stamp, r.read) >= GREATEST(r.barrier, '\x00') AS present
                   FROM (SELECT l.*, GREATEST(l.life_barrier, l.complete) AS barrier,
                                CASE WHEN l.is_listed THEN l.complete ELSE l.read_stamp END AS read
-                          FROM (SELECT m.*, m.left_at AS ended_at, g.created_stamp, g.create_barrier, g.destroyed_stamp,
+                          FROM (SELECT m.*, m.left_at AS ended_at, g.created_stamp, g.create_barrier, g.destroyed_stamp, g.gone_stamp,
+                                       g.earlier_ends,
                                        g.owner AS group_owner, g.status <> 'destroyed' AS group_exists,
-                                       GREATEST(g.create_barrier, g.destroyed_stamp) AS life_barrier,
+                                       GREATEST(g.create_barrier, g.destroyed_stamp, g.gone_stamp) AS life_barrier,
                                        GREATEST(g.members_barrier, x.list_stamp) AS complete
                                   FROM group_members m
                                   JOIN group_states g ON g.sdk_app_id = m.sdk_app_id AND g.group_id = m.group_id
@@ -95,7 +112,7 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
                                     ON x.sdk_app_id = m.sdk_app_id AND x.group_id = m.group_id
                                    AND x.range = CASE WHEN g.ranges_stamp > g.members_barrier
                                                       THEN left(encode(sha256(convert_to(m.user_id, 'UTF8')), 'hex'), 2) END) l) r) p) s
- WHERE s.arrived > '' OR s.leave_stamp > '';
+ WHERE s.arrived > '' OR s.leave_stamp > '' OR s.missing_stamp > '';
 
 CREATE VIEW active_groups AS
 SELECT sdk_app_id, group_id, type, name, owner, created_by, introduction, notification, face_url, created_at, updated_at
@@ -126,20 +143,32 @@ SELECT s.sdk_app_id, s.group_id, s.topic_id, s.active,
        CASE WHEN s.created_stamp >= s.profile_barrier THEN s.created_by END AS created_by,
        CASE WHEN s.created_stamp >= s.profile_barrier THEN s.created_at END AS created_at,
        CASE WHEN s.active THEN NULL
+            WHEN s.missing_stamp > GREATEST(s.newest, s.destroyed_stamp)
+            THEN to_timestamp(('x' || encode(substring(s.missing_stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)
             WHEN s.has_ended THEN s.destroyed_at
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
                      -- The first end of its group after the sign of life, as with members.
                      COALESCE(LEAST(CASE WHEN s.create_barrier > s.newest THEN s.group_created END,
                                     CASE WHEN s.group_destroyed > s.newest THEN s.group_destroyed END,
+                                    CASE WHEN s.earlier_ends > '' THEN (
+                                        SELECT e.stamp
+                                          FROM (SELECT substring(s.earlier_ends FROM n FOR 17) AS stamp
+                                                  FROM generate_series(1, length(s.earlier_ends), 17) n) e
+                                         WHERE CASE WHEN get_byte(e.stamp, 8) = 1 -- a create
+                                                    THEN int8send(('x' || encode(substring(e.stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint - 10000)
+                                                         || '\x000000000000000000'::bytea
+                                                    ELSE e.stamp END > s.newest
+                                         ORDER BY e.stamp LIMIT 1) END,
+                                    CASE WHEN s.gone_stamp > s.newest THEN s.gone_stamp END,
                                     CASE WHEN s.topics_barrier > s.newest THEN s.topics_barrier END),
-                              s.group_destroyed), '')
+                              GREATEST(s.group_destroyed, s.gone_stamp)), '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS destroyed_at
   FROM (SELECT a.*,
                -- What was said of an earlier life is not shown. A topic that is gone still shows the newest profile it had.
                CASE WHEN a.active THEN GREATEST(a.destroyed_stamp, a.topics_from) ELSE a.created_stamp END
                AS profile_barrier
           FROM (SELECT t.*, g.topics_from, g.created_stamp AS group_created, g.create_barrier,
-                       g.destroyed_stamp AS group_destroyed, g.topics_barrier,
+                       g.destroyed_stamp AS group_destroyed, g.gone_stamp, g.topics_barrier, g.earlier_ends,
                        GREATEST(t.created_stamp, t.alive_stamp, t.read_stamp) AS newest,
                        t.destroyed_at IS NOT NULL AS has_ended,
                        g.status <> 'destroyed' AND t.destroyed_at IS NULL
@@ -176,8 +205,10 @@ COMMENT ON COLUMN group_states.topics_from IS 'Barrier: topics with older stamps
 COMMENT ON COLUMN group_states.created_stamp IS 'Stamp of the newest create, whose time ends what its barrier outdates.';
 COMMENT ON COLUMN group_states.create_barrier IS 'Newest create minus 10 s.';
 COMMENT ON COLUMN group_states.destroyed_stamp IS 'Newest destroy.';
+COMMENT ON COLUMN group_states.gone_stamp IS 'Newest read that found the group gone.';
 COMMENT ON COLUMN group_states.members_barrier IS 'Newest complete list of all members.';
 COMMENT ON COLUMN group_states.topics_barrier IS 'Newest complete list of topics.';
+COMMENT ON COLUMN group_states.earlier_ends IS 'Older creates and destroys, the greatest first, 17 bytes each: what ended earlier lives of the id.';
 COMMENT ON COLUMN group_states.newest_type IS 'Newest type that a body named, be it of an earlier life; for indexes.';
 COMMENT ON COLUMN group_states.newest_name IS 'Newest name that a body named, be it of an earlier life; for indexes.';
 COMMENT ON COLUMN group_states.newest_owner IS 'Newest owner that a body named, be it of an earlier life; for indexes.';

@@ -20,8 +20,9 @@ use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
 use crate::store::verifications::{self, VerifiedPart};
 
-/// The most snapshots of one batch: all ranges of a large group. A caller with more cuts them.
-pub const SNAPSHOTS_MAX: usize = 256;
+/// The most snapshots of one batch: the groups of one packed answer, or a quarter of the ranges of a large group, whose
+/// callbacks wait meanwhile. A caller with more cuts them.
+pub const SNAPSHOTS_MAX: usize = 64;
 
 /// How often a batch is retried after a serialization failure, a deadlock, or a session whose statements are gone.
 const RETRIES_MAX: u32 = 10;

@@ -46,7 +46,7 @@ pub enum FactKind {
     Seen,
     /// The group was created, by whom.
     Created(Option<UserId>),
-    /// The group was destroyed; as a read says: Tencent answered twice that there is no such group.
+    /// The group was destroyed.
     Destroyed,
     /// One of the group's barriers is raised.
     Barrier(GroupBarrier),
@@ -60,8 +60,7 @@ pub enum FactKind {
     Attribute(FieldKey, Option<String>),
     /// A user became a member: who, how, by whom.
     Joined(UserId, Option<String>, Option<UserId>),
-    /// A user ceased to be a member: who, how, by whom. As a read says: the mirror showed a member whom a complete list
-    /// does not name.
+    /// A user ceased to be a member: who, how, by whom.
     Left(UserId, Option<String>, Option<UserId>),
     /// A user is a member, as a callback that is no join shows.
     Confirmed(UserId),
@@ -73,6 +72,9 @@ pub enum FactKind {
     Silent(Silent),
     /// A list of members names a user, with what it says of the member.
     Listed(UserId, Listed),
+    /// A complete list left a user out whom the mirror showed: when the stay ended, as far as is known. Whether it has ended
+    /// follows from the list itself.
+    Missing(UserId),
     /// The members of one range of a large group were listed completely: as [`GroupBarrier::MembersBarrier`], for the
     /// users of that range.
     RangeListed(ListRange),
@@ -94,14 +96,17 @@ pub enum GroupBarrier {
     CreateBarrier,
     /// The newest destroy. Follows from [`FactKind::Destroyed`].
     DestroyedStamp,
-    /// The newest destroy, plus [`STRAGGLER_MS`] where a callback said so: an older `AliveStamp` does not undo it. Follows
-    /// from [`FactKind::Destroyed`].
+    /// The newest destroy, plus [`STRAGGLER_MS`]: an older `AliveStamp` does not undo it. Follows from
+    /// [`FactKind::Destroyed`].
     RevivalBarrier,
     /// The newest sign of life by a callback that is no create: join, change of owner or profile; no other. Creates
     /// are kept apart, in the register of [`FactKind::Created`], because they undo a destroy at once.
     AliveStamp,
     /// The newest positive read of the profile. No callback raises it.
     ReadStamp,
+    /// The newest time that Tencent said, twice, that there is no such group. No callback raises it. Kept apart from destroys,
+    /// because any newer sign of life undoes it, without a distance.
+    GoneStamp,
     /// The newest fact of any kind. Follows from every fact.
     UpdatedStamp,
     /// The newest complete list of all members: memberships older than this have ended. No callback raises it.
@@ -129,6 +134,9 @@ pub enum TopicBarrier {
     AliveStamp,
     /// The newest list of topics that names it. No callback raises it.
     ReadStamp,
+    /// The newest complete list of topics that left it out while the mirror showed it: when it ended, as far as is known.
+    /// Whether it has ended follows from the group's `TopicsBarrier`. No callback raises it.
+    MissingStamp,
     /// The newest destroy. Follows from [`FactKind::TopicDestroyed`].
     DestroyedStamp,
     /// The newest destroy, plus [`STRAGGLER_MS`]: an older `AliveStamp` does not undo it. Topic callbacks have no event

@@ -21,8 +21,10 @@ pub(super) struct Life {
     read: Stamp,
     /// The newest destroy, or leave.
     pub(super) ended: Stamp,
-    /// The newest end with the distance that `alive` has to keep from it; none from an end that a read found.
+    /// The newest end with the distance that `alive` has to keep from it.
     revival: Stamp,
+    /// The newest read that says that there is no such group; anything newer undoes it.
+    gone: Stamp,
 }
 
 impl Life {
@@ -33,6 +35,7 @@ impl Life {
             read: group.barrier(GroupBarrier::ReadStamp),
             ended: group.barrier(GroupBarrier::DestroyedStamp),
             revival: group.barrier(GroupBarrier::RevivalBarrier),
+            gone: group.barrier(GroupBarrier::GoneStamp),
         }
     }
 
@@ -44,6 +47,7 @@ impl Life {
             read,
             ended: member.leave.stamp,
             revival: member.revival_barrier,
+            gone: Stamp::ZERO,
         }
     }
 
@@ -54,14 +58,17 @@ impl Life {
             read: topic.barrier(TopicBarrier::ReadStamp),
             ended: topic.barrier(TopicBarrier::DestroyedStamp),
             revival: topic.barrier(TopicBarrier::RevivalBarrier),
+            gone: Stamp::ZERO,
         }
     }
 
-    /// A beginning or a read that is newer than the end undoes it; another callback only from the revival barrier on.
+    /// A beginning or a read that is newer than the end undoes it; another callback only from the revival barrier on, but
+    /// at once where a read said that the group is gone: a read undoes no newer callback.
     /// Without an end that barrier is zero, and no stamp is older than zero.
     pub(super) fn has_ended(&self) -> bool {
         assert!(self.revival.time() >= self.ended.time(), "the revival barrier grows with the end: {self:?}");
-        self.ended >= self.began.max(self.read) && self.alive < self.revival
+        let is_gone = !self.gone.is_zero() && self.gone >= self.newest();
+        is_gone || (self.ended >= self.began.max(self.read) && self.alive < self.revival)
     }
 
     /// The newest sign of life.

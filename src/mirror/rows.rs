@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 
 use strum::EnumCount as _;
 
+use super::ends::Ends;
 use super::fact::{CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier};
 use super::listed::{ListRange, Listed, Silent};
 use super::register::{Register, raise};
 use crate::callback::{ProfileText, Role};
-use crate::model::{FieldKey, Rank, Stamp, TopicId, UserId};
+use crate::model::{FieldKey, Stamp, TopicId, UserId};
 
 /// The registers and barriers of one group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct GroupRow {
     pub silent: Register<Silent>,
     /// The newest complete list of each range that was read by itself.
     pub ranges: BTreeMap<ListRange, Stamp>,
+    /// The creates and destroys beside the newest of each: what ended earlier lives of the id.
+    pub earlier_ends: Ends,
 }
 
 impl GroupRow {
@@ -82,6 +85,20 @@ impl GroupRow {
         }
     }
 
+    /// The newest end of the group, whether a callback or a read says it.
+    #[must_use]
+    pub fn newest_end(&self) -> Stamp {
+        self.barrier(GroupBarrier::DestroyedStamp).max(self.barrier(GroupBarrier::GoneStamp))
+    }
+
+    /// True where a create or a destroy is known, so that joining the row may make an older one an end of an earlier life.
+    #[must_use]
+    pub fn has_end(&self) -> bool {
+        let has = !self.created.stamp.is_zero() || !self.barrier(GroupBarrier::DestroyedStamp).is_zero();
+        assert!(has || self.earlier_ends.as_bytes().is_empty(), "only a newer end displaces one: {self:?}");
+        has
+    }
+
     /// A barrier only grows.
     fn raise(&mut self, barrier: GroupBarrier, stamp: Stamp) {
         raise(&mut self.barriers[barrier as usize], stamp);
@@ -104,13 +121,14 @@ pub struct MemberRow {
     pub join: Register<Transition>,
     /// The newest leave.
     pub leave: Register<Transition>,
-    /// The newest leave, plus [`STRAGGLER_MS`] where a callback said so: an older `confirmed` does not undo it. Follows
-    /// from the leave.
+    /// The newest leave, plus [`STRAGGLER_MS`]: an older `confirmed` does not undo it. Follows from the leave.
     pub revival_barrier: Stamp,
     /// The newest callback but a join that shows the membership: a change of role, name card or owner.
     pub confirmed: Stamp,
     /// What the newest list says that names the user. It counts while no newer complete list leaves the user out.
     pub listed: Register<Option<Listed>>,
+    /// The newest complete list that left the user out while the mirror showed a member.
+    pub missing: Stamp,
     /// True in the stored form alone: the user stands in the newest complete list, whose stamp is not repeated here.
     pub is_in_list: bool,
     /// The newest role.
@@ -182,14 +200,16 @@ impl Rows {
         match kind {
             FactKind::Seen => {}
             FactKind::Created(by) => {
+                group.earlier_ends.displace(group.created.stamp, stamp);
                 group.created.set(stamp, by);
                 let barrier = stamp.earlier(CREATE_SPARE_MS);
                 assert!(barrier <= stamp, "a create outlives its own barrier: {stamp:?}");
                 group.raise(GroupBarrier::CreateBarrier, barrier);
             }
             FactKind::Destroyed => {
+                group.earlier_ends.displace(group.barrier(GroupBarrier::DestroyedStamp), stamp);
                 group.raise(GroupBarrier::DestroyedStamp, stamp);
-                group.raise(GroupBarrier::RevivalBarrier, revivable_from(stamp));
+                group.raise(GroupBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
             }
             FactKind::Barrier(barrier) => group.raise(barrier, stamp),
             FactKind::Text(text, value) => group.texts[text as usize].set(stamp, Some(value)),
@@ -206,13 +226,14 @@ impl Rows {
             FactKind::Left(user, how, by) => {
                 let member = row(members, key, user);
                 member.leave.set(stamp, Transition { how, by });
-                raise(&mut member.revival_barrier, revivable_from(stamp));
+                raise(&mut member.revival_barrier, stamp.later(STRAGGLER_MS));
             }
             FactKind::Confirmed(user) => raise(&mut row(members, key, user).confirmed, stamp),
             FactKind::Role(user, role) => row(members, key, user).role.set(stamp, Some(role)),
             FactKind::NameCard(user, card) => row(members, key, user).name_card.set(stamp, Some(card)),
             FactKind::Silent(silent) => group.silent.set(stamp, silent),
             FactKind::Listed(user, listed) => row(members, key, user).listed.set(stamp, Some(listed)),
+            FactKind::Missing(user) => raise(&mut row(members, key, user).missing, stamp),
             FactKind::RangeListed(range) => {
                 raise(group.ranges.entry(range).or_default(), stamp);
                 group.raise(GroupBarrier::RangesStamp, stamp);
@@ -221,7 +242,7 @@ impl Rows {
             FactKind::TopicDestroyed(id) => {
                 let topic = row(topics, key, id);
                 topic.raise(TopicBarrier::DestroyedStamp, stamp);
-                topic.raise(TopicBarrier::RevivalBarrier, revivable_from(stamp));
+                topic.raise(TopicBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
             }
             FactKind::TopicBarrier(id, barrier) => row(topics, key, id).raise(barrier, stamp),
             FactKind::TopicText(id, text, value) => {
@@ -229,11 +250,6 @@ impl Rows {
             }
         }
     }
-}
-
-/// From when on a callback that is no beginning undoes an end. A read undoes no newer callback, so it demands no distance.
-fn revivable_from(end: Stamp) -> Stamp {
-    if end.is_of(Rank::Read) { end } else { end.later(STRAGGLER_MS) }
 }
 
 /// The row of a member, field, attribute or topic, made if it is new.

@@ -207,7 +207,7 @@ impl Snapshot {
         let mut kinds = vec![FactKind::Seen];
         match self.kind {
             ReadKind::Profile => profile_facts(&self.profile()?, &mut kinds),
-            ReadKind::Gone => kinds.push(FactKind::Destroyed),
+            ReadKind::Gone => kinds.push(FactKind::Barrier(GroupBarrier::GoneStamp)),
             ReadKind::Members => self.member_facts(&mut kinds)?,
             ReadKind::Attributes => self.attribute_facts(&mut kinds)?,
             ReadKind::Topics => self.topic_facts(&mut kinds)?,
@@ -239,12 +239,9 @@ impl Snapshot {
                 None => FactKind::Barrier(GroupBarrier::MembersBarrier),
             });
             let missing = self.missing.iter().filter_map(|user| UserId::parse(user).ok());
-            kinds.extend(missing.map(|user| FactKind::Left(user, None, None)));
+            kinds.extend(missing.filter(|user| self.covers(user)).map(FactKind::Missing));
         }
-        let in_range = |member: &ListedMember| {
-            self.range.as_ref().is_none_or(|range| ListRange::of(&member.user) == *range)
-        };
-        for member in page.members.into_iter().filter(in_range) {
+        for member in page.members.into_iter().filter(|member| self.covers(&member.user)) {
             if member.role.as_deref() == Some("Owner") {
                 kinds.push(FactKind::Owner(Some(member.user.clone())));
             }
@@ -252,6 +249,11 @@ impl Snapshot {
             kinds.push(FactKind::Listed(user, listed(member)));
         }
         Ok(())
+    }
+
+    /// True for a user of the range, if the list is one of a range.
+    fn covers(&self, user: &UserId) -> bool {
+        self.range.as_ref().is_none_or(|range| ListRange::of(user) == *range)
     }
 
     fn attribute_facts(&self, kinds: &mut Vec<FactKind>) -> Result<(), UnreadableSnapshot> {
@@ -272,7 +274,7 @@ impl Snapshot {
         if self.is_complete && answer.unread.is_empty() && answer.topics.iter().all(is_known) {
             kinds.push(FactKind::Barrier(GroupBarrier::TopicsBarrier));
             let missing = self.missing.iter().filter_map(|topic| TopicId::parse(topic).ok());
-            kinds.extend(missing.map(FactKind::TopicDestroyed));
+            kinds.extend(missing.map(|topic| FactKind::TopicBarrier(topic, TopicBarrier::MissingStamp)));
         }
         for topic in answer.topics {
             if let Ok(info) = topic.info {

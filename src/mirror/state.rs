@@ -4,13 +4,13 @@
 //! Nothing here is stored. A value counts while its stamp is not older than the barriers above it, so that destroying a
 //! group of 100,000 members writes one row.
 
-use super::fact::GroupBarrier;
+use super::fact::{CREATE_SPARE_MS, GroupBarrier, TopicBarrier};
 use super::life::Life;
 use super::listed::{Listed, Silent};
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
 use crate::callback::{ProfileText, Role, WORK};
-use crate::model::{Millis, Stamp, UserId};
+use crate::model::{Millis, Rank, Stamp, UserId};
 
 /// How far a `JoinTime`, which is in whole seconds, may lie from a known join and still mean it, in milliseconds: nothing is
 /// documented about the clock that it is read from, and the join that a callback reported says how and by whom.
@@ -99,22 +99,21 @@ impl GroupRow {
     /// What is older belongs to an earlier life of the id.
     #[must_use]
     pub fn life_barrier(&self) -> Stamp {
-        self.barrier(GroupBarrier::CreateBarrier).max(self.barrier(GroupBarrier::DestroyedStamp))
+        self.barrier(GroupBarrier::CreateBarrier).max(self.newest_end())
     }
 
     /// What ended a member's stay or a topic's life that began with this sign, where no leave and no destroy of its own
-    /// did: the first of the newest destroy, the newest create (at its own time, although it reaches back further) and
-    /// the newest complete list that came after the sign. A destroyed group ends also what is stamped after the destroy
-    /// and did not undo it.
-    ///
-    /// Exact for what the newest destroy or the newest create ended. Older ones are not kept, so what one of those ended
-    /// shows the first kept end after it, which belongs to a later life: its own would need a list of lives per group.
+    /// did: the first of the destroys, the creates (each at its own time, although it reaches back further) and the newest
+    /// complete list that came after the sign. A destroyed group ends also what is stamped after the destroy and did not
+    /// undo it. Exact for the newest create and destroy and [`EARLIER_ENDS_MAX`](super::EARLIER_ENDS_MAX) more.
     fn end_of(&self, sign: Stamp, listed: Stamp) -> Stamp {
-        let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
-        let create = (self.barrier(GroupBarrier::CreateBarrier), self.created.stamp);
-        let ends = [(destroyed, destroyed), create, (listed, listed)];
-        let after = ends.into_iter().filter(|(barrier, _)| *barrier > sign);
-        after.map(|(_, end)| end).min().unwrap_or(destroyed)
+        let (destroyed, gone) =
+            (self.barrier(GroupBarrier::DestroyedStamp), self.barrier(GroupBarrier::GoneStamp));
+        let ends = self.earlier_ends.stamps().chain([self.created.stamp, destroyed, gone]);
+        let reach = |end: Stamp| if end.is_of(Rank::Create) { end.earlier(CREATE_SPARE_MS) } else { end };
+        let ended = ends.map(|end| (reach(end), end)).chain([(listed, listed)]);
+        let after = ended.filter(|(barrier, _)| *barrier > sign);
+        after.map(|(_, end)| end).min().unwrap_or(self.newest_end())
     }
 
     /// What is older is not shown as the profile. A destroyed group still shows the newest profile it had, be it stamped
@@ -160,7 +159,7 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
     let group_type = shown(ProfileText::Type);
     // A Work group lives on without the owner who left it, and no callback says so (1047/33529).
     let left = group_type.as_deref() == Some(WORK)
-        && owner_row.is_some_and(|member| member.leave.stamp > group.owner.stamp);
+        && owner_row.is_some_and(|member| member.leave.stamp.max(member.missing) > group.owner.stamp);
     let created = !group.created.stamp.is_zero() && group.created.stamp >= barrier;
     let unread = Silent::default();
     let silent = if group.silent.stamp >= barrier { &group.silent.value } else { &unread };
@@ -174,7 +173,7 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
         created_by: group.created.value.clone().filter(|_| created),
         created_at: created.then(|| group.created.stamp.time()).or_else(|| seconds(silent.create_secs)),
         updated_at: group.barrier(GroupBarrier::UpdatedStamp).time(),
-        destroyed_at: group.is_destroyed().then(|| group.barrier(GroupBarrier::DestroyedStamp).time()),
+        destroyed_at: group.is_destroyed().then(|| group.newest_end().time()),
         group_type,
         apply_join_option: silent.apply_join_option.clone(),
         invite_join_option: silent.invite_join_option.clone(),
@@ -230,10 +229,11 @@ pub fn member_state(
     let read = listed.map_or(Stamp::ZERO, |_| member.listed.stamp);
     let life = Life::of_member(member, read);
     let (arrived, by_leave) = (life.newest(), life.has_ended());
-    if arrived.is_zero() && life.ended.is_zero() {
+    if arrived.is_zero() && life.ended.is_zero() && member.missing.is_zero() {
         return None;
     }
-    let present = !group.is_destroyed() && !by_leave && arrived >= barrier;
+    // A user of whom a list said no more than a missing one has no sign of membership.
+    let present = !group.is_destroyed() && !by_leave && !arrived.is_zero() && arrived >= barrier;
     let lasts = |stamp: Stamp| present && stamp > member.leave.stamp && stamp >= barrier;
     let listed = listed.filter(|_| lasts(read));
     // Of what both callbacks and lists say, the newer counts.
@@ -257,7 +257,14 @@ pub fn member_state(
         None if join_shown => (Some(member.join.stamp.time()), member.join.value.clone()),
         None => (None, Transition::default()),
     };
-    let ended = if by_leave { member.leave.stamp } else { group.end_of(arrived, complete) };
+    // A list that left the user out ended the stay, unless something newer is known of it.
+    let by_list = !present && member.missing > arrived.max(member.leave.stamp);
+    let by_leave = by_leave && !by_list;
+    let ended = match (by_list, by_leave) {
+        (true, _) => member.missing,
+        (false, true) => member.leave.stamp,
+        (false, false) => group.end_of(arrived, complete),
+    };
     Some(MemberState {
         present,
         role,
@@ -281,10 +288,14 @@ pub fn topic_state(group: &GroupRow, topic: &TopicRow) -> TopicState {
     let from = if active { life.ended.max(barrier) } else { life.began };
     let shown = |text| topic.text(text).shown(from).map(str::to_owned);
     let created_shown = !life.began.is_zero() && life.began >= from;
-    let ended = if life.has_ended() {
+    let (missing, listed) =
+        (topic.barrier(TopicBarrier::MissingStamp), group.barrier(GroupBarrier::TopicsBarrier));
+    let ended = if missing > life.newest().max(life.ended) {
+        missing
+    } else if life.has_ended() {
         life.ended
     } else {
-        group.end_of(life.newest(), group.barrier(GroupBarrier::TopicsBarrier))
+        group.end_of(life.newest(), listed)
     };
     TopicState {
         active,

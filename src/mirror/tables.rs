@@ -1,10 +1,11 @@
 //! Each table of the mirror described once: its columns as registers and barriers, and where a row keeps them.
 //!
 //! From a description follow the upserts, the compared lines and the reading of rows (in `store`), and the merge of two rows
-//! (here). A register is one or more value columns and a stamp column; a barrier is a stamp column alone. A new text of a
-//! profile or a new barrier needs no line here: it is a variant of its enum, named like its column. Each column says what
-//! raises it, so that the statement of the hot path leaves out those that no callback raises. The statements that are
-//! written from the descriptions stand as text in `tests/it/data/statements.sql`.
+//! (here). A register is one or more value columns and a stamp column; a barrier is a stamp column alone; a set of ends is a
+//! column of stamps, one behind the other. A new text of a profile or a new barrier needs no line here: it is a variant of
+//! its enum, named like its column. Each column says what raises it, so that the statement of the hot path leaves out those
+//! that no callback raises. The statements that are written from the descriptions stand as text in
+//! `tests/it/data/statements.sql`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,7 +13,7 @@ use std::sync::LazyLock;
 
 use strum::VariantArray;
 
-use super::columns::{ROLE, SILENT, TEXT, TRANSITION, USER, barrier, listed_columns, register};
+use super::columns::{ROLE, SILENT, TEXT, TRANSITION, USER, barrier, earlier_ends, listed_columns, register};
 use super::fact::{GroupBarrier, GroupKey, TopicBarrier};
 use super::listed::ListRange;
 use super::register::{Register, raise};
@@ -20,7 +21,7 @@ use super::rows::{GroupRow, MemberRow, Rows, TopicRow};
 use crate::callback::ProfileText;
 use crate::model::Stamp;
 
-pub use super::columns::{Cell, Columns, Origin, VALUES_MAX, Values};
+pub use super::columns::{Cell, Columns, Origin, StampJoin, VALUES_MAX, Values};
 
 /// A table of the mirror.
 pub struct Table<R> {
@@ -28,12 +29,12 @@ pub struct Table<R> {
     pub name: &'static str,
     /// The last column of its key, behind app and group; none for the groups themselves.
     pub key: Option<&'static str>,
-    /// Its registers and barriers, in the order of every list of columns.
+    /// Its registers, barriers and sets, in the order of every list of columns and of the merge of two rows.
     pub columns: Vec<Columns<R>>,
 }
 
 impl<R> Table<R> {
-    /// Joins two rows with one key: the newer value of each register, the greater stamp of each barrier.
+    /// Joins two rows with one key: the newer value of each register, the greater stamp of each barrier, both sets.
     fn merge(&self, into: &mut R, mut from: R) {
         self.columns.iter().for_each(|columns| (columns.merge)(into, &mut from));
     }
@@ -59,14 +60,16 @@ pub static GROUPS: LazyLock<Table<GroupRow>> = LazyLock::new(|| {
     let silent = register(&names, &SILENT, |row: &GroupRow| &row.silent, |row| &mut row.silent)
         .stamped("silent_stamp")
         .raised_by(Origin::Reads);
-    let columns = texts.chain(users).chain(barriers).chain([silent]);
+    // The set comes before the registers and barriers that it looks at: merging those takes the stamps out of the row that
+    // is merged.
+    let columns = [earlier_ends()].into_iter().chain(texts).chain(users).chain(barriers).chain([silent]);
     Table { name: "groups", key: None, columns: columns.collect() }
 });
 
 fn group_barrier_origin(barrier: GroupBarrier) -> Origin {
-    use GroupBarrier::{FieldsBarrier, MembersBarrier, RangesStamp, ReadStamp, TopicsBarrier};
+    use GroupBarrier::{FieldsBarrier, GoneStamp, MembersBarrier, RangesStamp, ReadStamp, TopicsBarrier};
     match barrier {
-        ReadStamp | MembersBarrier | RangesStamp | FieldsBarrier | TopicsBarrier => Origin::Reads,
+        ReadStamp | GoneStamp | MembersBarrier | RangesStamp | FieldsBarrier | TopicsBarrier => Origin::Reads,
         _ => Origin::Callbacks,
     }
 }
@@ -91,6 +94,8 @@ pub static MEMBERS: LazyLock<Table<MemberRow>> = LazyLock::new(|| Table {
         barrier("confirmed_stamp", |row: &MemberRow| &row.confirmed, |row| &mut row.confirmed),
         register(&["role"], &ROLE, |row: &MemberRow| &row.role, |row| &mut row.role),
         register(&["name_card"], &TEXT, |row: &MemberRow| &row.name_card, |row| &mut row.name_card),
+        barrier("missing_stamp", |row: &MemberRow| &row.missing, |row| &mut row.missing)
+            .raised_by(Origin::Reads),
         listed_columns(),
     ],
 });
@@ -109,7 +114,8 @@ pub static TOPICS: LazyLock<Table<TopicRow>> = LazyLock::new(|| {
         .stamped("created_stamp");
     let barriers = TopicBarrier::VARIANTS.iter().map(|kind| {
         let at = *kind as usize;
-        let origin = if *kind == TopicBarrier::ReadStamp { Origin::Reads } else { Origin::Callbacks };
+        let is_of_reads = [TopicBarrier::ReadStamp, TopicBarrier::MissingStamp].contains(kind);
+        let origin = if is_of_reads { Origin::Reads } else { Origin::Callbacks };
         barrier(kind.into(), move |row: &TopicRow| &row.barriers[at], move |row| &mut row.barriers[at])
             .raised_by(origin)
     });
@@ -202,12 +208,22 @@ mod tests {
             row.barriers = [stamp; _];
             row.silent.set(stamp, Silent::default());
         });
+        let twice = |of: &mut GroupRow, ms: i64| {
+            let digest = Digest::of("c", b"x");
+            of.created.set(Stamp::new(Millis::new(ms), Rank::Create, &digest), None);
+        };
+        let (mut into, mut from) = (GroupRow::default(), GroupRow::default());
+        twice(&mut into, 1);
+        twice(&mut from, 2);
+        GROUPS.merge(&mut into, from);
+        assert_eq!(into.earlier_ends.stamps().map(Stamp::time).collect::<Vec<_>>(), [Millis::new(1)]);
         assert_whole(&MEMBERS, 0, |row| {
             row.join.set(stamp, Transition::default());
             row.leave.set(stamp, Transition::default());
             row.revival_barrier = stamp;
             row.confirmed = stamp;
             row.listed.set(stamp, None);
+            row.missing = stamp;
             row.role.set(stamp, None);
             set(&mut row.name_card);
         });

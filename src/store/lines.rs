@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::upsert::{stored, wrapped};
 use crate::mirror::tables::{self, Table};
 use crate::mirror::{GroupKey, ListRange, Rows};
-use crate::model::{FieldKey, Stamp, TopicId, UserId};
+use crate::model::{FieldKey, TopicId, UserId};
 
 /// The key of a line: table, app, group, and user, key or topic (empty for a group).
 pub type LineKey = (&'static str, i64, String, String);
@@ -229,6 +229,6 @@ fn add<'a, R: 'a>(
     }
 }
 
-fn hex(stamp: &Stamp) -> String {
-    stamp.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(stamp: &[u8]) -> String {
+    stamp.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio::time::timeout;
 
 use super::errors::StoreError;
@@ -66,7 +66,8 @@ pub struct Database {
 /// The hosts of the URL, and the one in use.
 #[derive(Debug)]
 struct Hosts {
-    all: Vec<PgConnectOptions>,
+    /// Not set while the server is still being started.
+    all: SetOnce<Vec<PgConnectOptions>>,
     used: Mutex<UsedHost>,
 }
 
@@ -79,18 +80,27 @@ struct UsedHost {
     sessions_checked: bool,
 }
 
+/// Where pools connect that have no host yet: to a socket below a file, which fails at once.
+fn nowhere() -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass().socket("/dev/null")
+}
+
 impl Hosts {
+    fn all(&self) -> &[PgConnectOptions] {
+        self.all.get().map_or(&[], Vec::as_slice)
+    }
+
     fn used(&self) -> UsedHost {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, used: UsedHost) {
-        assert!(used.index < self.all.len(), "the used host is one of the URL's");
+        assert!(used.index < self.all().len(), "the used host is one of the URL's");
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
     }
 
     fn are_several(&self) -> bool {
-        self.all.len() > 1
+        self.all().len() > 1
     }
 
     /// Pools are made of this: what they need of the server is set when a connection is made.
@@ -114,7 +124,7 @@ impl Hosts {
                     Ok(!left_behind)
                 })
             });
-        options.connect_lazy_with(self.all[self.used().index].clone())
+        options.connect_lazy_with(self.all().get(self.used().index).cloned().unwrap_or_else(nowhere))
     }
 }
 
@@ -124,13 +134,22 @@ impl Database {
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let all = url::parse(url)?;
+        Ok(Self::of(SetOnce::new_with(Some(url::parse(url)?))))
+    }
+
+    /// Pools of a server that is still being started: nothing connects until [`Database::lead_to`] says where it is.
+    #[must_use]
+    pub fn unlocated() -> Self {
+        Self::of(SetOnce::new())
+    }
+
+    fn of(all: SetOnce<Vec<PgConnectOptions>>) -> Self {
         let used = UsedHost { index: 0, since: Instant::now(), sessions_checked: false };
         let hosts = Arc::new(Hosts { all, used: Mutex::new(used) });
         let writer = hosts.pool(WRITER_CONNECTIONS_MAX, session::writing());
         let reader = hosts.pool(READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
         let lookup = hosts.pool(LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
-        Ok(Self {
+        Self {
             hosts,
             writer,
             reader,
@@ -138,7 +157,31 @@ impl Database {
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             given_up: GivenUp::default(),
-        })
+        }
+    }
+
+    /// Leads the pools of [`Database::unlocated`] to their server, which has one host.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn lead_to(&self, url: &str) -> Result<(), StoreError> {
+        let all = url::parse(url)?;
+        assert_eq!(all.len(), 1, "a server that was started here has one host");
+        for pool in self.pools() {
+            pool.set_connect_options(all[0].clone());
+        }
+        let set = self.hosts.all.set(all);
+        assert!(set.is_ok(), "pools that have a server are not led to another one");
+        Ok(())
+    }
+
+    /// Resolves when it is known where the server is.
+    pub async fn located(&self) {
+        self.hosts.all.wait().await;
+    }
+
+    fn pools(&self) -> [&PgPool; 3] {
+        [&self.writer, &self.reader, &self.lookup]
     }
 
     /// The pool for lists: read-only sessions with a statement timeout.
@@ -174,7 +217,10 @@ impl Database {
     /// pooler in transaction mode.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
         let used = self.hosts.used().index;
-        let others = (0..self.hosts.all.len()).filter(|index| *index != used);
+        if self.hosts.all().is_empty() {
+            return Err(StoreError::NotLocated);
+        }
+        let others = (0..self.hosts.all().len()).filter(|index| *index != used);
         let (mut read_only, mut failures) = (None, Vec::new());
         for index in [used].into_iter().chain(others) {
             match self.open(index).await {
@@ -197,7 +243,7 @@ impl Database {
 
     /// Connects to one host and asks what it is; true where it takes writes.
     async fn open(&self, index: usize) -> Result<(PgConnection, bool), StoreError> {
-        let options = &self.hosts.all[index];
+        let options = &self.hosts.all()[index];
         let wait = if self.hosts.are_several() { HOST_WAIT_MAX } else { CONNECT_WAIT_MAX };
         let opening = async {
             let connected = PgConnection::connect_with(options).await;
@@ -234,8 +280,8 @@ impl Database {
             self.hosts.set(UsedHost { sessions_checked: true, ..used });
             return;
         }
-        let options = &self.hosts.all[index];
-        for pool in [&self.writer, &self.reader, &self.lookup] {
+        let options = &self.hosts.all()[index];
+        for pool in self.pools() {
             pool.set_connect_options(options.clone());
         }
         self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });

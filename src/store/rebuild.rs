@@ -126,7 +126,9 @@ pub async fn has_ledger(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// # Errors
 /// The statement's.
 pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let names: Vec<&str> = tables().iter().map(|table| table.table).chain(VIEWS).collect();
+    let tables = tables();
+    let tables = tables.iter().map(|table| table.table).chain(["group_verifications"]);
+    let names: Vec<&str> = tables.chain(VIEWS).collect();
     absent(conn, &names).await
 }
 

@@ -2,9 +2,10 @@
 //!
 //! The statements are written from the descriptions in `mirror::tables`, once per process, and stand as text in
 //! `tests/it/data/statements.sql`, where they are reviewed. The rule "the greater stamp wins" stands in them for the second
-//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a stamp compare as stamps do. What lists
-//! say of members is merged in Rust alone, under the lock of the group, and written as it is. Tables are named without a
-//! schema, so that the connection's search path decides which.
+//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`; bytes of a stamp compare as stamps do. The set of ends is joined by
+//! a select, which only batches with a create or a destroy send. What lists say of members is merged in Rust alone, under the
+//! lock of the group, and written as it is. Tables are named without a schema, so that the connection's search path decides
+//! which.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,9 +15,9 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
-use crate::mirror::tables::{self, Columns, Origin, Table};
-use crate::mirror::{GroupKey, ListRange, MemberRow, Rows};
-use crate::model::{FieldKey, TopicId, UserId};
+use crate::mirror::tables::{self, Columns, Origin, StampJoin, Table};
+use crate::mirror::{EARLIER_ENDS_MAX, GroupKey, GroupRow, ListRange, MemberRow, Rows};
+use crate::model::{FieldKey, Stamp, TopicId, UserId};
 
 /// Writes the rows; what is stored and newer stays. In this order in every transaction, so that no two deadlock:
 /// groups, their ranges, members, user-defined fields, attributes, topics; each by key. What lists say of members is left
@@ -37,9 +38,10 @@ pub async fn upsert(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Er
     upsert_keyed(conn, &statements.topics, &tables::TOPICS, &rows.topics, TopicId::as_str).await
 }
 
-/// The two upserts of a table: that of the hot path is shorter, because every column costs each callback.
+/// The upserts of a table: that of the hot path is the shortest, because every column costs each callback.
 struct Upserts {
     of_callbacks: String,
+    with_ends: String,
     of_reads: String,
 }
 
@@ -64,32 +66,47 @@ static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| Statements {
 });
 
 fn upserts<R>(table: &Table<R>) -> Upserts {
-    Upserts { of_callbacks: statement(table, &[Origin::Callbacks]), of_reads: statement(table, UPSERTED) }
+    Upserts {
+        of_callbacks: statement(table, OF_CALLBACKS),
+        with_ends: statement(table, WITH_ENDS),
+        of_reads: statement(table, OF_READS),
+    }
 }
 
-/// The columns that are registers of their own.
-pub const UPSERTED: &[Origin] = &[Origin::Callbacks, Origin::Reads];
+/// The columns that a batch without a create, a destroy and a read names.
+pub const OF_CALLBACKS: &[Origin] = &[Origin::Callbacks];
+
+/// The columns that a batch of callbacks with a create or a destroy names.
+pub const WITH_ENDS: &[Origin] = &[Origin::Callbacks, Origin::Ends];
+
+/// The columns that a batch with a read names: all that have a stamp of their own.
+pub const OF_READS: &[Origin] = &[Origin::Callbacks, Origin::Ends, Origin::Reads];
 
 /// The upsert of the columns of a table that these raise, as it is sent.
 #[must_use]
 pub fn statement<R>(table: &Table<R>, origins: &[Origin]) -> String {
     let columns: Vec<&Columns<R>> = of_origins(table, origins).collect();
-    let stamps = columns.iter().map(|columns| &columns.stamp);
-    let newer: Vec<String> = stamps.map(|stamp| format!("EXCLUDED.{stamp} > t.{stamp}")).collect();
-    let sets = columns.iter().flat_map(|columns| {
+    let (mut assignments, mut newer) = (Vec::new(), Vec::new());
+    for columns in &columns {
         let stamp = &columns.stamp;
-        let values = columns.values.iter().map(move |value| {
+        assignments.extend(columns.values.iter().map(|value| {
             format!(
                 "{value} = CASE WHEN EXCLUDED.{stamp} > t.{stamp}\n        THEN EXCLUDED.{value} ELSE t.{value} END"
             )
-        });
-        values.chain([format!("{stamp} = GREATEST(t.{stamp}, EXCLUDED.{stamp})")])
-    });
-    let sets: Vec<String> = sets.collect();
+        }));
+        let (joined, grows) = match columns.join {
+            StampJoin::Greatest => {
+                (format!("GREATEST(t.{stamp}, EXCLUDED.{stamp})"), format!("EXCLUDED.{stamp} > t.{stamp}"))
+            }
+            StampJoin::Ends(newest) => ends(stamp, newest),
+        };
+        assignments.push(format!("{stamp} = {joined}"));
+        newer.push(grows);
+    }
     format!(
         "{}{}\n-- A fact that loses everywhere writes nothing.\nWHERE {}",
         insert(table, &columns),
-        sets.join(",\n    "),
+        assignments.join(",\n    "),
         newer.join("\n   OR ")
     )
 }
@@ -131,6 +148,32 @@ fn insert<R>(table: &Table<R>, columns: &[&Columns<R>]) -> String {
     )
 }
 
+/// How a set of ends is joined, and whether it may grow. Twin of `mirror::Ends`: a group that is not used again has an empty
+/// set and at most one create and one destroy, so nothing is selected.
+fn ends(set: &str, newest: [&str; 2]) -> (String, String) {
+    let displaced = newest.map(|newest| {
+        format!("(EXCLUDED.{newest} <> t.{newest} AND LEAST(EXCLUDED.{newest}, t.{newest}) > '')")
+    });
+    let grows = format!("EXCLUDED.{set} > ''\n   OR {}\n   OR {}", displaced[0], displaced[1]);
+    let [created, destroyed] = newest;
+    let bytes = Stamp::BYTES;
+    let joined = format!(
+        "CASE WHEN {grows} THEN (
+            SELECT string_agg(kept.stamp, '' ORDER BY kept.stamp DESC) FROM (
+                SELECT DISTINCT substring(s.ends FROM n FOR {bytes}) AS stamp
+                  FROM (SELECT t.{set} || EXCLUDED.{set}
+                               || LEAST(EXCLUDED.{created}, t.{created})
+                               || LEAST(EXCLUDED.{destroyed}, t.{destroyed}) AS ends) s,
+                       generate_series(1, length(s.ends), {bytes}) n
+                 WHERE substring(s.ends FROM n FOR {bytes}) NOT IN (
+                       GREATEST(EXCLUDED.{created}, t.{created}),
+                       GREATEST(EXCLUDED.{destroyed}, t.{destroyed}))
+                 ORDER BY stamp DESC LIMIT {EARLIER_ENDS_MAX}) kept)
+        ELSE t.{set} END"
+    );
+    (joined, grows)
+}
+
 /// The longest line of [`wrapped`], in characters.
 const LINE_WIDTH_MAX: usize = 110;
 
@@ -164,7 +207,7 @@ impl<'a> RegisterArrays<'a> {
         for row in rows {
             let cell = columns.read(row);
             values.iter_mut().zip(cell.values).for_each(|(column, value)| column.push(value));
-            stamps.push(cell.stamp.as_bytes());
+            stamps.push(cell.stamp);
         }
         assert_eq!(stamps.len(), count, "every row has a stamp");
         assert!(values.iter().all(|column| column.len() == count), "every row has a value in every column");
@@ -202,25 +245,28 @@ fn reported(members: &MemberRows) -> Cow<'_, MemberRows> {
     if members.values().all(|row| row.listed.stamp.is_zero()) {
         return Cow::Borrowed(members);
     }
-    let columns: Vec<_> = of_origins(&tables::MEMBERS, &[Origin::Callbacks]).collect();
-    let is_reported = |row: &MemberRow| columns.iter().any(|columns| !columns.read(row).stamp.is_zero());
+    let columns: Vec<_> = of_origins(&tables::MEMBERS, OF_READS).collect();
+    let is_reported = |row: &MemberRow| columns.iter().any(|columns| !columns.read(row).stamp.is_empty());
     let reported = members.iter().filter(|(_, row)| is_reported(row));
     Cow::Owned(reported.map(|(key, row)| (key.clone(), row.clone())).collect())
 }
 
-/// Chooses the upsert: that of callbacks where no row has anything that only reads raise.
+/// Chooses the upsert: the one that names every column of which a row may raise something, and as few others as can be.
 fn choose<'s, 'a, R: 'a>(
     statements: &'s Upserts,
     table: &Table<R>,
     mut rows: impl Iterator<Item = &'a R>,
+    has_end: bool,
 ) -> (&'s str, &'static [Origin]) {
     let raised: Vec<_> = of_origins(table, &[Origin::Reads]).collect();
-    let is_read = |row: &R| raised.iter().any(|columns| !columns.read(row).stamp.is_zero());
+    let is_read = |row: &R| raised.iter().any(|columns| !columns.read(row).stamp.is_empty());
     let is_of_reads = raised.len() == table.columns.len();
     if is_of_reads || !raised.is_empty() && rows.any(is_read) {
-        (&statements.of_reads, UPSERTED)
+        (&statements.of_reads, OF_READS)
+    } else if has_end {
+        (&statements.with_ends, WITH_ENDS)
     } else {
-        (&statements.of_callbacks, &[Origin::Callbacks])
+        (&statements.of_callbacks, OF_CALLBACKS)
     }
 }
 
@@ -228,7 +274,8 @@ async fn upsert_groups(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx:
     if rows.groups.is_empty() {
         return Ok(());
     }
-    let (statement, origins) = choose(&STATEMENTS.groups, &tables::GROUPS, rows.groups.values());
+    let has_end = rows.groups.values().any(GroupRow::has_end);
+    let (statement, origins) = choose(&STATEMENTS.groups, &tables::GROUPS, rows.groups.values(), has_end);
     let (apps, groups) = group_keys(rows.groups.keys());
     let query = sqlx::query(statement).bind(apps).bind(groups);
     bind_registers(query, (&tables::GROUPS, origins), &rows.groups.values()).execute(conn).await.map(drop)
@@ -245,7 +292,7 @@ async fn upsert_keyed<K: Ord, R>(
     if rows.is_empty() {
         return Ok(());
     }
-    let (statement, origins) = choose(statements, table, rows.values());
+    let (statement, origins) = choose(statements, table, rows.values(), false);
     let (apps, groups) = group_keys(rows.keys().map(|(group, _)| group));
     let keys: Vec<&str> = rows.keys().map(|(_, key)| text(key)).collect();
     let query = sqlx::query(statement).bind(apps).bind(groups).bind(keys);

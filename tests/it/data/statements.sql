@@ -153,20 +153,111 @@ WHERE EXCLUDED.created_stamp > t.created_stamp
    OR EXCLUDED.notification_stamp > t.notification_stamp
    OR EXCLUDED.face_url_stamp > t.face_url_stamp;
 
+-- upsert_groups_with_creates_or_destroys
+INSERT INTO groups AS t (
+    sdk_app_id, group_id, earlier_ends, type, type_stamp, name, name_stamp, introduction, introduction_stamp,
+    notification, notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
+    create_barrier, destroyed_stamp, revival_barrier, alive_stamp, updated_stamp, attributes_barrier,
+    attributes_unclear, topics_unclear)
+SELECT * FROM UNNEST(
+    $1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[],
+    $9::bytea[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::text[], $15::bytea[], $16::text[],
+    $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bytea[],
+    $24::bytea[], $25::bytea[])
+ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    earlier_ends = CASE WHEN EXCLUDED.earlier_ends > ''
+   OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
+   OR (EXCLUDED.destroyed_stamp <> t.destroyed_stamp AND LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) > '') THEN (
+            SELECT string_agg(kept.stamp, '' ORDER BY kept.stamp DESC) FROM (
+                SELECT DISTINCT substring(s.ends FROM n FOR 17) AS stamp
+                  FROM (SELECT t.earlier_ends || EXCLUDED.earlier_ends
+                               || LEAST(EXCLUDED.created_stamp, t.created_stamp)
+                               || LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) AS ends) s,
+                       generate_series(1, length(s.ends), 17) n
+                 WHERE substring(s.ends FROM n FOR 17) NOT IN (
+                       GREATEST(EXCLUDED.created_stamp, t.created_stamp),
+                       GREATEST(EXCLUDED.destroyed_stamp, t.destroyed_stamp))
+                 ORDER BY stamp DESC LIMIT 32) kept)
+        ELSE t.earlier_ends END,
+    type = CASE WHEN EXCLUDED.type_stamp > t.type_stamp
+        THEN EXCLUDED.type ELSE t.type END,
+    type_stamp = GREATEST(t.type_stamp, EXCLUDED.type_stamp),
+    name = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
+        THEN EXCLUDED.name ELSE t.name END,
+    name_stamp = GREATEST(t.name_stamp, EXCLUDED.name_stamp),
+    introduction = CASE WHEN EXCLUDED.introduction_stamp > t.introduction_stamp
+        THEN EXCLUDED.introduction ELSE t.introduction END,
+    introduction_stamp = GREATEST(t.introduction_stamp, EXCLUDED.introduction_stamp),
+    notification = CASE WHEN EXCLUDED.notification_stamp > t.notification_stamp
+        THEN EXCLUDED.notification ELSE t.notification END,
+    notification_stamp = GREATEST(t.notification_stamp, EXCLUDED.notification_stamp),
+    face_url = CASE WHEN EXCLUDED.face_url_stamp > t.face_url_stamp
+        THEN EXCLUDED.face_url ELSE t.face_url END,
+    face_url_stamp = GREATEST(t.face_url_stamp, EXCLUDED.face_url_stamp),
+    owner = CASE WHEN EXCLUDED.owner_stamp > t.owner_stamp
+        THEN EXCLUDED.owner ELSE t.owner END,
+    owner_stamp = GREATEST(t.owner_stamp, EXCLUDED.owner_stamp),
+    created_by = CASE WHEN EXCLUDED.created_stamp > t.created_stamp
+        THEN EXCLUDED.created_by ELSE t.created_by END,
+    created_stamp = GREATEST(t.created_stamp, EXCLUDED.created_stamp),
+    create_barrier = GREATEST(t.create_barrier, EXCLUDED.create_barrier),
+    destroyed_stamp = GREATEST(t.destroyed_stamp, EXCLUDED.destroyed_stamp),
+    revival_barrier = GREATEST(t.revival_barrier, EXCLUDED.revival_barrier),
+    alive_stamp = GREATEST(t.alive_stamp, EXCLUDED.alive_stamp),
+    updated_stamp = GREATEST(t.updated_stamp, EXCLUDED.updated_stamp),
+    attributes_barrier = GREATEST(t.attributes_barrier, EXCLUDED.attributes_barrier),
+    attributes_unclear = GREATEST(t.attributes_unclear, EXCLUDED.attributes_unclear),
+    topics_unclear = GREATEST(t.topics_unclear, EXCLUDED.topics_unclear)
+-- A fact that loses everywhere writes nothing.
+WHERE EXCLUDED.earlier_ends > ''
+   OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
+   OR (EXCLUDED.destroyed_stamp <> t.destroyed_stamp AND LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) > '')
+   OR EXCLUDED.type_stamp > t.type_stamp
+   OR EXCLUDED.name_stamp > t.name_stamp
+   OR EXCLUDED.introduction_stamp > t.introduction_stamp
+   OR EXCLUDED.notification_stamp > t.notification_stamp
+   OR EXCLUDED.face_url_stamp > t.face_url_stamp
+   OR EXCLUDED.owner_stamp > t.owner_stamp
+   OR EXCLUDED.created_stamp > t.created_stamp
+   OR EXCLUDED.create_barrier > t.create_barrier
+   OR EXCLUDED.destroyed_stamp > t.destroyed_stamp
+   OR EXCLUDED.revival_barrier > t.revival_barrier
+   OR EXCLUDED.alive_stamp > t.alive_stamp
+   OR EXCLUDED.updated_stamp > t.updated_stamp
+   OR EXCLUDED.attributes_barrier > t.attributes_barrier
+   OR EXCLUDED.attributes_unclear > t.attributes_unclear
+   OR EXCLUDED.topics_unclear > t.topics_unclear;
+
 -- upsert_groups_by_reads
 INSERT INTO groups AS t (
-    sdk_app_id, group_id, type, type_stamp, name, name_stamp, introduction, introduction_stamp, notification,
-    notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
-    create_barrier, destroyed_stamp, revival_barrier, alive_stamp, read_stamp, updated_stamp, members_barrier,
-    ranges_stamp, fields_barrier, attributes_barrier, attributes_unclear, topics_barrier, topics_unclear,
-    apply_join_option, invite_join_option, mute_all, max_member_count, create_secs, silent_stamp)
+    sdk_app_id, group_id, earlier_ends, type, type_stamp, name, name_stamp, introduction, introduction_stamp,
+    notification, notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
+    create_barrier, destroyed_stamp, revival_barrier, alive_stamp, read_stamp, gone_stamp, updated_stamp,
+    members_barrier, ranges_stamp, fields_barrier, attributes_barrier, attributes_unclear, topics_barrier,
+    topics_unclear, apply_join_option, invite_join_option, mute_all, max_member_count, create_secs,
+    silent_stamp)
 SELECT * FROM UNNEST(
-    $1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::bytea[],
-    $9::text[], $10::bytea[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::text[], $16::bytea[],
+    $1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[],
+    $9::bytea[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::text[], $15::bytea[], $16::text[],
     $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bytea[],
-    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[], $29::bytea[], $30::text[],
-    $31::text[], $32::text[]::boolean[], $33::text[]::bigint[], $34::text[]::bigint[], $35::bytea[])
+    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[], $29::bytea[], $30::bytea[],
+    $31::bytea[], $32::text[], $33::text[], $34::text[]::boolean[], $35::text[]::bigint[],
+    $36::text[]::bigint[], $37::bytea[])
 ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    earlier_ends = CASE WHEN EXCLUDED.earlier_ends > ''
+   OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
+   OR (EXCLUDED.destroyed_stamp <> t.destroyed_stamp AND LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) > '') THEN (
+            SELECT string_agg(kept.stamp, '' ORDER BY kept.stamp DESC) FROM (
+                SELECT DISTINCT substring(s.ends FROM n FOR 17) AS stamp
+                  FROM (SELECT t.earlier_ends || EXCLUDED.earlier_ends
+                               || LEAST(EXCLUDED.created_stamp, t.created_stamp)
+                               || LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) AS ends) s,
+                       generate_series(1, length(s.ends), 17) n
+                 WHERE substring(s.ends FROM n FOR 17) NOT IN (
+                       GREATEST(EXCLUDED.created_stamp, t.created_stamp),
+                       GREATEST(EXCLUDED.destroyed_stamp, t.destroyed_stamp))
+                 ORDER BY stamp DESC LIMIT 32) kept)
+        ELSE t.earlier_ends END,
     type = CASE WHEN EXCLUDED.type_stamp > t.type_stamp
         THEN EXCLUDED.type ELSE t.type END,
     type_stamp = GREATEST(t.type_stamp, EXCLUDED.type_stamp),
@@ -193,6 +284,7 @@ ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
     revival_barrier = GREATEST(t.revival_barrier, EXCLUDED.revival_barrier),
     alive_stamp = GREATEST(t.alive_stamp, EXCLUDED.alive_stamp),
     read_stamp = GREATEST(t.read_stamp, EXCLUDED.read_stamp),
+    gone_stamp = GREATEST(t.gone_stamp, EXCLUDED.gone_stamp),
     updated_stamp = GREATEST(t.updated_stamp, EXCLUDED.updated_stamp),
     members_barrier = GREATEST(t.members_barrier, EXCLUDED.members_barrier),
     ranges_stamp = GREATEST(t.ranges_stamp, EXCLUDED.ranges_stamp),
@@ -213,7 +305,10 @@ ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
         THEN EXCLUDED.create_secs ELSE t.create_secs END,
     silent_stamp = GREATEST(t.silent_stamp, EXCLUDED.silent_stamp)
 -- A fact that loses everywhere writes nothing.
-WHERE EXCLUDED.type_stamp > t.type_stamp
+WHERE EXCLUDED.earlier_ends > ''
+   OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
+   OR (EXCLUDED.destroyed_stamp <> t.destroyed_stamp AND LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) > '')
+   OR EXCLUDED.type_stamp > t.type_stamp
    OR EXCLUDED.name_stamp > t.name_stamp
    OR EXCLUDED.introduction_stamp > t.introduction_stamp
    OR EXCLUDED.notification_stamp > t.notification_stamp
@@ -225,6 +320,7 @@ WHERE EXCLUDED.type_stamp > t.type_stamp
    OR EXCLUDED.revival_barrier > t.revival_barrier
    OR EXCLUDED.alive_stamp > t.alive_stamp
    OR EXCLUDED.read_stamp > t.read_stamp
+   OR EXCLUDED.gone_stamp > t.gone_stamp
    OR EXCLUDED.updated_stamp > t.updated_stamp
    OR EXCLUDED.members_barrier > t.members_barrier
    OR EXCLUDED.ranges_stamp > t.ranges_stamp
@@ -247,19 +343,20 @@ WHERE EXCLUDED.list_stamp > t.list_stamp;
 
 -- upsert_group_topics_by_reads
 INSERT INTO group_topics AS t (
-    sdk_app_id, group_id, topic_id, created_by, created_stamp, alive_stamp, read_stamp, destroyed_stamp,
-    revival_barrier, name, name_stamp, introduction, introduction_stamp, notification, notification_stamp,
-    face_url, face_url_stamp)
+    sdk_app_id, group_id, topic_id, created_by, created_stamp, alive_stamp, read_stamp, missing_stamp,
+    destroyed_stamp, revival_barrier, name, name_stamp, introduction, introduction_stamp, notification,
+    notification_stamp, face_url, face_url_stamp)
 SELECT * FROM UNNEST(
     $1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[],
-    $9::bytea[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::text[], $15::bytea[], $16::text[],
-    $17::bytea[])
+    $9::bytea[], $10::bytea[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::text[],
+    $16::bytea[], $17::text[], $18::bytea[])
 ON CONFLICT (sdk_app_id, group_id, topic_id) DO UPDATE SET
     created_by = CASE WHEN EXCLUDED.created_stamp > t.created_stamp
         THEN EXCLUDED.created_by ELSE t.created_by END,
     created_stamp = GREATEST(t.created_stamp, EXCLUDED.created_stamp),
     alive_stamp = GREATEST(t.alive_stamp, EXCLUDED.alive_stamp),
     read_stamp = GREATEST(t.read_stamp, EXCLUDED.read_stamp),
+    missing_stamp = GREATEST(t.missing_stamp, EXCLUDED.missing_stamp),
     destroyed_stamp = GREATEST(t.destroyed_stamp, EXCLUDED.destroyed_stamp),
     revival_barrier = GREATEST(t.revival_barrier, EXCLUDED.revival_barrier),
     name = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
@@ -278,6 +375,7 @@ ON CONFLICT (sdk_app_id, group_id, topic_id) DO UPDATE SET
 WHERE EXCLUDED.created_stamp > t.created_stamp
    OR EXCLUDED.alive_stamp > t.alive_stamp
    OR EXCLUDED.read_stamp > t.read_stamp
+   OR EXCLUDED.missing_stamp > t.missing_stamp
    OR EXCLUDED.destroyed_stamp > t.destroyed_stamp
    OR EXCLUDED.revival_barrier > t.revival_barrier
    OR EXCLUDED.name_stamp > t.name_stamp
@@ -303,15 +401,16 @@ ON CONFLICT (sdk_app_id, group_id, user_id) DO UPDATE SET
 
 -- lines_of_groups
 SELECT sdk_app_id, group_id, '', ARRAY[
-    type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'), introduction,
-    encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'), face_url,
-    encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
+    encode(earlier_ends, 'hex'), type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'),
+    introduction, encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'),
+    face_url, encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
     encode(created_stamp, 'hex'), encode(create_barrier, 'hex'), encode(destroyed_stamp, 'hex'),
     encode(revival_barrier, 'hex'), encode(alive_stamp, 'hex'), encode(read_stamp, 'hex'),
-    encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'), encode(ranges_stamp, 'hex'),
-    encode(fields_barrier, 'hex'), encode(attributes_barrier, 'hex'), encode(attributes_unclear, 'hex'),
-    encode(topics_barrier, 'hex'), encode(topics_unclear, 'hex'), apply_join_option, invite_join_option,
-    mute_all::text, max_member_count::text, create_secs::text, encode(silent_stamp, 'hex')]
+    encode(gone_stamp, 'hex'), encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'),
+    encode(ranges_stamp, 'hex'), encode(fields_barrier, 'hex'), encode(attributes_barrier, 'hex'),
+    encode(attributes_unclear, 'hex'), encode(topics_barrier, 'hex'), encode(topics_unclear, 'hex'),
+    apply_join_option, invite_join_option, mute_all::text, max_member_count::text, create_secs::text,
+    encode(silent_stamp, 'hex')]
   FROM groups t
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4);
 
@@ -325,8 +424,8 @@ SELECT sdk_app_id, group_id, range, ARRAY[
 SELECT sdk_app_id, group_id, user_id, ARRAY[
     join_type, joined_by, encode(join_stamp, 'hex'), exit_type, left_by, encode(leave_stamp, 'hex'),
     encode(revival_barrier, 'hex'), encode(confirmed_stamp, 'hex'), role, encode(role_stamp, 'hex'),
-    name_card, encode(name_card_stamp, 'hex'), is_listed::text, listed_role, listed_name_card,
-    listed_join_secs::text, mute_until_secs::text, custom_fields, encode(read_stamp, 'hex')]
+    name_card, encode(name_card_stamp, 'hex'), encode(missing_stamp, 'hex'), is_listed::text, listed_role,
+    listed_name_card, listed_join_secs::text, mute_until_secs::text, custom_fields, encode(read_stamp, 'hex')]
   FROM group_members t
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4);
 
@@ -345,22 +444,23 @@ SELECT sdk_app_id, group_id, key, ARRAY[
 -- lines_of_group_topics
 SELECT sdk_app_id, group_id, topic_id, ARRAY[
     created_by, encode(created_stamp, 'hex'), encode(alive_stamp, 'hex'), encode(read_stamp, 'hex'),
-    encode(destroyed_stamp, 'hex'), encode(revival_barrier, 'hex'), name, encode(name_stamp, 'hex'),
-    introduction, encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'),
-    face_url, encode(face_url_stamp, 'hex')]
+    encode(missing_stamp, 'hex'), encode(destroyed_stamp, 'hex'), encode(revival_barrier, 'hex'), name,
+    encode(name_stamp, 'hex'), introduction, encode(introduction_stamp, 'hex'), notification,
+    encode(notification_stamp, 'hex'), face_url, encode(face_url_stamp, 'hex')]
   FROM group_topics t
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4);
 
 -- lines_of_groups_by_key
 SELECT sdk_app_id, group_id, '', ARRAY[
-    type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'), introduction,
-    encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'), face_url,
-    encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
+    encode(earlier_ends, 'hex'), type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'),
+    introduction, encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'),
+    face_url, encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
     encode(created_stamp, 'hex'), encode(create_barrier, 'hex'), encode(destroyed_stamp, 'hex'),
     encode(revival_barrier, 'hex'), encode(alive_stamp, 'hex'), encode(read_stamp, 'hex'),
-    encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'), encode(ranges_stamp, 'hex'),
-    encode(fields_barrier, 'hex'), encode(attributes_barrier, 'hex'), encode(attributes_unclear, 'hex'),
-    encode(topics_barrier, 'hex'), encode(topics_unclear, 'hex'), apply_join_option, invite_join_option,
-    mute_all::text, max_member_count::text, create_secs::text, encode(silent_stamp, 'hex')]
+    encode(gone_stamp, 'hex'), encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'),
+    encode(ranges_stamp, 'hex'), encode(fields_barrier, 'hex'), encode(attributes_barrier, 'hex'),
+    encode(attributes_unclear, 'hex'), encode(topics_barrier, 'hex'), encode(topics_unclear, 'hex'),
+    apply_join_option, invite_join_option, mute_all::text, max_member_count::text, create_secs::text,
+    encode(silent_stamp, 'hex')]
   FROM groups t
   JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON t.sdk_app_id = k.app AND t.group_id = k.id;

@@ -3,7 +3,7 @@
 //! `tests/it/data/statements.sql` holds the upserts and the selects exactly as they are sent, so that a change of
 //! a description shows its SQL in the diff. `UPDATE_SNAPSHOTS=1 cargo test --test it statements` writes it anew.
 
-use group_mirror::mirror::tables::{self, Origin};
+use group_mirror::mirror::tables;
 use group_mirror::store::{lines, upsert};
 use sqlx::{AssertSqlSafe, Executor as _};
 
@@ -14,18 +14,19 @@ const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/data/state
 /// Each statement with a name, in the order in which a transaction sends them: of callbacks, of reads, and the selects.
 fn statements() -> Vec<(String, String)> {
     let by_callbacks = [
-        ("groups", upsert::statement(&tables::GROUPS, &[Origin::Callbacks])),
-        ("group_members", upsert::statement(&tables::MEMBERS, &[Origin::Callbacks])),
-        ("group_user_defined_fields", upsert::statement(&tables::USER_DEFINED_FIELDS, &[Origin::Callbacks])),
-        ("group_attributes", upsert::statement(&tables::ATTRIBUTES, &[Origin::Callbacks])),
-        ("group_topics", upsert::statement(&tables::TOPICS, &[Origin::Callbacks])),
+        ("groups", upsert::statement(&tables::GROUPS, upsert::OF_CALLBACKS)),
+        ("group_members", upsert::statement(&tables::MEMBERS, upsert::OF_CALLBACKS)),
+        ("group_user_defined_fields", upsert::statement(&tables::USER_DEFINED_FIELDS, upsert::OF_CALLBACKS)),
+        ("group_attributes", upsert::statement(&tables::ATTRIBUTES, upsert::OF_CALLBACKS)),
+        ("group_topics", upsert::statement(&tables::TOPICS, upsert::OF_CALLBACKS)),
     ];
-    let by_reads = [
-        ("groups_by_reads", upsert::statement(&tables::GROUPS, upsert::UPSERTED)),
-        ("group_list_ranges", upsert::statement(&tables::RANGES, upsert::UPSERTED)),
-        ("group_topics_by_reads", upsert::statement(&tables::TOPICS, upsert::UPSERTED)),
+    let beside = [
+        ("groups_with_creates_or_destroys", upsert::statement(&tables::GROUPS, upsert::WITH_ENDS)),
+        ("groups_by_reads", upsert::statement(&tables::GROUPS, upsert::OF_READS)),
+        ("group_list_ranges", upsert::statement(&tables::RANGES, upsert::OF_READS)),
+        ("group_topics_by_reads", upsert::statement(&tables::TOPICS, upsert::OF_READS)),
     ];
-    let upserts = by_callbacks.into_iter().chain(by_reads);
+    let upserts = by_callbacks.into_iter().chain(beside);
     let upserts = upserts.map(|(name, sql)| (format!("upsert_{name}"), sql));
     let listed = [("replace_listed".to_owned(), upsert::replace_listed_statement())];
     let tables = lines::tables();
@@ -62,5 +63,5 @@ async fn postgres_prepares_every_generated_statement_on_the_migrated_schema() {
         .fetch_one(&mut conn)
         .await
         .unwrap();
-    assert_eq!(prepared, 16);
+    assert_eq!(prepared, 17);
 }

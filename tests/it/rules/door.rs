@@ -111,7 +111,11 @@ impl Door {
 
     async fn take(&self, snapshots: &[Snapshot]) -> Vec<SnapshotOutcome> {
         let received_at = Millis::new(BASE_MS + 100_000);
-        ingest::commit_snapshots(&self.pools, snapshots, received_at).await.unwrap()
+        let mut outcomes = Vec::new();
+        for batch in snapshots.chunks(ingest::SNAPSHOTS_MAX) {
+            outcomes.extend(ingest::commit_snapshots(&self.pools, batch, received_at).await.unwrap());
+        }
+        outcomes
     }
 
     /// The drift of one snapshot, as `kind=count`; `unchanged` where it is not entered.

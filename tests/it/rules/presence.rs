@@ -34,9 +34,9 @@ fn newest(stamps: impl Iterator<Item = Stamp>) -> Stamp {
     stamps.max().unwrap_or_default()
 }
 
-/// From when on a callback that is no beginning undoes one of these ends: 10 s after one that a callback reported.
+/// From when on a callback that is no beginning undoes one of these ends.
 fn undone_from(ends: &[Stamp]) -> Stamp {
-    newest(ends.iter().map(|end| if is_read(*end) { *end } else { end.later(SPARE_MS) }))
+    newest(ends.iter().map(|end| end.later(SPARE_MS)))
 }
 
 /// Every user whom a group's facts name, and whether the rules make a member of the user.
@@ -51,9 +51,11 @@ fn by_brute_force(facts: &[&Fact]) -> BTreeMap<UserId, bool> {
     let alive = max(&|kind| is_barrier(kind, GroupBarrier::AliveStamp));
     let read = max(&|kind| is_barrier(kind, GroupBarrier::ReadStamp));
     let destroyed = newest(destroys.iter().copied());
-    let is_destroyed = destroyed >= created.max(read) && alive < undone_from(&destroys);
+    let gone = max(&|kind| is_barrier(kind, GroupBarrier::GoneStamp));
+    let is_destroyed = destroyed >= created.max(read) && alive < undone_from(&destroys)
+        || !gone.is_zero() && gone >= created.max(read).max(alive);
     // A create ends what is more than 10 s older than itself, a destroy everything that is older.
-    let life = destroyed.max(if created.is_zero() { created } else { created.earlier(SPARE_MS) });
+    let life = destroyed.max(gone).max(if created.is_zero() { created } else { created.earlier(SPARE_MS) });
     let is_present = |user: &UserId| {
         let joined = max(&|kind| matches!(kind, FactKind::Joined(of, ..) if of == user));
         let confirmed = max(&|kind| matches!(kind, FactKind::Confirmed(of) if of == user));

@@ -71,12 +71,12 @@ fn body() -> impl Strategy<Value = Value> {
 
 /// What only REST reads raise: the barriers of members, fields, attributes and topics, and the reads of a group, its
 /// members and its topics.
-fn barriers() -> impl Strategy<Value = [Option<i64>; 9]> {
+fn barriers() -> impl Strategy<Value = [Option<i64>; 11]> {
     let ms = || prop::option::weighted(0.15, (0_i64..12).prop_map(|step| step * 4_000));
-    [ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms()]
+    [ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms()]
 }
 
-fn raise(rows: &mut Rows, barriers: [Option<i64>; 9]) {
+fn raise(rows: &mut Rows, barriers: [Option<i64>; 11]) {
     let stamp = |ms: Option<i64>| {
         let digest = Digest::of("", b"a list");
         ms.map_or(Stamp::ZERO, |ms| Stamp::new(Millis::new(T0 + ms), Rank::Read, &digest))
@@ -101,10 +101,12 @@ fn raise(rows: &mut Rows, barriers: [Option<i64>; 9]) {
             custom_fields: None,
         };
         member.listed.set(read, Some(listed));
+        member.missing = stamp(barriers[[9, 0, 8][at % 3]]);
     }
     for group in rows.groups.values_mut() {
         let silent = Silent { mute_all: Some(true), create_secs: Some(T0 / 1000), ..Silent::default() };
         group.silent.set(stamp(barriers[7]), silent);
+        group.barriers[GroupBarrier::GoneStamp as usize] = stamp(barriers[10]);
         for user in ["ana", "chen"].map(|user| UserId::parse(user).unwrap()) {
             group.ranges.insert(ListRange::of(&user), stamp(barriers[8]));
         }
@@ -113,6 +115,7 @@ fn raise(rows: &mut Rows, barriers: [Option<i64>; 9]) {
     }
     for topic in rows.topics.values_mut().step_by(2) {
         topic.barriers[TopicBarrier::ReadStamp as usize] = stamp(barriers[6]);
+        topic.barriers[TopicBarrier::MissingStamp as usize] = stamp(barriers[9]);
     }
 }
 
