@@ -61,9 +61,9 @@ pub async fn commit_snapshots(
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     assert!(snapshots.len() <= SNAPSHOTS_MAX, "a batch has at most {SNAPSHOTS_MAX} snapshots");
-    let read = |snapshot: &Snapshot| match ComparedSnapshot::of(snapshot.clone()) {
-        Ok(read) => Compared::Read(read),
-        Err(unreadable) => Compared::Unreadable(unreadable),
+    let read = |snapshot: &Snapshot| {
+        let read = snapshot.check_time(received_at).and_then(|()| ComparedSnapshot::of(snapshot.clone()));
+        read.map_or_else(Compared::Unreadable, Compared::Read)
     };
     let read: Vec<Compared> = snapshots.iter().map(read).collect();
     let mut retries = 0;

@@ -203,6 +203,9 @@ impl Snapshot {
     /// # Errors
     /// An answer that cannot be read, or is about another group.
     pub fn facts(&self, digest: &Digest) -> Result<Vec<Fact>, UnreadableSnapshot> {
+        if self.time.sent < self.time.sigma {
+            return Err(self.unreadable(&"it counts as of a time after it was sent"));
+        }
         let stamp = Stamp::of_read(self.time.sigma, self.time.sent, digest);
         let mut kinds = vec![FactKind::Seen];
         match self.kind {
@@ -213,6 +216,16 @@ impl Snapshot {
             ReadKind::Topics => self.topic_facts(&mut kinds)?,
         }
         Ok(kinds.into_iter().map(|kind| Fact { group: self.group.clone(), stamp, kind }).collect())
+    }
+
+    /// Refuses a time that no callback could have either: one before 2010 is none, and one more than a day ahead of
+    /// receipt would win over every later callback until it comes.
+    ///
+    /// # Errors
+    /// Such a time.
+    pub fn check_time(&self, received_at: Millis) -> Result<(), UnreadableSnapshot> {
+        let checked = Millis::parse_event_time(self.time.sigma.get(), received_at);
+        checked.map(drop).map_err(|error| self.unreadable(&error))
     }
 
     fn unreadable(&self, why: &dyn ToString) -> UnreadableSnapshot {

@@ -404,6 +404,10 @@ async fn an_answer_that_cannot_be_read_changes_nothing() {
             answer: one_group(br#"{"GroupId":"g","ErrorCode":10010}"#),
             ..profile(20_000, &json!({}))
         },
+        // A time in seconds, and one that would win over every callback until it comes.
+        Snapshot { time: ReadTime::new(Millis::new(BASE_MS / 1000), 0, None), ..list(0, &["ana"]) },
+        list(2 * 24 * 3_600_000, &["ana"]),
+        Snapshot { time: ReadTime { sent: Millis::new(BASE_MS), ..at(20_000) }, ..list(0, &["ana"]) },
     ];
     let outcomes = door.take(&broken).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, SnapshotOutcome::Unreadable(_))), "{outcomes:?}");
