@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors::ApiError;
 use crate::store::stats::{self, Counts};
-use crate::store::{Database, Tx};
+use crate::store::{Database, ReadTx};
 
 /// A count that took `t` is reused for so many times `t`.
 const KEEP_FACTOR: u32 = 20;
@@ -101,7 +101,7 @@ impl StatsCache {
     }
 
     async fn count(&self) -> Result<Counts, sqlx::Error> {
-        let mut tx = Tx::reading(self.database.reader().acquire().await?, STATEMENT_MAX).await?;
+        let mut tx = ReadTx::begin(self.database.reader().acquire().await?, STATEMENT_MAX).await?;
         let counts = stats::count(tx.conn()).await?;
         tx.roll_back().await;
         Ok(counts)

@@ -187,10 +187,7 @@ async fn write_in_time(
             written = &mut writing => return written,
             () = tokio::time::sleep(limit) => {}
         }
-        let may_commit = match pid {
-            Some(pid) => database.cancel(pid).await,
-            None => true,
-        };
+        let may_commit = database.cancel(pid).await;
         (writing.await, may_commit)
     };
     if may_commit {

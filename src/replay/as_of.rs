@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::reread::facts;
 use crate::mirror::{GroupKey, MemberState, Rows, group_state, member_state};
 use crate::model::{Millis, UserId};
-use crate::store::Tx;
+use crate::store::ReadTx;
 use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
 use crate::store::members::MemberFilter;
@@ -152,7 +152,7 @@ pub async fn members(
     wanted: MembersAsOf,
 ) -> Result<Vec<MemberAsOf>, AsOfError> {
     // One snapshot: the entries that are counted are the entries that are read.
-    let mut snapshot = Tx::reading(conn, READ_TIME_MAX).await?;
+    let mut snapshot = ReadTx::begin(conn, READ_TIME_MAX).await?;
     let found = members_in(snapshot.conn(), permit, wanted).await;
     if !matches!(found, Err(AsOfError::Database(_))) {
         snapshot.roll_back().await;

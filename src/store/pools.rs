@@ -5,7 +5,7 @@
 //! watch of the schema and the probe of the circuit breaker connect that way every few seconds. Nothing here knows what a
 //! statement means.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
@@ -15,26 +15,22 @@ use tokio::time::timeout;
 
 use super::errors::StoreError;
 use super::given_up::GivenUp;
+use super::hosts::{Hosts, UsedHost};
 use super::rights::Rights;
 use super::session::{self, SessionSettings};
-use super::transaction::Tx;
+use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
 use super::url;
+use super::writers::{ACQUIRE_WAIT_MAX, FRESH, Writers};
 
-/// Connections for writing: one per lane of the writer, and a few for replay and the probe.
-const WRITER_CONNECTIONS_MAX: u32 = 8;
+/// Sessions for writing: one per lane of the writer, and a few for replay and the probe.
+const WRITER_CONNECTIONS_MAX: usize = 8;
 
 /// Connections for lists, and for lookups: reads of one thing by its id. Few enough that readers leave the writers their share of
 /// the processor, and apart, so that slow lists do not hold up the rest. With the writers' far below the 100 that PostgreSQL
 /// allows by default, so that several replicas and a person with `psql` fit.
 const READER_CONNECTIONS_MAX: u32 = 12;
 const LOOKUP_CONNECTIONS_MAX: u32 = 4;
-
-/// How long a connection may have been idle to be used without a ping first.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// How long a caller waits for a connection of the pool. Below the answer budget of a callback.
-const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
 
 /// How long a connection made outside the pools may take; the same for each of several hosts, of which a dead one must not
 /// use up the time of the next.
@@ -54,7 +50,7 @@ SELECT current_setting('transaction_read_only') = 'off'
 #[derive(Debug, Clone)]
 pub struct Database {
     hosts: Arc<Hosts>,
-    writer: PgPool,
+    writers: Writers,
     reader: PgPool,
     lookup: PgPool,
     /// How many transactions were committed by this process.
@@ -63,76 +59,19 @@ pub struct Database {
     pub(super) given_up: GivenUp,
 }
 
-/// The hosts of the URL, and the one in use.
-#[derive(Debug)]
-struct Hosts {
-    all: Vec<PgConnectOptions>,
-    used: Mutex<UsedHost>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct UsedHost {
-    index: usize,
-    /// Connections that are older lead elsewhere.
-    since: Instant,
-    /// Whether each connection is known to have a session of its own there.
-    sessions_checked: bool,
-}
-
-impl Hosts {
-    fn used(&self) -> UsedHost {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, used: UsedHost) {
-        assert!(used.index < self.all.len(), "the used host is one of the URL's");
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
-    }
-
-    fn are_several(&self) -> bool {
-        self.all.len() > 1
-    }
-
-    /// Pools are made of this: what they need of the server is set when a connection is made.
-    fn pool(self: &Arc<Self>, connections: u32, settings: SessionSettings) -> PgPool {
-        let (hosts, settings, refuse_standby) = (Arc::clone(self), Arc::new(settings), self.are_several());
-        let options = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_WAIT_MAX)
-            .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
-            .test_before_acquire(false)
-            .after_connect(move |conn, _| {
-                let settings = Arc::clone(&settings);
-                Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
-            })
-            .before_acquire(move |conn, meta| {
-                let left_behind = meta.age > hosts.used().since.elapsed();
-                Box::pin(async move {
-                    if !left_behind && meta.idle_for > FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(!left_behind)
-                })
-            });
-        options.connect_lazy_with(self.all[self.used().index].clone())
-    }
-}
-
 impl Database {
     /// Pools that connect when they are needed; nothing is sent yet.
     ///
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let all = url::parse(url)?;
-        let used = UsedHost { index: 0, since: Instant::now(), sessions_checked: false };
-        let hosts = Arc::new(Hosts { all, used: Mutex::new(used) });
-        let writer = hosts.pool(WRITER_CONNECTIONS_MAX, session::writing());
-        let reader = hosts.pool(READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
-        let lookup = hosts.pool(LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
+        let hosts = Arc::new(Hosts::new(url)?);
+        let writers = Writers::new(&hosts, WRITER_CONNECTIONS_MAX);
+        let reader = read_pool(&hosts, READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
+        let lookup = read_pool(&hosts, LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
         Ok(Self {
             hosts,
-            writer,
+            writers,
             reader,
             lookup,
             commits: watch::Sender::new(0),
@@ -235,7 +174,7 @@ impl Database {
             return;
         }
         let options = &self.hosts.all[index];
-        for pool in [&self.writer, &self.reader, &self.lookup] {
+        for pool in [&self.reader, &self.lookup] {
             pool.set_connect_options(options.clone());
         }
         self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });
@@ -248,14 +187,20 @@ impl Database {
     /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
     pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
-        [("writer", &self.writer), ("reader", &self.reader), ("lookup", &self.lookup)]
-            .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
+        let (size, idle) = self.writers.size();
+        let of = |name, pool: &PgPool| (name, pool.size(), pool.num_idle());
+        [("writer", size, idle), of("reader", &self.reader), of("lookup", &self.lookup)]
     }
 
     /// True when a callback could be committed now, as far as one round trip can tell.
     pub async fn answers(&self) -> bool {
-        let probe = sqlx::query_scalar(TAKES_CALLBACKS).fetch_one(&self.writer);
-        matches!(timeout(ACQUIRE_WAIT_MAX, probe).await, Ok(Ok(true)))
+        let asking = async {
+            let mut session = self.writers.acquire().await?;
+            let answer = sqlx::query_scalar(TAKES_CALLBACKS).fetch_one(session.conn()).await;
+            session.keep_if(answer.is_ok());
+            answer
+        };
+        matches!(timeout(ACQUIRE_WAIT_MAX, asking).await, Ok(Ok(true)))
     }
 
     /// Begins a transaction, the only way to do so. The name is for the metrics.
@@ -271,22 +216,48 @@ impl Database {
     /// # Errors
     /// No connection in time.
     pub async fn begin_within(&self, name: &'static str, lock_max: Duration) -> Result<Tx, sqlx::Error> {
-        let conn = self.writer.acquire().await?;
-        Tx::writing(conn, name, self.commits.clone(), (self.given_up.clone(), lock_max)).await
+        let session = self.writers.acquire().await?;
+        Tx::begin(session, name, self.commits.clone(), (self.given_up.clone(), lock_max)).await
     }
 
     /// Begins to read one moment of the database for as long as it takes, without blocking a writer.
     ///
     /// # Errors
     /// No connection in time.
-    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
-        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
+    pub async fn snapshot(&self) -> Result<ReadTx, sqlx::Error> {
+        ReadTx::begin(self.reader.acquire().await?, Duration::ZERO).await
     }
 
-    /// Closes the pools, after what is running.
+    /// Closes the pools: those for reading after what is running, and a writing session when its transaction has ended.
     pub async fn close(&self) {
-        tokio::join!(self.writer.close(), self.reader.close(), self.lookup.close());
+        self.writers.close();
+        tokio::join!(self.reader.close(), self.lookup.close());
     }
+}
+
+/// A pool for reading; what it needs of the server is set when a connection is made.
+fn read_pool(hosts: &Arc<Hosts>, connections: u32, settings: SessionSettings) -> PgPool {
+    let settings = Arc::new(settings);
+    let (refuse_standby, used_hosts) = (hosts.are_several(), Arc::clone(hosts));
+    let options = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_WAIT_MAX)
+        .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+        .test_before_acquire(false)
+        .after_connect(move |conn, _| {
+            let settings = Arc::clone(&settings);
+            Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
+        })
+        .before_acquire(move |conn, meta| {
+            let left_behind = used_hosts.have_moved_since(meta.age);
+            Box::pin(async move {
+                if !left_behind && meta.idle_for > FRESH {
+                    conn.ping().await?;
+                }
+                Ok(!left_behind)
+            })
+        });
+    options.connect_lazy_with(hosts.options().clone())
 }
 
 /// Why no session began. What a pooler says of a startup parameter becomes the remedy.
