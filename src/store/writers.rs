@@ -40,15 +40,22 @@ pub(super) struct SessionOpener {
     settings: SessionSettings,
 }
 
+impl SessionOpener {
+    async fn open(&self) -> Result<WritingSession, sqlx::Error> {
+        let mut conn = PgConnection::connect_with(self.hosts.options()).await?;
+        session::prepare(&mut conn, &self.settings, self.hosts.are_several()).await?;
+        let pid = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut conn).await?.try_get(0)?;
+        Ok(WritingSession { conn, pid })
+    }
+}
+
 impl Manager for SessionOpener {
     type Type = WritingSession;
     type Error = sqlx::Error;
 
     async fn create(&self) -> Result<WritingSession, sqlx::Error> {
-        let mut conn = PgConnection::connect_with(self.hosts.options()).await?;
-        session::prepare(&mut conn, &self.settings, self.hosts.are_several()).await?;
-        let pid = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut conn).await?.try_get(0)?;
-        Ok(WritingSession { conn, pid })
+        // Boxed, because it is rare and large: every transaction's future would carry its size.
+        Box::pin(self.open()).await
     }
 
     async fn recycle(&self, session: &mut WritingSession, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
