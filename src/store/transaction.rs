@@ -143,16 +143,13 @@ impl Drop for ReadTx {
     }
 }
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-
-/// One round trip. The isolation level is sent with each transaction, because what is read behind a lock has to be newer
-/// than the wait for it; the limit only where it is not the session's, because each statement more costs every batch.
+/// One round trip. The limit is sent only where it is not the session's, because each statement more costs every batch.
 async fn begin_with(conn: &mut PgConnection, lock_max: Duration) -> Result<(), sqlx::Error> {
     assert!(lock_max.as_millis() > 0, "a lock timeout of 0 would wait without limit");
     if lock_max == SESSION_LOCK_MAX {
-        return conn.execute(BEGIN).await.map(drop);
+        return conn.execute("BEGIN").await.map(drop);
     }
-    let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {}", lock_max.as_millis());
+    let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", lock_max.as_millis());
     conn.execute(AssertSqlSafe(begin)).await.map(drop)
 }
 
