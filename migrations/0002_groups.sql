@@ -33,6 +33,7 @@ CREATE TABLE groups (
     attributes_unclear  bytea  NOT NULL DEFAULT '',
     topics_barrier      bytea  NOT NULL DEFAULT '',
     topics_unclear      bytea  NOT NULL DEFAULT '',
+    earlier_ends        bytea  NOT NULL DEFAULT '',
     -- Kept as columns, not only in a view, because lists are filtered and sorted by them. A time is read out of its
     -- stamp (the first 8 bytes), so that it can never differ from the stamp that won. The expression is repeated and no
     -- function: `replay` makes missing tables in a schema at the side and moves them, and a function would stay there.
@@ -103,6 +104,7 @@ COMMENT ON COLUMN groups.attributes_barrier IS 'Newest callback that replaced or
 COMMENT ON COLUMN groups.attributes_unclear IS 'Newest change of attributes whose body does not say what changed; newer than the barrier: needs a REST read.';
 COMMENT ON COLUMN groups.topics_barrier IS 'Newest complete list of topics from REST. Unused until reconciliation raises it: no callback does.';
 COMMENT ON COLUMN groups.topics_unclear IS 'Newest change of a topic whose body does not name it; newer than the barrier: needs a REST read.';
+COMMENT ON COLUMN groups.earlier_ends IS 'Stamps of older creates and destroys, 17 bytes each, the greatest first, at most 32: the ends of earlier lives of the id. Empty unless the id was used again.';
 COMMENT ON COLUMN groups.status IS 'active; unseen until a create or a profile is known; destroyed.';
 COMMENT ON COLUMN groups.created_at IS 'Event time of the create of this life; NULL where no callback of it came.';
 COMMENT ON COLUMN groups.updated_at IS 'Event time of the newest fact about the group, never the clock of the database.';

@@ -23,6 +23,7 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.members_barrier) AS members_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.topics_barrier) AS topics_from,
        s.created_stamp, s.create_barrier, s.destroyed_stamp, s.members_barrier, s.topics_barrier,
+       s.earlier_ends,
        -- For indexes and statistics, which know columns and not what follows from them.
        s.type AS newest_type, s.name AS newest_name, s.owner AS newest_owner
   FROM (SELECT g.*,
@@ -46,9 +47,19 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
             WHEN s.has_left THEN s.left_at
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
                      -- The first end of the group after the arrival. A create ends what is older than its barrier, at its
-                     -- own time; a destroyed group ends also what is stamped after the destroy and did not undo it.
+                     -- own time; a destroyed group ends also what is stamped after the destroy and did not undo it. Ends of
+                     -- earlier lives are looked at only where the id was used again.
                      COALESCE(LEAST(CASE WHEN s.create_barrier > s.arrived THEN s.created_stamp END,
                                     CASE WHEN s.destroyed_stamp > s.arrived THEN s.destroyed_stamp END,
+                                    CASE WHEN s.earlier_ends > '' THEN (
+                                        SELECT e.stamp
+                                          FROM (SELECT substring(s.earlier_ends FROM n FOR 17) AS stamp
+                                                  FROM generate_series(1, length(s.earlier_ends), 17) n) e
+                                         WHERE CASE WHEN get_byte(e.stamp, 8) = 1 -- a create
+                                                    THEN int8send(('x' || encode(substring(e.stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint - 10000)
+                                                         || '\x000000000000000000'::bytea
+                                                    ELSE e.stamp END > s.arrived
+                                         ORDER BY e.stamp LIMIT 1) END,
                                     CASE WHEN s.members_barrier > s.arrived THEN s.members_barrier END),
                               s.destroyed_stamp), '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS left_at,
@@ -58,7 +69,7 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
                -- A stay whose join belongs to an earlier one has a beginning that is not known.
                (p.has_left OR p.join_stamp > p.leave_stamp)
                AND (NOT p.present OR p.join_stamp >= p.members_from) AS join_shown
-          FROM (SELECT m.*, g.members_from, g.created_stamp, g.create_barrier, g.destroyed_stamp, g.members_barrier,
+          FROM (SELECT m.*, g.members_from, g.created_stamp, g.create_barrier, g.destroyed_stamp, g.members_barrier, g.earlier_ends,
                        g.owner AS group_owner,
                        GREATEST(m.join_stamp, m.confirmed_stamp, m.read_stamp) AS arrived,
                        m.left_at IS NOT NULL AS has_left,
@@ -102,6 +113,15 @@ SELECT s.sdk_app_id, s.group_id, s.topic_id, s.active,
                      -- The first end of its group after the sign of life, as with members.
                      COALESCE(LEAST(CASE WHEN s.create_barrier > s.newest THEN s.group_created END,
                                     CASE WHEN s.group_destroyed > s.newest THEN s.group_destroyed END,
+                                    CASE WHEN s.earlier_ends > '' THEN (
+                                        SELECT e.stamp
+                                          FROM (SELECT substring(s.earlier_ends FROM n FOR 17) AS stamp
+                                                  FROM generate_series(1, length(s.earlier_ends), 17) n) e
+                                         WHERE CASE WHEN get_byte(e.stamp, 8) = 1 -- a create
+                                                    THEN int8send(('x' || encode(substring(e.stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint - 10000)
+                                                         || '\x000000000000000000'::bytea
+                                                    ELSE e.stamp END > s.newest
+                                         ORDER BY e.stamp LIMIT 1) END,
                                     CASE WHEN s.topics_barrier > s.newest THEN s.topics_barrier END),
                               s.group_destroyed), '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS destroyed_at
@@ -110,7 +130,7 @@ SELECT s.sdk_app_id, s.group_id, s.topic_id, s.active,
                CASE WHEN a.active THEN GREATEST(a.destroyed_stamp, a.topics_from) ELSE a.created_stamp END
                AS profile_barrier
           FROM (SELECT t.*, g.topics_from, g.created_stamp AS group_created, g.create_barrier,
-                       g.destroyed_stamp AS group_destroyed, g.topics_barrier,
+                       g.destroyed_stamp AS group_destroyed, g.topics_barrier, g.earlier_ends,
                        GREATEST(t.created_stamp, t.alive_stamp, t.read_stamp) AS newest,
                        t.destroyed_at IS NOT NULL AS has_ended,
                        g.status <> 'destroyed' AND t.destroyed_at IS NULL
@@ -145,6 +165,7 @@ COMMENT ON COLUMN group_states.create_barrier IS 'Newest create minus 10 s.';
 COMMENT ON COLUMN group_states.destroyed_stamp IS 'Newest destroy.';
 COMMENT ON COLUMN group_states.members_barrier IS 'Newest complete list of members from REST. Unused until reconciliation raises it.';
 COMMENT ON COLUMN group_states.topics_barrier IS 'Newest complete list of topics from REST. Unused until reconciliation raises it.';
+COMMENT ON COLUMN group_states.earlier_ends IS 'Older creates and destroys, the greatest first, 17 bytes each: what ended earlier lives of the id.';
 COMMENT ON COLUMN group_states.newest_type IS 'Newest type that a body named, be it of an earlier life; for indexes.';
 COMMENT ON COLUMN group_states.newest_name IS 'Newest name that a body named, be it of an earlier life; for indexes.';
 COMMENT ON COLUMN group_states.newest_owner IS 'Newest owner that a body named, be it of an earlier life; for indexes.';

@@ -15,6 +15,7 @@ mod commit;
 mod drain;
 mod earlier;
 mod entry;
+mod evidence;
 mod job;
 mod lane;
 mod outcome;

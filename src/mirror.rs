@@ -1,10 +1,11 @@
 //! Who wins: a callback becomes [`Fact`]s, facts fold into [`Rows`], rows show a state.
 //!
 //! The mirror is a state-based CRDT. Every stored value is a last-writer-wins register (a value with its stamp; the
-//! greater stamp wins) or a barrier (a stamp that only grows and outdates what is older), so merging is commutative,
-//! associative and idempotent, and the rows depend only on the set of facts. Pure: no clock, no database. Rows go to
-//! `store`, whose SQL repeats the one comparison, `>` on stamps, and nothing else. `docs/merge.md` has the rules.
+//! greater stamp wins), a barrier (a stamp that only grows and outdates what is older) or a grow-only set of stamps, so
+//! merging is commutative, associative and idempotent, and the rows depend only on the set of facts. Pure: no clock, no
+//! database. Rows go to `store`, whose SQL repeats the one comparison, `>` on stamps. `docs/merge.md` has the rules.
 
+mod ends;
 mod fact;
 mod facts;
 mod life;
@@ -13,6 +14,7 @@ mod rows;
 mod state;
 pub mod tables;
 
+pub use ends::{EARLIER_ENDS_MAX, Ends};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
 };

@@ -330,6 +330,12 @@ impl Stamp {
         Millis(i64::from_be_bytes(millis))
     }
 
+    /// True for a stamp of this rank.
+    #[must_use]
+    pub fn is_of(self, rank: Rank) -> bool {
+        self.0[8] == rank as u8
+    }
+
     /// True for [`Stamp::ZERO`].
     #[must_use]
     pub fn is_zero(self) -> bool {

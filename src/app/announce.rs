@@ -1,6 +1,7 @@
-//! The first lines of the log: what runs, where it listens, what to try next.
+//! The first lines of the log: what runs, where it listens, which database it has, what to try next.
 //!
-//! It reads what was started, and starts nothing. The settings file that was read and the absolute data directory stand
+//! It reads what was started, and starts nothing. The lines come in two parts, because the service listens before an
+//! embedded server has been started, and what a newcomer is asked to try needs both. The settings file that was read and the absolute data directory stand
 //! here, because a start in a subdirectory finds the same `.env` above it and makes a second, empty data directory.
 
 use std::path::Path;
@@ -11,12 +12,12 @@ use crate::api::auth::ApiAuth;
 use crate::config::{Config, ServeConfig};
 use crate::embedded::Embedded;
 
-/// Writes them.
-pub(super) fn announce(
+/// What runs, with which settings, and where it listens.
+pub(super) fn announce_service(
     running: &RunningService,
     serving: &ServeConfig,
     config: &Config,
-    (embedded, dotenv): (Option<&Embedded>, Option<&Path>),
+    dotenv: Option<&Path>,
 ) {
     let file = dotenv.map_or_else(|| "no .env".to_owned(), |path| path.display().to_string());
     tracing::info!(
@@ -24,6 +25,22 @@ pub(super) fn announce(
         env!("CARGO_PKG_VERSION"),
         absolute(&config.data_dir).display()
     );
+    let signed = if serving.gate.tokens.is_empty() { "unsigned ones too" } else { "signed" };
+    tracing::info!(
+        "callbacks of app {} ({signed}): http://{}/callback",
+        serving.gate.app,
+        running.callback_addr
+    );
+    let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
+    tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+}
+
+/// Which database it works with, and what a newcomer can try on it.
+pub(super) fn announce_database(
+    running: &RunningService,
+    serving: &ServeConfig,
+    embedded: Option<&Embedded>,
+) {
     match embedded {
         Some(embedded) => {
             tracing::info!(
@@ -33,14 +50,6 @@ pub(super) fn announce(
         }
         None => tracing::info!("database: the one of DATABASE_URL"),
     }
-    let signed = if serving.gate.tokens.is_empty() { "unsigned ones too" } else { "signed" };
-    tracing::info!(
-        "callbacks of app {} ({signed}): http://{}/callback",
-        serving.gate.app,
-        running.callback_addr
-    );
-    let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
-    tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
     if serving.gate.tokens.is_empty() {
         tracing::info!(
             "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \

@@ -66,6 +66,8 @@ impl SchemaWatch {
     async fn watch(&mut self) {
         let mut reported: Option<Instant> = None;
         let mut may_refuse = self.known.id().is_none();
+        // An embedded server is started beside the service.
+        self.database.located().await;
         loop {
             let finding = self.check().await;
             if let Finding::Refused(reason) = &finding

@@ -1,17 +1,18 @@
 //! The `serve` command: the service, until a signal ends it.
 //!
-//! Order of the start: settings, signals, lock of the data directory, listeners, the embedded PostgreSQL where there is no
-//! `DATABASE_URL`, writer and spool; then it serves, and the database is checked in the background. The stop goes the
-//! same way in reverse. A signal that comes during the start ends it as soon as what has begun can be stopped.
+//! Order of the start: settings, signals, lock of the data directory, listeners, writer and spool; then it serves. The
+//! database is checked in the background; where there is no `DATABASE_URL` the embedded PostgreSQL is started first, which
+//! takes a minute where it has to recover from a crash, and callbacks go to the spool meanwhile. The stop goes the same
+//! way in reverse. A signal that comes during the start ends it as soon as what has begun can be stopped.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::announce::announce;
+use super::announce::{announce_database, announce_service};
 use super::database::{Cluster, lock_data_dir, open_database, stop_embedded};
 use super::signals::Signals;
 use super::start::{DESCRIPTORS, bind, start};
-use crate::config::{Config, Settings};
+use crate::config::{Config, DatabaseChoice, Settings};
 use crate::embedded::Embedded;
 use crate::store::{Database, schema};
 
@@ -33,14 +34,28 @@ pub async fn serve(
     }
     let _lock = lock_data_dir(&config.data_dir)?;
     let listeners = bind(&serving).await?;
-    let Some((database, embedded)) = open_or_stop(&config, &signals).await? else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let running = start(&serving, database, listeners).await?;
-    announce(&running, &serving, &config, (embedded.as_ref(), dotenv));
-    let broken = tokio::select! {
-        () = signals.nth(1) => None,
-        error = running.broken() => Some(error),
+    let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
+    let database =
+        if is_embedded { Database::unlocated() } else { open_database(&config, Cluster::Required).await?.0 };
+    let running = start(&serving, database.clone(), listeners).await?;
+    announce_service(&running, &serving, &config, dotenv);
+    let started = if is_embedded { start_embedded(&config, &signals, &database).await } else { Ok(None) };
+    let (embedded, broken) = match started {
+        Ok(embedded) => {
+            if is_embedded {
+                // What is to be tried needs the database. A refusal of it ends the service just below.
+                let _ = until_signal(&signals, 1, running.checked()).await;
+            }
+            if !signals.any() {
+                announce_database(&running, &serving, embedded.as_ref());
+            }
+            let broken = tokio::select! {
+                () = signals.nth(1) => None,
+                error = running.broken() => Some(error),
+            };
+            (embedded, broken)
+        }
+        Err(error) => (None, Some(error)),
     };
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
@@ -49,6 +64,23 @@ pub async fn serve(
     }
     stop_embedded(embedded).await?;
     broken.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Starts the embedded server, migrates it, and leads the pools of the service to it; none where a signal came meanwhile.
+async fn start_embedded(
+    config: &Config,
+    signals: &Signals,
+    database: &Database,
+) -> anyhow::Result<Option<Embedded>> {
+    tracing::info!(
+        "starting the embedded PostgreSQL; until it answers, callbacks go to the spool and reads are answered with 503"
+    );
+    let Some((pools_of_start, embedded)) = open_or_stop(config, signals).await? else { return Ok(None) };
+    pools_of_start.close().await;
+    if let Some(embedded) = &embedded {
+        database.lead_to(embedded.url())?;
+    }
+    Ok(embedded)
 }
 
 /// The database, the embedded one started and migrated. None: a signal came meanwhile, and everything is stopped again;

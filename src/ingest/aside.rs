@@ -1,19 +1,22 @@
-//! What is set aside: groups, commands of a group, and single callbacks that failed alone while the server took others.
+//! What is set aside: groups, commands, and single callbacks that failed alone while the server took others.
 //!
 //! A bulkhead: one row that a foreign session has locked, or one table without a grant, must delay its own callbacks and no
 //! other. What is set aside goes from the lanes straight to the spool, and the drain tries it again by itself with
-//! exponential back-off per key. The first success ends it.
+//! exponential back-off per key. The first success ends it. A command that fails in group after group is set aside as a
+//! whole, on the evidence that `evidence` keeps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::evidence::Evidence;
+use super::outcome::{Applied, NotCommitted};
 use crate::callback::Callback;
 use crate::model::{Digest, Millis, SdkAppId};
-use crate::store::errors::Failure;
+use crate::store::errors::{Failure, classify};
 
 /// How many keys may be set aside. What fails beyond is tried by the lanes again.
 const KEYS_MAX: usize = 10_000;
@@ -37,6 +40,8 @@ pub(super) enum AsideKey {
     Group(SdkAppId, String),
     /// The callbacks of a group with one command: a table that only some commands write refuses.
     Command(SdkAppId, String, String),
+    /// The callbacks of all groups with one command: a table that they write is locked or refuses as a whole.
+    Everywhere(SdkAppId, String),
     /// One callback: it can be neither applied nor parked, it ends the session that applies it or takes longer than a batch
     /// may, or its first receipt is being corrected.
     Callback(SdkAppId, String, Millis, Digest),
@@ -53,6 +58,7 @@ impl fmt::Display for AsideKey {
         match self {
             Self::Group(_, group) => write!(f, "group {group:?}"),
             Self::Command(_, group, command) => write!(f, "{command} of group {group:?}"),
+            Self::Everywhere(_, command) => write!(f, "{command} of all groups"),
             Self::Callback(_, group, time, _) => {
                 write!(f, "one callback of group {group:?}, time {}", time.get())
             }
@@ -85,9 +91,19 @@ impl AsideKey {
         }
     }
 
-    fn all_of(callback: &Callback) -> [Self; 3] {
+    fn everywhere(callback: &Callback) -> Self {
+        Self::Everywhere(callback.received.app, callback.command.clone())
+    }
+
+    /// True where a success of one callback shows that others with the key can succeed.
+    pub(super) fn ends_with_one(&self) -> bool {
+        matches!(self, Self::Everywhere(..))
+    }
+
+    fn all_of(callback: &Callback) -> [Self; 4] {
         let (app, group) = group_of(callback);
-        [Self::Group(app, group), Self::command(callback), Self::callback(callback)]
+        let command = Self::command(callback);
+        [Self::Group(app, group), command, Self::everywhere(callback), Self::callback(callback)]
     }
 }
 
@@ -130,6 +146,7 @@ impl LineLimit {
 #[derive(Debug, Default)]
 struct Deferrals {
     entries: HashMap<AsideKey, Deferral>,
+    evidence: Evidence,
     set_lines: LineLimit,
     applied_lines: LineLimit,
 }
@@ -170,13 +187,14 @@ impl SetAside {
         true
     }
 
-    /// The same with a log line where it is new, at a bounded rate.
+    /// The same with a log line where it is new, at a bounded rate; a command as a whole always has its line.
     pub(super) fn set(&self, key: AsideKey, error: &dyn fmt::Display) -> bool {
-        let name = key.to_string();
+        let (name, always) = (key.to_string(), key.ends_with_one());
         let new = self.add(key);
         if new {
             metrics::counter!("group_mirror_set_aside_total").increment(1);
-            if let Some(left_out) = self.state().set_lines.line(Instant::now()) {
+            let line = self.state().set_lines.line(Instant::now()).or(always.then_some(0));
+            if let Some(left_out) = line {
                 tracing::warn!(
                     set_aside = %name, %error, left_out,
                     "set aside: its callbacks wait in the spool and are tried apart"
@@ -184,6 +202,37 @@ impl SetAside {
             }
         }
         new
+    }
+
+    /// Learns from a batch of a lane whether a command fails in every group, and sets it aside then.
+    pub(super) fn learn<'a>(&self, batch: impl Iterator<Item = (&'a Callback, &'a Applied)> + Clone) {
+        let failed = batch.clone().filter_map(|(callback, outcome)| match outcome {
+            // Together: it was not tried any more, after one part of its batch after another had failed.
+            Err(NotCommitted::Alone(_, error) | NotCommitted::Together(error))
+                if matches!(classify(error), Failure::TimedOut | Failure::Refused) =>
+            {
+                Some((callback, error))
+            }
+            _ => None,
+        });
+        let (mut state, mut complete) = (self.state(), Vec::new());
+        if state.evidence.is_empty() && failed.clone().next().is_none() {
+            return;
+        }
+        let committed = batch.filter(|(_, outcome)| outcome.is_ok()).map(|(callback, _)| callback);
+        let commands: HashSet<&str> = committed.clone().map(|callback| callback.command.as_str()).collect();
+        committed.for_each(|callback| state.evidence.committed(callback));
+        let now = Instant::now();
+        for (callback, error) in failed.filter(|(callback, _)| !commands.contains(callback.command.as_str()))
+        {
+            if state.evidence.failed(callback, now) {
+                complete.push((AsideKey::everywhere(callback), error));
+            }
+        }
+        drop(state);
+        for (key, error) in complete {
+            self.set(key, error);
+        }
     }
 
     /// It is set aside no longer.

@@ -143,9 +143,14 @@ impl Drain {
                 continue;
             }
             match self.apply(&records, round).await {
-                Ok(true) => self.aside.applied(&key),
-                Ok(false) => {}
-                Err(step) => return step,
+                Ok(done) if done == records.len() || (done > 0 && key.ends_with_one()) => {
+                    self.aside.applied(&key);
+                }
+                Ok(_) => drop(self.aside.add(key)),
+                Err(step) => {
+                    self.aside.add(key);
+                    return step;
+                }
             }
         }
         let mut rest = &free[..];
@@ -185,8 +190,8 @@ impl Drain {
         (free, due, out_of_scope)
     }
 
-    /// Commits records and removes those that are in the ledger; true if all are.
-    async fn apply(&self, records: &[SpooledCallback], round: &mut Round) -> Result<bool, Step> {
+    /// Commits records and removes those that are in the ledger; answers how many are.
+    async fn apply(&self, records: &[SpooledCallback], round: &mut Round) -> Result<usize, Step> {
         let callbacks: Vec<&Callback> = records.iter().map(|(_, callback)| callback).collect();
         let Some(outcomes) = self.attempts.commit(&callbacks, &mut round.pace).await else {
             self.narrow(records, round, &"it did not end in time");
@@ -201,9 +206,9 @@ impl Drain {
                 Err(NotCommitted::Earlier) => self.corrections.offer(callback),
             }
         }
-        let all = done.len() == records.len();
-        round.skipped |= !all;
-        round.committed |= !done.is_empty();
+        let count = done.len();
+        round.skipped |= count < records.len();
+        round.committed |= count > 0;
         if !done.is_empty() && self.spool.remove(done).await.is_err() {
             return Err(Step::SpoolFailed);
         }
@@ -211,7 +216,7 @@ impl Drain {
             self.narrow(records, round, &error);
             return Err(Step::Refused);
         }
-        Ok(all)
+        Ok(count)
     }
 
     /// A batch that the server refused as a whole may hold a record which ends the session that applies it, or takes more

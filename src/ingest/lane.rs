@@ -102,6 +102,9 @@ impl Lane {
         };
         // While the spool refuses everything, waiting is all that can be done about a table that is locked as a whole.
         let sets_aside = !self.spool.is_failing() || outcomes.iter().any(Result::is_ok);
+        if sets_aside {
+            self.aside.learn(callbacks.iter().copied().zip(&outcomes));
+        }
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             match outcome {
                 // A waiter whose sender hung up needs no answer.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use strum::EnumCount as _;
 
+use super::ends::Ends;
 use super::fact::{CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier};
 use super::register::{Register, raise};
 use crate::callback::{ProfileText, Role};
@@ -24,6 +25,8 @@ pub struct GroupRow {
     pub created: Register<Option<UserId>>,
     /// By [`GroupBarrier`].
     pub barriers: [Stamp; GroupBarrier::COUNT],
+    /// The creates and destroys beside the newest of each: what ended earlier lives of the id.
+    pub earlier_ends: Ends,
 }
 
 impl GroupRow {
@@ -37,6 +40,14 @@ impl GroupRow {
     #[must_use]
     pub fn barrier(&self, barrier: GroupBarrier) -> Stamp {
         self.barriers[barrier as usize]
+    }
+
+    /// True where a create or a destroy is known, so that joining the row may make an older one an end of an earlier life.
+    #[must_use]
+    pub fn has_end(&self) -> bool {
+        let has = !self.created.stamp.is_zero() || !self.barrier(GroupBarrier::DestroyedStamp).is_zero();
+        assert!(has || self.earlier_ends.as_bytes().is_empty(), "only a newer end displaces one: {self:?}");
+        has
     }
 
     /// A barrier only grows.
@@ -136,12 +147,14 @@ impl Rows {
         match kind {
             FactKind::Seen => {}
             FactKind::Created(by) => {
+                group.earlier_ends.displace(group.created.stamp, stamp);
                 group.created.set(stamp, by);
                 let barrier = stamp.earlier(CREATE_SPARE_MS);
                 assert!(barrier <= stamp, "a create outlives its own barrier: {stamp:?}");
                 group.raise(GroupBarrier::CreateBarrier, barrier);
             }
             FactKind::Destroyed => {
+                group.earlier_ends.displace(group.barrier(GroupBarrier::DestroyedStamp), stamp);
                 group.raise(GroupBarrier::DestroyedStamp, stamp);
                 group.raise(GroupBarrier::RevivalBarrier, stamp.later(STRAGGLER_MS));
             }

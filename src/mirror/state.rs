@@ -4,12 +4,12 @@
 //! Nothing here is stored. A value counts while its stamp is not older than the barriers above it, so that destroying a
 //! group of 100,000 members writes one row.
 
-use super::fact::GroupBarrier;
+use super::fact::{CREATE_SPARE_MS, GroupBarrier};
 use super::life::Life;
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
 use crate::callback::{ProfileText, Role, WORK};
-use crate::model::{Millis, Stamp, UserId};
+use crate::model::{Millis, Rank, Stamp, UserId};
 
 /// What is known of a group's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,18 +92,15 @@ impl GroupRow {
     }
 
     /// What ended a member's stay or a topic's life that began with this sign, where no leave and no destroy of its own
-    /// did: the first of the newest destroy, the newest create (at its own time, although it reaches back further) and
-    /// the newest complete list that came after the sign. A destroyed group ends also what is stamped after the destroy
-    /// and did not undo it.
-    ///
-    /// Exact for what the newest destroy or the newest create ended. Older ones are not kept, so what one of those ended
-    /// shows the first kept end after it, which belongs to a later life: its own would need a list of lives per group.
+    /// did: the first of the destroys, the creates (each at its own time, although it reaches back further) and the newest
+    /// complete list that came after the sign. A destroyed group ends also what is stamped after the destroy and did not
+    /// undo it. Exact for the newest create and destroy and [`EARLIER_ENDS_MAX`](super::EARLIER_ENDS_MAX) more.
     fn end_of(&self, sign: Stamp, listed: GroupBarrier) -> Stamp {
-        let destroyed = self.barrier(GroupBarrier::DestroyedStamp);
-        let create = (self.barrier(GroupBarrier::CreateBarrier), self.created.stamp);
-        let listed = self.barrier(listed);
-        let ends = [(destroyed, destroyed), create, (listed, listed)];
-        let after = ends.into_iter().filter(|(barrier, _)| *barrier > sign);
+        let (destroyed, listed) = (self.barrier(GroupBarrier::DestroyedStamp), self.barrier(listed));
+        let ends = self.earlier_ends.stamps().chain([self.created.stamp, destroyed]);
+        let reach = |end: Stamp| if end.is_of(Rank::Create) { end.earlier(CREATE_SPARE_MS) } else { end };
+        let ended = ends.map(|end| (reach(end), end)).chain([(listed, listed)]);
+        let after = ended.filter(|(barrier, _)| *barrier > sign);
         after.map(|(_, end)| end).min().unwrap_or(destroyed)
     }
 

@@ -1,9 +1,9 @@
 //! Each table of the mirror described once: its columns as registers and barriers, and where a row keeps them.
 //!
 //! From a description follow the upsert and the compared lines (in `store`) and the merge of two rows (here). A register
-//! is one or two value columns and a stamp column; a barrier is a stamp column alone. A new text of a profile or a new
-//! barrier needs no line here: it is a variant of its enum, named like its column. The statements that are written from
-//! the descriptions stand as text in `tests/it/data/statements.sql`.
+//! is one or two value columns and a stamp column; a barrier is a stamp column alone; a set of ends is a column of stamps,
+//! one behind the other. A new text of a profile or a new barrier needs no line here: it is a variant of its enum, named
+//! like its column. The statements that are written from the descriptions stand as text in `tests/it/data/statements.sql`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,24 +17,35 @@ use super::rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
 use crate::callback::{ProfileText, Role};
 use crate::model::{Stamp, UserId};
 
-/// One register or barrier of a row as it is stored: the values, and the stamp that guards them.
+/// One register, barrier or set of a row as it is stored: the values, and the stamp that guards them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cell<'a> {
     /// The first ones belong to the value columns, the rest is empty.
     pub values: Values<'a>,
-    /// How new they are.
-    pub stamp: &'a Stamp,
+    /// How new they are; the stamps of a set, one behind the other.
+    pub stamp: &'a [u8],
 }
 
 /// The values of a register, which has at most two value columns.
 pub type Values<'a> = [Option<&'a str>; 2];
 
-/// The columns of one register or barrier, and how to reach it in a row.
+/// How the stamp columns of two rows with one key become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StampJoin {
+    /// The greater one: a register or a barrier.
+    Greatest,
+    /// The union of both sets, with what was displaced in the two stamp columns that hold the newest create and destroy.
+    Ends([&'static str; 2]),
+}
+
+/// The columns of one register, barrier or set, and how to reach it in a row.
 pub struct Columns<R> {
-    /// The value columns, all of type `text`; none for a barrier.
+    /// The value columns, all of type `text`; none for a barrier or a set.
     pub values: Vec<&'static str>,
     /// The stamp column, of type `bytea`.
     pub stamp: String,
+    /// How two of them are joined.
+    pub join: StampJoin,
     read: Box<Read<R>>,
     merge: Box<Merge<R>>,
 }
@@ -48,7 +59,7 @@ pub struct Table<R> {
     pub name: &'static str,
     /// The last column of its key, behind app and group; none for the groups themselves.
     pub key: Option<&'static str>,
-    /// Its registers and barriers, in the order of every list of columns.
+    /// Its registers, barriers and sets, in the order of every list of columns and of the merge of two rows.
     pub columns: Vec<Columns<R>>,
 }
 
@@ -66,7 +77,7 @@ impl<R> Table<R> {
         self.columns.iter().flat_map(|columns| columns.values.iter().copied().chain([columns.stamp.as_str()]))
     }
 
-    /// Joins two rows with one key: the newer value of each register, the greater stamp of each barrier.
+    /// Joins two rows with one key: the newer value of each register, the greater stamp of each barrier, both sets.
     fn merge(&self, into: &mut R, mut from: R) {
         self.columns.iter().for_each(|columns| (columns.merge)(into, &mut from));
     }
@@ -92,8 +103,25 @@ pub static GROUPS: LazyLock<Table<GroupRow>> = LazyLock::new(|| {
         let at = *kind as usize;
         barrier(kind.into(), move |row: &GroupRow| &row.barriers[at], move |row| &mut row.barriers[at])
     });
-    Table { name: "groups", key: None, columns: texts.chain(users).chain(barriers).collect() }
+    // Before the registers and barriers that it looks at: merging those takes the stamps out of the row that is merged.
+    let columns = [earlier_ends()].into_iter().chain(texts).chain(users).chain(barriers);
+    Table { name: "groups", key: None, columns: columns.collect() }
 });
+
+fn earlier_ends() -> Columns<GroupRow> {
+    let destroyed = |row: &GroupRow| row.barrier(GroupBarrier::DestroyedStamp);
+    Columns {
+        values: Vec::new(),
+        stamp: "earlier_ends".to_owned(),
+        join: StampJoin::Ends(["created_stamp", GroupBarrier::DestroyedStamp.into()]),
+        read: Box::new(|row| Cell { values: [None, None], stamp: row.earlier_ends.as_bytes() }),
+        merge: Box::new(move |into, from| {
+            into.earlier_ends.merge(&from.earlier_ends);
+            into.earlier_ends.displace(into.created.stamp, from.created.stamp);
+            into.earlier_ends.displace(destroyed(into), destroyed(from));
+        }),
+    }
+}
 
 /// `group_members`.
 pub static MEMBERS: LazyLock<Table<MemberRow>> = LazyLock::new(|| Table {
@@ -172,7 +200,8 @@ fn register<R: 'static, T: Default + 'static>(
     Columns {
         values: names.to_vec(),
         stamp: format!("{}_stamp", names[0]),
-        read: Box::new(move |row| Cell { values: values(&get(row).value), stamp: &get(row).stamp }),
+        join: StampJoin::Greatest,
+        read: Box::new(move |row| Cell { values: values(&get(row).value), stamp: get(row).stamp.as_bytes() }),
         merge: Box::new(move |into, from| get_mut(into).merge(std::mem::take(get_mut(from)))),
     }
 }
@@ -185,7 +214,8 @@ fn barrier<R: 'static>(
     Columns {
         values: Vec::new(),
         stamp: name.to_owned(),
-        read: Box::new(move |row| Cell { values: [None, None], stamp: get(row) }),
+        join: StampJoin::Greatest,
+        read: Box::new(move |row| Cell { values: [None, None], stamp: get(row).as_bytes() }),
         merge: Box::new(move |into, from| raise(get_mut(into), *get_mut(from))),
     }
 }
@@ -265,6 +295,15 @@ mod tests {
             row.created.set(stamp, None);
             row.barriers = [stamp; _];
         });
+        let twice = |of: &mut GroupRow, ms: i64| {
+            let digest = Digest::of("c", b"x");
+            of.created.set(Stamp::new(Millis::new(ms), Rank::Create, &digest), None);
+        };
+        let (mut into, mut from) = (GroupRow::default(), GroupRow::default());
+        twice(&mut into, 1);
+        twice(&mut from, 2);
+        GROUPS.merge(&mut into, from);
+        assert_eq!(into.earlier_ends.stamps().map(Stamp::time).collect::<Vec<_>>(), [Millis::new(1)]);
         assert_whole(&MEMBERS, 0, |row| {
             row.join.set(stamp, Transition::default());
             row.leave.set(stamp, Transition::default());

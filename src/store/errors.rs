@@ -58,6 +58,9 @@ pub enum StoreError {
     /// No connection was made in time.
     #[error("cannot connect to the database at {0}: no answer in {1} s")]
     ConnectTimeout(String, u64),
+    /// It is not known yet where the server is.
+    #[error("the embedded PostgreSQL is still being started")]
+    NotLocated,
     /// The server is older than the schema needs.
     #[error("the server runs PostgreSQL {0}; 15 or later is needed")]
     Version(String),
@@ -87,7 +90,7 @@ impl StoreError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::ConnectTimeout(..) => true,
+            Self::ConnectTimeout(..) | Self::NotLocated => true,
             Self::Connect { source: error, .. } | Self::Statement(error) => match error {
                 sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
                 error => Cause::of(error).is_some_and(Cause::is_passing),

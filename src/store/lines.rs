@@ -11,7 +11,6 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::upsert::wrapped;
 use crate::mirror::tables::{self, Table};
 use crate::mirror::{GroupKey, Rows};
-use crate::model::Stamp;
 
 /// The key of a line: table, app, group, and user, key or topic (empty for a group).
 pub type LineKey = (&'static str, i64, String, String);
@@ -126,6 +125,6 @@ fn add<'a, R: 'a>(
     }
 }
 
-fn hex(stamp: &Stamp) -> String {
-    stamp.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(stamp: &[u8]) -> String {
+    stamp.iter().map(|byte| format!("{byte:02x}")).collect()
 }

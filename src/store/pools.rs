@@ -65,11 +65,21 @@ impl Database {
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        let hosts = Arc::new(Hosts::new(url)?);
+        Ok(Self::of(Hosts::new(url)?))
+    }
+
+    /// Pools of a server that is still being started: nothing connects until [`Database::lead_to`] says where it is.
+    #[must_use]
+    pub fn unlocated() -> Self {
+        Self::of(Hosts::unlocated())
+    }
+
+    fn of(hosts: Hosts) -> Self {
+        let hosts = Arc::new(hosts);
         let writers = Writers::new(&hosts, WRITER_CONNECTIONS_MAX);
         let reader = read_pool(&hosts, READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
         let lookup = read_pool(&hosts, LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
-        Ok(Self {
+        Self {
             hosts,
             writers,
             reader,
@@ -77,7 +87,31 @@ impl Database {
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             given_up: GivenUp::default(),
-        })
+        }
+    }
+
+    /// Leads the pools of [`Database::unlocated`] to their server, which has one host.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn lead_to(&self, url: &str) -> Result<(), StoreError> {
+        let all = url::parse(url)?;
+        assert_eq!(all.len(), 1, "a server that was started here has one host");
+        for pool in self.read_pools() {
+            pool.set_connect_options(all[0].clone());
+        }
+        self.hosts.locate(all);
+        Ok(())
+    }
+
+    /// Resolves when it is known where the server is.
+    pub async fn located(&self) {
+        self.hosts.located().await;
+    }
+
+    /// The pools that keep the address to connect to.
+    fn read_pools(&self) -> [&PgPool; 2] {
+        [&self.reader, &self.lookup]
     }
 
     /// The pool for lists: read-only sessions with a statement timeout.
@@ -113,7 +147,10 @@ impl Database {
     /// pooler in transaction mode.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
         let used = self.hosts.used().index;
-        let others = (0..self.hosts.all.len()).filter(|index| *index != used);
+        if self.hosts.all().is_empty() {
+            return Err(StoreError::NotLocated);
+        }
+        let others = (0..self.hosts.all().len()).filter(|index| *index != used);
         let (mut read_only, mut failures) = (None, Vec::new());
         for index in [used].into_iter().chain(others) {
             match self.open(index).await {
@@ -136,7 +173,7 @@ impl Database {
 
     /// Connects to one host and asks what it is; true where it takes writes.
     async fn open(&self, index: usize) -> Result<(PgConnection, bool), StoreError> {
-        let options = &self.hosts.all[index];
+        let options = &self.hosts.all()[index];
         let wait = if self.hosts.are_several() { HOST_WAIT_MAX } else { CONNECT_WAIT_MAX };
         let opening = async {
             let connected = PgConnection::connect_with(options).await;
@@ -173,8 +210,8 @@ impl Database {
             self.hosts.set(UsedHost { sessions_checked: true, ..used });
             return;
         }
-        let options = &self.hosts.all[index];
-        for pool in [&self.reader, &self.lookup] {
+        let options = &self.hosts.all()[index];
+        for pool in self.read_pools() {
             pool.set_connect_options(options.clone());
         }
         self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });
@@ -257,7 +294,7 @@ fn read_pool(hosts: &Arc<Hosts>, connections: u32, settings: SessionSettings) ->
                 Ok(!left_behind)
             })
         });
-    options.connect_lazy_with(hosts.options().clone())
+    options.connect_lazy_with(hosts.options())
 }
 
 /// Why no session began. What a pooler says of a startup parameter becomes the remedy.

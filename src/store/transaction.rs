@@ -156,8 +156,9 @@ async fn begin_with(conn: &mut PgConnection, lock_max: Duration) -> Result<(), s
 /// How long the probe waits for a lock: longer than writers hold one, shorter than a probe may take.
 const PROBE_LOCK_MAX: Duration = Duration::from_millis(500);
 
-/// The insert takes the locks, the rights and the disk that a callback takes. It is undone before the commit, so that no
-/// reader ever sees it; the commit is synced (and waits for standbys) as each one does that follows a write. No app has
+/// The insert takes the locks, the rights and the disk that a callback takes, and the update, which changes no row, the
+/// lock and the right on `groups`, where every callback that is applied writes its group. Both are undone before the
+/// commit, so that no reader ever sees them; the commit is synced (and waits for standbys) as each one does that follows a write. No app has
 /// the number 0.
 const PROBE: &str = r"
 SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
@@ -165,6 +166,7 @@ SAVEPOINT probe;
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
 VALUES (0, '', round(extract(epoch FROM now()) * 1000)::bigint,
         sha256(convert_to(concat(pg_backend_pid(), clock_timestamp()), 'UTF8')), 'probe', now(), 'callback', 'applied', '');
+UPDATE groups SET type = type WHERE false;
 ROLLBACK TO SAVEPOINT probe;
 COMMIT";
 

@@ -2,8 +2,9 @@
 //!
 //! The statements are written from the descriptions in `mirror::tables`, once per process, and stand as text in
 //! `tests/it/data/statements.sql`, where they are reviewed. The rule "the greater stamp wins" stands in them for the second
-//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a stamp compare as stamps do. Tables are
-//! named without a schema, so that the connection's search path decides which.
+//! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`; bytes of a stamp compare as stamps do. The set of ends is joined by
+//! a select, which only batches with a create or a destroy send. Tables are named without a schema, so that the
+//! connection's search path decides which.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -12,9 +13,9 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
-use crate::mirror::tables::{self, Columns, Table};
-use crate::mirror::{GroupKey, Rows};
-use crate::model::{FieldKey, TopicId, UserId};
+use crate::mirror::tables::{self, Columns, StampJoin, Table};
+use crate::mirror::{EARLIER_ENDS_MAX, GroupKey, GroupRow, Rows};
+use crate::model::{FieldKey, Stamp, TopicId, UserId};
 
 /// Writes the rows; what is stored and newer stays. In this order in every transaction, so that no two deadlock:
 /// groups, members, user-defined fields, attributes, topics; each by key.
@@ -34,6 +35,7 @@ pub async fn upsert(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Er
 
 struct Statements {
     groups: String,
+    ended_groups: String,
     members: String,
     fields: String,
     attributes: String,
@@ -41,33 +43,56 @@ struct Statements {
 }
 
 static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| Statements {
-    groups: statement(&tables::GROUPS),
-    members: statement(&tables::MEMBERS),
-    fields: statement(&tables::USER_DEFINED_FIELDS),
-    attributes: statement(&tables::ATTRIBUTES),
-    topics: statement(&tables::TOPICS),
+    groups: statement(&tables::GROUPS, Sets::Without),
+    ended_groups: statement(&tables::GROUPS, Sets::With),
+    members: statement(&tables::MEMBERS, Sets::Without),
+    fields: statement(&tables::USER_DEFINED_FIELDS, Sets::Without),
+    attributes: statement(&tables::ATTRIBUTES, Sets::Without),
+    topics: statement(&tables::TOPICS, Sets::Without),
 });
+
+/// Whether an upsert joins sets of ends as well. The select in it costs the server some 30 µs per statement even where
+/// no row needs it, so a batch without a create and a destroy is sent without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sets {
+    /// Every column.
+    With,
+    /// Registers and barriers alone: the sets that are stored stay.
+    Without,
+}
+
+impl Sets {
+    fn columns<R>(self, table: &Table<R>) -> impl Iterator<Item = &Columns<R>> {
+        table.columns.iter().filter(move |columns| self == Self::With || columns.join == StampJoin::Greatest)
+    }
+}
 
 /// The upsert of a table as it is sent.
 #[must_use]
-pub fn statement<R>(table: &Table<R>) -> String {
+pub fn statement<R>(table: &Table<R>, sets: Sets) -> String {
     let key: Vec<&str> = ["sdk_app_id", "group_id"].into_iter().chain(table.key).collect();
     let (mut names, mut types): (Vec<&str>, Vec<&str>) = (key.clone(), vec!["bigint"]);
     types.resize(key.len(), "text");
-    let (mut sets, mut newer) = (Vec::new(), Vec::new());
-    for columns in &table.columns {
+    let (mut assignments, mut newer) = (Vec::new(), Vec::new());
+    for columns in sets.columns(table) {
         let stamp = &columns.stamp;
         for value in &columns.values {
             names.push(value);
             types.push("text");
-            sets.push(format!(
+            assignments.push(format!(
                 "{value} = CASE WHEN EXCLUDED.{stamp} > t.{stamp}\n        THEN EXCLUDED.{value} ELSE t.{value} END"
             ));
         }
         names.push(stamp);
         types.push("bytea");
-        sets.push(format!("{stamp} = GREATEST(t.{stamp}, EXCLUDED.{stamp})"));
-        newer.push(format!("EXCLUDED.{stamp} > t.{stamp}"));
+        let (joined, grows) = match columns.join {
+            StampJoin::Greatest => {
+                (format!("GREATEST(t.{stamp}, EXCLUDED.{stamp})"), format!("EXCLUDED.{stamp} > t.{stamp}"))
+            }
+            StampJoin::Ends(newest) => ends(stamp, newest),
+        };
+        assignments.push(format!("{stamp} = {joined}"));
+        newer.push(grows);
     }
     assert_eq!(names.len(), types.len(), "every column has a type");
     let arrays: Vec<String> =
@@ -79,9 +104,35 @@ pub fn statement<R>(table: &Table<R>) -> String {
         wrapped(&names),
         wrapped(&arrays),
         key.join(", "),
-        sets.join(",\n    "),
+        assignments.join(",\n    "),
         newer.join("\n   OR ")
     )
+}
+
+/// How a set of ends is joined, and whether it may grow. Twin of `mirror::Ends`: a group that is not used again has an empty
+/// set and at most one create and one destroy, so nothing is selected.
+fn ends(set: &str, newest: [&str; 2]) -> (String, String) {
+    let displaced = newest.map(|newest| {
+        format!("(EXCLUDED.{newest} <> t.{newest} AND LEAST(EXCLUDED.{newest}, t.{newest}) > '')")
+    });
+    let grows = format!("EXCLUDED.{set} > ''\n   OR {}\n   OR {}", displaced[0], displaced[1]);
+    let [created, destroyed] = newest;
+    let bytes = Stamp::BYTES;
+    let joined = format!(
+        "CASE WHEN {grows} THEN (
+            SELECT string_agg(kept.stamp, '' ORDER BY kept.stamp DESC) FROM (
+                SELECT DISTINCT substring(s.ends FROM n FOR {bytes}) AS stamp
+                  FROM (SELECT t.{set} || EXCLUDED.{set}
+                               || LEAST(EXCLUDED.{created}, t.{created})
+                               || LEAST(EXCLUDED.{destroyed}, t.{destroyed}) AS ends) s,
+                       generate_series(1, length(s.ends), {bytes}) n
+                 WHERE substring(s.ends FROM n FOR {bytes}) NOT IN (
+                       GREATEST(EXCLUDED.{created}, t.{created}),
+                       GREATEST(EXCLUDED.{destroyed}, t.{destroyed}))
+                 ORDER BY stamp DESC LIMIT {EARLIER_ENDS_MAX}) kept)
+        ELSE t.{set} END"
+    );
+    (joined, grows)
 }
 
 /// The longest line of [`wrapped`], in characters.
@@ -117,7 +168,7 @@ impl<'a> RegisterArrays<'a> {
         for row in rows {
             let cell = columns.read(row);
             values.iter_mut().zip(cell.values).for_each(|(column, value)| column.push(value));
-            stamps.push(cell.stamp.as_bytes());
+            stamps.push(cell.stamp);
         }
         assert_eq!(stamps.len(), count, "every row has a stamp");
         assert!(values.iter().all(|column| column.len() == count), "every row has a value in every column");
@@ -131,9 +182,10 @@ type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 fn bind_registers<'q, 'a, R: 'a>(
     mut query: PgQuery<'q>,
     table: &Table<R>,
+    sets: Sets,
     rows: &(impl ExactSizeIterator<Item = &'a R> + Clone),
 ) -> PgQuery<'q> {
-    for columns in &table.columns {
+    for columns in sets.columns(table) {
         let arrays = RegisterArrays::of(columns, rows.clone());
         for column in arrays.values {
             query = query.bind(column);
@@ -153,8 +205,13 @@ async fn upsert_groups(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx:
         return Ok(());
     }
     let (apps, groups) = group_keys(rows.groups.keys());
-    let query = sqlx::query(STATEMENTS.groups.as_str()).bind(apps).bind(groups);
-    bind_registers(query, &tables::GROUPS, &rows.groups.values()).execute(conn).await.map(drop)
+    let (sets, statement) = if rows.groups.values().any(GroupRow::has_end) {
+        (Sets::With, &STATEMENTS.ended_groups)
+    } else {
+        (Sets::Without, &STATEMENTS.groups)
+    };
+    let query = sqlx::query(statement.as_str()).bind(apps).bind(groups);
+    bind_registers(query, &tables::GROUPS, sets, &rows.groups.values()).execute(conn).await.map(drop)
 }
 
 /// The same for a table whose key has a third column.
@@ -171,5 +228,5 @@ async fn upsert_keyed<K: Ord, R>(
     let (apps, groups) = group_keys(rows.keys().map(|(group, _)| group));
     let keys: Vec<&str> = rows.keys().map(|(_, key)| text(key)).collect();
     let query = sqlx::query(statement).bind(apps).bind(groups).bind(keys);
-    bind_registers(query, table, &rows.values()).execute(conn).await.map(drop)
+    bind_registers(query, table, Sets::Without, &rows.values()).execute(conn).await.map(drop)
 }

@@ -42,7 +42,7 @@ pub(super) struct SessionOpener {
 
 impl SessionOpener {
     async fn open(&self) -> Result<WritingSession, sqlx::Error> {
-        let mut conn = PgConnection::connect_with(self.hosts.options()).await?;
+        let mut conn = PgConnection::connect_with(&self.hosts.options()).await?;
         session::prepare(&mut conn, &self.settings, self.hosts.are_several()).await?;
         let pid = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut conn).await?.try_get(0)?;
         Ok(WritingSession { conn, pid })

@@ -167,11 +167,94 @@ WHERE EXCLUDED.created_stamp > t.created_stamp
    OR EXCLUDED.notification_stamp > t.notification_stamp
    OR EXCLUDED.face_url_stamp > t.face_url_stamp;
 
+-- upsert_groups_with_creates_or_destroys
+INSERT INTO groups AS t (
+    sdk_app_id, group_id, earlier_ends, type, type_stamp, name, name_stamp, introduction, introduction_stamp,
+    notification, notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
+    create_barrier, destroyed_stamp, revival_barrier, alive_stamp, read_stamp, updated_stamp, members_barrier,
+    fields_barrier, attributes_barrier, attributes_unclear, topics_barrier, topics_unclear)
+SELECT * FROM UNNEST(
+    $1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[],
+    $9::bytea[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::text[], $15::bytea[], $16::text[],
+    $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bytea[],
+    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[], $29::bytea[])
+ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    earlier_ends = CASE WHEN EXCLUDED.earlier_ends > ''
+   OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
+   OR (EXCLUDED.destroyed_stamp <> t.destroyed_stamp AND LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) > '') THEN (
+            SELECT string_agg(kept.stamp, '' ORDER BY kept.stamp DESC) FROM (
+                SELECT DISTINCT substring(s.ends FROM n FOR 17) AS stamp
+                  FROM (SELECT t.earlier_ends || EXCLUDED.earlier_ends
+                               || LEAST(EXCLUDED.created_stamp, t.created_stamp)
+                               || LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) AS ends) s,
+                       generate_series(1, length(s.ends), 17) n
+                 WHERE substring(s.ends FROM n FOR 17) NOT IN (
+                       GREATEST(EXCLUDED.created_stamp, t.created_stamp),
+                       GREATEST(EXCLUDED.destroyed_stamp, t.destroyed_stamp))
+                 ORDER BY stamp DESC LIMIT 32) kept)
+        ELSE t.earlier_ends END,
+    type = CASE WHEN EXCLUDED.type_stamp > t.type_stamp
+        THEN EXCLUDED.type ELSE t.type END,
+    type_stamp = GREATEST(t.type_stamp, EXCLUDED.type_stamp),
+    name = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
+        THEN EXCLUDED.name ELSE t.name END,
+    name_stamp = GREATEST(t.name_stamp, EXCLUDED.name_stamp),
+    introduction = CASE WHEN EXCLUDED.introduction_stamp > t.introduction_stamp
+        THEN EXCLUDED.introduction ELSE t.introduction END,
+    introduction_stamp = GREATEST(t.introduction_stamp, EXCLUDED.introduction_stamp),
+    notification = CASE WHEN EXCLUDED.notification_stamp > t.notification_stamp
+        THEN EXCLUDED.notification ELSE t.notification END,
+    notification_stamp = GREATEST(t.notification_stamp, EXCLUDED.notification_stamp),
+    face_url = CASE WHEN EXCLUDED.face_url_stamp > t.face_url_stamp
+        THEN EXCLUDED.face_url ELSE t.face_url END,
+    face_url_stamp = GREATEST(t.face_url_stamp, EXCLUDED.face_url_stamp),
+    owner = CASE WHEN EXCLUDED.owner_stamp > t.owner_stamp
+        THEN EXCLUDED.owner ELSE t.owner END,
+    owner_stamp = GREATEST(t.owner_stamp, EXCLUDED.owner_stamp),
+    created_by = CASE WHEN EXCLUDED.created_stamp > t.created_stamp
+        THEN EXCLUDED.created_by ELSE t.created_by END,
+    created_stamp = GREATEST(t.created_stamp, EXCLUDED.created_stamp),
+    create_barrier = GREATEST(t.create_barrier, EXCLUDED.create_barrier),
+    destroyed_stamp = GREATEST(t.destroyed_stamp, EXCLUDED.destroyed_stamp),
+    revival_barrier = GREATEST(t.revival_barrier, EXCLUDED.revival_barrier),
+    alive_stamp = GREATEST(t.alive_stamp, EXCLUDED.alive_stamp),
+    read_stamp = GREATEST(t.read_stamp, EXCLUDED.read_stamp),
+    updated_stamp = GREATEST(t.updated_stamp, EXCLUDED.updated_stamp),
+    members_barrier = GREATEST(t.members_barrier, EXCLUDED.members_barrier),
+    fields_barrier = GREATEST(t.fields_barrier, EXCLUDED.fields_barrier),
+    attributes_barrier = GREATEST(t.attributes_barrier, EXCLUDED.attributes_barrier),
+    attributes_unclear = GREATEST(t.attributes_unclear, EXCLUDED.attributes_unclear),
+    topics_barrier = GREATEST(t.topics_barrier, EXCLUDED.topics_barrier),
+    topics_unclear = GREATEST(t.topics_unclear, EXCLUDED.topics_unclear)
+-- A fact that loses everywhere writes nothing.
+WHERE EXCLUDED.earlier_ends > ''
+   OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
+   OR (EXCLUDED.destroyed_stamp <> t.destroyed_stamp AND LEAST(EXCLUDED.destroyed_stamp, t.destroyed_stamp) > '')
+   OR EXCLUDED.type_stamp > t.type_stamp
+   OR EXCLUDED.name_stamp > t.name_stamp
+   OR EXCLUDED.introduction_stamp > t.introduction_stamp
+   OR EXCLUDED.notification_stamp > t.notification_stamp
+   OR EXCLUDED.face_url_stamp > t.face_url_stamp
+   OR EXCLUDED.owner_stamp > t.owner_stamp
+   OR EXCLUDED.created_stamp > t.created_stamp
+   OR EXCLUDED.create_barrier > t.create_barrier
+   OR EXCLUDED.destroyed_stamp > t.destroyed_stamp
+   OR EXCLUDED.revival_barrier > t.revival_barrier
+   OR EXCLUDED.alive_stamp > t.alive_stamp
+   OR EXCLUDED.read_stamp > t.read_stamp
+   OR EXCLUDED.updated_stamp > t.updated_stamp
+   OR EXCLUDED.members_barrier > t.members_barrier
+   OR EXCLUDED.fields_barrier > t.fields_barrier
+   OR EXCLUDED.attributes_barrier > t.attributes_barrier
+   OR EXCLUDED.attributes_unclear > t.attributes_unclear
+   OR EXCLUDED.topics_barrier > t.topics_barrier
+   OR EXCLUDED.topics_unclear > t.topics_unclear;
+
 -- lines_of_groups
 SELECT sdk_app_id, group_id, '', ARRAY[
-    type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'), introduction,
-    encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'), face_url,
-    encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
+    encode(earlier_ends, 'hex'), type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'),
+    introduction, encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'),
+    face_url, encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
     encode(created_stamp, 'hex'), encode(create_barrier, 'hex'), encode(destroyed_stamp, 'hex'),
     encode(revival_barrier, 'hex'), encode(alive_stamp, 'hex'), encode(read_stamp, 'hex'),
     encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'), encode(fields_barrier, 'hex'),

@@ -155,6 +155,67 @@ async fn a_server_that_refuses_every_write_opens_the_breaker_and_is_reported() {
     verified(&place, &database).await;
 }
 
+/// How many batches the lanes have tried.
+async fn batches(service: &Process) -> f64 {
+    metric(service, "group_mirror_batch_callbacks_count").await
+}
+
+/// Sends a create of so many new groups, one after the other.
+async fn creates(service: &Process, name: &str, count: usize) {
+    for number in 0..count {
+        take(service, &create(&format!("{name} {number}"))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_table_of_groups_opens_the_breaker_and_no_callback_waits_for_it() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    let mut conn = database.connect().await;
+    conn.execute("BEGIN; LOCK TABLE groups IN SHARE MODE").await.unwrap();
+    take(&service, &create("first")).await;
+    service.says("PostgreSQL does not commit").await;
+    let (tried, spooled) = (batches(&service).await, metric(&service, "group_mirror_spooled_total").await);
+    creates(&service, "locked", 20).await;
+    // Not one of them was tried by a lane, which would wait for the lock.
+    assert!((batches(&service).await - tried).abs() < 0.5, "{}", service.log());
+    assert!((metric(&service, "group_mirror_spooled_total").await - spooled - 20.0).abs() < 0.5);
+    conn.execute("COMMIT").await.unwrap();
+    service.says("PostgreSQL commits again").await;
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    assert_eq!(named(&database, "Spooled").await.len(), 21);
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_another_table_sets_the_commands_that_write_it_aside_and_no_others() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    creates(&service, "known", 20).await;
+    let mut conn = database.connect().await;
+    conn.execute("BEGIN; LOCK TABLE group_members IN SHARE MODE").await.unwrap();
+    let bodies: Vec<Value> = (0..60).map(|number| create(&format!("locked {number}"))).collect();
+    futures_util::future::join_all(bodies.iter().map(|body| take(&service, body))).await;
+    service.says("Group.CallbackAfterCreateGroup of all groups").await;
+    let (tried, spooled) = (batches(&service).await, metric(&service, "group_mirror_spooled_total").await);
+    creates(&service, "new", 20).await;
+    assert!((metric(&service, "group_mirror_spooled_total").await - spooled - 20.0).abs() < 0.5);
+    assert!((batches(&service).await - tried).abs() < 0.5, "{}", service.log());
+    // A change of a profile does not write that table.
+    for number in 0..20 {
+        take(&service, &rename(&format!("known {number}"), 7)).await;
+    }
+    assert!(eventually(async || named(&database, "Name 7").await.len() == 20).await, "{}", service.log());
+    assert!((metric(&service, "group_mirror_spooled_total").await - spooled - 20.0).abs() < 0.5);
+    assert!(!service.log().contains("PostgreSQL does not commit"), "{}", service.log());
+    conn.execute("COMMIT").await.unwrap();
+    assert!(eventually(async || drained(&service).await).await, "{}", service.log());
+    assert_eq!(named(&database, "Spooled").await.len(), 80);
+    service.ends_well_on("TERM").await;
+    verified(&place, &database).await;
+}
+
 /// Neither the callback nor its bytes as a parked entry.
 const REFUSE_ONE: &str = "
 CREATE FUNCTION test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,10 +1,11 @@
 //! The statements that are written from the descriptions of the tables, as text that is reviewed.
 //!
-//! `tests/it/data/statements.sql` holds the five upserts and the five selects exactly as they are sent, so that a change of
+//! `tests/it/data/statements.sql` holds the upserts and the five selects exactly as they are sent, so that a change of
 //! a description shows its SQL in the diff. `UPDATE_SNAPSHOTS=1 cargo test --test it statements` writes it anew.
 
 use group_mirror::mirror::tables;
-use group_mirror::store::{lines, upsert};
+use group_mirror::store::lines;
+use group_mirror::store::upsert::{self, Sets};
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::support::postgres::TestDatabase;
@@ -14,14 +15,16 @@ const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/data/state
 /// Each statement with a name, in the order in which a transaction sends them.
 fn statements() -> Vec<(String, String)> {
     let upserts = [
-        upsert::statement(&tables::GROUPS),
-        upsert::statement(&tables::MEMBERS),
-        upsert::statement(&tables::USER_DEFINED_FIELDS),
-        upsert::statement(&tables::ATTRIBUTES),
-        upsert::statement(&tables::TOPICS),
+        upsert::statement(&tables::GROUPS, Sets::Without),
+        upsert::statement(&tables::MEMBERS, Sets::Without),
+        upsert::statement(&tables::USER_DEFINED_FIELDS, Sets::Without),
+        upsert::statement(&tables::ATTRIBUTES, Sets::Without),
+        upsert::statement(&tables::TOPICS, Sets::Without),
     ];
+    let with_ends = upsert::statement(&tables::GROUPS, Sets::With);
     let tables = lines::tables();
     let upserts = upserts.into_iter().zip(&tables).map(|(sql, of)| (format!("upsert_{}", of.table), sql));
+    let upserts = upserts.chain([("upsert_groups_with_creates_or_destroys".to_owned(), with_ends)]);
     let selects = tables.iter().map(|of| (format!("lines_of_{}", of.table), of.select()));
     upserts.chain(selects).collect()
 }
@@ -54,5 +57,5 @@ async fn postgres_prepares_every_generated_statement_on_the_migrated_schema() {
         .fetch_one(&mut conn)
         .await
         .unwrap();
-    assert_eq!(prepared, 10);
+    assert_eq!(prepared, 11);
 }

@@ -24,6 +24,48 @@ async fn a_start_that_waits_for_the_database_answers_reports_it_and_ends_well_on
 }
 
 #[tokio::test]
+async fn callbacks_are_taken_while_the_embedded_server_is_still_being_started() {
+    let place = Place::new();
+    place.serve().await.ends_well_on("TERM").await;
+    // As long as this is held, the start of the server waits for another process that starts or stops it.
+    let lock = std::fs::File::open(place.postgres().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut service = Process::start(place.command(&[]));
+    service.says("starting the embedded PostgreSQL; until it answers, callbacks go to the spool").await;
+    let readiness = service.get("/readyz").await;
+    assert_eq!(readiness.status(), 200);
+    assert!(readiness.text().await.unwrap().contains("has not answered yet"));
+    service.takes_a_group().await;
+    assert_eq!(service.get("/v1/groups").await.status(), 503);
+    let log = service.log();
+    for later in ["try: curl", "database: ", "the schema fits"] {
+        assert!(!log.contains(later), "{later}: {log}");
+    }
+    drop(lock);
+    service.says("try: curl").await;
+    let log = service.log();
+    let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line}: {log}"));
+    let order = [
+        "data directory: ",
+        "callbacks of app ",
+        "read API",
+        "starting the embedded",
+        "started an embedded",
+        "the schema fits; serving",
+        "database: an embedded",
+        "try: curl",
+    ];
+    assert!(order.map(at).is_sorted(), "{log}");
+    // What was spooled meanwhile comes to the tables.
+    while service.get("/v1/groups/%40TGS%232RIVERB7QK").await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    service.serves_the_group().await;
+    service.ends_well_on("TERM").await;
+    place.assert_no_server();
+}
+
+#[tokio::test]
 async fn sigterm_ends_a_start_on_a_locked_ledger() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
     let mut conn = database.connect().await;

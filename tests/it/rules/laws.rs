@@ -3,8 +3,10 @@
 //! First on the pure core, then on real PostgreSQL through two services, against the pure fold as the oracle.
 
 use group_mirror::callback::{Callback, Decoded, Received, decode};
-use group_mirror::mirror::{self, GroupBarrier, Rows, TopicBarrier};
-use group_mirror::model::{Millis, SdkAppId, Stamp};
+use group_mirror::mirror::{
+    self, EARLIER_ENDS_MAX, Fact, FactKind, GroupBarrier, GroupKey, Rows, TopicBarrier,
+};
+use group_mirror::model::{Digest, GroupId, Millis, Rank, SdkAppId, Stamp};
 use group_mirror::store::{lines, upsert};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -90,6 +92,26 @@ proptest! {
         prop_assert_eq!(&merged(&whole, &whole), &whole);
     }
 
+    /// More ends than a group keeps: what is dropped must not depend on which part dropped it.
+    #[test]
+    fn a_group_used_again_more_often_than_is_kept_obeys_the_law(
+        parts in prop::collection::vec(prop::collection::vec(end(), 0..40), 3),
+    ) {
+        let whole: Vec<Fact> = parts.concat();
+        let backwards = Rows::of(whole.iter().rev().cloned());
+        let whole = Rows::of(whole);
+        let [a, b, c] = [0, 1, 2].map(|at: usize| Rows::of(parts[at].clone()));
+        for order in [[&a, &b, &c], [&c, &a, &b], [&b, &c, &a]] {
+            let mut merged = Rows::default();
+            order.into_iter().for_each(|part| merged.merge(part.clone()));
+            merged.merge(order[1].clone());
+            prop_assert_eq!(&merged, &whole);
+        }
+        prop_assert_eq!(&backwards, &whole);
+        let kept = whole.groups.values().map(|group| group.earlier_ends.stamps().count()).max();
+        prop_assert!(kept.is_none_or(|kept| kept <= EARLIER_ENDS_MAX));
+    }
+
     #[test]
     fn the_byte_order_of_stamps_is_their_order(a in stamp(), b in stamp()) {
         prop_assert_eq!(a.cmp(&b), a.as_bytes().cmp(b.as_bytes()));
@@ -97,8 +119,22 @@ proptest! {
     }
 }
 
+fn ends_group() -> GroupKey {
+    mirror::group_key(SdkAppId::parse(APP).unwrap(), GroupId::parse("g1").unwrap())
+}
+
+/// A create or destroy of the one group `g1`, at one of 100 moments.
+fn end() -> impl Strategy<Value = Fact> {
+    (0..100_i64, any::<bool>()).prop_map(|(second, is_create)| {
+        let group = ends_group();
+        let rank = if is_create { Rank::Create } else { Rank::Destroy };
+        let stamp = Stamp::new(Millis::new(histories::BASE_MS + second * 1_000), rank, &Digest::of("", b""));
+        let kind = if is_create { FactKind::Created(None) } else { FactKind::Destroyed };
+        Fact { group, stamp, kind }
+    })
+}
+
 fn stamp() -> impl Strategy<Value = Stamp> {
-    use group_mirror::model::{Digest, Rank};
     let ranks = [Rank::Create, Rank::Change, Rank::Join, Rank::Leave, Rank::Destroy];
     let time = prop_oneof![Just(0), 0..3_i64, 1_262_304_000_000..1_262_304_000_003_i64, Just(i64::MAX)];
     let full = (time, prop::sample::select(ranks.to_vec()), 0..3_u8)
@@ -142,6 +178,10 @@ fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
     let mut rows = Rows::of(
         history.iter().flat_map(|body| mirror::facts(&callback_of(&app.to_string(), (body, 60_000, None)))),
     );
+    // Now and then more ends than are kept, and some that the other one of a pair has too.
+    let ends = prop::collection::vec(end(), 0..40).new_tree(runner).unwrap().current();
+    let key = GroupKey { app: SdkAppId::parse(&app.to_string()).unwrap(), ..ends_group() };
+    ends.into_iter().for_each(|fact| rows.apply(Fact { group: key.clone(), ..fact }));
     let barriers = prop::collection::vec(stamp(), 5);
     for group in rows.groups.values_mut() {
         let raised = barriers.new_tree(runner).unwrap().current();

@@ -1,10 +1,8 @@
 //! A second implementation of the rules: callbacks in the order of their stamps go through a plain state machine, which knows
 //! neither registers nor barriers, and it must end where the fold ends.
 //!
-//! What the machine says in few lines is what `docs/merge.md` promises. Three things are left out that the fold cannot know,
-//! because of destroys and creates it keeps the newest only: what a group or topic shows that was destroyed a second time, the
-//! end of a stay or topic that neither the newest destroy nor the newest create ended, and when a second create ended what
-//! was stamped after a destroy.
+//! What the machine says in few lines is what `docs/merge.md` promises. One thing is left out that the fold does not know: which
+//! profile a group showed that was destroyed a second time without a create between, because its barrier is the create's.
 
 use std::collections::BTreeMap;
 
@@ -119,8 +117,6 @@ struct Group {
     topics: BTreeMap<TopicId, Topic>,
     /// The destroy that nothing has undone.
     destroyed: Option<Stamp>,
-    newest_destroy: Option<Stamp>,
-    newest_create: Option<Stamp>,
     lives: u32,
     known: bool,
 }
@@ -174,7 +170,6 @@ impl Group {
                 self.end(spared, stamp);
                 self.forget(spared);
                 self.lives(stamp, true);
-                self.newest_create = Some(stamp);
                 self.known = true;
                 self.say(profile, stamp);
                 self.owner = owner.clone().map(|owner| (stamp, owner, false));
@@ -189,7 +184,7 @@ impl Group {
             EventKind::MembersLeft { members, .. } => members.iter().for_each(|user| self.leave(user, stamp)),
             EventKind::GroupDestroyed => {
                 self.end(stamp, stamp);
-                (self.destroyed, self.newest_destroy) = (Some(stamp), Some(stamp));
+                self.destroyed = Some(stamp);
             }
             EventKind::ProfileChanged(profile) => {
                 self.lives(stamp, false);
@@ -261,10 +256,9 @@ impl Group {
         }
     }
 
-    /// When something ended that has no end of its own, where the fold can know it.
-    fn end_known(&self, sign: Option<Stamp>, ended: Option<Stamp>) -> Option<Stamp> {
-        let end = if sign.is_some() { self.destroyed } else { ended };
-        end.filter(|_| end == self.newest_destroy || end == self.newest_create)
+    /// When something ended that has no end of its own.
+    fn end_of(&self, sign: Option<Stamp>, ended: Option<Stamp>) -> Option<Stamp> {
+        if sign.is_some() { self.destroyed } else { ended }
     }
 
     fn shown(&self) -> Value {
@@ -279,7 +273,7 @@ impl Group {
         let members = self.stays.iter().filter(|(_, stay)| stay.sign.is_some() || stay.ended.is_some());
         let members = members.map(|(user, stay)| {
             if stay.sign.is_none() || !exists {
-                let end = stay.left.or(self.end_known(stay.sign, stay.ended));
+                let end = stay.left.or(self.end_of(stay.sign, stay.ended));
                 return json!([user.as_str(), "left", end.map(|end| end.time().get())]);
             }
             let role = stay.role.map_or("Member", |(_, role)| role.as_str());
@@ -289,7 +283,7 @@ impl Group {
         });
         let topics = self.topics.iter().map(|(id, topic)| {
             if topic.destroyed.is_some() || topic.sign.is_none() || !exists {
-                let end = topic.destroyed.or(self.end_known(topic.sign, topic.ended));
+                let end = topic.destroyed.or(self.end_of(topic.sign, topic.ended));
                 return json!([id.as_str(), "destroyed", end.map(|end| end.time().get())]);
             }
             let text = |key: &str| topic.profile.get(key).map(|(_, text)| text.clone());
@@ -325,24 +319,17 @@ impl Group {
     }
 }
 
-/// The last of a list is the end of something; where the machine does not know it, the fold need not say it.
-fn ended(id: &Value, word: &str, end: &Value, like: &Value) -> Value {
-    let like = like.as_array().unwrap().iter().find(|like| like[0] == *id);
-    let known = like.is_none_or(|like| like[1] != word || !like[2].is_null());
-    json!([id, word, if known { end } else { &Value::Null }])
-}
-
 /// What the fold shows, as far as the machine can say it.
 fn folded(whole: &Value, like: &Value) -> Value {
     let members = whole["members"].as_array().unwrap().iter().map(|member| {
         if member["status"] == "left" {
-            return ended(&member["user_id"], "left", &member["left_at"], &like["members"]);
+            return json!([member["user_id"], "left", member["left_at"]]);
         }
         json!(["user_id", "role", "name_card", "joined_at"].map(|key| &member[key]))
     });
     let topics = whole["topics"].as_array().unwrap().iter().map(|topic| {
         if topic["status"] == "destroyed" {
-            return ended(&topic["topic_id"], "destroyed", &topic["destroyed_at"], &like["topics"]);
+            return json!([topic["topic_id"], "destroyed", topic["destroyed_at"]]);
         }
         let texts = ["name", "introduction", "notification", "face_url"].map(|key| &topic[key]);
         json!([topic["topic_id"], texts, topic["created_at"], topic["created_by"]])

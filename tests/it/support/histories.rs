@@ -134,10 +134,10 @@ fn one_life(group: &'static str) -> impl Strategy<Value = OneLife> {
     )
 }
 
-/// Up to three lives of one id, the next often a millisecond after the one before, within a minute in all.
+/// Up to five lives of one id, the next often a millisecond after the one before, within two minutes in all.
 fn lives() -> impl Strategy<Value = Vec<Value>> {
     let lives = select(&GROUPS[..])
-        .prop_flat_map(|group| (Just(group), prop::collection::vec(one_life(group), 1..4)));
+        .prop_flat_map(|group| (Just(group), prop::collection::vec(one_life(group), 1..6)));
     lives.prop_map(|(group, lives)| {
         let (mut bodies, mut start) = (Vec::new(), BASE_MS);
         let said =
