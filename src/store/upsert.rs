@@ -1,20 +1,20 @@
 //! [`Rows`] → tables: one upsert per table, whole batches by `UNNEST`, in key order.
 //!
-//! The statements are written from the descriptions in `mirror::tables`, once per process, and stand as text in
+//! The statements are written from the descriptions in `mirror::tables`, and stand as text in
 //! `tests/it/data/statements.sql`, where they are reviewed. The rule "the greater stamp wins" stands in them for the second
 //! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`; bytes of a stamp compare as stamps do. The set of ends is joined by
-//! a select, which only batches with a create or a destroy send. Tables are named without a schema, so that the
+//! a select, which only batches with a create or a destroy send. A small batch names only the registers that it raises,
+//! because each further one costs the server more than the row itself. Tables are named without a schema, so that the
 //! connection's search path decides which.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
 use crate::mirror::tables::{self, Columns, StampJoin, Table};
-use crate::mirror::{EARLIER_ENDS_MAX, GroupKey, GroupRow, Rows};
+use crate::mirror::{EARLIER_ENDS_MAX, GroupKey, Rows};
 use crate::model::{FieldKey, Stamp, TopicId, UserId};
 
 /// Writes the rows; what is stored and newer stays. In this order in every transaction, so that no two deadlock:
@@ -23,58 +23,44 @@ use crate::model::{FieldKey, Stamp, TopicId, UserId};
 /// # Errors
 /// A statement's.
 pub async fn upsert(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
-    let statements: &'static Statements = &STATEMENTS;
     upsert_groups(conn, rows).await?;
-    upsert_keyed(conn, &statements.members, &tables::MEMBERS, &rows.members, UserId::as_str).await?;
-    let fields = &rows.user_defined_fields;
-    upsert_keyed(conn, &statements.fields, &tables::USER_DEFINED_FIELDS, fields, FieldKey::as_str).await?;
-    upsert_keyed(conn, &statements.attributes, &tables::ATTRIBUTES, &rows.attributes, FieldKey::as_str)
-        .await?;
-    upsert_keyed(conn, &statements.topics, &tables::TOPICS, &rows.topics, TopicId::as_str).await
+    upsert_keyed(conn, &tables::MEMBERS, &rows.members, UserId::as_str).await?;
+    upsert_keyed(conn, &tables::USER_DEFINED_FIELDS, &rows.user_defined_fields, FieldKey::as_str).await?;
+    upsert_keyed(conn, &tables::ATTRIBUTES, &rows.attributes, FieldKey::as_str).await?;
+    upsert_keyed(conn, &tables::TOPICS, &rows.topics, TopicId::as_str).await
 }
 
-struct Statements {
-    groups: String,
-    ended_groups: String,
-    members: String,
-    fields: String,
-    attributes: String,
-    topics: String,
-}
+/// The largest batch of rows whose upsert names only what they raise. A larger one names every register, so that a
+/// connection prepares few statements; there the rows cost more than the names.
+const NAMED_ROWS_MAX: usize = 8;
 
-static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| Statements {
-    groups: statement(&tables::GROUPS, Sets::Without),
-    ended_groups: statement(&tables::GROUPS, Sets::With),
-    members: statement(&tables::MEMBERS, Sets::Without),
-    fields: statement(&tables::USER_DEFINED_FIELDS, Sets::Without),
-    attributes: statement(&tables::ATTRIBUTES, Sets::Without),
-    topics: statement(&tables::TOPICS, Sets::Without),
-});
-
-/// Whether an upsert joins sets of ends as well. The select in it costs the server some 30 µs per statement even where
-/// no row needs it, so a batch without a create and a destroy is sent without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sets {
-    /// Every column.
-    With,
-    /// Registers and barriers alone: the sets that are stored stay.
-    Without,
-}
-
-impl Sets {
-    fn columns<R>(self, table: &Table<R>) -> impl Iterator<Item = &Columns<R>> {
-        table.columns.iter().filter(move |columns| self == Self::With || columns.join == StampJoin::Greatest)
-    }
-}
-
-/// The upsert of a table as it is sent.
+/// The registers, barriers and sets that the upsert of these rows has to name. What a row does not raise has the stamp
+/// "never", which wins nowhere and is the default of its column, so that leaving it out changes nothing.
 #[must_use]
-pub fn statement<R>(table: &Table<R>, sets: Sets) -> String {
+pub fn raised<'t, 'a, R: 'a>(
+    table: &'t Table<R>,
+    rows: &(impl ExactSizeIterator<Item = &'a R> + Clone),
+) -> Vec<&'t Columns<R>> {
+    let named = |columns: &&Columns<R>| rows.clone().any(|row| !columns.read(row).stamp.is_empty());
+    let newest = |names: [&str; 2]| {
+        let mut ends = table.columns.iter().filter(|columns| names.contains(&columns.stamp.as_str()));
+        ends.any(|columns| named(&columns))
+    };
+    let columns = table.columns.iter().filter(|columns| match columns.join {
+        StampJoin::Greatest => rows.len() > NAMED_ROWS_MAX || named(columns),
+        StampJoin::Ends(names) => named(columns) || newest(names),
+    });
+    columns.collect()
+}
+
+/// The upsert of some columns of a table as it is sent.
+#[must_use]
+pub fn statement<R>(table: &Table<R>, columns: &[&Columns<R>]) -> String {
     let key: Vec<&str> = ["sdk_app_id", "group_id"].into_iter().chain(table.key).collect();
     let (mut names, mut types): (Vec<&str>, Vec<&str>) = (key.clone(), vec!["bigint"]);
     types.resize(key.len(), "text");
     let (mut assignments, mut newer) = (Vec::new(), Vec::new());
-    for columns in sets.columns(table) {
+    for columns in columns {
         let stamp = &columns.stamp;
         for value in &columns.values {
             names.push(value);
@@ -95,6 +81,7 @@ pub fn statement<R>(table: &Table<R>, sets: Sets) -> String {
         newer.push(grows);
     }
     assert_eq!(names.len(), types.len(), "every column has a type");
+    assert!(!newer.is_empty(), "a row of {} raises something", table.name);
     let arrays: Vec<String> =
         types.iter().zip(1..).map(|(kind, number)| format!("${number}::{kind}[]")).collect();
     format!(
@@ -181,11 +168,10 @@ type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 /// Binds everything behind the key, in the order of the statement.
 fn bind_registers<'q, 'a, R: 'a>(
     mut query: PgQuery<'q>,
-    table: &Table<R>,
-    sets: Sets,
+    columns: &[&Columns<R>],
     rows: &(impl ExactSizeIterator<Item = &'a R> + Clone),
 ) -> PgQuery<'q> {
-    for columns in sets.columns(table) {
+    for columns in columns {
         let arrays = RegisterArrays::of(columns, rows.clone());
         for column in arrays.values {
             query = query.bind(column);
@@ -205,19 +191,15 @@ async fn upsert_groups(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx:
         return Ok(());
     }
     let (apps, groups) = group_keys(rows.groups.keys());
-    let (sets, statement) = if rows.groups.values().any(GroupRow::has_end) {
-        (Sets::With, &STATEMENTS.ended_groups)
-    } else {
-        (Sets::Without, &STATEMENTS.groups)
-    };
-    let query = sqlx::query(statement.as_str()).bind(apps).bind(groups);
-    bind_registers(query, &tables::GROUPS, sets, &rows.groups.values()).execute(conn).await.map(drop)
+    let (table, rows) = (&*tables::GROUPS, rows.groups.values());
+    let columns = raised(table, &rows);
+    let query = sqlx::query(AssertSqlSafe(statement(table, &columns))).bind(apps).bind(groups);
+    bind_registers(query, &columns, &rows).execute(conn).await.map(drop)
 }
 
 /// The same for a table whose key has a third column.
 async fn upsert_keyed<K: Ord, R>(
     conn: &mut PgConnection,
-    statement: &'static str,
     table: &Table<R>,
     rows: &BTreeMap<(GroupKey, K), R>,
     text: fn(&K) -> &str,
@@ -227,6 +209,8 @@ async fn upsert_keyed<K: Ord, R>(
     }
     let (apps, groups) = group_keys(rows.keys().map(|(group, _)| group));
     let keys: Vec<&str> = rows.keys().map(|(_, key)| text(key)).collect();
-    let query = sqlx::query(statement).bind(apps).bind(groups).bind(keys);
-    bind_registers(query, table, Sets::Without, &rows.values()).execute(conn).await.map(drop)
+    let rows = rows.values();
+    let columns = raised(table, &rows);
+    let query = sqlx::query(AssertSqlSafe(statement(table, &columns))).bind(apps).bind(groups).bind(keys);
+    bind_registers(query, &columns, &rows).execute(conn).await.map(drop)
 }

@@ -250,6 +250,36 @@ WHERE EXCLUDED.earlier_ends > ''
    OR EXCLUDED.topics_barrier > t.topics_barrier
    OR EXCLUDED.topics_unclear > t.topics_unclear;
 
+-- upsert_groups_of_one_join
+INSERT INTO groups AS t (
+    sdk_app_id, group_id, type, type_stamp, alive_stamp, updated_stamp)
+SELECT * FROM UNNEST(
+    $1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])
+ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    type = CASE WHEN EXCLUDED.type_stamp > t.type_stamp
+        THEN EXCLUDED.type ELSE t.type END,
+    type_stamp = GREATEST(t.type_stamp, EXCLUDED.type_stamp),
+    alive_stamp = GREATEST(t.alive_stamp, EXCLUDED.alive_stamp),
+    updated_stamp = GREATEST(t.updated_stamp, EXCLUDED.updated_stamp)
+-- A fact that loses everywhere writes nothing.
+WHERE EXCLUDED.type_stamp > t.type_stamp
+   OR EXCLUDED.alive_stamp > t.alive_stamp
+   OR EXCLUDED.updated_stamp > t.updated_stamp;
+
+-- upsert_group_members_of_one_join
+INSERT INTO group_members AS t (
+    sdk_app_id, group_id, user_id, join_type, joined_by, join_stamp)
+SELECT * FROM UNNEST(
+    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
+ON CONFLICT (sdk_app_id, group_id, user_id) DO UPDATE SET
+    join_type = CASE WHEN EXCLUDED.join_stamp > t.join_stamp
+        THEN EXCLUDED.join_type ELSE t.join_type END,
+    joined_by = CASE WHEN EXCLUDED.join_stamp > t.join_stamp
+        THEN EXCLUDED.joined_by ELSE t.joined_by END,
+    join_stamp = GREATEST(t.join_stamp, EXCLUDED.join_stamp)
+-- A fact that loses everywhere writes nothing.
+WHERE EXCLUDED.join_stamp > t.join_stamp;
+
 -- lines_of_groups
 SELECT sdk_app_id, group_id, '', ARRAY[
     encode(earlier_ends, 'hex'), type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'),

@@ -3,28 +3,51 @@
 //! `tests/it/data/statements.sql` holds the upserts and the five selects exactly as they are sent, so that a change of
 //! a description shows its SQL in the diff. `UPDATE_SNAPSHOTS=1 cargo test --test it statements` writes it anew.
 
-use group_mirror::mirror::tables;
-use group_mirror::store::lines;
-use group_mirror::store::upsert::{self, Sets};
+use group_mirror::mirror::Rows;
+use group_mirror::mirror::tables::{self, Columns, StampJoin, Table};
+use group_mirror::store::{lines, upsert};
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use crate::support::api::{after, told};
 use crate::support::postgres::TestDatabase;
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/data/statements.sql");
 
+/// The upsert of a large batch, which names every register; with the sets of ends, or without.
+fn whole<R>(table: &Table<R>, with_ends: bool) -> String {
+    let wanted = |columns: &&Columns<R>| with_ends || columns.join == StampJoin::Greatest;
+    upsert::statement(table, &table.columns.iter().filter(wanted).collect::<Vec<_>>())
+}
+
+/// The upserts of one callback, which name what it raises.
+fn of_one(name: &str, body: &Value) -> Vec<(String, String)> {
+    let rows = Rows::of(told("1400000001", body));
+    let (groups, members) = (rows.groups.values(), rows.members.values());
+    let groups = upsert::statement(&tables::GROUPS, &upsert::raised(&tables::GROUPS, &groups));
+    let members = upsert::statement(&tables::MEMBERS, &upsert::raised(&tables::MEMBERS, &members));
+    [("groups", groups), ("group_members", members)]
+        .map(|(table, sql)| (format!("upsert_{table}_of_one_{name}"), sql))
+        .to_vec()
+}
+
 /// Each statement with a name, in the order in which a transaction sends them.
 fn statements() -> Vec<(String, String)> {
     let upserts = [
-        upsert::statement(&tables::GROUPS, Sets::Without),
-        upsert::statement(&tables::MEMBERS, Sets::Without),
-        upsert::statement(&tables::USER_DEFINED_FIELDS, Sets::Without),
-        upsert::statement(&tables::ATTRIBUTES, Sets::Without),
-        upsert::statement(&tables::TOPICS, Sets::Without),
+        whole(&tables::GROUPS, false),
+        whole(&tables::MEMBERS, false),
+        whole(&tables::USER_DEFINED_FIELDS, false),
+        whole(&tables::ATTRIBUTES, false),
+        whole(&tables::TOPICS, false),
     ];
-    let with_ends = upsert::statement(&tables::GROUPS, Sets::With);
+    let members =
+        json!({"Type": "Public", "JoinType": "Apply", "NewMemberList": [{"Member_Account": "boris"}]});
+    let join = after("NewMemberJoin", "@TGS#2J", 0, members);
+    let with_ends = whole(&tables::GROUPS, true);
     let tables = lines::tables();
     let upserts = upserts.into_iter().zip(&tables).map(|(sql, of)| (format!("upsert_{}", of.table), sql));
     let upserts = upserts.chain([("upsert_groups_with_creates_or_destroys".to_owned(), with_ends)]);
+    let upserts = upserts.chain(of_one("join", &join));
     let selects = tables.iter().map(|of| (format!("lines_of_{}", of.table), of.select()));
     upserts.chain(selects).collect()
 }
@@ -57,5 +80,5 @@ async fn postgres_prepares_every_generated_statement_on_the_migrated_schema() {
         .fetch_one(&mut conn)
         .await
         .unwrap();
-    assert_eq!(prepared, 11);
+    assert_eq!(prepared, 13);
 }
