@@ -11,6 +11,7 @@ pub mod errors;
 pub mod feed;
 mod given_up;
 pub mod groups;
+pub mod high_watermark;
 pub mod history;
 pub mod ledger;
 pub mod lines;
@@ -29,7 +30,7 @@ pub mod upsert;
 mod url;
 
 pub use errors::StoreError;
-pub use pools::Database;
+pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession};
 pub use probe::GiveUpTurn;
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};
 pub use transaction::Tx;

@@ -1,10 +1,11 @@
 //! The connection pools, and which of the hosts of `DATABASE_URL` they lead to.
 //!
-//! Writers, lists and lookups have pools of their own, so that slow lists hold up neither writes nor the read of one
-//! thing by its id. Of several hosts the pools use the one that takes writes: [`Database::connect`] looks for it, and the
+//! Writers, lists, lookups and the feed have pools of their own, so that slow lists hold up neither writes, nor the read
+//! of one thing by its id, nor a follower; the reader of the feed has an [`OwnSession`] outside of them. Of several hosts the pools use the one that takes writes: [`Database::connect`] looks for it, and the
 //! watch of the schema and the probe of the circuit breaker connect that way every few seconds. Nothing here knows what a
 //! statement means.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,9 @@ const WRITER_CONNECTIONS_MAX: u32 = 8;
 /// allows by default, so that several replicas and a person with `psql` fit.
 const READER_CONNECTIONS_MAX: u32 = 12;
 const LOOKUP_CONNECTIONS_MAX: u32 = 4;
+
+/// Connections for pages of the feed, and for followers that are behind.
+pub const FEED_CONNECTIONS_MAX: u32 = 4;
 
 /// How long a connection may have been idle to be used without a ping first.
 const FRESH: Duration = Duration::from_secs(1);
@@ -57,6 +61,7 @@ pub struct Database {
     writer: PgPool,
     reader: PgPool,
     lookup: PgPool,
+    feed: PgPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
@@ -130,11 +135,13 @@ impl Database {
         let writer = hosts.pool(WRITER_CONNECTIONS_MAX, session::writing());
         let reader = hosts.pool(READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
         let lookup = hosts.pool(LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
+        let feed = hosts.pool(FEED_CONNECTIONS_MAX, session::reading("force_custom_plan"));
         Ok(Self {
             hosts,
             writer,
             reader,
             lookup,
+            feed,
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             given_up: GivenUp::default(),
@@ -151,6 +158,28 @@ impl Database {
     #[must_use]
     pub fn lookup(&self) -> &PgPool {
         &self.lookup
+    }
+
+    /// The pool for pages of the feed and for followers that are behind: the same as that for lists, apart from it.
+    #[must_use]
+    pub fn feed(&self) -> &PgPool {
+        &self.feed
+    }
+
+    /// A session for the reader of the feed alone, with the host in use.
+    ///
+    /// # Errors
+    /// No server, or no answer in [`CONNECT_WAIT_MAX`]; a standby, where there are several hosts.
+    pub async fn own_session(&self) -> Result<OwnSession, sqlx::Error> {
+        let (made, used) = (Instant::now(), self.hosts.used());
+        let options = &self.hosts.all[used.index];
+        let opening = async {
+            let mut conn = PgConnection::connect_with(options).await?;
+            session::prepare(&mut conn, &session::following(), self.hosts.are_several()).await?;
+            Ok(OwnSession { conn, made, hosts: Arc::clone(&self.hosts) })
+        };
+        let opened = timeout(CONNECT_WAIT_MAX, opening).await;
+        opened.unwrap_or_else(|late| Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))))
     }
 
     /// What the role may do, as last found.
@@ -235,7 +264,7 @@ impl Database {
             return;
         }
         let options = &self.hosts.all[index];
-        for pool in [&self.writer, &self.reader, &self.lookup] {
+        for pool in [&self.writer, &self.reader, &self.lookup, &self.feed] {
             pool.set_connect_options(options.clone());
         }
         self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });
@@ -247,8 +276,8 @@ impl Database {
 
     /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
-    pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
-        [("writer", &self.writer), ("reader", &self.reader), ("lookup", &self.lookup)]
+    pub fn connections(&self) -> [(&'static str, u32, usize); 4] {
+        [("writer", &self.writer), ("reader", &self.reader), ("lookup", &self.lookup), ("feed", &self.feed)]
             .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
     }
 
@@ -285,7 +314,28 @@ impl Database {
 
     /// Closes the pools, after what is running.
     pub async fn close(&self) {
-        tokio::join!(self.writer.close(), self.reader.close(), self.lookup.close());
+        tokio::join!(self.writer.close(), self.reader.close(), self.lookup.close(), self.feed.close());
+    }
+}
+
+/// A session of one caller, outside the pools: no other read can take it, and one that stalls is dropped with it.
+#[derive(Debug)]
+pub struct OwnSession {
+    conn: PgConnection,
+    made: Instant,
+    hosts: Arc<Hosts>,
+}
+
+impl OwnSession {
+    /// Where its statements run.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        &mut self.conn
+    }
+
+    /// False once another host is in use than the one it leads to.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.made >= self.hosts.used().since
     }
 }
 

@@ -48,6 +48,16 @@ pub(super) fn reading(plans: &'static str) -> SessionSettings {
     ]
 }
 
+/// What the session of the feed's reader asks of the server: as a reader, but that it may note the high watermark, and
+/// does not wait for another replica that does.
+pub(super) fn following() -> SessionSettings {
+    let lock = format!("{}ms", SESSION_LOCK_MAX.as_millis());
+    let mut settings = reading("force_custom_plan");
+    settings.retain(|(name, _)| *name != "default_transaction_read_only");
+    settings.push(("lock_timeout", lock));
+    settings
+}
+
 /// A server may be set to answer before it has written; this service may not. Any other level is kept.
 const DURABLE_COMMITS: &str = "set_config('synchronous_commit',
        replace(current_setting('synchronous_commit'), 'off', 'on'), false)";
