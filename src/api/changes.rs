@@ -5,12 +5,15 @@
 //! a ledger that has been replaced is answered with 410, because its positions may belong to other entries now. Filters
 //! are no part of a cursor, which names a position whatever was looked for.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use sqlx::PgConnection;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
@@ -28,6 +31,9 @@ use crate::replay::as_of::PERMIT_WAIT_MAX;
 use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
 
 const PARAMETERS: [&str; 7] = ["since", "cursor", "group_id", "command", "outcome", "limit", "sdk_app_id"];
+
+/// How long a stream waits until the database has been found to fit. A browser does not come back after a 503.
+const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// One page of the feed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -163,9 +169,11 @@ pub(super) async fn changes(
 }
 
 /// A permit to follow is all that a stream can be refused for while the database answers: one that comes back at a place
-/// which the live feed has just seen needs no connection, and the others wait for theirs.
+/// which the live feed has just seen needs no connection, and the others wait for theirs. Just after a start the database
+/// has not been checked yet; followers that lost their streams by a restart wait for that too.
 async fn stream(state: ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
     let permit = state.feed.follower_permit()?;
+    let _ = timeout(SCHEMA_WAIT_MAX, state.schema.fitting()).await;
     let position = match request.start {
         Start::After(position) if state.feed.recent_after(&position).is_some() => position,
         start => {

@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex};
 
 use group_mirror::embedded::Embedded;
 use group_mirror::store::{Database, schema};
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
 use super::held_back::create;
 use crate::support::chaos::{Mood, Proxy};
-use crate::support::follow::Watcher;
+use crate::support::follow::{Follower, Watcher};
 use crate::support::postgres::{TestDatabase, programs};
 use crate::support::process::{Place, Process, send};
-use crate::support::{Service, eventually, settings, signed_query};
+use crate::support::{API_TOKEN, Service, eventually, settings, signed_query};
 
 /// A server of a test's own.
 struct Cluster {
@@ -241,6 +241,26 @@ async fn a_service_that_is_restarted_and_killed_gives_each_entry_once() {
     assert!(once && seen.entries.len() == 60 && !seen.gone, "{seen:?}");
 }
 
+/// The listener is there before the database has been checked, and browsers come back at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_asked_for_before_the_database_has_been_checked_is_not_refused() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database.url).await;
+    proxy.set(Mood::Stalled);
+    let service = Service::start_at_once(&settings(&proxy.url)).await.unwrap();
+    let url = service.api_url("/v1/changes");
+    let (client, at) = (service.client.clone(), url.clone());
+    let asked = tokio::spawn(async move { Follower::ask(&client, &at, None).await });
+    let ask = async || service.client.get(&url).bearer_auth(API_TOKEN).send().await.unwrap().status();
+    assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE, "a page is");
+    proxy.set(Mood::Fair);
+    let mut follower = asked.await.unwrap().unwrap_or_else(|status| panic!("{status:?}"));
+    service.until(|health| health["database"] == "ok").await;
+    fill(&service, "g", 1).await;
+    assert_eq!(follower.next().await.unwrap()["group_id"], "g0");
+    service.stop().await;
+}
+
 /// A server whose network stalls does not answer and does not close, which only the reader's own limit ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_whose_session_is_cut_or_stalls_gets_another_one_and_says_so_once() {
@@ -268,7 +288,7 @@ async fn a_reader_whose_session_is_cut_or_stalls_gets_another_one_and_says_so_on
         service.until(|service| found(&service.log()) == round + 1, "its end").await;
         assert_eq!(lost(&service.log()), round + 1, "{}", service.log());
     }
-    let metrics = service.get_as(crate::support::API_TOKEN, "/metrics").await.text().await.unwrap();
+    let metrics = service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
     assert!(metrics.contains("group_mirror_feed_outages_total 2"), "{metrics}");
     let seen = watcher.end().await;
     assert_eq!(seen.groups(), ["before", "during Gone", "during Stalled"]);
