@@ -95,6 +95,9 @@ impl FeedReader {
                     Ok(Err(error)) => self.failed(&error.to_string()).await,
                     Err(_) => self.failed(&format!("no answer in {} s", ROUND_WAIT_MAX.as_secs())).await,
                 }
+            } else {
+                // The schema watch reports why.
+                self.feed.note_failure();
             }
             sleep(REST).await;
             self.wait(is_followed).await;

@@ -9,7 +9,8 @@
 //! nothing costs a bounded read and still leads on. Reads only, on the connection it is given, but for [`advance`].
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
 use crate::model::{GroupId, SdkAppId};
 
@@ -188,11 +189,8 @@ pub async fn page(
         let next: i64 = next.fetch_one(&mut *conn).await?;
         last = last.min(next.saturating_add(SEARCHED_MAX));
     }
-    let query = sqlx::query_as(PAGE).bind(after.position).bind(last);
-    let query = query.bind(filter.app.map(SdkAppId::get)).bind(filter.group.as_ref().map(GroupId::as_str));
-    let query = query.bind(filter.command.as_deref()).bind(filter.outcome.as_deref()).bind(limit);
-    let chars = i32::try_from(COMMAND_CHARS_MAX + 1).unwrap_or(i32::MAX);
-    let mut rows: Vec<ChangeRow> = query.bind(chars).fetch_all(&mut *conn).await?;
+    let query = sqlx::query_as_with(PAGE, bound(after, last, filter, limit)?);
+    let mut rows: Vec<ChangeRow> = query.fetch_all(&mut *conn).await?;
     rows.iter_mut().for_each(|row| cut(&mut row.command));
     assert!(
         rows.iter().all(|row| (after.position + 1..=last).contains(&row.place.position)),
@@ -202,6 +200,40 @@ pub async fn page(
     let searched =
         if last < high_watermark.position { place_at(conn, last).await? } else { high_watermark.clone() };
     Ok((rows, searched.or_later(after)))
+}
+
+/// How the database would go about a page of entries between two positions, as `EXPLAIN` says it; for tests.
+///
+/// # Errors
+/// The statement's.
+pub async fn plan(
+    conn: &mut PgConnection,
+    after: &FeedPlace,
+    last: i64,
+    filter: &FeedFilter,
+    limit: i64,
+) -> Result<String, sqlx::Error> {
+    let statement = AssertSqlSafe(format!("EXPLAIN {PAGE}"));
+    let query = sqlx::query_scalar_with(statement, bound(after, last, filter, limit)?);
+    let lines: Vec<String> = query.fetch_all(conn).await?;
+    Ok(lines.join("\n"))
+}
+
+/// The values of [`PAGE`].
+fn bound(after: &FeedPlace, last: i64, filter: &FeedFilter, limit: i64) -> Result<PgArguments, sqlx::Error> {
+    let mut values = PgArguments::default();
+    let added = [
+        values.add(after.position),
+        values.add(last),
+        values.add(filter.app.map(SdkAppId::get)),
+        values.add(filter.group.as_ref().map(GroupId::as_str)),
+        values.add(filter.command.as_deref()),
+        values.add(filter.outcome.as_deref()),
+        values.add(limit),
+        values.add(i32::try_from(COMMAND_CHARS_MAX + 1).unwrap_or(i32::MAX)),
+    ];
+    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
+    Ok(values)
 }
 
 /// Cuts a command that is longer than a feed shows, and marks it.

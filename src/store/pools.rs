@@ -135,7 +135,7 @@ impl Database {
         let writer = hosts.pool(WRITER_CONNECTIONS_MAX, session::writing());
         let reader = hosts.pool(READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
         let lookup = hosts.pool(LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
-        let feed = hosts.pool(FEED_CONNECTIONS_MAX, session::reading("force_custom_plan"));
+        let feed = hosts.pool(FEED_CONNECTIONS_MAX, session::feed());
         Ok(Self {
             hosts,
             writer,
@@ -160,7 +160,7 @@ impl Database {
         &self.lookup
     }
 
-    /// The pool for pages of the feed and for followers that are behind: the same as that for lists, apart from it.
+    /// The pool for pages of the feed and for followers that are behind, apart from that for lists.
     #[must_use]
     pub fn feed(&self) -> &PgPool {
         &self.feed

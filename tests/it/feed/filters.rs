@@ -1,11 +1,15 @@
 //! Filters of the feed, on pages and in streams: what fits comes once, and the cursor moves on over the rest.
 
+use group_mirror::model::{GroupId, SdkAppId};
+use group_mirror::store::Database;
+use group_mirror::store::feed::{self, FeedFilter, FeedPlace};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::held_back::create;
 use crate::support::follow::Follower;
+use crate::support::postgres::TestDatabase;
 use crate::support::{API_TOKEN, App, eventually};
 
 const APPS: [i64; 2] = [1_400_000_001, 7];
@@ -166,6 +170,35 @@ async fn a_page_that_finds_nothing_searches_a_part_and_leads_on_and_a_stream_arr
     let mut follower = Follower::start(&app.service.client, &url, None).await;
     assert_eq!(follower.next().await.unwrap()["group_id"], "wanted");
     app.stop().await;
+}
+
+/// Before the first `ANALYZE`, and after a restore, PostgreSQL takes any filter for a rare one, and would sort all that a page
+/// may search.
+#[tokio::test]
+async fn entries_are_read_in_the_order_of_their_index_whatever_postgres_knows_of_the_ledger() {
+    let database = TestDatabase::create().await;
+    database.connect().await.execute(OTHERS).await.unwrap();
+    let pools = Database::new(&database.url).unwrap();
+    let group = Some(GroupId::parse("other").unwrap());
+    let app = SdkAppId::parse("1400000001").ok();
+    let filters = [
+        FeedFilter::ALL,
+        FeedFilter { app, ..FeedFilter::ALL },
+        FeedFilter { app, group, ..FeedFilter::ALL },
+    ];
+    let mut own = pools.own_session().await.unwrap();
+    let mut pooled = pools.feed().acquire().await.unwrap();
+    for filter in filters {
+        for conn in [own.conn(), &mut *pooled] {
+            let plan = feed::plan(conn, &FeedPlace::start(), 20_000, &filter, 51).await.unwrap();
+            assert!(
+                plan.contains("Index Scan using ledger_position_idx") && !plan.contains("Sort"),
+                "{plan}"
+            );
+        }
+    }
+    drop((own, pooled));
+    pools.close().await;
 }
 
 /// A browser comes back behind the last id, so what does not fit must not be searched again and again.
