@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use sqlx::PgConnection;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
@@ -32,8 +32,10 @@ use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
 
 const PARAMETERS: [&str; 7] = ["since", "cursor", "group_id", "command", "outcome", "limit", "sdk_app_id"];
 
-/// How long a stream waits until the database has been found to fit. A browser does not come back after a 503.
-const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a stream waits for a database that does not answer, or has not been checked yet, and how often it asks. A
+/// browser does not come back after a 503.
+const DATABASE_WAIT_MAX: Duration = Duration::from_secs(10);
+const DATABASE_PAUSE: Duration = Duration::from_millis(250);
 
 /// One page of the feed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -168,25 +170,36 @@ pub(super) async fn changes(
     if request.stream { stream(state, request).await } else { page(&state, request).await }
 }
 
-/// A permit to follow is all that a stream can be refused for while the database answers: one that comes back at a place
-/// which the live feed has just seen needs no connection, and the others wait for theirs. Just after a start the database
-/// has not been checked yet; followers that lost their streams by a restart wait for that too.
+/// A permit to follow is all that a stream is refused for at once. One that comes back at a place which the live feed has
+/// just seen needs no connection, and the others wait for theirs, because those that lost their streams together, by a
+/// restart of the service or of the database, come back together.
 async fn stream(state: ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
     let permit = state.feed.follower_permit()?;
-    let _ = timeout(SCHEMA_WAIT_MAX, state.schema.fitting()).await;
-    let position = match request.start {
-        Start::After(position) if state.feed.recent_after(&position).is_some() => position,
-        start => {
-            let _reading = state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
-            let mut conn = state.feed_connection().await?;
-            let epoch = feed::epoch(&mut conn).await?;
-            match place(&mut conn, &epoch, start).await? {
-                Some(place) => FeedPosition::of(&epoch, &place),
-                None => FeedPosition::of(&epoch, &state.feed.high_watermark(&mut conn, &epoch).await?.place),
-            }
+    let until = Instant::now() + DATABASE_WAIT_MAX;
+    let position = loop {
+        match begin(&state, &request.start).await {
+            Err(error) if error.is_unavailable() && Instant::now() < until => sleep(DATABASE_PAUSE).await,
+            begun => break begun?,
         }
     };
     Ok(follow(state, (request.app, request.filter), position, permit))
+}
+
+/// Where a stream begins.
+async fn begin(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError> {
+    if let Start::After(position) = start
+        && state.feed.recent_after(position).is_some()
+    {
+        return Ok(position.clone());
+    }
+    let _reading = state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
+    let mut conn = state.feed_connection().await?;
+    let epoch = feed::epoch(&mut conn).await?;
+    let place = match place(&mut conn, &epoch, start).await? {
+        Some(place) => place,
+        None => state.feed.high_watermark(&mut conn, &epoch).await?.place,
+    };
+    Ok(FeedPosition::of(&epoch, &place))
 }
 
 async fn page(state: &ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
@@ -194,7 +207,7 @@ async fn page(state: &ApiState, request: ChangesRequest) -> Result<Response, Api
     let _reading = state.feed.read_permit(PERMIT_WAIT_MAX).await?;
     let mut conn = state.feed_connection().await?;
     let epoch = feed::epoch(&mut conn).await?;
-    let after = place(&mut conn, &epoch, start).await?;
+    let after = place(&mut conn, &epoch, &start).await?;
     let high_watermark = state.feed.high_watermark(&mut conn, &epoch).await?.place;
     let after = after.unwrap_or_else(|| high_watermark.clone());
     let (rows, searched) = feed::page(&mut conn, &after, &high_watermark, &filter, limit.rows()).await?;
@@ -210,7 +223,7 @@ async fn page(state: &ApiState, request: ChangesRequest) -> Result<Response, Api
 }
 
 /// The place where reading begins; none for the high watermark. A cursor must name an entry that the ledger has.
-async fn place(conn: &mut PgConnection, epoch: &str, start: Start) -> Result<Option<FeedPlace>, ApiError> {
+async fn place(conn: &mut PgConnection, epoch: &str, start: &Start) -> Result<Option<FeedPlace>, ApiError> {
     match start {
         Start::First => Ok(Some(FeedPlace::start())),
         Start::Now => Ok(None),

@@ -55,8 +55,10 @@ pub struct FeedReader {
     session: Option<OwnSession>,
     /// Up to where segments were handed on; `None`: it has not begun.
     position: Option<FeedPosition>,
-    /// What it has noted in the database, and when.
-    noted: Option<(FeedPlace, Instant)>,
+    /// What it has noted in the database.
+    noted: Option<FeedPlace>,
+    /// When it last tried to.
+    noted_at: Option<Instant>,
     followed_at: Option<Instant>,
     failed_since: Option<Instant>,
 }
@@ -66,8 +68,16 @@ impl FeedReader {
     #[must_use]
     pub fn new(feed: LiveFeed) -> Self {
         let commits = feed.database().commits();
-        let (session, position, noted) = (None, None, None);
-        Self { feed, commits, session, position, noted, followed_at: None, failed_since: None }
+        Self {
+            feed,
+            commits,
+            session: None,
+            position: None,
+            noted: None,
+            noted_at: None,
+            followed_at: None,
+            failed_since: None,
+        }
     }
 
     /// Reads for as long as the service runs.
@@ -163,22 +173,20 @@ impl FeedReader {
         self.feed.publish(segment);
     }
 
-    /// Notes a high watermark in the database, now and then while it grows, and at once where it is held back. A failure
+    /// Notes a high watermark in the database, now and then while it grows, and the last one where it is held back. A failure
     /// harms nothing but the next start: a right that is missing is in the log, and a server that takes no writes has
     /// the note of the one that does.
     async fn note(&mut self, conn: &mut PgConnection, found: &FoundWatermark) {
-        let is_due = match &self.noted {
-            Some((noted, _)) if *noted == found.place => false,
-            Some((_, at)) => found.is_held_back || (found.is_new && at.elapsed() >= NOTE_PERIOD),
-            None => found.is_new || found.is_held_back,
-        };
-        if !is_due {
+        let is_proven = found.is_new || found.is_held_back;
+        let is_noted = self.noted.as_ref() == Some(&found.place);
+        if !is_proven || is_noted || self.noted_at.is_some_and(|at| at.elapsed() < NOTE_PERIOD) {
             return;
         }
-        if let Err(error) = high_watermark::note(conn, &found.place).await {
-            tracing::debug!(%error, "the high watermark is not noted");
+        self.noted_at = Some(Instant::now());
+        match high_watermark::note(conn, &found.place).await {
+            Ok(()) => self.noted = Some(found.place.clone()),
+            Err(error) => tracing::debug!(%error, "the high watermark is not noted"),
         }
-        self.noted = Some((found.place.clone(), Instant::now()));
     }
 
     /// At a stop: what was found since the last note.

@@ -1,10 +1,13 @@
 //! Many followers at once: a proxy in front of thousands restarts, others connect and hang up without end.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use group_mirror::api::live::FOLLOWERS_MAX;
 use reqwest::{Client, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::held_back::create;
@@ -20,6 +23,9 @@ const FOLLOWERS: usize = 2_500;
 
 /// Descriptors of that many clients and connections of the service, both of which are in this process, and some more.
 const DESCRIPTORS: u64 = 2 * FOLLOWERS as u64 + 2_000;
+
+/// Held by each crowd, because all of them together would need more descriptors than one process may have.
+static DESCRIPTORS_IN_USE: Mutex<()> = Mutex::const_new(());
 
 /// A file for nginx that passes streams on; the port is the one of the shipped file.
 fn nginx(shipped: &str, service: &str) -> String {
@@ -69,6 +75,7 @@ async fn each_hears_of(followers: &mut [Follower], group: Option<&str>) {
 }
 
 async fn restarts_before_thousands(proxy: &str, file: fn(&str, &str) -> String) {
+    let _alone = DESCRIPTORS_IN_USE.lock().await;
     if rlimit::increase_nofile_limit(DESCRIPTORS).is_ok_and(|got| got < DESCRIPTORS) {
         return skipped("this process may not have as many open files");
     }
@@ -179,6 +186,46 @@ async fn three_hundred_connections_a_second_of_others_take_nothing_from_a_follow
     service.ends_well_on("TERM").await;
 }
 
+/// Begins a stream on a connection of its own.
+async fn begin_stream(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&request("text/event-stream")).await.unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_refused_when_all_permits_are_taken_says_when_to_come_back_and_is_served_then() {
+    let _alone = DESCRIPTORS_IN_USE.lock().await;
+    let wanted = 2 * FOLLOWERS_MAX as u64 + 1_000;
+    if rlimit::increase_nofile_limit(wanted).is_ok_and(|got| got < wanted) {
+        return skipped("this process may not have as many open files");
+    }
+    let app = App::start().await;
+    let address = app.service.running.api_addr;
+    let mut streams = Vec::new();
+    while streams.len() < FOLLOWERS_MAX {
+        let begun: JoinSet<TcpStream> = (0..64).map(|_| begin_stream(address)).collect();
+        streams.extend(begun.join_all().await);
+    }
+    assert_eq!(streams.len(), FOLLOWERS_MAX);
+    let url = app.service.api_url("/v1/changes");
+    let ask = app.service.client.get(&url).bearer_auth(API_TOKEN).header("accept", "text/event-stream");
+    let answer = ask.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&after), "{after}");
+    // Pages and lists go on.
+    assert_eq!(app.service.read("/v1/changes").await["more"], false);
+    streams.pop();
+    let served = async || Follower::ask(&app.service.client, &url, None).await.is_ok();
+    assert!(eventually(served).await, "a permit is back");
+    drop(streams);
+    app.stop().await;
+}
+
 /// More often than there are permits to follow, faster than heartbeats come.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_asks_and_hangs_up_again_and_again_locks_no_other_out() {
@@ -189,11 +236,7 @@ async fn a_client_that_asks_and_hangs_up_again_and_again_locks_no_other_out() {
     for _ in 0..40 {
         asking.spawn(async move {
             for _ in 0..TIMES / 40 {
-                let mut stream = TcpStream::connect(address).await.unwrap();
-                stream.write_all(&request("text/event-stream")).await.unwrap();
-                let mut begin = [0; 12];
-                stream.read_exact(&mut begin).await.unwrap();
-                assert_eq!(&begin, b"HTTP/1.1 200");
+                begin_stream(address).await;
             }
         });
     }
