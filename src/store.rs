@@ -11,6 +11,7 @@ pub mod errors;
 pub mod feed;
 mod given_up;
 pub mod groups;
+pub mod high_watermark;
 pub mod history;
 mod hosts;
 pub mod ledger;
@@ -31,7 +32,7 @@ mod url;
 mod writers;
 
 pub use errors::StoreError;
-pub use pools::Database;
+pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession};
 pub use probe::GiveUpTurn;
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};
 pub use transaction::{ReadTx, Tx};

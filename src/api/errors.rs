@@ -95,6 +95,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).caused_by(source)
     }
 
+    /// True where the same request may be served a little later.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// Why, in words that are for the log alone.
     pub(super) fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
         self.source.as_deref()

@@ -40,7 +40,8 @@ const PARAMETERS: [&str; 10] =
     ["outcome", "cause", "command", "user_id", "after", "before", "with", "limit", "cursor", "sdk_app_id"];
 
 /// The values of `outcome`.
-const OUTCOMES: [(&str, &str); 3] = [("applied", "applied"), ("partial", "partial"), ("parked", "parked")];
+pub(super) const OUTCOMES: [(&str, &str); 3] =
+    [("applied", "applied"), ("partial", "partial"), ("parked", "parked")];
 
 /// The values of `cause`.
 static CAUSES: LazyLock<Vec<(&str, &str)>> =

@@ -64,6 +64,14 @@ impl ApiState {
         self.acquire(self.database.lookup()).await
     }
 
+    /// A connection of the pool for the feed.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) async fn feed_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+        self.acquire(self.database.feed()).await
+    }
+
     async fn acquire(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, ApiError> {
         if !self.schema.fits() {
             return Err(ApiError::unavailable(

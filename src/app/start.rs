@@ -20,6 +20,7 @@ use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
 use super::schema_watch::SchemaWatch;
+use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
@@ -188,7 +189,7 @@ pub async fn start(
         refusals.report();
     };
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
-    running.tasks.spawn(feed.run());
+    running.tasks.spawn(FeedReader::new(feed).run());
     running.tasks.close();
     Ok(running)
 }

@@ -1,10 +1,11 @@
 //! The connection pools, and which of the hosts of `DATABASE_URL` they lead to.
 //!
-//! Writers, lists and lookups have pools of their own, so that slow lists hold up neither writes nor the read of one
-//! thing by its id. Of several hosts the pools use the one that takes writes: [`Database::connect`] looks for it, and the
-//! watch of the schema and the probe of the circuit breaker connect that way every few seconds. Nothing here knows what a
-//! statement means.
+//! Writers, lists, lookups and the feed have pools of their own, so that slow lists hold up neither writes, nor the read
+//! of one thing by its id, nor a follower; the reader of the feed has an [`OwnSession`] outside of them. Of several hosts
+//! the pools use the one that takes writes: [`Database::connect`] looks for it, and the watch of the schema and the probe
+//! of the circuit breaker connect that way every few seconds. Nothing here knows what a statement means.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ const WRITER_CONNECTIONS_MAX: usize = 8;
 const READER_CONNECTIONS_MAX: u32 = 12;
 const LOOKUP_CONNECTIONS_MAX: u32 = 4;
 
+/// Connections for pages of the feed, and for followers that are behind.
+pub const FEED_CONNECTIONS_MAX: u32 = 4;
+
 /// How long a connection made outside the pools may take; the same for each of several hosts, of which a dead one must not
 /// use up the time of the next.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -53,6 +57,7 @@ pub struct Database {
     writers: Writers,
     reader: PgPool,
     lookup: PgPool,
+    feed: PgPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
@@ -79,11 +84,13 @@ impl Database {
         let writers = Writers::new(&hosts, WRITER_CONNECTIONS_MAX);
         let reader = read_pool(&hosts, READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
         let lookup = read_pool(&hosts, LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
+        let feed = read_pool(&hosts, FEED_CONNECTIONS_MAX, session::feed());
         Self {
             hosts,
             writers,
             reader,
             lookup,
+            feed,
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             given_up: GivenUp::default(),
@@ -110,8 +117,8 @@ impl Database {
     }
 
     /// The pools that keep the address to connect to.
-    fn read_pools(&self) -> [&PgPool; 2] {
-        [&self.reader, &self.lookup]
+    fn read_pools(&self) -> [&PgPool; 3] {
+        [&self.reader, &self.lookup, &self.feed]
     }
 
     /// The pool for lists: read-only sessions with a statement timeout.
@@ -124,6 +131,28 @@ impl Database {
     #[must_use]
     pub fn lookup(&self) -> &PgPool {
         &self.lookup
+    }
+
+    /// The pool for pages of the feed and for followers that are behind, apart from that for lists.
+    #[must_use]
+    pub fn feed(&self) -> &PgPool {
+        &self.feed
+    }
+
+    /// A session for the reader of the feed alone, with the host in use.
+    ///
+    /// # Errors
+    /// No server, or no answer in [`CONNECT_WAIT_MAX`]; a standby, where there are several hosts.
+    pub async fn own_session(&self) -> Result<OwnSession, sqlx::Error> {
+        let made = Instant::now();
+        let options = self.hosts.options();
+        let opening = async {
+            let mut conn = PgConnection::connect_with(&options).await?;
+            session::prepare(&mut conn, &session::following(), self.hosts.are_several()).await?;
+            Ok(OwnSession { conn, made, hosts: Arc::clone(&self.hosts) })
+        };
+        let opened = timeout(CONNECT_WAIT_MAX, opening).await;
+        opened.unwrap_or_else(|late| Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))))
     }
 
     /// What the role may do, as last found.
@@ -223,10 +252,15 @@ impl Database {
 
     /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
-    pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
+    pub fn connections(&self) -> [(&'static str, u32, usize); 4] {
         let (size, idle) = self.writers.size();
         let of = |name, pool: &PgPool| (name, pool.size(), pool.num_idle());
-        [("writer", size, idle), of("reader", &self.reader), of("lookup", &self.lookup)]
+        [
+            ("writer", size, idle),
+            of("reader", &self.reader),
+            of("lookup", &self.lookup),
+            of("feed", &self.feed),
+        ]
     }
 
     /// True when a callback could be committed now, as far as one round trip can tell.
@@ -268,7 +302,28 @@ impl Database {
     /// Closes the pools: those for reading after what is running, and a writing session when its transaction has ended.
     pub async fn close(&self) {
         self.writers.close();
-        tokio::join!(self.reader.close(), self.lookup.close());
+        tokio::join!(self.reader.close(), self.lookup.close(), self.feed.close());
+    }
+}
+
+/// A session of one caller, outside the pools: no other read can take it, and one that stalls is dropped with it.
+#[derive(Debug)]
+pub struct OwnSession {
+    conn: PgConnection,
+    made: Instant,
+    hosts: Arc<Hosts>,
+}
+
+impl OwnSession {
+    /// Where its statements run.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        &mut self.conn
+    }
+
+    /// False once another host is in use than the one it leads to.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.made >= self.hosts.used().since
     }
 }
 

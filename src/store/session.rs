@@ -51,6 +51,23 @@ pub(super) fn reading(plans: &'static str) -> SessionSettings {
     ]
 }
 
+/// What a session for the feed asks of the server: as for lists, and that entries are read in the order of the index on
+/// their positions. Without statistics of the ledger all that one page may search would be sorted for each page.
+pub(super) fn feed() -> SessionSettings {
+    let mut settings = reading("force_custom_plan");
+    settings.push(("enable_sort", "off".to_owned()));
+    settings
+}
+
+/// What the session of the feed's reader asks of the server: the same, but that it may note the high watermark, and does
+/// not wait for another replica that does.
+pub(super) fn following() -> SessionSettings {
+    let mut settings = feed();
+    settings.retain(|(name, _)| *name != "default_transaction_read_only");
+    settings.push(("lock_timeout", format!("{}ms", SESSION_LOCK_MAX.as_millis())));
+    settings
+}
+
 /// A server may be set to answer before it has written; this service may not. Any other level is kept.
 const DURABLE_COMMITS: &str = "set_config('synchronous_commit',
        replace(current_setting('synchronous_commit'), 'off', 'on'), false)";

@@ -65,6 +65,15 @@ mod api {
     mod topics_stats;
 }
 
+/// The feed and its followers while the world around them changes.
+mod feed {
+    mod crowd;
+    mod filters;
+    mod held_back;
+    mod replicas;
+    mod servers;
+}
+
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod config;
