@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::Caller;
 use super::change::{ChangeView, FeedPosition, scope, view};
 use super::errors::ApiError;
 use super::follower::follow;
@@ -42,9 +43,14 @@ struct ChangesRequest {
 }
 
 impl ChangesRequest {
-    fn parse(raw: Option<&str>, headers: &HeaderMap, configured: SdkAppId) -> Result<Self, ApiError> {
+    fn parse(
+        raw: Option<&str>,
+        headers: &HeaderMap,
+        caller: &Caller,
+        configured: SdkAppId,
+    ) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &["since", "cursor", "limit", "sdk_app_id"])?;
-        let app = query.take_app(configured)?;
+        let app = query.take_app(caller, configured)?;
         let limit = Limit::take(&mut query, Limit::MAX)?;
         let since = match (query.take_text("since"), query.take_text("cursor")) {
             (Some(_), Some(_)) => {
@@ -115,11 +121,12 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 )]
 pub(super) async fn changes(
     State(state): State<ApiState>,
+    caller: Caller,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, ApiError> {
     let ChangesRequest { app, start, limit, stream } =
-        ChangesRequest::parse(raw.as_deref(), &headers, state.app)?;
+        ChangesRequest::parse(raw.as_deref(), &headers, &caller, state.app)?;
     let permit = state.feed.permit().await?;
     let mut conn = state.connection().await?;
     let epoch = feed::epoch(&mut conn).await?;

@@ -1,7 +1,7 @@
 //! The first lines of the log: what runs, where it listens, what to try next.
 //!
 //! It reads what was started, and starts nothing. The settings file that was read and the absolute data directory stand
-//! here, because a start in a subdirectory finds the same `.env` above it and makes a second, empty data directory.
+//! here, because a start in another directory finds no `.env` there and makes a second, empty data directory.
 
 use std::path::Path;
 
@@ -41,6 +41,13 @@ pub(super) fn announce(
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
     tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+    if embedded.is_none() && matches!(*serving.api_auth, ApiAuth::None) {
+        tracing::warn!(
+            "the read API needs no token (API_AUTH=none): a proxy on this machine that leads to {} can open it to every \
+             machine that reaches the proxy; set API_TOKEN where there is one",
+            running.api_addr
+        );
+    }
     if serving.gate.tokens.is_empty() {
         tracing::info!(
             "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::announce::announce;
-use super::database::{Cluster, lock_data_dir, open_database, stop_embedded};
+use super::database::{Cluster, lock_data_dir, open_database_unless, stop_embedded};
 use super::signals::Signals;
 use super::start::{DESCRIPTORS, bind, start};
 use crate::config::{Config, Settings};
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, EmbeddedError, Interrupt};
 use crate::store::{Database, schema};
 
 /// `serve`: runs until SIGINT or SIGTERM. `dotenv` is the settings file that was read; `adopt_database` takes the
@@ -51,14 +51,16 @@ pub async fn serve(
     broken.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// The database, the embedded one started and migrated. None: a signal came meanwhile, and everything is stopped again;
-/// with a second signal the embedded server is left to end with this process.
+/// The database, the embedded one started and migrated. None: a signal came meanwhile, the start was given up, and
+/// everything is stopped again; with a second signal the embedded server is left to end with this process.
 async fn open_or_stop(
     config: &Config,
     signals: &Signals,
 ) -> anyhow::Result<Option<(Database, Option<Embedded>)>> {
+    let interrupt = Interrupt::default();
     let opening = async {
-        let (database, embedded) = open_database(config, Cluster::MadeWhereMissing).await?;
+        let (database, embedded) =
+            open_database_unless(config, Cluster::MadeWhereMissing, &interrupt).await?;
         // A server that is ours is migrated at once; a database of `DATABASE_URL` never is.
         if embedded.is_some()
             && let Some(migrated) = until_signal(signals, 1, schema::migrate(&database)).await
@@ -69,8 +71,20 @@ async fn open_or_stop(
         }
         Ok((database, embedded))
     };
+    let opening = async {
+        let mut opening = Box::pin(opening);
+        if let Some(opened) = until_signal(signals, 1, &mut opening).await {
+            return opened;
+        }
+        tracing::info!("the start is given up; a second signal stops at once");
+        interrupt.set();
+        opening.await
+    };
     let Some(opened) = until_signal(signals, 2, Box::pin(opening)).await else { return Ok(None) };
-    let (database, embedded) = opened?;
+    let (database, embedded) = match opened {
+        Err(error) if matches!(error.downcast_ref(), Some(EmbeddedError::Interrupted)) => return Ok(None),
+        opened => opened?,
+    };
     if signals.any() {
         stop_embedded(embedded).await?;
         return Ok(None);

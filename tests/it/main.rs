@@ -55,6 +55,7 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod callers;
     mod changes;
     mod history;
     mod ledgers;
@@ -70,6 +71,8 @@ mod process {
     mod config;
     mod databases;
     mod errors;
+    mod files;
+    mod interrupts;
     pub(crate) mod lifecycle;
     mod simulate;
     mod start;
