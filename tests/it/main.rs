@@ -83,6 +83,7 @@ mod house {
     mod diction;
     mod documents;
     mod schema;
+    mod security;
     mod sources;
     mod statements;
     mod tidy;
