@@ -111,12 +111,17 @@ impl LoopbackOnly {
         for (name, reason, address) in
             [("CALLBACK_LISTEN", self.callbacks, callbacks), ("API_LISTEN", self.api, api)]
         {
-            if let Some(reason) = reason.filter(|_| !address.ip().is_loopback()) {
+            if let Some(reason) = reason.filter(|_| !is_loopback(address)) {
                 bail!("{name} is {address}, which other machines can reach, and {reason}");
             }
         }
         Ok(())
     }
+}
+
+/// Whether only this machine can reach an address; that of IPv4 in the form of IPv6 as well.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// The listening sockets that a service manager has handed over (socket activation), that of callbacks and that of the
@@ -234,7 +239,7 @@ impl Settings {
         let callback_listen = address("CALLBACK_LISTEN", self.callback_listen.as_ref(), "127.0.0.1:8080")?;
         let api_listen = address("API_LISTEN", self.api_listen.as_ref(), "127.0.0.1:8081")?;
         let tokens = callback_tokens(&self.callback_token_secret())?;
-        let safe = embedded && callback_listen.ip().is_loopback();
+        let safe = embedded && is_loopback(callback_listen);
         let open = is_open("CALLBACK", self.callback_auth.as_ref(), tokens.is_empty(), safe)?;
         let app = self.app(embedded)?;
         let api_auth = self.api_auth(embedded, api_listen, app)?;
@@ -306,7 +311,7 @@ impl Settings {
         app: Option<SdkAppId>,
     ) -> anyhow::Result<Option<(ApiAuth, Option<&'static str>)>> {
         let secret = self.api_token_secret();
-        let safe = embedded && listen.ip().is_loopback();
+        let safe = embedded && is_loopback(listen);
         if is_open("API", self.api_auth.as_ref(), !secret.is_set(), safe)? {
             return Ok(Some((ApiAuth::None, Some(OPEN_API))));
         }

@@ -3,8 +3,9 @@
 //!
 //! The listener is on loopback, but a proxy or a page in a browser on this machine can send a request on behalf of
 //! another machine. Headers of proxies, HTTP/1.0 (what nginx speaks to its upstreams by default), a `Host` that is not
-//! loopback (DNS rebinding), and `Origin` or `Sec-Fetch-Site` of another site show it. **A proxy that speaks HTTP/1.1,
-//! rewrites `Host` and adds no header cannot be recognised**: behind one there have to be tokens.
+//! loopback (DNS rebinding), and `Origin` or `Sec-Fetch-Site` of another site show it. **A proxy that speaks HTTP/1.1
+//! and adds no header cannot be recognised**, because it may rewrite `Host`, and a client can name `localhost` itself:
+//! behind one there have to be tokens.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -41,7 +41,12 @@ pub(super) async fn open_database_unless(
 ) -> anyhow::Result<(Database, Option<Embedded>)> {
     match &config.database {
         DatabaseChoice::Url(url) => Ok((Database::new(url)?, None)),
-        DatabaseChoice::UrlFile(path) => Ok((Database::new(&read_database_url(path)?)?, None)),
+        DatabaseChoice::UrlFile(path) => {
+            let path = path.clone();
+            // It may be a pipe.
+            let url = tokio::task::spawn_blocking(move || read_database_url(&path)).await??;
+            Ok((Database::new(&url)?, None))
+        }
         DatabaseChoice::Embedded => {
             let dir = config.data_dir.join("postgres");
             ensure!(

@@ -25,9 +25,10 @@ pub async fn serve(
     dotenv: Option<&Path>,
     adopt_database: bool,
 ) -> anyhow::Result<ExitCode> {
-    let signals = Signals::new()?;
+    // Before signals are caught: a pipe that a secret is read from may have no writer, and nothing has been begun.
     let (config, mut serving) = (settings.config(), settings.serve_config()?);
     serving.adopt_database = adopt_database;
+    let signals = Signals::new()?;
     if rlimit::increase_nofile_limit(DESCRIPTORS).is_ok_and(|got| got < DESCRIPTORS) {
         tracing::warn!("this process may not have {} open files; many followers will wait", DESCRIPTORS);
     }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::dotenv::DotenvFile;
 use super::secrets::Secret;
+use super::values::set;
 
 /// Flags and environment, as text.
 #[derive(Debug, Clone, Default, Args)]
@@ -109,8 +110,8 @@ impl Settings {
         ]
     }
 
-    /// Takes from the settings file what neither a flag nor the environment has set, be it to an empty value. A secret of
-    /// the file gives way to its twin: `API_TOKEN_FILE` of the environment to nothing of the file's `API_TOKEN`.
+    /// Takes from the settings file what neither a flag nor the environment has set; an empty value sets nothing. A secret
+    /// that they have set in one of its two ways is not taken from the file in the other.
     ///
     /// # Errors
     /// The file sets `PG_BIN_DIR`; or a secret and the file of it are both set.
@@ -119,8 +120,10 @@ impl Settings {
             Some(secret) => secret.to_owned(),
             None => format!("{name}_FILE"),
         };
-        let set: Vec<&str> =
-            self.by_name().into_iter().filter_map(|(name, value)| value.as_ref().map(|_| name)).collect();
+        let is_set = |value: &Option<String>| set(value.as_ref()).is_some();
+        let by_name = self.by_name().into_iter();
+        let set_before: Vec<&str> =
+            by_name.filter(|(_, value)| is_set(value)).map(|(name, _)| name).collect();
         for (name, value) in self.by_name() {
             let Some(found) = file.take(name) else { continue };
             if name == NEVER_FROM_A_FILE && !found.trim().is_empty() {
@@ -130,7 +133,7 @@ impl Settings {
                     file.path().display()
                 );
             }
-            if value.is_none() && !set.contains(&twin(name).as_str()) {
+            if ![name, &twin(name)].iter().any(|name| set_before.contains(name)) {
                 *value = Some(found);
             }
         }

@@ -103,7 +103,7 @@ async fn a_settings_file_chooses_no_program_and_sets_nothing_but_settings() {
 }
 
 #[tokio::test]
-async fn flags_win_over_the_environment_and_that_over_the_file_also_with_an_empty_value() {
+async fn flags_win_over_the_environment_and_that_over_the_file_and_an_empty_value_sets_nothing() {
     let place = Place::new();
     std::fs::write(place.path().join(".env"), "LOG_FORMAT=of-the-file\nSDK_APP_ID=x\n").unwrap();
     let line = refused(place.command(&[])).await;
@@ -116,7 +116,18 @@ async fn flags_win_over_the_environment_and_that_over_the_file_also_with_an_empt
     assert!(refused(command).await.starts_with("LOG_FORMAT is \"of-the-flag\""));
     let mut command = place.command(&[]);
     command.env("LOG_FORMAT", "");
-    assert!(refused(command).await.starts_with("SDK_APP_ID"), "an empty value is the same as unset");
+    assert!(refused(command).await.starts_with("LOG_FORMAT is \"of-the-file\""));
+    // A secret of the file counts beside an empty variable of the other form, and not beside a set one.
+    std::fs::write(place.path().join(".env"), "API_TOKEN=of-the-file\n").unwrap();
+    for (path, token) in [("", "of-the-file"), ("tokens", "of-a-file-of-its-own")] {
+        std::fs::write(place.path().join("tokens"), "of-a-file-of-its-own").unwrap();
+        let mut command = place.command(&[]);
+        command.env("API_TOKEN_FILE", path);
+        let service = Process::start(command).ready().await;
+        assert_eq!(service.get_as("none", "/v1/groups").await.status(), 401, "{path:?}");
+        assert_eq!(service.get_as(token, "/v1/groups").await.status(), 200, "{path:?}");
+        service.ends_well_on("TERM").await;
+    }
 }
 
 #[tokio::test]

@@ -6,11 +6,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::postgres::TestDatabase;
+use group_mirror::embedded::Embedded;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::support::postgres::{TestDatabase, programs};
 use crate::support::process::{BINARY, Place, Process, refused};
 
 /// A directory with scripts in the place of the server programs.
-fn programs(place: &Place, postgres: &str, initdb: &str) -> std::path::PathBuf {
+fn scripts(place: &Place, postgres: &str, initdb: &str) -> std::path::PathBuf {
     let dir = place.path().join("programs");
     std::fs::create_dir(&dir).unwrap();
     for (name, text) in [("postgres", postgres), ("initdb", initdb)] {
@@ -68,7 +71,7 @@ async fn a_start_whose_initdb_hangs_can_be_interrupted() {
     let place = Place::new();
     let mark = place.path().join("hangs");
     let hangs = format!("touch '{}'; exec sleep 600", mark.display());
-    let dir = programs(&place, "echo 'postgres (PostgreSQL) 15.1'", &hangs);
+    let dir = scripts(&place, "echo 'postgres (PostgreSQL) 15.1'", &hangs);
     let mut command = place.command(&[]);
     command.env("PG_BIN_DIR", &dir);
     let mut service = Process::start(command);
@@ -88,12 +91,41 @@ async fn a_start_whose_server_does_not_become_ready_can_be_interrupted() {
     );
     let initdb =
         "while [ $# -gt 0 ]; do [ \"$1\" = -D ] && mkdir \"$2\" && echo 15 >\"$2/PG_VERSION\"; shift; done";
-    let dir = programs(&place, &postgres, initdb);
+    let dir = scripts(&place, &postgres, initdb);
     let mut command = place.command(&[]);
     command.env("PG_BIN_DIR", &dir);
     let mut service = Process::start(command);
     service.until(|_| mark.exists(), "the server runs").await;
     ends_at_the_first_signal(service, &place).await;
+}
+
+#[tokio::test]
+async fn a_start_whose_migration_waits_for_a_lock_can_be_interrupted() {
+    let place = Place::new();
+    std::fs::create_dir(place.path().join("data")).unwrap();
+    std::fs::set_permissions(place.path().join("data"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let server = Embedded::start(&place.postgres(), &programs()).unwrap();
+    let mut holder = PgConnection::connect(server.url()).await.unwrap();
+    // The table that migrations are recorded in, made by a transaction that stays open.
+    holder.execute("BEGIN; CREATE TABLE _sqlx_migrations (version bigint)").await.unwrap();
+    let mut watcher = PgConnection::connect(server.url()).await.unwrap();
+    let mut service = Process::start(place.command(&[]));
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')";
+    loop {
+        service.until(|_| true, "it lives").await;
+        if sqlx::query_scalar(waits).fetch_one(&mut watcher).await.unwrap() {
+            break;
+        }
+    }
+    service.signal("TERM");
+    let ended = service.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("the start is given up"), "{ended:?}");
+    // The server was running before, so it stays.
+    holder.execute("ROLLBACK").await.unwrap();
+    drop((holder, watcher));
+    server.stop();
+    place.assert_no_server();
 }
 
 /// Starts `serve` with a socket as its descriptor 3, as a service manager does.
