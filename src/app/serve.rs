@@ -87,7 +87,7 @@ async fn open_or_stop(
         opened => opened?,
     };
     if signals.any() {
-        stop_embedded(embedded).await?;
+        until_signal(signals, 2, stop_embedded(embedded)).await.transpose()?;
         return Ok(None);
     }
     Ok(Some((database, embedded)))

@@ -48,6 +48,12 @@ impl FileError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// For a file that was opened and cannot be synced.
+    #[must_use]
+    pub fn of(path: &Path, source: io::Error) -> Self {
+        Self::io("sync a file of", path)(source)
+    }
+
     pub(super) fn io<E: Into<io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source: source.into() }

@@ -301,6 +301,7 @@ fn open_or_make(dir: &PrivateDir) -> Result<File, FileError> {
     match dir.file(FILE_NAME, Access::New) {
         Ok(file) => {
             Mark::remove(dir);
+            file.sync_all().map_err(|source| FileError::of(dir.path(), source))?;
             dir.sync()?;
             // The directory may be new as well; its parent may belong to another user.
             let _ = dir.sync_parent();
