@@ -2,8 +2,8 @@
 //! so, this machine alone.
 //!
 //! [`require`] is a middleware around the router, so it covers unknown paths and methods as well. What it found is an
-//! argument of every handler, the extractor [`Caller`], and the app of a request comes from [`Caller::app`] alone: a
-//! handler that forgot either would not know what to read, and one outside the middleware answers with 401.
+//! argument of the handlers, the extractor [`Caller`], and [`Caller::app`] alone gives them the app to read: one that
+//! forgot the caller would not compile, and one outside the middleware answers with 401.
 //!
 //! Only digests of tokens are kept, and they are compared in constant time: the time of an answer shows neither a wrong
 //! byte nor a wrong length.
@@ -84,14 +84,30 @@ pub(super) struct Caller {
     raw: bool,
 }
 
+/// The configured app, which only an authenticated caller can learn.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfiguredApp(SdkAppId);
+
+impl ConfiguredApp {
+    /// The app that is read where neither request nor token names one.
+    #[must_use]
+    pub fn new(app: SdkAppId) -> Self {
+        Self(app)
+    }
+}
+
 impl Caller {
     /// The app of a request: the one that it names, else the caller's, else the configured one.
     ///
     /// # Errors
     /// 403 `forbidden`: the token is for another app. It is not 404, because the caller named the app itself, and nothing
     /// was looked up.
-    pub(super) fn app(&self, named: Option<SdkAppId>, configured: SdkAppId) -> Result<SdkAppId, ApiError> {
-        let app = named.or(self.app).unwrap_or(configured);
+    pub(super) fn app(
+        &self,
+        named: Option<SdkAppId>,
+        configured: ConfiguredApp,
+    ) -> Result<SdkAppId, ApiError> {
+        let app = named.or(self.app).unwrap_or(configured.0);
         if self.app.is_some_and(|only| only != app) {
             return Err(ApiError::forbidden(format!(
                 "This token reads one app alone, and {app} is another one."

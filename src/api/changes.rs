@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::auth::Caller;
+use super::auth::{Caller, ConfiguredApp};
 use super::change::{ChangeView, FeedPosition, scope, view};
 use super::errors::ApiError;
 use super::follower::follow;
@@ -47,7 +47,7 @@ impl ChangesRequest {
         raw: Option<&str>,
         headers: &HeaderMap,
         caller: &Caller,
-        configured: SdkAppId,
+        configured: ConfiguredApp,
     ) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &["since", "cursor", "limit", "sdk_app_id"])?;
         let app = query.take_app(caller, configured)?;

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::auth::Caller;
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
@@ -201,7 +201,7 @@ struct ListRequest {
 }
 
 impl ListRequest {
-    fn parse(raw: Option<&str>, caller: &Caller, configured: SdkAppId) -> Result<Self, ApiError> {
+    fn parse(raw: Option<&str>, caller: &Caller, configured: ConfiguredApp) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &LIST_PARAMETERS)?;
         let app = query.take_app(caller, configured)?;
         let filters = query.fingerprint(&[&app.to_string()]);

@@ -16,7 +16,7 @@ use strum::VariantArray as _;
 use tokio::task::spawn_blocking;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::auth::Caller;
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use super::history_view::HistoryView;
 use super::openapi::{NotFound, Refused};
@@ -26,7 +26,7 @@ use super::query::{Query, path_id};
 use super::state::ApiState;
 use crate::callback::ReasonCause;
 use crate::mirror::{GroupKey, group_key};
-use crate::model::{Digest, GroupId, SdkAppId, UserId};
+use crate::model::{Digest, GroupId, UserId};
 use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, HistoryRow};
 
 /// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
@@ -108,7 +108,7 @@ impl HistoryRequest {
         group: GroupId,
         raw: Option<&str>,
         caller: &Caller,
-        configured: SdkAppId,
+        configured: ConfiguredApp,
     ) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &PARAMETERS)?;
         let app = query.take_app(caller, configured)?;

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
-use super::auth::Caller;
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use crate::model::{ModelError, SdkAppId, storable};
 
@@ -192,7 +192,11 @@ impl Query {
     ///
     /// # Errors
     /// `bad_parameter` for anything but an app id, `forbidden` for one that the caller may not read.
-    pub(super) fn take_app(&mut self, caller: &Caller, configured: SdkAppId) -> Result<SdkAppId, ApiError> {
+    pub(super) fn take_app(
+        &mut self,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<SdkAppId, ApiError> {
         caller.app(self.take_model("sdk_app_id", SdkAppId::parse)?, configured)
     }
 }

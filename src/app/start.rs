@@ -20,6 +20,7 @@ use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
 use super::schema_watch::SchemaWatch;
+use crate::api::auth::ConfiguredApp;
 use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
@@ -149,7 +150,7 @@ pub async fn start(
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
-        app: serving.gate.app,
+        app: ConfiguredApp::new(serving.gate.app),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfPermits::default(),
