@@ -6,6 +6,7 @@
 
 mod cluster;
 mod error;
+mod interrupt;
 mod process;
 mod programs;
 mod running;
@@ -18,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::EmbeddedError;
+pub use interrupt::Interrupt;
 pub use programs::Programs;
 
 use cluster::{DataDirectory, NAME};
@@ -72,13 +74,35 @@ impl Embedded {
     /// # Errors
     /// See [`EmbeddedError`]. Nothing is left running then.
     pub fn start(dir: &Path, programs: &Programs) -> Result<Embedded, EmbeddedError> {
-        let home = DataDirectory::open(dir)?;
+        Self::start_unless(dir, programs, &Interrupt::default())
+    }
+
+    /// The same, until another thread sets `interrupt`: then it ends within moments.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Interrupted`], and as above. Nothing is left running then.
+    pub fn start_unless(
+        dir: &Path,
+        programs: &Programs,
+        interrupt: &Interrupt,
+    ) -> Result<Embedded, EmbeddedError> {
+        let started = Self::attach_or_start(dir, programs, interrupt);
+        // What was given up half-way fails in many ways.
+        started.map_err(|error| interrupt.check().err().unwrap_or(error))
+    }
+
+    fn attach_or_start(
+        dir: &Path,
+        programs: &Programs,
+        interrupt: &Interrupt,
+    ) -> Result<Embedded, EmbeddedError> {
+        let home = DataDirectory::open(dir, interrupt)?;
         let _lock = home.lock()?;
-        if let Some(running) = running::settle(home.dir(), &home.cluster())? {
+        if let Some(running) = running::settle(home.dir(), &home.cluster(), interrupt)? {
             tracing::info!(pid = running.pid, "using the embedded PostgreSQL that is already running");
             return Ok(Embedded::new(running.socket_dir, running.port, None));
         }
-        let found = programs::find(programs, home.major()?, home.dir())?;
+        let found = programs::find(programs, home.major()?, home.dir(), interrupt)?;
         let run_as = home.choose_user(&found)?;
         home.make_cluster(&found, run_as)?;
         let socket_dir = home.socket_dir(run_as)?;
@@ -207,6 +231,10 @@ fn launch(
         if ready(home, &server) {
             server.put_to_use();
             return Ok(server);
+        }
+        if let Err(interrupted) = home.interrupt().check() {
+            end(&mut server);
+            return Err(interrupted);
         }
         if begun.elapsed() > READY_LIMIT {
             end(&mut server);

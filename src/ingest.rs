@@ -245,8 +245,9 @@ impl Writer {
     pub async fn close(&self) {
         self.closing.cancel();
         self.tasks.wait().await;
-        self.spool.close().await;
-        self.spool_thread.wait().await;
+        if self.spool.close().await {
+            self.spool_thread.wait().await;
+        }
     }
 }
 

@@ -24,6 +24,7 @@
 //! | a command of Tencent's REST API (there is none yet) | a new module `tencent`, beside [`callback`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
+//! | which files are opened, and whose they must be | [`files`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
@@ -47,6 +48,7 @@
 //! 7. Every queue, batch, body, page, retry and wait has a named maximum.
 
 pub mod clock;
+pub mod files;
 pub mod model;
 
 pub mod callback;

@@ -14,6 +14,7 @@ mod thread;
 pub mod volume;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,6 +32,9 @@ pub use status::{SpoolError, SpoolPlace, SpoolStatus};
 /// far below a second of work. A callback that comes at the limit is refused at once.
 const QUEUE_MAX: usize = 4096;
 
+/// How long closing waits for a file that is still being opened: a GiB can be recovered in this time.
+const OPENING_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// The handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Spool {
@@ -45,7 +49,7 @@ impl Spool {
     /// failing disk is no error here: the thread opens the file again later. A damaged file is moved aside.
     ///
     /// # Errors
-    /// A file that another process uses.
+    /// A file that another process uses, or that this user may not trust.
     pub fn open(place: &SpoolPlace) -> Result<(Self, impl FnOnce() + Send + 'static), SpoolError> {
         let losses = Losses::default();
         let opening = SpoolStatus { failure: Some(SpoolError::Opening), ..SpoolStatus::default() };
@@ -111,11 +115,19 @@ impl Spool {
         self.status.clone()
     }
 
-    /// Writes what waits and ends the thread.
-    pub async fn close(&self) {
+    /// Writes what waits and ends the thread. False: the file is still being opened, and the thread is left to the end of
+    /// the process, because a large one that has to be recovered would hold up a stop for minutes. Nothing that was
+    /// answered with OK waits for it.
+    pub async fn close(&self) -> bool {
+        let mut status = self.watch();
+        let opened = status.wait_for(|status| status.failure != Some(SpoolError::Opening));
+        if tokio::time::timeout(OPENING_WAIT_MAX, opened).await.is_err() {
+            return false;
+        }
         if self.requests.send(SpoolRequest::Close).await.is_ok() {
             self.requests.closed().await;
         }
+        true
     }
 
     async fn request<T>(
@@ -125,5 +137,18 @@ impl Spool {
         let (reply, result) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| SpoolError::Closed)?;
         result.await.map_err(|_| SpoolError::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Spool, SpoolPlace};
+
+    #[tokio::test]
+    async fn closing_does_not_wait_for_a_file_that_is_still_being_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = SpoolPlace { dir: dir.path().to_owned(), max_bytes: 1 << 30 };
+        let (spool, _thread_that_never_comes_to_it) = Spool::open(&place).unwrap();
+        assert!(!spool.close().await);
     }
 }

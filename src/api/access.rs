@@ -73,7 +73,7 @@ async fn log(request: Request, next: Next) -> Response {
     if let Some(error) = &error {
         *answer.body_mut() = error.document(&id);
     }
-    let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.0);
+    let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.name);
     let status = answer.status().as_u16();
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let error = error.as_ref().and_then(ApiError::cause).map(tracing::field::display);

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::change::{ChangeView, FeedPosition, scope, view};
 use super::errors::ApiError;
 use super::follower::{STREAM_PERMIT_WAIT_MAX, follow};
@@ -70,9 +71,14 @@ struct ChangesRequest {
 }
 
 impl ChangesRequest {
-    fn parse(raw: Option<&str>, headers: &HeaderMap, configured: SdkAppId) -> Result<Self, ApiError> {
+    fn parse(
+        raw: Option<&str>,
+        headers: &HeaderMap,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &PARAMETERS)?;
-        let app = query.take_app(configured)?;
+        let app = query.take_app(caller, configured)?;
         let limit = Limit::take(&mut query, Limit::MAX)?;
         let filter = FeedFilter {
             app: Some(app),
@@ -163,10 +169,11 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 )]
 pub(super) async fn changes(
     State(state): State<ApiState>,
+    caller: Caller,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, ApiError> {
-    let request = ChangesRequest::parse(raw.as_deref(), &headers, state.app)?;
+    let request = ChangesRequest::parse(raw.as_deref(), &headers, &caller, state.app)?;
     if request.stream { stream(state, request).await } else { page(&state, request).await }
 }
 

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
@@ -200,9 +201,9 @@ struct ListRequest {
 }
 
 impl ListRequest {
-    fn parse(raw: Option<&str>, configured: SdkAppId) -> Result<Self, ApiError> {
+    fn parse(raw: Option<&str>, caller: &Caller, configured: ConfiguredApp) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &LIST_PARAMETERS)?;
-        let app = query.take_app(configured)?;
+        let app = query.take_app(caller, configured)?;
         let filters = query.fingerprint(&[&app.to_string()]);
         let (list, order) = query.take_word("sort", &ORDERS)?.unwrap_or(ORDERS[0].1);
         let scope = CursorScope { list, filters };
@@ -242,10 +243,11 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<GroupView>>, ApiError> {
     let ListRequest { filter, order, scope, after, limit, with_member_count } =
-        ListRequest::parse(raw.as_deref(), state.app)?;
+        ListRequest::parse(raw.as_deref(), &caller, state.app)?;
     let mut connection = state.connection().await?;
     let rows = groups::list(&mut connection, &filter, order, after.as_ref(), limit.rows(), with_member_count)
         .await?;
@@ -266,11 +268,12 @@ pub(super) async fn list(
 )]
 pub(super) async fn find(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<GroupView>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
-    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
+    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
     let mut connection = state.lookup_connection().await?;
     let row = groups::find(&mut connection, app, &group).await?;
     let row = row.ok_or_else(|| ApiError::unknown_group(&group))?;

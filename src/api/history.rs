@@ -16,6 +16,7 @@ use strum::VariantArray as _;
 use tokio::task::spawn_blocking;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use super::history_view::HistoryView;
 use super::openapi::{NotFound, Refused};
@@ -62,7 +63,7 @@ impl utoipa::IntoParams for HistoryParameters {
             query("user_id", id(), "That name this user as member, operator or owner."),
             query("after", time(), "Later than this, by the time of the order."),
             query("before", time(), "Earlier than this, by the time of the order."),
-            query("with", words(&EXTRAS), "Adds the body as it came."),
+            query("with", words(&EXTRAS), "Adds the body as it came; needs a token with `+raw`."),
         ];
         parameters.extend(paging());
         parameters
@@ -100,12 +101,18 @@ struct HistoryRequest {
     scope: CursorScope,
     limit: Limit,
     with_body: bool,
+    with_client_ip: bool,
 }
 
 impl HistoryRequest {
-    fn parse(group: GroupId, raw: Option<&str>, state: &ApiState) -> Result<Self, ApiError> {
+    fn parse(
+        group: GroupId,
+        raw: Option<&str>,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &PARAMETERS)?;
-        let app = query.take_app(state.app)?;
+        let app = query.take_app(caller, configured)?;
         let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
         let scope = CursorScope { list: "history of a group", filters };
         let cursor = scope.take_after::<HistoryKey>(&mut query)?.map(|key| key.checked()).transpose()?;
@@ -123,7 +130,8 @@ impl HistoryRequest {
             user: query.take_model("user_id", UserId::parse)?,
             scope,
             limit: Limit::take(&mut query, Limit::MAX)?,
-            with_body: query.take_word("with", &EXTRAS)?.unwrap_or(false),
+            with_body: with_body(&mut query, caller)?,
+            with_client_ip: caller.reads_raw(),
         })
     }
 
@@ -132,12 +140,13 @@ impl HistoryRequest {
     fn page(&self, read: HistoryPage) -> Result<Page<HistoryView>, ApiError> {
         let HistoryPage { rows, mut more } = read;
         let (mut items, mut last) = (Vec::new(), None);
-        for row in rows {
+        for mut row in rows {
             if items.len() == self.limit.items() {
                 more = true;
                 break;
             }
             let key = HistoryKey::of(&row);
+            row.client_ip = row.client_ip.filter(|_| self.with_client_ip);
             let view = HistoryView::of(row, self.with_body);
             if self.user.as_ref().is_none_or(|user| view.names(user)) {
                 items.push(view);
@@ -148,6 +157,20 @@ impl HistoryRequest {
         assert!(items.len() <= self.limit.items(), "a page keeps its limit");
         Ok(Page { items, next_cursor })
     }
+}
+
+/// Whether bodies are asked for.
+///
+/// # Errors
+/// `bad_parameter` for another word, `forbidden` for a caller without the right.
+fn with_body(query: &mut Query, caller: &Caller) -> Result<bool, ApiError> {
+    let wanted = query.take_word("with", &EXTRAS)?.unwrap_or(false);
+    if wanted && !caller.reads_raw() {
+        return Err(ApiError::forbidden(
+            "with=body needs a token with the right to raw bodies: an entry NAME+raw:TOKEN of API_TOKEN.",
+        ));
+    }
+    Ok(wanted)
 }
 
 /// Where a page begins: behind the row of the cursor, and before a time. The order is newest first, and no digest is
@@ -178,10 +201,11 @@ fn ceiling(time: DateTime<Utc>) -> i64 {
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
-    let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &state)?;
+    let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &caller, state.app)?;
     let permit = state.as_of.page_permit().await?;
     let rows_max = if request.user.is_some() { SEARCHED_ROWS_MAX } else { request.limit.items() };
     let mut connection = state.connection().await?;

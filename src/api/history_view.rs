@@ -59,6 +59,7 @@ pub(super) struct HistoryView {
     /// The topics it is about.
     topics: Vec<String>,
     platform: Option<String>,
+    /// From where the user acted; null as well for a token without `+raw`.
     client_ip: Option<String>,
     request_id: Option<String>,
     /// With `with=body`: the body, where it is JSON.

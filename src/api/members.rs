@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::Caller;
 use super::errors::ApiError;
 use super::groups::GroupView;
 use super::openapi::{NotFound, Refused, TooLarge};
@@ -157,12 +158,13 @@ fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<MemberView>>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
-    let app = query.take_app(state.app)?;
+    let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
     let scope = CursorScope { list: "members of a group", filters };
     let after = scope.take_after_id(&mut query)?;
@@ -206,12 +208,13 @@ async fn members_as_of(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<Memb
 )]
 pub(super) async fn of_user(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<UserGroupView>>, ApiError> {
     let user = path_id(path, UserId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
-    let app = query.take_app(state.app)?;
+    let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), user.as_str()]);
     let scope = CursorScope { list: "groups of a user", filters };
     let after = scope.take_after_id(&mut query)?;

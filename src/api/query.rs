@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use crate::model::{ModelError, SdkAppId, storable};
 
@@ -187,12 +188,16 @@ impl Query {
         found.into_iter().map(keyed).collect()
     }
 
-    /// The app of `sdk_app_id`, which every path takes, else the configured one.
+    /// The app of `sdk_app_id`, which every path takes, else the caller's, else the configured one.
     ///
     /// # Errors
-    /// `bad_parameter` for anything but an app id.
-    pub(super) fn take_app(&mut self, configured: SdkAppId) -> Result<SdkAppId, ApiError> {
-        Ok(self.take_model("sdk_app_id", SdkAppId::parse)?.unwrap_or(configured))
+    /// `bad_parameter` for anything but an app id, `forbidden` for one that the caller may not read.
+    pub(super) fn take_app(
+        &mut self,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<SdkAppId, ApiError> {
+        caller.app(self.take_model("sdk_app_id", SdkAppId::parse)?, configured)
     }
 }
 

@@ -9,11 +9,10 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
 
-use super::auth::ApiAuth;
+use super::auth::{ApiAuth, ConfiguredApp};
 use super::errors::ApiError;
 use super::live::LiveFeed;
 use super::stats_cache::StatsCache;
-use crate::model::SdkAppId;
 use crate::refusals::RefusalLog;
 use crate::replay::as_of::AsOfPermits;
 use crate::spool::SpoolStatus;
@@ -27,8 +26,8 @@ pub struct ApiState {
     pub database: Database,
     /// Whether the schema is the one of this program.
     pub schema: SchemaState,
-    /// The app of a request without `sdk_app_id`.
-    pub app: SdkAppId,
+    /// The app of a request without `sdk_app_id` and without a token of one app.
+    pub app: ConfiguredApp,
     /// Whether the membership of audio-video rooms is mirrored; without it their number of members is not known.
     pub avchatroom_members: bool,
     /// How callers are authenticated.

@@ -11,6 +11,7 @@ use chrono::DateTime;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::auth::Caller;
 use super::errors::ApiError;
 use super::openapi::Refused;
 use super::parameters::AppOnly;
@@ -174,9 +175,10 @@ impl From<SpoolStatus> for SpoolView {
 )]
 pub(super) async fn stats(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<StatsView>, ApiError> {
-    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
+    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
     let latest = stats::latest(&mut *state.connection().await?, app).await?;
     let counts = state.stats_cache.counts().await?;
     let none = AppCounts::default();

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::Caller;
 use super::errors::ApiError;
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
@@ -87,12 +88,13 @@ impl utoipa::IntoParams for TopicsParameters {
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<TopicView>>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
-    let app = query.take_app(state.app)?;
+    let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
     let scope = CursorScope { list: "topics of a group", filters };
     let after = scope.take_after_id(&mut query)?;

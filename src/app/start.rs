@@ -20,6 +20,7 @@ use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
 use super::schema_watch::SchemaWatch;
+use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
@@ -150,7 +151,7 @@ pub async fn start(
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
-        app: serving.gate.app,
+        app: ConfiguredApp::new(serving.gate.app),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfPermits::default(),
@@ -255,7 +256,8 @@ async fn wait_for_first_way(schema: &SchemaState, mut spool: watch::Receiver<Spo
 /// the address in the settings: its queue outlives a restart.
 ///
 /// # Errors
-/// An occupied port, or an address that is not this machine's.
+/// An occupied port, an address that is not this machine's, or a socket that other machines can reach with settings that
+/// are safe on this one alone.
 pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpListener)> {
     let bind = |name: &str, addr: SocketAddr, handed_over: Option<std::net::TcpListener>| {
         let Some(listener) = handed_over else {
@@ -267,10 +269,10 @@ pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpList
         Ok(listener)
     };
     let (callbacks, api) = handed_over_sockets()?;
-    Ok((
-        bind("CALLBACK_LISTEN", serving.callback_listen, callbacks)?,
-        bind("API_LISTEN", serving.api_listen, api)?,
-    ))
+    let callbacks = bind("CALLBACK_LISTEN", serving.callback_listen, callbacks)?;
+    let api = bind("API_LISTEN", serving.api_listen, api)?;
+    serving.loopback_only.check(callbacks.local_addr()?, api.local_addr()?)?;
+    Ok((callbacks, api))
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::EmbeddedError;
+use super::interrupt::Interrupt;
 use super::process::{self, ParentDeathSignal, RunAs};
 
 /// Oldest PostgreSQL whose SQL this service is written for.
@@ -32,9 +33,9 @@ const STRANGER_PORT: u16 = 5432;
 /// Where to look for server programs. The caller reads the environment, not this module.
 #[derive(Debug, Clone, Default)]
 pub struct Programs {
-    /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`, looked at first.
+    /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`. Where it is set, no other is looked at.
     pub bin_dir: Option<PathBuf>,
-    /// Value of `PATH`, looked at second; relative entries are skipped.
+    /// Value of `PATH`, looked at first otherwise; relative entries are skipped.
     pub path: Option<OsString>,
 }
 
@@ -78,10 +79,14 @@ pub(super) fn find(
     programs: &Programs,
     wanted: Option<u32>,
     home: &Path,
+    interrupt: &Interrupt,
 ) -> Result<ServerPrograms, EmbeddedError> {
     let mut refused = ProgramsRefused::default();
+    if let Some(dir) = &programs.bin_dir {
+        return find_in(dir, wanted, home, interrupt);
+    }
     for bin in places(programs) {
-        if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused) {
+        if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused, interrupt) {
             return Ok(found);
         }
     }
@@ -95,7 +100,7 @@ pub(super) fn find(
             if let Some(bin) = bundled::unpack(home)? {
                 // Root does not run what lies in another user's directory.
                 let owner = process::owner_of(home).map_err(EmbeddedError::io("look at", home))?;
-                if let Some(found) = look_at(&bin, owner, wanted, &mut refused) {
+                if let Some(found) = look_at(&bin, owner, wanted, &mut refused, interrupt) {
                     return Ok(ServerPrograms { bundled: true, ..found });
                 }
             }
@@ -111,17 +116,42 @@ pub(super) fn find(
     }
 }
 
+/// The programs of `PG_BIN_DIR`. Others are not looked for: who names a directory means that one.
+fn find_in(
+    dir: &Path,
+    wanted: Option<u32>,
+    home: &Path,
+    interrupt: &Interrupt,
+) -> Result<ServerPrograms, EmbeddedError> {
+    let mut refused = ProgramsRefused::default();
+    let unusable = |reason: String| EmbeddedError::BinDir { dir: dir.to_path_buf(), reason };
+    let bin = fs::canonicalize(dir).map_err(|error| unusable(error.to_string()))?;
+    if let Some(missing) = ["postgres", "initdb"].iter().find(|name| !bin.join(name).is_file()) {
+        return Err(unusable(format!("it has no {missing}")));
+    }
+    if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused, interrupt) {
+        return Ok(found);
+    }
+    match (wanted, refused.other_majors.pop()) {
+        (Some(wanted), Some(found)) => {
+            Err(EmbeddedError::WrongMajor { dir: home.to_path_buf(), wanted, found })
+        }
+        _ => Err(unusable(refused.unusable.join("; "))),
+    }
+}
+
 /// What `run_as` can run in `bin`, as if it were installed; notes a reason where that is nothing.
 fn look_at(
     bin: &Path,
     run_as: RunAs,
     wanted: Option<u32>,
     refused: &mut ProgramsRefused,
+    interrupt: &Interrupt,
 ) -> Option<ServerPrograms> {
     let postgres = bin.join("postgres");
     let mut asked = process::command(&postgres, run_as, ParentDeathSignal::Kill);
     asked.arg("--version");
-    let printed = match process::run(asked, "", VERSION_LIMIT) {
+    let printed = match process::run(asked, "", VERSION_LIMIT, interrupt) {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -165,7 +195,6 @@ fn parse_version(printed: &str) -> Option<(&str, u32)> {
 /// Directories that hold both programs, best first, each once.
 fn places(programs: &Programs) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    all.extend(programs.bin_dir.clone());
     if let Some(path) = &programs.path {
         // A relative entry would make the choice depend on the working directory.
         all.extend(env::split_paths(path).filter(|entry| entry.is_absolute()));

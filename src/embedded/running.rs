@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::EmbeddedError;
+use super::interrupt::Interrupt;
 #[cfg(not(target_os = "linux"))]
 use super::process;
 
@@ -53,12 +54,17 @@ enum Seen {
 /// text.
 ///
 /// # Errors
-/// [`EmbeddedError::Busy`] when neither comes true in time.
-pub(super) fn settle(dir: &Path, cluster: &Path) -> Result<Option<RunningServer>, EmbeddedError> {
+/// [`EmbeddedError::Busy`] when neither comes true in time, [`EmbeddedError::Interrupted`] when the start is given up.
+pub(super) fn settle(
+    dir: &Path,
+    cluster: &Path,
+    interrupt: &Interrupt,
+) -> Result<Option<RunningServer>, EmbeddedError> {
     let mut ready_before = None;
     let mut orphans_since = None;
     let begun = Instant::now();
     loop {
+        interrupt.check()?;
         let (pid, late) = match look(cluster) {
             Seen::NoServer => return Ok(None),
             Seen::Ready(running) if ready_before == Some(running.pid) => {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::file::{
-    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, is_in_use, move_aside,
+    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, check_use, move_aside,
 };
 use super::losses::{DAMAGED, Gap, Losses};
 use super::record::{self, RecordError};
@@ -30,7 +30,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The owner of the file.
 pub(super) struct SpoolThread {
-    path: PathBuf,
+    dir: PathBuf,
     max_bytes: u64,
     file: Option<SpoolFile>,
     failure: Option<SpoolError>,
@@ -49,12 +49,9 @@ impl SpoolThread {
         losses: Losses,
         status: watch::Sender<SpoolStatus>,
     ) -> Result<Self, SpoolError> {
-        let path = place.dir.join("spool.redb");
-        if is_in_use(&path) {
-            return Err(SpoolError::InUse);
-        }
+        check_use(&place.dir)?;
         Ok(Self {
-            path,
+            dir: place.dir.clone(),
             max_bytes: place.max_bytes,
             file: None,
             failure: Some(SpoolError::Opening),
@@ -88,11 +85,11 @@ impl SpoolThread {
     /// Opens the file. A damaged one is moved aside, and an empty one is begun, at once: a spool that waits for a person
     /// would take the callbacks of now with those of then.
     fn open(&mut self) {
-        let mut opened = SpoolFile::open(&self.path);
+        let mut opened = SpoolFile::open(&self.dir);
         if let Err(SpoolError::Damaged(reason)) = &opened
             && self.move_aside(reason)
         {
-            opened = SpoolFile::open(&self.path);
+            opened = SpoolFile::open(&self.dir);
         }
         self.opened = Instant::now();
         match opened {
@@ -132,7 +129,7 @@ impl SpoolThread {
         }
         let known = self.status.borrow().clone();
         let now = chrono::DateTime::from_timestamp_millis(clock::now().get()).unwrap_or_default();
-        let moved = match move_aside(&self.path, &now.format("%Y%m%dT%H%M%S%3fZ").to_string()) {
+        let moved = match move_aside(&self.dir, &now.format("%Y%m%dT%H%M%S%3fZ").to_string()) {
             Ok(moved) => moved,
             Err(error) => {
                 tracing::error!(%error, "the spool's file is damaged ({reason}) and cannot be moved aside");

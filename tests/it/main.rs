@@ -55,6 +55,7 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod callers;
     mod changes;
     mod history;
     mod ledgers;
@@ -79,6 +80,8 @@ mod process {
     mod config;
     mod databases;
     mod errors;
+    mod files;
+    mod interrupts;
     pub(crate) mod lifecycle;
     mod simulate;
     mod start;
@@ -89,6 +92,7 @@ mod house {
     mod diction;
     mod documents;
     mod schema;
+    mod security;
     mod sources;
     mod statements;
     mod tidy;

@@ -99,7 +99,7 @@ async fn migrate_with_no_configuration_makes_the_embedded_database_and_leaves_no
 static STRANGER: Mutex<()> = Mutex::const_new(());
 
 /// Hands a place to an account that is not root's, where this is root. None: there is no such account.
-fn ordinary_user(place: &Place) -> Option<Command> {
+pub(crate) fn ordinary_user(place: &Place) -> Option<Command> {
     let mut command = place.command(&[]);
     if std::fs::metadata(place.path()).unwrap().uid() != 0 {
         return Some(command);
@@ -143,7 +143,7 @@ const HIDE_PROGRAMS: &str = r#"
     for place in /usr/lib/postgresql /usr/pgsql-*; do
         if [ -d "$place" ]; then mount -t tmpfs none "$place" || exit 1; fi
     done
-    PATH=$PG_BIN_DIR exec "$0""#;
+    PATH=$NO_PROGRAMS exec "$0""#;
 
 #[tokio::test]
 async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_printed() {
@@ -152,7 +152,7 @@ async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_p
     std::fs::create_dir(&empty).unwrap();
     let hidden = |program: &str| {
         let mut command = place.program("unshare");
-        command.args(["--mount", "sh", "-c", HIDE_PROGRAMS, program]).env("PG_BIN_DIR", &empty);
+        command.args(["--mount", "sh", "-c", HIDE_PROGRAMS, program]).env("NO_PROGRAMS", &empty);
         command
     };
     if !hidden("/bin/true").output().is_ok_and(|output| output.status.success()) {

@@ -78,18 +78,15 @@ async fn sigterm_ends_a_start_on_a_locked_ledger() {
 #[tokio::test]
 async fn the_first_lines_name_the_version_the_settings_file_and_the_absolute_data_directory() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
-    let below = place.path().join("below");
-    std::fs::create_dir(&below).unwrap();
-    let mut command = place.command_on(&database.url, &[]);
-    command.current_dir(&below);
-    let mut service = Process::start(command);
+    std::fs::write(place.path().join(".env"), "").unwrap();
+    let mut service = Process::start(place.command_on(&database.url, &[]));
     service.says("data directory").await;
     let log = service.log();
     let line = log.lines().find(|line| line.contains("data directory")).unwrap();
     for wanted in [
         format!("group-mirror {}", env!("CARGO_PKG_VERSION")),
         place.path().join(".env").display().to_string(),
-        below.join("data").display().to_string(),
+        place.path().join("data").display().to_string(),
     ] {
         assert!(line.contains(&wanted), "{wanted}: {line}");
     }
