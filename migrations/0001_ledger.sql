@@ -42,8 +42,9 @@ CREATE INDEX ledger_request_idx ON ledger (sdk_app_id, group_id, digest)
 -- sequence that was left behind must not make an insert fail.
 CREATE INDEX ledger_position_idx ON ledger (position);
 
--- Serves `replay --parked` and the counts of parked and partial entries.
-CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at) WHERE outcome <> 'applied';
+-- Serves the list, the counts and `replay --parked` of what was parked or read in part. Partial, so that what is applied,
+-- nearly everything, costs nothing.
+CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at, digest) WHERE outcome <> 'applied';
 
 COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, or to note an earlier receipt.';
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';

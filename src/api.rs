@@ -21,6 +21,7 @@ mod members;
 mod openapi;
 mod paging;
 mod parameters;
+mod parked;
 mod query;
 pub mod state;
 mod stats;
@@ -51,6 +52,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(members::of_group))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
+        .routes(routes!(parked::list))
         .routes(routes!(stats::stats))
         .routes(routes!(changes::changes))
         .merge(docs::routes())

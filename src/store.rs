@@ -15,6 +15,7 @@ pub mod history;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod parked;
 mod pools;
 mod probe;
 pub mod rebuild;

@@ -1,7 +1,8 @@
 //! A cache of the counts of `/v1/stats`: at most one count runs, and a count that took `t` is reused for 20 `t`.
 //!
 //! So a small mirror is counted anew for nearly every request, and a large one costs less than a twentieth of one
-//! connection, however often it is asked. Serves what `store::stats` counted; knows nothing of JSON.
+//! connection, however often it is asked. While the database is away the last counts stay, with their time. Serves what
+//! `store::stats` counted; knows nothing of JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::errors::ApiError;
+use crate::store::errors::is_statement_timeout;
 use crate::store::stats::{self, Counts};
 use crate::store::{Database, Tx};
 
@@ -21,10 +22,10 @@ const KEEP_FACTOR: u32 = 20;
 /// seconds.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
-/// The longest pause after a failure while there are no counts yet.
-const FIRST_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest pause after a count that failed by anything but its own duration: the database may be back.
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How long a request waits for the count that runs; then it gets the counts before, or 503 where there are none.
+/// How long a request waits for the count that runs; then it gets the counts before, or none where there are none.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The counts of one process. Cheap to clone.
@@ -54,11 +55,13 @@ impl StatsCache {
         Self { database, stop, last: watch::Sender::new(Last::default()), permit }
     }
 
-    /// The newest counts that are there within [`WAIT_MAX`].
-    ///
-    /// # Errors
-    /// `unavailable`: there are none yet; the count continues.
-    pub(super) async fn counts(&self) -> Result<Arc<Counts>, ApiError> {
+    /// The counts that were made last; `None` where there are none yet.
+    pub(super) fn last(&self) -> Option<Arc<Counts>> {
+        self.last.borrow().counts.clone()
+    }
+
+    /// The newest counts that are there within [`WAIT_MAX`]; a count that runs continues. `None` where there are none yet.
+    pub(super) async fn counts(&self) -> Option<Arc<Counts>> {
         let mut seen = self.last.subscribe();
         let known = seen.borrow_and_update().clone();
         if known.next.is_none_or(|next| next <= Instant::now()) {
@@ -68,10 +71,7 @@ impl StatsCache {
                 let _ = timeout(WAIT_MAX, seen.changed()).await;
             }
         }
-        let counts = seen.borrow().counts.clone();
-        counts.ok_or_else(|| {
-            ApiError::unavailable("The mirror is being counted for the first time; ask again.")
-        })
+        self.last()
     }
 
     /// Begins to count, unless a count runs already.
@@ -90,8 +90,8 @@ impl StatsCache {
                     Ok(counts) => last.counts = Some(Arc::new(counts)),
                     Err(error) => {
                         tracing::warn!(%error, "the mirror could not be counted");
-                        if last.counts.is_none() {
-                            pause = pause.min(FIRST_PAUSE_MAX);
+                        if last.counts.is_none() || !is_statement_timeout(&error) {
+                            pause = pause.min(FAILED_PAUSE_MAX);
                         }
                     }
                 }

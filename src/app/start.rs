@@ -145,7 +145,7 @@ pub async fn start(
     let reads = ApiState {
         feed: feed.clone(),
         stats_cache: StatsCache::new(database.clone(), stop.clone()),
-        spool: writer.watch_spool(),
+        writer: writer.clone(),
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),

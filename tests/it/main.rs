@@ -56,13 +56,16 @@ mod replay {
 mod api {
     mod access;
     mod changes;
-    mod history;
+    pub(crate) mod history;
     mod ledgers;
     mod openapi;
+    mod parked;
     mod plans;
     pub(crate) mod reads;
     mod refusals;
-    mod topics_stats;
+    mod stats_away;
+    pub(crate) mod topics_stats;
+    mod words;
 }
 
 /// Settings, start, stop, exit codes of the binary.
