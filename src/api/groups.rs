@@ -20,8 +20,8 @@ use super::parameters::{AppOnly, GroupPath, id, keyed, paging, query, text, time
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::callback::{AVCHATROOM, present_type_name};
-use crate::mirror::Status;
+use crate::callback::present_type_name;
+use crate::mirror::{Status, are_members_known};
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
 use crate::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder, GroupStateRow};
 
@@ -119,8 +119,8 @@ pub(super) struct GroupView {
     /// The present owner; null where the group has none, or none is known.
     owner: Option<String>,
     created_by: Option<String>,
-    /// Present members; in lists only with `with=member_count`. Null where it is not known: an audio-video room whose
-    /// membership is not mirrored.
+    /// Present members; in lists only with `with=member_count`. Null where it is not known: a group whose create was not
+    /// received, and an audio-video room whose membership is not mirrored. A destroyed group has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0)]
     member_count: Option<Option<i64>>,
@@ -140,10 +140,12 @@ fn shown_status() -> ObjectBuilder {
 }
 
 impl GroupView {
-    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where it is not, no row of the
-    /// database says how many members such a room has, and the number of rows would be a wrong answer.
+    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where not all members are known, the
+    /// number of rows would be a wrong answer.
     pub(super) fn of(row: GroupStateRow, avchatroom_members: bool) -> Self {
-        let is_counted = avchatroom_members || row.group_type.as_deref() != Some(AVCHATROOM);
+        let are_known =
+            are_members_known(row.group_type.as_deref(), row.created_at.is_some(), avchatroom_members);
+        let is_counted = are_known || row.status == Status::Destroyed.as_str();
         Self {
             sdk_app_id: row.sdk_app_id,
             group_id: row.group_id,

@@ -1,17 +1,18 @@
 //! A cache of the counts of `/v1/stats`: at most one count runs, and a count that took `t` is reused for 20 `t`.
 //!
 //! So a small mirror is counted anew for nearly every request, and a large one costs less than a twentieth of one
-//! connection, however often it is asked. While the database is away the last counts stay, with their time. Serves what
-//! `store::stats` counted; knows nothing of JSON.
+//! connection, however often it is asked. It is counted now and then without a request as well, so that there are counts to
+//! show when the database is away. Serves what `store::stats` counted; knows nothing of JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::errors::is_statement_timeout;
+use crate::store::schema::SchemaState;
 use crate::store::stats::{self, Counts};
 use crate::store::{Database, Tx};
 
@@ -24,6 +25,10 @@ const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
 /// The longest pause after a count that failed by anything but its own duration: the database may be back.
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is counted without a request: at most so old are the counts that are shown once the database does not
+/// answer, or twenty times as old as a count takes.
+const UNASKED_PERIOD: Duration = Duration::from_mins(5);
 
 /// How long a request waits for the count that runs; then it gets the counts before, or none where there are none.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -64,7 +69,7 @@ impl StatsCache {
     pub(super) async fn counts(&self) -> Option<Arc<Counts>> {
         let mut seen = self.last.subscribe();
         let known = seen.borrow_and_update().clone();
-        if known.next.is_none_or(|next| next <= Instant::now()) {
+        if self.is_due() {
             self.start();
             // There is no use in waiting for a count that will not end in time.
             if known.counts.is_none() || known.took < WAIT_MAX {
@@ -72,6 +77,24 @@ impl StatsCache {
             }
         }
         self.last()
+    }
+
+    /// Counts once the database fits, and then now and then, until the service stops.
+    pub async fn keep_up(self, schema: SchemaState) {
+        let counting = async {
+            loop {
+                schema.fitting().await;
+                if self.is_due() {
+                    self.start();
+                }
+                sleep(UNASKED_PERIOD).await;
+            }
+        };
+        self.stop.run_until_cancelled(counting).await;
+    }
+
+    fn is_due(&self) -> bool {
+        self.last.borrow().next.is_none_or(|next| next <= Instant::now())
     }
 
     /// Begins to count, unless a count runs already.

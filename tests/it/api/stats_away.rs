@@ -57,6 +57,28 @@ async fn stats_keep_the_last_counts_and_tell_the_spool_while_the_database_is_awa
 }
 
 #[tokio::test]
+async fn the_mirror_is_counted_without_a_request_so_that_there_are_counts_when_the_database_goes_away() {
+    let app = App::start().await;
+    // A request would begin a count itself, so PostgreSQL is asked whether one has run.
+    let scans =
+        "SELECT seq_scan + COALESCE(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'group_members'";
+    let counted = async || {
+        let mut conn = app.database.connect().await;
+        sqlx::query_scalar::<_, i64>(scans).fetch_one(&mut conn).await.unwrap() > 0
+    };
+    assert!(eventually(counted).await);
+    app.database.refuse_connections().await;
+    assert!(
+        eventually(async || {
+            let away = stats(&app.service).await;
+            away["database_available"] == false && away["groups"]["total"] == 0
+        })
+        .await
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn stats_answer_with_nulls_where_no_database_was_ever_reached() {
     let service = Service::start_at_once(&settings("postgres://nobody@127.0.0.1:1/none")).await.unwrap();
     assert!(eventually(async || stats(&service).await["spool"]["depth"] == 0).await, "the spool is open");
