@@ -84,7 +84,8 @@ impl StatsCache {
         let counting = async {
             loop {
                 schema.fitting().await;
-                if self.is_due() {
+                // It resolves also where the schema is not watched any more, because the start is refused.
+                if schema.fits() && self.is_due() {
                     self.start();
                 }
                 sleep(UNASKED_PERIOD).await;
