@@ -51,7 +51,7 @@ impl utoipa::IntoParams for ParkedParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = vec![
             query("cause", words(&CAUSES), "With this cause among its causes."),
-            query("reason", words(&CAUSES), "Another name of `cause`; only one of them can be given."),
+            query("reason", words(&CAUSES), "The same as `cause`; with both, both are among the causes."),
             query("outcome", words(&OUTCOMES), "Only what could not be applied at all, or only in part."),
             query("command", any_text(), "Of this command, as Tencent spells it, whole."),
             query("group_id", id(), "About this group."),
@@ -118,15 +118,12 @@ impl ParkedRequest {
         let app = query.take_app(state.app)?;
         let scope = CursorScope { list: "parked entries", filters: query.fingerprint(&[&app.to_string()]) };
         let cursor = scope.take_after::<ParkedKey>(&mut query)?.map(ParkedKey::checked).transpose()?;
-        let (cause, reason) = (query.take_word("cause", &CAUSES)?, query.take_word("reason", &CAUSES)?);
-        if cause.is_some() && reason.is_some() {
-            return Err(ApiError::bad_parameter("Parameters cause and reason are one; send one of them."));
-        }
+        let causes = [query.take_word("cause", &CAUSES)?, query.take_word("reason", &CAUSES)?];
         let filter = ParkedFilter {
             app,
             group: query.take_model("group_id", GroupId::parse)?,
             outcome: query.take_word("outcome", &OUTCOMES)?,
-            cause: cause.or(reason),
+            causes: causes.into_iter().flatten().collect(),
             command: query.take_free_text("command")?,
             after: query.take_time("after")?,
             behind: start(cursor, query.take_time("before")?)?,

@@ -42,8 +42,8 @@ pub struct ParkedFilter {
     pub group: Option<GroupId>,
     /// `partial` or `parked`.
     pub outcome: Option<&'static str>,
-    /// The label of a cause that is among those of the entry.
-    pub cause: Option<&'static str>,
+    /// The labels of causes that are all among those of the entry.
+    pub causes: Vec<&'static str>,
     /// The command that counted.
     pub command: Option<String>,
     /// Only what was received later than this.
@@ -74,7 +74,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id
                    AND (received_at, digest, group_id, time_ms) < ($2, $3, $4, $5)
                    AND ($6::timestamptz IS NULL OR received_at > $6)
                    AND ($7::text IS NULL OR outcome = $7)
-                   AND ($8::text IS NULL OR $8 = ANY (causes))
+                   AND causes @> $8
                    AND ($9::text IS NULL OR command = $9)
                    AND ($10::text IS NULL OR group_id = $10)
                  ORDER BY received_at DESC, digest DESC, group_id DESC, time_ms DESC
@@ -110,7 +110,7 @@ pub async fn page(
         .bind(time_ms)
         .bind(filter.after)
         .bind(filter.outcome)
-        .bind(filter.cause)
+        .bind(&filter.causes)
         .bind(filter.command.as_deref())
         .bind(filter.group.as_ref().map(GroupId::as_str))
         .bind(one_more)
