@@ -11,6 +11,7 @@ mod change;
 mod changes;
 mod docs;
 mod errors;
+mod etag;
 mod follower;
 mod groups;
 pub mod health;

@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::errors::ApiError;
+use super::etag::{IfNoneMatch, tagged};
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{AppOnly, GroupPath, id, keyed, paging, query, text, time, words, words_or_first};
@@ -257,24 +260,30 @@ pub(super) async fn list(
 
 /// One group of any status.
 ///
-/// With its exact `member_count`, where that is known.
+/// With its exact `member_count`, where that is known, and an `ETag`.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}",
     operation_id = "group",
     tag = "groups",
-    params(GroupPath, AppOnly),
-    responses((status = 200, description = "The group.", body = GroupView), Refused, NotFound)
+    params(GroupPath, IfNoneMatch, AppOnly),
+    responses(
+        (status = 200, description = "The group.", body = GroupView, headers(("ETag", description = "Of this form."))),
+        (status = 304, description = "The caller has the newest form."),
+        Refused,
+        NotFound,
+    )
 )]
 pub(super) async fn find(
     State(state): State<ApiState>,
+    headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<GroupView>, ApiError> {
+) -> Result<Response, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
     let mut connection = state.lookup_connection().await?;
     let row = groups::find(&mut connection, app, &group).await?;
     let row = row.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Ok(Json(GroupView::of(row, state.avchatroom_members)))
+    tagged(&headers, &GroupView::of(row, state.avchatroom_members))
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::App;
 use crate::support::api::{APP, Api, after, told};
+use crate::support::{API_TOKEN, App};
 
 pub(crate) fn created(group: &str, ms: i64, name: &str, more: Value) -> Value {
     let mut body =
@@ -93,6 +93,42 @@ async fn an_audio_video_room_has_a_member_count_only_where_its_membership_is_mir
         assert_eq!(api.json("/v1/groups?group_id=room").await["items"][0].get("member_count"), None);
         api.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_group_has_a_tag_by_which_a_reader_asks_whether_it_has_changed() {
+    let app = App::start().await;
+    app.service.taken(&created("g", 0, "g", json!({"Owner_Account": "ana"}))).await;
+    app.service.read("/v1/groups/g").await;
+    let ask = async |tags: &str| {
+        let url = app.service.api_url("/v1/groups/g");
+        app.service.client.get(url).bearer_auth(API_TOKEN).header("If-None-Match", tags).send().await.unwrap()
+    };
+    let first = ask("\"other\"").await;
+    assert_eq!(
+        (first.status().as_u16(), &first.headers()["content-type"]),
+        (200, &"application/json".parse().unwrap())
+    );
+    let tag = first.headers()["etag"].to_str().unwrap().to_owned();
+    assert!(tag.len() > 20 && tag.starts_with('"') && tag.ends_with('"'), "{tag}");
+    for tags in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+        let same = ask(&tags).await;
+        assert_eq!(
+            (same.status().as_u16(), same.headers()["etag"].to_str().unwrap()),
+            (304, &*tag),
+            "{tags}"
+        );
+        assert_eq!(same.text().await.unwrap(), "", "{tags}");
+    }
+    app.service
+        .taken(&after("NewMemberJoin", "g", 1, json!({"NewMemberList": [{"Member_Account": "bo"}]})))
+        .await;
+    app.service.read("/v1/groups/g").await;
+    let changed = ask(&tag).await;
+    assert_eq!(changed.status(), 200, "another member is another form");
+    assert_ne!(changed.headers()["etag"].to_str().unwrap(), tag);
+    assert_eq!(changed.json::<Value>().await.unwrap()["member_count"], 2);
+    app.stop().await;
 }
 
 /// A figure that is not known is not shown: whoever was there before the mirror's first callback is in none of its rows.
