@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::errors::is_statement_timeout;
@@ -67,13 +67,22 @@ impl StatsCache {
 
     /// The newest counts that are there within [`WAIT_MAX`]; a count that runs continues. `None` where there are none yet.
     pub(super) async fn counts(&self) -> Option<Arc<Counts>> {
+        let until = Instant::now() + WAIT_MAX;
         let mut seen = self.last.subscribe();
         let known = seen.borrow_and_update().clone();
-        if self.is_due() {
-            self.start();
-            // There is no use in waiting for a count that will not end in time.
-            if known.counts.is_none() || known.took < WAIT_MAX {
-                let _ = timeout(WAIT_MAX, seen.changed()).await;
+        // There is no use in waiting for a count that will not end in time.
+        let is_worth_waiting = known.counts.is_none() || known.took < WAIT_MAX;
+        // Twice, because one that was begun without a request may have begun before what this reader has sent.
+        for _ in 0..2 {
+            if !self.is_due() {
+                break;
+            }
+            let is_begun = self.start(true);
+            if is_worth_waiting {
+                let _ = timeout_at(until, seen.changed()).await;
+            }
+            if is_begun {
+                break;
             }
         }
         self.last()
@@ -86,7 +95,7 @@ impl StatsCache {
                 schema.fitting().await;
                 // It resolves also where the schema is not watched any more, because the start is refused.
                 if schema.fits() && self.is_due() {
-                    self.start();
+                    self.start(false);
                 }
                 sleep(UNASKED_PERIOD).await;
             }
@@ -98,9 +107,10 @@ impl StatsCache {
         self.last.borrow().next.is_none_or(|next| next <= Instant::now())
     }
 
-    /// Begins to count, unless a count runs already.
-    fn start(&self) {
-        let Ok(permit) = Arc::clone(&self.permit).try_acquire_owned() else { return };
+    /// Begins to count, unless a count runs already; true where it is begun. One that was not asked for (`asked`) puts off none
+    /// that is.
+    fn start(&self, asked: bool) -> bool {
+        let Ok(permit) = Arc::clone(&self.permit).try_acquire_owned() else { return false };
         let this = self.clone();
         tokio::spawn(async move {
             let begun = Instant::now();
@@ -119,9 +129,10 @@ impl StatsCache {
                         }
                     }
                 }
-                last.next = Some(Instant::now() + pause);
+                last.next = asked.then(|| Instant::now() + pause);
             });
         });
+        true
     }
 
     async fn count(&self) -> Result<Counts, sqlx::Error> {
