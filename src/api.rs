@@ -11,6 +11,7 @@ mod change;
 mod changes;
 mod docs;
 mod errors;
+mod etag;
 pub mod feed_reader;
 mod follower;
 mod groups;
@@ -23,6 +24,7 @@ mod members;
 mod openapi;
 mod paging;
 mod parameters;
+mod parked;
 mod query;
 mod segment;
 pub mod state;
@@ -54,6 +56,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(members::of_group))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
+        .routes(routes!(parked::list))
         .routes(routes!(stats::stats))
         .routes(routes!(changes::changes))
 }

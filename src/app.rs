@@ -15,6 +15,7 @@ mod serve;
 mod signals;
 mod simulate;
 mod start;
+mod version;
 
 pub use migrate::migrate;
 pub use openapi::openapi;
@@ -22,3 +23,4 @@ pub use replay::{ReplayWanted, replay};
 pub use serve::serve;
 pub use simulate::simulate;
 pub use start::{RunningService, bind, start};
+pub use version::version;

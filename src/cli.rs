@@ -109,6 +109,9 @@ pub enum Command {
         #[arg(long, value_name = "LABEL", requires = "parked")]
         cause: Option<String>,
     },
+    /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
+    #[command(after_help = "Example:\n  group-mirror version")]
+    Version,
     /// Print the OpenAPI document of the read API
     #[command(after_help = "Example:\n  group-mirror openapi > openapi.json")]
     Openapi,

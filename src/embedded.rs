@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use error::EmbeddedError;
 pub use interrupt::Interrupt;
-pub use programs::Programs;
+pub use programs::{BundledPostgres, Programs, bundled_postgres};
 
 use cluster::{DataDirectory, NAME};
 use process::{ParentDeathSignal, RunAs, Server, Stop};
@@ -62,6 +62,8 @@ struct Started {
     server: Server,
     /// Socket directory outside the data directory, to be removed after the stop.
     outside: Option<PathBuf>,
+    /// From inside this binary.
+    bundled: bool,
 }
 
 impl Embedded {
@@ -110,7 +112,7 @@ impl Embedded {
         let server = launch(&home, &found, run_as, &socket_dir)?;
         announce(&home, &found, &server);
         let outside = (!socket_dir.starts_with(home.dir())).then(|| socket_dir.clone());
-        let started = Started { server, outside };
+        let started = Started { server, outside, bundled: found.bundled };
         Ok(Embedded::new(socket_dir, PORT, Some(started)))
     }
 
@@ -143,6 +145,12 @@ impl Embedded {
     #[must_use]
     pub fn started_here(&self) -> bool {
         self.started.is_some()
+    }
+
+    /// What the programs are, if the server was started here by those inside this binary.
+    #[must_use]
+    pub fn bundled(&self) -> Option<BundledPostgres> {
+        self.started.as_ref().filter(|started| started.bundled).and_then(|_| bundled_postgres())
     }
 
     /// Stops the server if it was started here, and waits for its end: a fast shutdown, which ends sessions
@@ -186,9 +194,12 @@ fn announce(home: &DataDirectory, found: &ServerPrograms, server: &Server) {
         tracing::warn!(
             pid = server.pid(),
             dir = %home.dir().display(),
-            "started the bundled PostgreSQL {}; it has no timers: statement_timeout, lock_timeout and the detection of \
+            "started the bundled PostgreSQL {}{}; it has no timers: statement_timeout, lock_timeout and the detection of \
              deadlocks do nothing in it, so use it to try things out and set DATABASE_URL in production",
-            found.version
+            found.version,
+            bundled_postgres()
+                .map(|known| format!(" (released on {}, from the crate {})", known.released, known.source))
+                .unwrap_or_default()
         );
     } else {
         tracing::info!(

@@ -81,6 +81,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 let wanted = app::ReplayWanted { verify, parked, cause };
                 app::replay(&cli.settings.config(), wanted).await
             }
+            Command::Version => app::version(),
             Command::Openapi => app::openapi(),
         }
     });

@@ -21,4 +21,6 @@ pub use fact::{
 pub use facts::facts;
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
-pub use state::{GroupState, MemberState, Status, TopicState, group_state, member_state, topic_state};
+pub use state::{
+    GroupState, MemberState, Status, TopicState, are_members_known, group_state, member_state, topic_state,
+};

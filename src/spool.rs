@@ -24,7 +24,7 @@ use losses::Losses;
 use thread::SpoolThread;
 
 pub use file::RecordKey;
-pub use losses::DAMAGED;
+pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
 pub use requests::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
 
@@ -94,6 +94,12 @@ impl Spool {
     #[must_use]
     pub fn status(&self) -> SpoolStatus {
         SpoolStatus { gaps: self.losses.gap_count(), ..self.status.borrow().clone() }
+    }
+
+    /// The newest gaps, oldest first, of this run and earlier ones; the last one may still go on.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.losses.newest()
     }
 
     /// True when there is no record in it.

@@ -17,6 +17,7 @@ mod hosts;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod parked;
 mod pools;
 mod probe;
 pub mod rebuild;

@@ -94,6 +94,11 @@ impl ConfiguredApp {
     pub fn new(app: SdkAppId) -> Self {
         Self(app)
     }
+
+    /// Whether it is this one.
+    pub(super) fn is(self, app: SdkAppId) -> bool {
+        self.0 == app
+    }
 }
 
 impl Caller {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
@@ -15,14 +17,15 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
+use super::etag::{IfNoneMatch, tagged};
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{AppOnly, GroupPath, id, keyed, paging, query, text, time, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::callback::{AVCHATROOM, present_type_name};
-use crate::mirror::Status;
+use crate::callback::present_type_name;
+use crate::mirror::{Status, are_members_known};
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
 use crate::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder, GroupStateRow};
 
@@ -120,8 +123,8 @@ pub(super) struct GroupView {
     /// The present owner; null where the group has none, or none is known.
     owner: Option<String>,
     created_by: Option<String>,
-    /// Present members; in lists only with `with=member_count`. Null where it is not known: an audio-video room whose
-    /// membership is not mirrored.
+    /// Present members; in lists only with `with=member_count`. Null where it is not known: a group whose create was not
+    /// received, and an audio-video room whose membership is not mirrored. A destroyed group has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0)]
     member_count: Option<Option<i64>>,
@@ -141,10 +144,12 @@ fn shown_status() -> ObjectBuilder {
 }
 
 impl GroupView {
-    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where it is not, no row of the
-    /// database says how many members such a room has, and the number of rows would be a wrong answer.
+    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where not all members are known, the
+    /// number of rows would be a wrong answer.
     pub(super) fn of(row: GroupStateRow, avchatroom_members: bool) -> Self {
-        let is_counted = avchatroom_members || row.group_type.as_deref() != Some(AVCHATROOM);
+        let are_known =
+            are_members_known(row.group_type.as_deref(), row.created_at.is_some(), avchatroom_members);
+        let is_counted = are_known || row.status == Status::Destroyed.as_str();
         Self {
             sdk_app_id: row.sdk_app_id,
             group_id: row.group_id,
@@ -257,25 +262,31 @@ pub(super) async fn list(
 
 /// One group of any status.
 ///
-/// With its exact `member_count`, where that is known.
+/// With its exact `member_count`, where that is known, and an `ETag`.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}",
     operation_id = "group",
     tag = "groups",
-    params(GroupPath, AppOnly),
-    responses((status = 200, description = "The group.", body = GroupView), Refused, NotFound)
+    params(GroupPath, IfNoneMatch, AppOnly),
+    responses(
+        (status = 200, description = "The group.", body = GroupView, headers(("ETag", description = "Of this form."))),
+        (status = 304, description = "The caller has the newest form."),
+        Refused,
+        NotFound,
+    )
 )]
 pub(super) async fn find(
     State(state): State<ApiState>,
     caller: Caller,
+    headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<GroupView>, ApiError> {
+) -> Result<Response, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
     let mut connection = state.lookup_connection().await?;
     let row = groups::find(&mut connection, app, &group).await?;
     let row = row.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Ok(Json(GroupView::of(row, state.avchatroom_members)))
+    tagged(&headers, &GroupView::of(row, state.avchatroom_members))
 }

@@ -24,14 +24,14 @@ use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{GroupPath, id, paging, query, text as any_text, time, words};
 use super::query::{Query, path_id};
 use super::state::ApiState;
-use crate::callback::ReasonCause;
+use crate::callback::{ReasonCause, mentions};
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
 use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, HistoryRow};
 
 /// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
 /// callbacks. It bounds the memory of a page, some 30 MB at worst, where bodies consist of user ids.
-const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
+pub(super) const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
 /// How many rows one page with `user_id` searches before it ends early, with a cursor: only the body of a row says whom
 /// it names.
@@ -45,11 +45,11 @@ pub(super) const OUTCOMES: [(&str, &str); 3] =
     [("applied", "applied"), ("partial", "partial"), ("parked", "parked")];
 
 /// The values of `cause`.
-static CAUSES: LazyLock<Vec<(&str, &str)>> =
+pub(super) static CAUSES: LazyLock<Vec<(&str, &str)>> =
     LazyLock::new(|| ReasonCause::VARIANTS.iter().map(|cause| (cause.label(), cause.label())).collect());
 
 /// The values of `with`.
-const EXTRAS: [(&str, bool); 1] = [("body", true)];
+pub(super) const EXTRAS: [(&str, bool); 1] = [("body", true)];
 
 /// The parameters, for the OpenAPI document.
 struct HistoryParameters;
@@ -60,7 +60,11 @@ impl utoipa::IntoParams for HistoryParameters {
             query("outcome", words(&OUTCOMES), "With this outcome."),
             query("cause", words(&CAUSES), "Parked or read in part for this cause."),
             query("command", any_text(), "Of this command, as Tencent spells it, whole."),
-            query("user_id", id(), "That name this user as member, operator or owner."),
+            query(
+                "user_id",
+                id(),
+                "That name this user as member, operator or owner; of what could not be read, as far as the body says so.",
+            ),
             query("after", time(), "Later than this, by the time of the order."),
             query("before", time(), "Earlier than this, by the time of the order."),
             query("with", words(&EXTRAS), "Adds the body as it came; needs a token with `+raw`."),
@@ -147,8 +151,11 @@ impl HistoryRequest {
             }
             let key = HistoryKey::of(&row);
             row.client_ip = row.client_ip.filter(|_| self.with_client_ip);
+            // Of what is parked or skipped there is no event, but the body can say whom it was about.
+            let unread = self.user.as_ref().filter(|_| row.row.outcome != "applied");
+            let is_mentioned = unread.is_some_and(|user| mentions(&row.row.body, user));
             let view = HistoryView::of(row, self.with_body);
-            if self.user.as_ref().is_none_or(|user| view.names(user)) {
+            if is_mentioned || self.user.as_ref().is_none_or(|user| view.names(user)) {
                 items.push(view);
             }
             last = Some(key);
@@ -163,7 +170,7 @@ impl HistoryRequest {
 ///
 /// # Errors
 /// `bad_parameter` for another word, `forbidden` for a caller without the right.
-fn with_body(query: &mut Query, caller: &Caller) -> Result<bool, ApiError> {
+pub(super) fn with_body(query: &mut Query, caller: &Caller) -> Result<bool, ApiError> {
     let wanted = query.take_word("with", &EXTRAS)?.unwrap_or(false);
     if wanted && !caller.reads_raw() {
         return Err(ApiError::forbidden(

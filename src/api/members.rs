@@ -6,6 +6,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
@@ -15,14 +16,15 @@ use super::auth::Caller;
 use super::errors::ApiError;
 use super::groups::GroupView;
 use super::openapi::{NotFound, Refused, TooLarge};
-use super::paging::{CursorScope, Limit, Page};
+use super::paging::{CursorScope, Limit, Page, items};
 use super::parameters::{GroupPath, UserPath, paging, query, time, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::mirror::group_key;
-use crate::model::{GroupId, Millis, UserId};
+use crate::mirror::{are_members_known, group_key};
+use crate::model::{GroupId, Millis, SdkAppId, UserId};
 use crate::replay::as_of::{self, AsOfError, MemberAsOf, MembersAsOf};
+use crate::store::groups;
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
 
 /// The values of `status`, which choose by presence; the first one is the default.
@@ -125,6 +127,36 @@ impl From<MemberAsOf> for MemberView {
     }
 }
 
+/// One page of the members of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct MembersPage {
+    /// In the order of user ids; at most `limit`.
+    #[schema(schema_with = items::<MemberView>)]
+    items: Vec<MemberView>,
+    /// The `cursor` of the next page; null on the last one.
+    next_cursor: Option<String>,
+    /// False where there may be members that the mirror does not know: of a group whose create was not received, or not
+    /// before `at`, and of an audio-video room whose membership is not mirrored.
+    complete: bool,
+}
+
+impl MembersPage {
+    async fn of(
+        page: Page<MemberView>,
+        state: &ApiState,
+        (app, group): (SdkAppId, &GroupId),
+        at: Option<DateTime<Utc>>,
+    ) -> Result<Self, ApiError> {
+        let mut connection = state.lookup_connection().await?;
+        let origin = groups::origin(&mut connection, app, group).await?;
+        let complete = origin.is_some_and(|origin| {
+            let created = origin.created_at.filter(|created| at.is_none_or(|at| *created <= at));
+            are_members_known(origin.group_type.as_deref(), created.is_some(), state.avchatroom_members)
+        });
+        Ok(Self { items: page.items, next_cursor: page.next_cursor, complete })
+    }
+}
+
 /// A membership of a user, with its group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct UserGroupView {
@@ -154,14 +186,14 @@ fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
     operation_id = "group_members",
     tag = "groups",
     params(GroupPath, MembersParameters),
-    responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound, TooLarge)
+    responses((status = 200, description = "A page.", body = MembersPage), Refused, NotFound, TooLarge)
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<Page<MemberView>>, ApiError> {
+) -> Result<Json<MembersPage>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
     let app = query.take_app(&caller, state.app)?;
@@ -170,19 +202,23 @@ pub(super) async fn of_group(
     let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
-    if let Some(moment) = query.take_time("at")? {
-        let moment = Millis::new(moment.timestamp_millis());
+    if let Some(at) = query.take_time("at")? {
+        let moment = Millis::new(at.timestamp_millis());
         let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
         let rows_max = limit.items() + 1;
-        let wanted = MembersAsOf { group: group_key(app, group), moment, filter, after, limit: rows_max };
+        let wanted =
+            MembersAsOf { group: group_key(app, group.clone()), moment, filter, after, limit: rows_max };
         let rows = members_as_of(&state, wanted).await?;
-        return Page::of(rows, limit, &scope, |row| row.user.as_str().to_owned(), MemberView::from).map(Json);
+        let page = Page::of(rows, limit, &scope, |row| row.user.as_str().to_owned(), MemberView::from)?;
+        return MembersPage::of(page, &state, (app, &group), Some(at)).await.map(Json);
     }
     let mut connection = state.connection().await?;
     let rows =
         members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
     let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Page::of(rows, limit, &scope, |row| row.user_id.clone(), MemberView::from).map(Json)
+    drop(connection);
+    let page = Page::of(rows, limit, &scope, |row| row.user_id.clone(), MemberView::from)?;
+    MembersPage::of(page, &state, (app, &group), None).await.map(Json)
 }
 
 async fn members_as_of(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<MemberAsOf>, ApiError> {

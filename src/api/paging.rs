@@ -171,6 +171,6 @@ impl<T> Page<T> {
 }
 
 /// By reference: the derived schema would repeat the schema of the items in each list.
-fn items<T: ToSchema>() -> Array {
+pub(super) fn items<T: ToSchema>() -> Array {
     ArrayBuilder::new().items(Ref::from_schema_name(T::name())).max_items(Some(Limit::MAX.into())).build()
 }

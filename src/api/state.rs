@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
-use tokio::sync::watch;
 
 use super::auth::{ApiAuth, ConfiguredApp};
 use super::errors::ApiError;
 use super::live::LiveFeed;
 use super::stats_cache::StatsCache;
+use crate::ingest::Writer;
 use crate::refusals::RefusalLog;
 use crate::replay::as_of::AsOfPermits;
-use crate::spool::SpoolStatus;
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 
@@ -36,8 +35,8 @@ pub struct ApiState {
     pub feed: LiveFeed,
     /// Counts of groups, members and ledger entries.
     pub stats_cache: StatsCache,
-    /// The state of the spool.
-    pub spool: watch::Receiver<SpoolStatus>,
+    /// Asked for the state of its spool, the gaps, and the newest callback; the read API hands it nothing.
+    pub writer: Writer,
     /// Requests that the public listener did not take.
     pub refusals: RefusalLog,
     /// Permits for reads that decode many bodies.

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::database::absolute;
 use super::start::RunningService;
 use crate::api::auth::ApiAuth;
+use crate::clock;
 use crate::config::{Config, DatabaseChoice, ServeConfig};
 use crate::embedded::Embedded;
 
@@ -58,6 +59,16 @@ pub(super) fn announce_database(
             );
         }
         None => tracing::info!("database: the one of DATABASE_URL"),
+    }
+    let now_ms = clock::now().get();
+    if let Some(bundled) = embedded.and_then(Embedded::bundled).filter(|bundled| bundled.is_outdated(now_ms))
+    {
+        tracing::warn!(
+            "the bundled PostgreSQL {} is {} months old; minor releases come every three months, so newer ones with \
+             security fixes exist: install PostgreSQL, which is preferred then, or set DATABASE_URL",
+            bundled.version,
+            bundled.months_old(now_ms)
+        );
     }
     if serving.gate.tokens.is_empty() {
         tracing::info!(

@@ -144,10 +144,11 @@ pub async fn start(
     let receiving = receiver_state(serving, writer.clone(), refusals.clone());
     let public = receiver::router(receiving, health::router(health.clone()));
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone());
+    let stats_cache = StatsCache::new(database.clone(), stop.clone());
     let reads = ApiState {
         feed: feed.clone(),
-        stats_cache: StatsCache::new(database.clone(), stop.clone()),
-        spool: writer.watch_spool(),
+        stats_cache: stats_cache.clone(),
+        writer: writer.clone(),
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
@@ -191,6 +192,7 @@ pub async fn start(
     };
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
+    running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
     running.tasks.close();
     Ok(running)
 }

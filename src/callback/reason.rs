@@ -52,7 +52,7 @@ pub enum ReasonCause {
     NotUnicode,
     /// A role that no member can be given.
     UnknownRole,
-    /// PostgreSQL refuses the data.
+    /// The database refuses the data.
     RefusedByDatabase,
 }
 
@@ -93,10 +93,11 @@ impl Reason {
         Self { cause, field, input }
     }
 
-    /// PostgreSQL refuses the data, in its own words.
+    /// The database refuses the data. `what` is one of a closed list of texts, never the server's words: those can quote
+    /// rows, and this text is shown to readers and to the sender.
     #[must_use]
-    pub fn refused(words: impl Into<String>) -> Self {
-        Self::new(ReasonCause::RefusedByDatabase, "", words)
+    pub fn refused(what: &'static str) -> Self {
+        Self::new(ReasonCause::RefusedByDatabase, "", what)
     }
 
     /// What is wrong, without the field.
@@ -151,7 +152,7 @@ impl fmt::Display for Reason {
             ReasonCause::UnknownRole => {
                 write!(f, "{field} is {input:?}; a member's role changes to Admin or Member")
             }
-            ReasonCause::RefusedByDatabase => write!(f, "PostgreSQL refuses it: {input}"),
+            ReasonCause::RefusedByDatabase => write!(f, "the database refuses it: {input}"),
         }
     }
 }

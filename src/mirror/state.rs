@@ -8,7 +8,7 @@ use super::fact::{CREATE_SPARE_MS, GroupBarrier};
 use super::life::Life;
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
-use crate::callback::{ProfileText, Role, WORK};
+use crate::callback::{AVCHATROOM, ProfileText, Role, WORK};
 use crate::model::{Millis, Rank, Stamp, UserId};
 
 /// What is known of a group's life.
@@ -162,6 +162,14 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
         destroyed_at: group.is_destroyed().then(|| group.barrier(GroupBarrier::DestroyedStamp).time()),
         group_type,
     }
+}
+
+/// Whether all members of a group are known, so that their number can be shown. Callbacks say who joins and leaves, so those
+/// who were there before the first of them are known only from the create; and of an audio-video room they are kept only where
+/// that is set (`rooms`).
+#[must_use]
+pub fn are_members_known(group_type: Option<&str>, is_create_known: bool, rooms: bool) -> bool {
+    is_create_known && (rooms || group_type != Some(AVCHATROOM))
 }
 
 /// What is true of a membership; none if no fact ever stated one. `owner` is the owner that [`group_state`] shows.

@@ -322,7 +322,7 @@ impl SpoolThread {
         }
         let Some(Ok(gaps)) = self.file.as_ref().map(noted_gaps) else { return };
         self.gaps_known = true;
-        self.losses.add_noted(gaps.len() as u64);
+        self.losses.add_noted(&gaps);
         if let Some(last) = gaps.last() {
             tracing::warn!(
                 gap.first_ms = last.first_ms,

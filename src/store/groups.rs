@@ -306,6 +306,30 @@ pub fn find_statement() -> String {
     format!("SELECT {}, {FIND}", shown())
 }
 
+/// What decides whether all members of a group are known.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct GroupOrigin {
+    /// Under its present name.
+    #[sqlx(rename = "type")]
+    pub group_type: Option<String>,
+    /// Event time of the create, where it is known.
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+const ORIGIN: &str = "SELECT type, created_at FROM group_states WHERE sdk_app_id = $1 AND group_id = $2";
+
+/// Type and create of a group; `None`: the group is unknown.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn origin(
+    connection: &mut PgConnection,
+    app: SdkAppId,
+    group: &GroupId,
+) -> Result<Option<GroupOrigin>, sqlx::Error> {
+    sqlx::query_as(ORIGIN).bind(app.get()).bind(group.as_str()).fetch_optional(connection).await
+}
+
 /// One group of whatever status, with its exact number of present members.
 ///
 /// # Errors

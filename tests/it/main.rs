@@ -57,13 +57,16 @@ mod api {
     mod access;
     mod callers;
     mod changes;
-    mod history;
+    pub(crate) mod history;
     mod ledgers;
     mod openapi;
+    mod parked;
     mod plans;
     pub(crate) mod reads;
     mod refusals;
-    mod topics_stats;
+    mod stats_away;
+    pub(crate) mod topics_stats;
+    mod words;
 }
 
 /// The feed and its followers while the world around them changes.
