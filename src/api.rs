@@ -16,6 +16,7 @@ mod groups;
 pub mod health;
 mod history;
 mod history_view;
+pub mod list_permits;
 pub mod live;
 mod members;
 mod openapi;

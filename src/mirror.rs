@@ -5,6 +5,7 @@
 //! associative and idempotent, and the rows depend only on the set of facts. Pure: no clock, no database. Rows go to
 //! `store`, whose SQL repeats the one comparison, `>` on stamps, and nothing else. `docs/merge.md` has the rules.
 
+mod caseless;
 mod fact;
 mod facts;
 mod life;
@@ -13,6 +14,7 @@ mod rows;
 mod state;
 pub mod tables;
 
+pub use caseless::caseless;
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
 };

@@ -21,6 +21,7 @@ use super::gauges::gauges;
 use super::known_database::KnownDatabase;
 use super::schema_watch::SchemaWatch;
 use crate::api::health::{self, HealthState};
+use crate::api::list_permits::ListPermits;
 use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
@@ -29,6 +30,7 @@ use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
+use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
 use crate::spool::{SpoolError, SpoolStatus, volume};
@@ -152,7 +154,8 @@ pub async fn start(
         app: serving.gate.app,
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
-        as_of: AsOfPermits::default(),
+        as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
+        lists: ListPermits::default(),
         document: api::document_text()?.into(),
     };
     let internal = api::internal(reads, metrics.clone(), health);

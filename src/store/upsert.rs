@@ -5,6 +5,7 @@
 //! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`, and nothing else; bytes of a stamp compare as stamps do. Tables are
 //! named without a schema, so that the connection's search path decides which.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -105,7 +106,7 @@ pub(super) fn wrapped(items: &[impl AsRef<str>]) -> String {
 /// One register of many rows as arrays, with one entry per row in each: `UNNEST` would pad a shorter one with NULL.
 struct RegisterArrays<'a> {
     /// One per value column.
-    values: Vec<Vec<Option<&'a str>>>,
+    values: Vec<Vec<Option<Cow<'a, str>>>>,
     stamps: Vec<&'a [u8]>,
 }
 

@@ -55,7 +55,9 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod bounds;
     mod changes;
+    mod differences;
     mod history;
     mod ledgers;
     mod openapi;
