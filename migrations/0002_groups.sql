@@ -64,8 +64,8 @@ CREATE INDEX groups_time_idx ON groups (sdk_app_id, status, created_at DESC NULL
 CREATE INDEX groups_id_idx ON groups (sdk_app_id, status, group_id);
 -- Serves the filter `type` where the type is rare; where it is common the order finds enough of it.
 CREATE INDEX groups_type_idx ON groups (sdk_app_id, type);
--- Serves the filter `owner`.
-CREATE INDEX groups_owner_idx ON groups (sdk_app_id, owner, group_id);
+-- Serves the filter `owner`, by times without a sort: a service account may own every group there is.
+CREATE INDEX groups_owner_idx ON groups (sdk_app_id, owner, status, created_at DESC NULLS LAST, group_id);
 -- Serves the filter `name`, where the database has pg_trgm; elsewhere groups are read in order until enough names match.
 -- By the caseless form, which the service makes: what the database makes of a letter depends on its locale.
 DO $$

@@ -2,7 +2,7 @@
 //!
 //! [`routes()`] is the list of paths; a path is added there and nowhere else, together with its part of the OpenAPI
 //! document (see `api/openapi.rs`). [`internal`] adds health and the middleware: authentication around the read API,
-//! then request ids and the access log around everything. [`document`] is the OpenAPI document of the same routes. Each
+//! and the limit of reads in work, then request ids and the access log around everything. [`document`] is the OpenAPI document of the same routes. Each
 //! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
 mod access;
@@ -16,6 +16,7 @@ mod groups;
 pub mod health;
 mod history;
 mod history_view;
+pub mod in_work;
 pub mod list_permits;
 pub mod live;
 mod members;
@@ -67,6 +68,7 @@ pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState)
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         // Inside authentication, so that the access log names the caller of a read that panicked.
         .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
+        .layer(from_fn_with_state(state.reads.clone(), in_work::limit))
         .layer(from_fn_with_state(auth, auth::require))
         .with_state(state);
     access::with_request_ids(reads.merge(health))

@@ -123,21 +123,28 @@ struct FeedState {
     /// The last `high_watermark` that was found, for when a writer takes too long.
     high_watermark: Mutex<Option<FeedPosition>>,
     followers: Arc<Semaphore>,
+    followers_max: usize,
     catching_up: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl LiveFeed {
-    /// Reads nothing yet; see [`LiveFeed::run`].
+    /// With places for so many followers. Reads nothing yet; see [`LiveFeed::run`].
     #[must_use]
-    pub fn new(database: Database, schema: SchemaState, stop: CancellationToken) -> Self {
+    pub fn new(
+        database: Database,
+        schema: SchemaState,
+        stop: CancellationToken,
+        followers_max: usize,
+    ) -> Self {
         Self(Arc::new(FeedState {
             database,
             schema,
             segments: broadcast::Sender::new(PIECES_MAX),
             followed: Notify::new(),
             high_watermark: Mutex::new(None),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            followers: Arc::new(Semaphore::new(followers_max)),
+            followers_max,
             catching_up: Arc::new(Semaphore::new(CATCHING_UP_MAX)),
             stop,
         }))
@@ -181,7 +188,7 @@ impl LiveFeed {
     /// How many follow now.
     #[must_use]
     pub fn follower_count(&self) -> usize {
-        FOLLOWERS_MAX - self.0.followers.available_permits()
+        self.0.followers_max - self.0.followers.available_permits()
     }
 
     /// Up to where the feed is complete, of the ledger with this epoch; `None` where it was not found before and a writer

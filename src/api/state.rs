@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::auth::ApiAuth;
 use super::errors::ApiError;
+use super::in_work::ReadPlaces;
 use super::list_permits::ListPermits;
 use super::live::LiveFeed;
 use super::stats_cache::StatsCache;
@@ -47,6 +48,8 @@ pub struct ApiState {
     pub as_of: AsOfReader,
     /// Permits for lists that no index serves.
     pub lists: ListPermits,
+    /// Places for reads in work.
+    pub reads: ReadPlaces,
     /// The OpenAPI document, as JSON.
     pub document: Arc<str>,
 }

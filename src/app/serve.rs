@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::announce::announce;
 use super::database::{Cluster, lock_data_dir, open_database, stop_embedded};
 use super::signals::Signals;
-use super::start::{DESCRIPTORS, bind, start};
+use super::start::{bind, start};
 use crate::config::{Config, Settings};
 use crate::embedded::Embedded;
 use crate::store::{Database, schema};
@@ -28,9 +28,6 @@ pub async fn serve(
     let signals = Signals::new()?;
     let (config, mut serving) = (settings.config(), settings.serve_config()?);
     serving.adopt_database = adopt_database;
-    if rlimit::increase_nofile_limit(DESCRIPTORS).is_ok_and(|got| got < DESCRIPTORS) {
-        tracing::warn!("this process may not have {} open files; many followers will wait", DESCRIPTORS);
-    }
     let _lock = lock_data_dir(&config.data_dir)?;
     let listeners = bind(&serving).await?;
     let Some((database, embedded)) = open_or_stop(&config, &signals).await? else {

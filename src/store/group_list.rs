@@ -3,11 +3,12 @@
 //! [`GroupFilter::cost`] is the one place that says whether an index serves a list. A page that none serves could read every
 //! group of the app, so callers run it under a limit of its own.
 //!
-//! A statement is put together from the constants here, never from what a user sent, and has two forms. A list in order
+//! A statement is put together from the constants here, never from what a user sent, and has three forms. A list in order
 //! reads the stretches of an index, one for each status and each part of the order. A list of matches begins with the few
 //! groups that an id, an owner or a member names, and looks each up by its key: what the planner believes about the
-//! tables, which is nothing before their first ANALYZE, cannot lead it elsewhere (an `OFFSET 0` is its fence). Either way
-//! keys are chosen first, and what a group shows is read for those on the page. It is one statement, so one snapshot.
+//! tables, which is nothing before their first ANALYZE, cannot lead it elsewhere (an `OFFSET 0` is its fence). A search
+//! leaves the way to the planner. Each way keys are chosen first, and what a group shows is read for those on the page. It
+//! is one statement, so one snapshot.
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -206,7 +207,7 @@ fn order_of(order: GroupOrder) -> &'static str {
 }
 
 /// What all groups on the page must match beside their status; of a list of matches also what has chosen them.
-fn filters(filter: &GroupFilter) -> String {
+fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
     let mut text = String::new();
     if filter.created_after.is_some() || filter.created_before.is_some() {
         text.push_str(CREATED);
@@ -221,20 +222,21 @@ fn filters(filter: &GroupFilter) -> String {
             text.push_str(condition);
         }
     }
-    let with_field = if matches(filter).is_some() { with_field_by_key } else { with_field };
+    let with_field = if matches(filter, order).is_some() { with_field_by_key } else { with_field };
     (1..=filter.user_defined_fields.len()).for_each(|number| text.push_str(&with_field(number)));
     text
 }
 
-/// The few groups that a list of matches begins with; none: the list is read in order.
-fn matches(filter: &GroupFilter) -> Option<&'static str> {
+/// The few groups that a list of matches begins with; none: the list is read in order. The groups of an owner have an index
+/// in the order of their times, because a service may own all of them.
+fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
     if filter.group.is_some() {
         Some("SELECT $2::text AS group_id")
     } else if filter.member.is_some() {
         Some(
             "SELECT m.group_id FROM group_members m WHERE m.sdk_app_id = $1 AND m.user_id = $9 AND NOT m.has_left",
         )
-    } else if filter.owner.is_some() {
+    } else if filter.owner.is_some() && order == GroupOrder::Id {
         Some("SELECT g.group_id FROM groups g WHERE g.sdk_app_id = $1 AND g.owner = $8")
     } else {
         None
@@ -271,19 +273,31 @@ fn keys_in_order(filters: &str, Part { condition, order }: &Part) -> String {
     )
 }
 
+/// The same of a search: one pass through all groups, in order where the planner expects many matches.
+fn keys_of_search(filter: &GroupFilter, filters: &str, Part { condition, order }: &Part) -> String {
+    let status = if filter.status.is_some() { "($4::text[])[1]" } else { "ANY ($4)" };
+    format!(
+        "(SELECT s.created_at, s.group_id FROM group_states s
+         WHERE s.sdk_app_id = $1 AND s.status = {status}
+           AND {condition}{filters}
+         ORDER BY {order} FETCH FIRST ($12) ROWS WITH TIES)"
+    )
+}
+
 fn list_statement(
     filter: &GroupFilter,
     order: GroupOrder,
     after: Option<&GroupCursorKey>,
     with_member_count: bool,
 ) -> String {
-    let (parts, filters) = (parts(order, after), filters(filter));
-    let keys = match matches(filter) {
+    let (parts, filters) = (parts(order, after), filters(filter, order));
+    let keys_of_part = |part| match filter.name_part {
+        Some(_) => keys_of_search(filter, &filters, part),
+        None => keys_in_order(&filters, part),
+    };
+    let keys = match matches(filter, order) {
         Some(matches) => keys_of_matches(matches, &filters, parts),
-        None => {
-            let keys: Vec<String> = parts.iter().map(|part| keys_in_order(&filters, part)).collect();
-            keys.join("\n         UNION ALL\n        ")
-        }
+        None => parts.iter().map(keys_of_part).collect::<Vec<_>>().join("\n         UNION ALL\n        "),
     };
     let (order, count) = (order_of(order), if with_member_count { MEMBER_COUNT } else { "NULL::bigint" });
     let select = format!(

@@ -1,6 +1,8 @@
 //! What one read may take from the others: pages in bytes, costly lists at once, folds of the past.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
@@ -112,12 +114,16 @@ async fn sixty_searches_at_once_run_one_by_one_and_others_do_not_wait_for_them()
     let mut conn = api.connect().await;
     conn.execute(AssertSqlSafe(fill)).await.unwrap();
     let url = format!("{}/v1/groups?name=zzzz&status=all", api.base);
-    let given_up =
-        join_all((0..40).map(|_| api.client.get(&url).timeout(std::time::Duration::from_millis(20)).send()));
-    let searches = join_all((0..60).map(|_| api.client.get(&url).send()));
+    let given_up = join_all((0..40).map(|_| api.client.get(&url).timeout(Duration::from_millis(20)).send()));
+    let ended = AtomicBool::new(false);
+    let searches = async {
+        let answers = join_all((0..60).map(|_| api.client.get(&url).send())).await;
+        ended.store(true, Ordering::Relaxed);
+        answers
+    };
     let watched = async {
         let mut most = 0_i64;
-        for _ in 0..400 {
+        while !ended.load(Ordering::Relaxed) {
             most = most.max(sqlx::query_scalar(RUNNING).fetch_one(&mut conn).await.unwrap());
         }
         most
@@ -248,4 +254,34 @@ async fn a_name_is_found_in_any_case_of_any_script_whatever_the_locale_of_the_da
         }
         api.stop().await;
     }
+}
+
+/// Aim: reads that wait and cannot be served leave places for health checks. Method: every list by member waits for a lock, so
+/// that all places for reads are taken; what comes beyond them is refused at once, and health answers meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_answers_while_every_place_for_reads_is_taken() {
+    let api = Api::of(&[created("g", 0, "g", json!({"Owner_Account": "ana"}))]).await;
+    let mut conn = api.connect().await;
+    conn.execute("BEGIN; LOCK TABLE group_members IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let url = format!("{}/v1/groups?member=ana", api.base);
+    let reads = join_all(
+        (0..300).map(|_| async { api.client.get(&url).send().await.unwrap().text().await.unwrap() }),
+    );
+    let health = async {
+        // A request that is refused for another reason while there is a place, and without the database.
+        let refused = async || {
+            let answer = api.get("/v1/groups?unknown=1").await;
+            answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after")
+        };
+        assert!(eventually(refused).await, "the places are never taken");
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(api.get(path).await.status(), StatusCode::OK, "{path}");
+        }
+        conn.execute("ROLLBACK").await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(reads, health);
+    let refused = answers.iter().filter(|text| text.contains("Too many reads are in work")).count();
+    assert!(refused > 0 && refused < 300, "{refused}");
+    assert_eq!(api.get("/v1/groups/g").await.status(), StatusCode::OK, "the places are given back");
+    api.stop().await;
 }
