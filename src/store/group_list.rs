@@ -228,7 +228,7 @@ fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
 }
 
 /// The few groups that a list of matches begins with; none: the list is read in order. The groups of an owner have an index
-/// in the order of their times, because a service may own all of them.
+/// in the order of their times, because a service may own all of them; a search through these is not left to the planner.
 fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
     if filter.group.is_some() {
         Some("SELECT $2::text AS group_id")
@@ -236,7 +236,7 @@ fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
         Some(
             "SELECT m.group_id FROM group_members m WHERE m.sdk_app_id = $1 AND m.user_id = $9 AND NOT m.has_left",
         )
-    } else if filter.owner.is_some() && order == GroupOrder::Id {
+    } else if filter.owner.is_some() && (order == GroupOrder::Id || filter.name_part.is_some()) {
         Some("SELECT g.group_id FROM groups g WHERE g.sdk_app_id = $1 AND g.owner = $8")
     } else {
         None
