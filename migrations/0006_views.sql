@@ -25,7 +25,7 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        s.created_stamp, s.create_barrier, s.destroyed_stamp, s.members_barrier, s.topics_barrier,
        s.earlier_ends,
        -- For indexes and statistics, which know columns and not what follows from them.
-       s.type AS newest_type, s.name AS newest_name, s.owner AS newest_owner
+       s.type AS newest_type, s.name_caseless AS newest_name_caseless, s.owner AS newest_owner
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
@@ -72,8 +72,7 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
           FROM (SELECT m.*, g.members_from, g.created_stamp, g.create_barrier, g.destroyed_stamp, g.members_barrier, g.earlier_ends,
                        g.owner AS group_owner,
                        GREATEST(m.join_stamp, m.confirmed_stamp, m.read_stamp) AS arrived,
-                       m.left_at IS NOT NULL AS has_left,
-                       g.status <> 'destroyed' AND m.left_at IS NULL
+                       g.status <> 'destroyed' AND NOT m.has_left
                        AND GREATEST(m.join_stamp, m.confirmed_stamp, m.read_stamp) >= g.members_from AS present
                   FROM group_members m
                   JOIN group_states g ON g.sdk_app_id = m.sdk_app_id AND g.group_id = m.group_id) p) s
@@ -167,7 +166,7 @@ COMMENT ON COLUMN group_states.members_barrier IS 'Newest complete list of membe
 COMMENT ON COLUMN group_states.topics_barrier IS 'Newest complete list of topics from REST. Unused until reconciliation raises it.';
 COMMENT ON COLUMN group_states.earlier_ends IS 'Older creates and destroys, the greatest first, 17 bytes each: what ended earlier lives of the id.';
 COMMENT ON COLUMN group_states.newest_type IS 'Newest type that a body named, be it of an earlier life; for indexes.';
-COMMENT ON COLUMN group_states.newest_name IS 'Newest name that a body named, be it of an earlier life; for indexes.';
+COMMENT ON COLUMN group_states.newest_name_caseless IS 'Caseless form of the newest name that a body named, be it of an earlier life; for searches and indexes.';
 COMMENT ON COLUMN group_states.newest_owner IS 'Newest owner that a body named, be it of an earlier life; for indexes.';
 
 COMMENT ON VIEW group_member_states IS 'Every membership, present or past, with what follows from its stamps.';

@@ -18,6 +18,8 @@ mod groups;
 pub mod health;
 mod history;
 mod history_view;
+pub mod in_work;
+pub mod list_permits;
 pub mod live;
 mod local;
 mod members;
@@ -73,6 +75,7 @@ pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState)
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         // Inside authentication, so that the access log names the caller of a read that panicked.
         .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
+        .layer(from_fn_with_state(state.reads.clone(), in_work::limit))
         .layer(from_fn_with_state(auth, auth::require))
         .with_state(state);
     access::with_request_ids(reads.merge(open))

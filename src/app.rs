@@ -9,6 +9,7 @@ mod gauges;
 mod known_database;
 mod migrate;
 mod openapi;
+mod places;
 mod replay;
 mod schema_watch;
 mod serve;

@@ -15,7 +15,7 @@
 //! | a field in a callback body | `callback/wire.rs`, then `callback/events.rs` |
 //! | why a callback is parked, or a part of it skipped | `callback/reason.rs` |
 //! | what a callback implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
-//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list: `store/groups.rs` with `api/groups.rs` |
+//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list, and what it costs: `store/group_list.rs` with `api/groups.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |

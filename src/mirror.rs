@@ -5,6 +5,7 @@
 //! merging is commutative, associative and idempotent, and the rows depend only on the set of facts. Pure: no clock, no
 //! database. Rows go to `store`, whose SQL repeats the one comparison, `>` on stamps. `docs/merge.md` has the rules.
 
+mod caseless;
 mod ends;
 mod fact;
 mod facts;
@@ -14,6 +15,7 @@ mod rows;
 mod state;
 pub mod tables;
 
+pub use caseless::caseless;
 pub use ends::{EARLIER_ENDS_MAX, Ends};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,

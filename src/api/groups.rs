@@ -1,6 +1,6 @@
 //! `GET /v1/groups` and `GET /v1/groups/{group_id}`: the list with its filters, and the lookup.
 //!
-//! Query → [`GroupFilter`] → rows of `store::groups` → [`GroupView`] → JSON. The views of the database decide what a status
+//! Query → [`GroupFilter`] → rows of `store::group_list` → [`GroupView`] → JSON. The views of the database decide what a status
 //! or an owner is; this file decides what a reader may ask for, how it is written, and which figure is not known.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -27,7 +29,8 @@ use super::timestamp::Timestamp;
 use crate::callback::present_type_name;
 use crate::mirror::{Status, are_members_known};
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
-use crate::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder, GroupStateRow};
+use crate::store::group_list::{self, GroupCursorKey, GroupFilter, GroupOrder};
+use crate::store::groups::{self, GroupStateRow};
 
 /// The greatest `limit` with `with=member_count`: each count reads all memberships of its group.
 const COUNTED_LIMIT_MAX: u16 = 100;
@@ -237,7 +240,9 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
 
 /// Groups, in pages.
 ///
-/// All filters must match; `created_after` and `created_before` exclude the time itself.
+/// All filters must match; `created_after` and `created_before` exclude the time itself. Lists by `name` search all groups
+/// and run one after the other; those by `owner`, `member`, `type` and fields, by times in the order of ids, and with
+/// counts a few at a time. What waits longer than 5 s is answered with 503.
 #[utoipa::path(
     get,
     path = "/v1/groups",
@@ -253,11 +258,14 @@ pub(super) async fn list(
 ) -> Result<Json<Page<GroupView>>, ApiError> {
     let ListRequest { filter, order, scope, after, limit, with_member_count } =
         ListRequest::parse(raw.as_deref(), &caller, state.app)?;
-    let mut connection = state.connection().await?;
-    let rows = groups::list(&mut connection, &filter, order, after.as_ref(), limit.rows(), with_member_count)
-        .await?;
+    let cost = filter.cost(order, with_member_count);
+    let read = async move |mut connection: PoolConnection<Postgres>| {
+        let (after, items) = (after.as_ref(), limit.items());
+        group_list::list(&mut connection, &filter, order, after, items, with_member_count).await
+    };
+    let rows = state.list(cost, read).await?;
     let view = |row| GroupView::of(row, state.avchatroom_members);
-    Page::of(rows, limit, &scope, GroupsKey::of, view).map(Json)
+    Page::of(rows, &scope, GroupsKey::of, view).map(Json)
 }
 
 /// One group of any status.

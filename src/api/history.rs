@@ -213,7 +213,7 @@ pub(super) async fn of_group(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
     let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &caller, state.app)?;
-    let permit = state.as_of.page_permit().await?;
+    let permit = state.as_of.permits().page_permit().await?;
     let rows_max = if request.user.is_some() { SEARCHED_ROWS_MAX } else { request.limit.items() };
     let mut connection = state.connection().await?;
     let read = history::page(&mut connection, &request.group, &request.filter, rows_max, PAGE_BODY_BYTES_MAX)

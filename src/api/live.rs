@@ -51,6 +51,7 @@ struct FeedState {
     found: Mutex<Found>,
     followers: Arc<Semaphore>,
     reading: Arc<Semaphore>,
+    followers_max: usize,
     stop: CancellationToken,
 }
 
@@ -69,18 +70,24 @@ struct Found {
 }
 
 impl LiveFeed {
-    /// Reads nothing yet; see `feed_reader`.
+    /// With permits for so many followers. Reads nothing yet; see `feed_reader`.
     #[must_use]
-    pub fn new(database: Database, schema: SchemaState, stop: CancellationToken) -> Self {
+    pub fn new(
+        database: Database,
+        schema: SchemaState,
+        stop: CancellationToken,
+        followers_max: usize,
+    ) -> Self {
         Self(Arc::new(FeedState {
             database,
             schema,
             segments: broadcast::Sender::new(SEGMENTS_MAX),
             followed: Notify::new(),
             found: Mutex::default(),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             // One each, so that no connection is waited for by who has a permit.
             reading: Arc::new(Semaphore::new(FEED_CONNECTIONS_MAX as usize)),
+            followers: Arc::new(Semaphore::new(followers_max)),
+            followers_max,
             stop,
         }))
     }
@@ -187,7 +194,7 @@ impl LiveFeed {
     /// How many follow now.
     #[must_use]
     pub fn follower_count(&self) -> usize {
-        FOLLOWERS_MAX - self.0.followers.available_permits()
+        self.0.followers_max - self.0.followers.available_permits()
     }
 
     /// For how long the feed has not reached the end of the ledger.

@@ -188,7 +188,7 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
     let request = ParkedRequest::parse(raw.as_deref(), &caller, &state)?;
-    let permit = state.as_of.page_permit().await?;
+    let permit = state.as_of.permits().page_permit().await?;
     let mut connection = state.connection().await?;
     let read =
         parked::page(&mut connection, &request.filter, request.limit.items(), PAGE_BODY_BYTES_MAX).await?;

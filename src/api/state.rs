@@ -10,12 +10,15 @@ use sqlx::{PgPool, Postgres};
 
 use super::auth::{ApiAuth, ConfiguredApp};
 use super::errors::ApiError;
+use super::in_work::ReadPlaces;
+use super::list_permits::ListPermits;
 use super::live::LiveFeed;
 use super::stats_cache::StatsCache;
 use crate::ingest::Writer;
 use crate::refusals::RefusalLog;
-use crate::replay::as_of::AsOfPermits;
+use crate::replay::AsOfReader;
 use crate::store::Database;
+use crate::store::group_list::ListCost;
 use crate::store::schema::SchemaState;
 
 /// What the read API works with.
@@ -39,8 +42,12 @@ pub struct ApiState {
     pub writer: Writer,
     /// Requests that the public listener did not take.
     pub refusals: RefusalLog,
-    /// Permits for reads that decode many bodies.
-    pub as_of: AsOfPermits,
+    /// Reads as of a moment, and the permits for reads that decode many bodies.
+    pub as_of: AsOfReader,
+    /// Permits for lists that no index serves.
+    pub lists: ListPermits,
+    /// Places for reads in work.
+    pub reads: ReadPlaces,
     /// The OpenAPI document, as JSON.
     pub document: Arc<str>,
 }
@@ -70,13 +77,47 @@ impl ApiState {
         self.acquire(self.database.feed()).await
     }
 
-    async fn acquire(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, ApiError> {
-        if !self.schema.fits() {
-            return Err(ApiError::unavailable(
-                "The mirror's database is not there, or its schema is not the one of this version; nothing is read \
-                 until both agree.",
-            ));
+    /// Reads a list of this cost, within the permits for it. Where that is more than a page the read is a task of its own: the
+    /// statement of a client that gives up goes on in the server, and keeps its permit for as long.
+    ///
+    /// # Errors
+    /// Those of the read; `unavailable`, as above, or without a permit in time.
+    pub(super) async fn list<T, F>(
+        &self,
+        cost: ListCost,
+        read: impl FnOnce(PoolConnection<Postgres>) -> F + Send + 'static,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let permit = self.lists.take(cost).await?;
+        let connection = self.connection().await?;
+        if cost == ListCost::Page {
+            return Ok(read(connection).await?);
         }
+        let reading = tokio::spawn(async move {
+            let done = read(connection).await;
+            drop(permit);
+            done
+        });
+        Ok(reading.await.map_err(ApiError::internal)??)
+    }
+
+    async fn acquire(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, ApiError> {
+        self.fits()?;
         Ok(pool.acquire().await?)
+    }
+
+    /// # Errors
+    /// `unavailable`: the schema is not the one of this program.
+    pub(super) fn fits(&self) -> Result<(), ApiError> {
+        if self.schema.fits() {
+            return Ok(());
+        }
+        Err(ApiError::unavailable(
+            "The mirror's database is not there, or its schema is not the one of this version; nothing is read until \
+             both agree.",
+        ))
     }
 }

@@ -101,7 +101,8 @@ pub(super) async fn of_group(
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let active = query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1);
     let mut connection = state.connection().await?;
-    let rows = topics::of_group(&mut connection, app, &group, active, after.as_deref(), limit.rows()).await?;
+    let rows =
+        topics::of_group(&mut connection, app, &group, active, after.as_deref(), limit.items()).await?;
     let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Page::of(rows, limit, &scope, |row| row.topic_id.clone(), TopicView::from).map(Json)
+    Page::of(rows, &scope, |row| row.topic_id.clone(), TopicView::from).map(Json)
 }

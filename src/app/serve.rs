@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use super::announce::{announce_database, announce_service};
 use super::database::{Cluster, lock_data_dir, open_database, open_database_unless, stop_embedded};
 use super::signals::Signals;
-use super::start::{DESCRIPTORS, bind, start};
+use super::start::{bind, start};
 use crate::config::{Config, DatabaseChoice, Settings};
 use crate::embedded::{Embedded, EmbeddedError, Interrupt};
 use crate::store::{Database, schema};
@@ -30,9 +30,6 @@ pub async fn serve(
     let (config, mut serving) = (settings.config(), settings.serve_config()?);
     serving.adopt_database = adopt_database;
     let signals = Signals::new()?;
-    if rlimit::increase_nofile_limit(DESCRIPTORS).is_ok_and(|got| got < DESCRIPTORS) {
-        tracing::warn!("this process may not have {} open files; many followers will wait", DESCRIPTORS);
-    }
     let _lock = lock_data_dir(&config.data_dir)?;
     let listeners = bind(&serving).await?;
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);

@@ -19,11 +19,14 @@ use tokio_util::task::TaskTracker;
 use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
+use super::places::{self, Places};
 use super::schema_watch::SchemaWatch;
 use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
-use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
+use crate::api::in_work::ReadPlaces;
+use crate::api::list_permits::ListPermits;
+use crate::api::live::LiveFeed;
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
 use crate::clock::ReceiptClock;
@@ -31,22 +34,13 @@ use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
+use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
 use crate::spool::{SpoolError, SpoolStatus, volume};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 use crate::{api, server, telemetry};
-
-/// Connections of the public listener at the same time. Each holds a descriptor and a buffer.
-const CALLBACK_CONNECTIONS_MAX: usize = 800;
-
-/// Connections of the internal listener, those of followers included.
-const API_CONNECTIONS_MAX: usize = FOLLOWERS_MAX + 150;
-
-/// Descriptors that the service asks the system for: those of both listeners, of the pools and of its files. Where it
-/// does not get them, accepting waits for connections to end.
-pub(super) const DESCRIPTORS: u64 = (CALLBACK_CONNECTIONS_MAX + API_CONNECTIONS_MAX) as u64 + 100;
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
 /// burst is longer than that, first packets are dropped and sent again after a second, half of the time that Tencent
@@ -130,6 +124,7 @@ pub async fn start(
     (callbacks, api): (TcpListener, TcpListener),
 ) -> anyhow::Result<RunningService> {
     let known = KnownDatabase::open(&serving.spool.dir)?;
+    let places = places::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
     let metrics = telemetry::start_metrics()?;
@@ -143,8 +138,8 @@ pub async fn start(
     let refusals = RefusalLog::default();
     let receiving = receiver_state(serving, writer.clone(), refusals.clone());
     let public = receiver::router(receiving, health::router(health.clone()));
-    let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone());
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
+    let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), places.followers);
     let reads = ApiState {
         feed: feed.clone(),
         stats_cache: stats_cache.clone(),
@@ -155,7 +150,9 @@ pub async fn start(
         app: ConfiguredApp::new(serving.gate.app),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
-        as_of: AsOfPermits::default(),
+        as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
+        lists: ListPermits::default(),
+        reads: ReadPlaces::new(places.reads),
         document: api::document_text()?.into(),
     };
     let internal = api::internal(reads, metrics.clone(), health);
@@ -181,7 +178,7 @@ pub async fn start(
     };
     running.tasks.spawn(schema_watch.run(stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
-    let (callback_rules, api_rules) = listener_rules(serving, &running.refusals);
+    let (callback_rules, api_rules) = listener_rules(serving, places, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
     let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
@@ -219,10 +216,14 @@ fn receiver_state(serving: &ServeConfig, writer: Writer, refusals: RefusalLog) -
 }
 
 /// The limits of the listener of callbacks and of that of the API.
-fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRules, ListenerRules) {
+fn listener_rules(
+    serving: &ServeConfig,
+    places: Places,
+    refusals: &RefusalLog,
+) -> (ListenerRules, ListenerRules) {
     let callbacks = ListenerRules {
         name: "callbacks",
-        connections_max: CALLBACK_CONNECTIONS_MAX,
+        connections_max: places.callbacks,
         idle: serving.idle,
         stop_silence: serving.stop_silence,
         // A callback is made durable whether or not its sender waits.
@@ -231,7 +232,7 @@ fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRule
     };
     let api = ListenerRules {
         name: "api",
-        connections_max: API_CONNECTIONS_MAX,
+        connections_max: places.api,
         // A read or a stream that has lost its reader should end.
         half_close: false,
         refusals: None,

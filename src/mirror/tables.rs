@@ -5,12 +5,14 @@
 //! one behind the other. A new text of a profile or a new barrier needs no line here: it is a variant of its enum, named
 //! like its column. The statements that are written from the descriptions stand as text in `tests/it/data/statements.sql`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::LazyLock;
 
 use strum::VariantArray;
 
+use super::caseless::caseless;
 use super::fact::{GroupBarrier, TopicBarrier};
 use super::register::{Register, raise};
 use super::rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
@@ -27,7 +29,7 @@ pub struct Cell<'a> {
 }
 
 /// The values of a register, which has at most two value columns.
-pub type Values<'a> = [Option<&'a str>; 2];
+pub type Values<'a> = [Option<Cow<'a, str>>; 2];
 
 /// How the stamp columns of two rows with one key become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub struct Columns<R> {
 }
 
 type Read<R> = dyn Fn(&R) -> Cell<'_> + Send + Sync;
+type ReadText = fn(&Option<String>) -> Values<'_>;
 type Merge<R> = dyn Fn(&mut R, &mut R) + Send + Sync;
 
 /// A table of the mirror.
@@ -87,12 +90,12 @@ impl<R> Table<R> {
 pub static GROUPS: LazyLock<Table<GroupRow>> = LazyLock::new(|| {
     let texts = ProfileText::VARIANTS.iter().map(|text| {
         let at = *text as usize;
-        register(
-            &[text.into()],
-            text_value,
-            move |row: &GroupRow| &row.texts[at],
-            move |row| &mut row.texts[at],
-        )
+        // Lists are searched by the name.
+        let (names, values): (Vec<&'static str>, ReadText) = match text {
+            ProfileText::Name => (vec![text.into(), "name_caseless"], searched_values),
+            text => (vec![text.into()], text_value),
+        };
+        register(&names, values, move |row: &GroupRow| &row.texts[at], move |row| &mut row.texts[at])
     });
     let users = [
         register(&["owner"], user_value, |row: &GroupRow| &row.owner, |row| &mut row.owner),
@@ -227,20 +230,25 @@ impl<R> Columns<R> {
 }
 
 fn text_value(text: &Option<String>) -> Values<'_> {
-    [text.as_deref(), None]
+    [text.as_deref().map(Cow::from), None]
+}
+
+/// The text, and the form of it by which it is found in any case.
+fn searched_values(text: &Option<String>) -> Values<'_> {
+    [text.as_deref().map(Cow::from), text.as_deref().map(caseless)]
 }
 
 fn user_value(user: &Option<UserId>) -> Values<'_> {
-    [user.as_ref().map(UserId::as_str), None]
+    [user.as_ref().map(|user| user.as_str().into()), None]
 }
 
 fn transition_values(transition: &Transition) -> Values<'_> {
-    [transition.how.as_deref(), transition.by.as_ref().map(UserId::as_str)]
+    [transition.how.as_deref().map(Cow::from), transition.by.as_ref().map(|by| by.as_str().into())]
 }
 
 /// The column is never NULL: a user without another role is a member.
 fn role_value(role: &Option<Role>) -> Values<'_> {
-    [Some(role.unwrap_or(Role::Member).as_str()), None]
+    [Some(role.unwrap_or(Role::Member).as_str().into()), None]
 }
 
 impl Rows {

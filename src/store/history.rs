@@ -168,6 +168,22 @@ pub async fn size_until(
     Ok(Some(size))
 }
 
+const HAS_ENTRY_AFTER: &str = r"
+SELECT EXISTS (SELECT FROM ledger WHERE position > $3 AND sdk_app_id = $1 AND group_id = $2)";
+
+/// True where an entry about the group stands behind a position of the feed: one that came later, or has moved there.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn has_entry_after(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    position: i64,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar(HAS_ENTRY_AFTER).bind(group.app.get()).bind(group.group.as_str());
+    query.bind(position).fetch_one(conn).await
+}
+
 /// In no order: a fold needs none.
 const UNTIL: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,

@@ -4,6 +4,7 @@
 //! role) is a difference like any other and no error. The columns are those of the descriptions in `mirror::tables`;
 //! generated columns follow from them and are left out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -118,7 +119,7 @@ fn add<'a, R: 'a>(
         let values = table.columns.iter().flat_map(|columns| {
             let cell = columns.read(row);
             let values = cell.values.into_iter().take(columns.values.len());
-            values.map(|value| value.map(str::to_owned)).chain([Some(hex(cell.stamp))])
+            values.map(|value| value.map(Cow::into_owned)).chain([Some(hex(cell.stamp))])
         });
         let key = (table.name, group.app.get(), group.group.as_str().to_owned(), key.to_owned());
         lines.insert(key, values.collect());

@@ -46,6 +46,8 @@ pub(super) fn reading(plans: &'static str) -> SessionSettings {
         ("default_transaction_read_only", "on".to_owned()),
         // Reads touch a page of rows; compiling them took longer than running them.
         ("jit", "off".to_owned()),
+        // A read takes one core at most: callbacks need theirs.
+        ("max_parallel_workers_per_gather", "0".to_owned()),
         ("plan_cache_mode", plans.to_owned()),
         ("statement_timeout", format!("{READ_SECS_MAX}s")),
     ]

@@ -7,6 +7,7 @@
 //! because each further one costs the server more than the row itself. Tables are named without a schema, so that the
 //! connection's search path decides which.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sqlx::postgres::PgArguments;
@@ -143,7 +144,7 @@ pub(super) fn wrapped(items: &[impl AsRef<str>]) -> String {
 /// One register of many rows as arrays, with one entry per row in each: `UNNEST` would pad a shorter one with NULL.
 struct RegisterArrays<'a> {
     /// One per value column.
-    values: Vec<Vec<Option<&'a str>>>,
+    values: Vec<Vec<Option<Cow<'a, str>>>>,
     stamps: Vec<&'a [u8]>,
 }
 

@@ -55,8 +55,10 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod bounds;
     mod callers;
     mod changes;
+    mod differences;
     pub(crate) mod history;
     mod ledgers;
     mod openapi;

@@ -437,6 +437,8 @@ async fn ids_of_any_shape_work_in_paths_queries_and_cursors() {
         "/v1/groups/a%C3/members",
         "/v1/users/%80/groups",
         "/v1/groups?owner=%FF",
+        "/v1/groups?name=%EF%BF%BD&owner=%FF",
+        "/v1/groups?name=%EF%BF%BD%FF",
         "/v1/groups//members",
     ] {
         api.problem(path, 400, "bad_parameter").await;

@@ -65,6 +65,24 @@ async fn migrating_twice_changes_nothing_the_second_time() {
 }
 
 #[tokio::test]
+async fn migrating_a_filled_database_without_statistics_gathers_them_as_after_a_restore() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    conn.execute("ALTER TABLE groups SET (autovacuum_enabled = off)").await.unwrap();
+    conn.execute(
+        "INSERT INTO groups (sdk_app_id, group_id) SELECT 1, 'g' || n FROM generate_series(1, 100) n",
+    )
+    .await
+    .unwrap();
+    let known = "SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'groups'";
+    assert!(!sqlx::query_scalar::<_, bool>(known).fetch_one(&mut conn).await.unwrap());
+    let pools = Database::new(&database.url).unwrap();
+    assert_eq!(schema::migrate(&pools).await.unwrap(), 0);
+    assert!(sqlx::query_scalar::<_, bool>(known).fetch_one(&mut conn).await.unwrap());
+    pools.close().await;
+}
+
+#[tokio::test]
 async fn a_database_of_another_application_is_left_alone() {
     let database = TestDatabase::create_empty().await;
     let mut conn = database.connect().await;

@@ -1,0 +1,34 @@
+//! How many reads may be in work at once on the internal listener; health checks are not among them.
+//!
+//! Each read in work holds a connection, and so does one that waits for a permit. With as many of them as the listener has
+//! places a load balancer would find a service that does not answer. So reads beyond the limit are refused at once, and
+//! places are left for `/livez` and `/readyz`. A stream of the feed counts among the followers instead.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Semaphore;
+
+use super::errors::ApiError;
+
+/// The places for reads. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ReadPlaces(Arc<Semaphore>);
+
+impl ReadPlaces {
+    /// So many.
+    #[must_use]
+    pub fn new(reads_max: usize) -> Self {
+        Self(Arc::new(Semaphore::new(reads_max)))
+    }
+}
+
+/// Answers 503 where all places are taken.
+pub(super) async fn limit(State(places): State<ReadPlaces>, request: Request, next: Next) -> Response {
+    match places.0.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => ApiError::unavailable("Too many reads are in work; try again.").into_response(),
+    }
+}

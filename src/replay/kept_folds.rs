@@ -1,0 +1,231 @@
+//! The last folds of as-of reads, kept for a minute, so that a list as of a moment is folded once and not once per page.
+//!
+//! A fold is kept with the place up to which the ledger was complete when it was made. A first page uses it while no entry
+//! about the group has come after that place, so a callback that arrives late and changes the past changes the next first
+//! page. The pages after it name the place in their cursor and get the fold that they began with, while it is kept. One
+//! fold of a group and a moment runs at a time, and those who ask meanwhile wait for it. What is kept is bounded in number,
+//! in bytes and in time.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem::size_of;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::{sleep, timeout};
+
+use super::as_of::{self, AsOfError, AsOfPermits, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX};
+use crate::model::UserId;
+use crate::store::Database;
+use crate::store::feed::{self, FeedPlace};
+use crate::store::high_watermark::{self, LedgerWriters, Proof};
+use crate::store::history;
+use crate::store::members::MemberFilter;
+use crate::store::page::{PAGE_BYTES_MAX, PageRows};
+
+/// For how long a fold is kept.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// How many folds are kept, and how many bytes of them, 96 MiB: one of the greatest there may be, or many ordinary ones.
+const KEPT_MAX: usize = 16;
+const KEPT_BYTES_MAX: usize = 96 * 1024 * 1024;
+
+/// The membership of a group at a moment.
+#[derive(Debug)]
+pub struct MemberFold {
+    /// The position in the feed up to which the ledger was complete; 0 where that was not known.
+    pub end: i64,
+    place: Option<FeedPlace>,
+    members: Vec<MemberAsOf>,
+}
+
+impl MemberFold {
+    /// The memberships of this kind after a user, at most `limit` and up to a limit of bytes, but one at least.
+    #[must_use]
+    pub fn page(&self, filter: MemberFilter, after: Option<&UserId>, limit: usize) -> PageRows<MemberAsOf> {
+        let begin = after.map_or(0, |after| self.members.partition_point(|member| member.user <= *after));
+        let mut rest = self.members[begin..].iter().filter(|MemberAsOf { state, .. }| {
+            filter.present.is_none_or(|present| state.present == present)
+                && filter.role.is_none_or(|role| state.role == role)
+        });
+        let (mut members, mut bytes) = (Vec::new(), 0);
+        let bytes_max = usize::try_from(PAGE_BYTES_MAX).unwrap_or(usize::MAX);
+        while members.len() < limit && bytes < bytes_max {
+            let Some(member) = rest.next() else { break };
+            bytes += bytes_of(member);
+            members.push(member.clone());
+        }
+        PageRows { rows: members, more: rest.next().is_some() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.members.iter().map(bytes_of).sum()
+    }
+}
+
+/// About what a membership takes in memory.
+fn bytes_of(member: &MemberAsOf) -> usize {
+    let MemberAsOf { user, state } = member;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let id = |user: &Option<UserId>| user.as_ref().map_or(0, |user| user.as_str().len());
+    let texts = [&state.name_card, &state.join.how, &state.exit.how].map(text);
+    let ids = [&state.join.by, &state.exit.by].map(id);
+    size_of::<MemberAsOf>() + user.as_str().len() + texts.iter().sum::<usize>() + ids.iter().sum::<usize>()
+}
+
+struct KeptFold {
+    wanted: GroupMoment,
+    fold: Arc<MemberFold>,
+    bytes: usize,
+    since: Instant,
+}
+
+/// The folds that are kept, oldest first.
+#[derive(Default)]
+struct KeptFolds(VecDeque<KeptFold>);
+
+impl KeptFolds {
+    fn drop_old(&mut self) {
+        self.0.retain(|kept| kept.since.elapsed() < KEPT_FOR);
+    }
+
+    /// The newest fold of a group and a moment, or the one that was complete up to `end`.
+    fn find(&mut self, wanted: &GroupMoment, end: Option<i64>) -> Option<Arc<MemberFold>> {
+        self.drop_old();
+        let newest_first = self.0.iter().rev().filter(|kept| kept.wanted == *wanted);
+        newest_first.map(|kept| &kept.fold).find(|fold| end.is_none_or(|end| fold.end == end)).cloned()
+    }
+
+    fn keep(&mut self, wanted: GroupMoment, fold: Arc<MemberFold>) {
+        self.drop_old();
+        let bytes = fold.bytes();
+        if bytes > KEPT_BYTES_MAX {
+            return;
+        }
+        self.0.push_back(KeptFold { wanted, fold, bytes, since: Instant::now() });
+        while self.0.len() > KEPT_MAX || self.0.iter().map(|kept| kept.bytes).sum::<usize>() > KEPT_BYTES_MAX
+        {
+            self.0.pop_front();
+        }
+        assert!(!self.0.is_empty(), "what was kept last fits");
+    }
+}
+
+/// Folds, and keeps what was folded. Cheap to clone.
+#[derive(Clone)]
+pub struct AsOfReader {
+    database: Database,
+    permits: AsOfPermits,
+    kept: Arc<Mutex<KeptFolds>>,
+    /// One for each group and moment that is being folded or asked for.
+    turns: Arc<Mutex<HashMap<GroupMoment, Arc<AsyncMutex<()>>>>>,
+}
+
+impl std::fmt::Debug for AsOfReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AsOfReader").finish_non_exhaustive()
+    }
+}
+
+impl AsOfReader {
+    /// Reads a database, within these permits.
+    #[must_use]
+    pub fn new(database: Database, permits: AsOfPermits) -> Self {
+        Self { database, permits, kept: Arc::default(), turns: Arc::default() }
+    }
+
+    /// The permits that it reads within.
+    #[must_use]
+    pub fn permits(&self) -> &AsOfPermits {
+        &self.permits
+    }
+
+    /// The membership of a group at a moment. `end`: that of the fold that a walk began with.
+    ///
+    /// # Errors
+    /// See [`AsOfError`].
+    pub async fn members(
+        &self,
+        wanted: &GroupMoment,
+        end: Option<i64>,
+    ) -> Result<Arc<MemberFold>, AsOfError> {
+        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, Some(end))) {
+            return Ok(fold);
+        }
+        let turn = self.turn(wanted).await?;
+        // Another may have made it meanwhile.
+        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, Some(end))) {
+            return Ok(fold);
+        }
+        let (reader, wanted) = (self.clone(), wanted.clone());
+        // A task of its own: a client that gives up finds the fold when it asks again.
+        let folding = tokio::spawn(async move {
+            let turn = turn;
+            let fold = reader.fresh_or_folded(&wanted).await;
+            drop(turn);
+            reader.turns().retain(|_, turn| Arc::strong_count(turn) > 1);
+            fold
+        });
+        folding.await?
+    }
+
+    async fn fresh_or_folded(&self, wanted: &GroupMoment) -> Result<Arc<MemberFold>, AsOfError> {
+        let newest = self.kept().find(wanted, None);
+        if let Some(fold) = newest {
+            let place = fold.place.as_ref();
+            if let Some(place) = place
+                && self.is_unchanged(wanted, place).await?
+            {
+                return Ok(fold);
+            }
+        }
+        let permit = self.permits.fold_permit().await?;
+        let mut conn = self.database.reader().acquire().await?;
+        // Before the snapshot of the fold, which then has every entry up to there.
+        let place = match high_watermark::prove(&mut conn, &LedgerWriters::default()).await? {
+            Proof::At(place) => Some(place),
+            // A fold that may lack an entry is used once and not kept.
+            Proof::HeldBack(_) => None,
+        };
+        let members = as_of::members(conn, permit, wanted.clone()).await?;
+        let end = place.as_ref().map_or(0, |place| place.position);
+        let fold = Arc::new(MemberFold { end, place, members });
+        if fold.place.is_some() {
+            self.keep(wanted.clone(), Arc::clone(&fold));
+        }
+        Ok(fold)
+    }
+
+    /// True where the ledger still is the one that was folded, and no entry about the group came after that place.
+    async fn is_unchanged(&self, wanted: &GroupMoment, place: &FeedPlace) -> Result<bool, AsOfError> {
+        let mut conn = self.database.reader().acquire().await?;
+        Ok(feed::holds(&mut conn, place).await?
+            && !history::has_entry_after(&mut conn, &wanted.group, place.position).await?)
+    }
+
+    fn keep(&self, wanted: GroupMoment, fold: Arc<MemberFold>) {
+        self.kept().keep(wanted, fold);
+        let kept = Arc::downgrade(&self.kept);
+        // Memory is given back though no request comes any more.
+        tokio::spawn(async move {
+            sleep(KEPT_FOR).await;
+            if let Some(kept) = kept.upgrade() {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).drop_old();
+            }
+        });
+    }
+
+    /// Waits until no other fold of this group and moment runs.
+    async fn turn(&self, wanted: &GroupMoment) -> Result<OwnedMutexGuard<()>, AsOfError> {
+        let turn = Arc::clone(self.turns().entry(wanted.clone()).or_default());
+        timeout(PERMIT_WAIT_MAX, turn.lock_owned()).await.map_err(|_| AsOfError::Busy)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, KeptFolds> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<GroupMoment, Arc<AsyncMutex<()>>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
