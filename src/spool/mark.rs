@@ -68,6 +68,11 @@ impl Mark {
         Ok((Self(file), synced))
     }
 
+    /// What the mark of a spool says, where its file cannot be opened.
+    pub(super) fn read(spool: &Path) -> Option<Synced> {
+        fs::read(path_of(spool)).ok().and_then(|bytes| Synced::decode(&bytes))
+    }
+
     /// Removes the mark of a spool that begins anew.
     pub(super) fn remove(spool: &Path) {
         // Where it was not there, nothing is to be done; where it resists, the next write replaces it.
