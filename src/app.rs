@@ -9,6 +9,7 @@ mod gauges;
 mod known_database;
 mod migrate;
 mod openapi;
+mod receipt_mark;
 mod replay;
 mod schema_watch;
 mod serve;
