@@ -10,6 +10,7 @@ mod known_database;
 mod migrate;
 mod openapi;
 mod places;
+mod receipt_mark;
 mod replay;
 mod schema_watch;
 mod serve;

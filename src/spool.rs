@@ -9,6 +9,7 @@ mod losses;
 mod mark;
 mod record;
 mod requests;
+mod salvage;
 mod status;
 mod thread;
 pub mod volume;
@@ -21,11 +22,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::callback::Callback;
 use crate::model::Millis;
 use losses::Losses;
+use salvage::Salvage;
 use thread::SpoolThread;
 
 pub use file::RecordKey;
 pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
-pub use requests::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
+pub use requests::{Completion, Put, ReadRange, SalvagedRecord, SpoolRequest, StoredRecord};
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
 
 /// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
@@ -56,7 +58,8 @@ impl Spool {
         let (published, status) = watch::channel(opening);
         let thread = SpoolThread::new(place, losses.clone(), published)?;
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        Ok((Self { requests, status, losses }, move || thread.run(queue)))
+        let salvage = Salvage::new(requests.downgrade(), losses.clone());
+        Ok((Self { requests, status, losses }, move || thread.run(queue, salvage)))
     }
 
     /// Hands a callback over. `completion` runs exactly once: when the callback is synced to disk, or when it is refused.

@@ -108,6 +108,10 @@ fn describe() {
     describe_counter!("group_mirror_spooled_total", "Callbacks written to the spool.");
     describe_counter!("group_mirror_drained_total", "Callbacks of the spool that are in the database.");
     describe_counter!(
+        "group_mirror_salvaged_total",
+        "Records of damaged files of the spool that were whole and are in the spool again."
+    );
+    describe_counter!(
         "group_mirror_lost_total",
         "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause."
     );

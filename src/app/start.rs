@@ -20,6 +20,7 @@ use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
 use super::places::{self, Places};
+use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
 use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
@@ -66,6 +67,8 @@ pub struct RunningService {
     refusals: RefusalLog,
     schema: SchemaState,
     refusal: watch::Receiver<Option<String>>,
+    receipts: ReceiptClock,
+    receipt_mark: ReceiptMark,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -106,6 +109,7 @@ impl RunningService {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        self.receipt_mark.finish(&self.receipts);
         self.writer.close().await;
         self.refusals.report_all();
         if tokio::time::timeout(CLOSE_WAIT_MAX, self.database.close()).await.is_err() {
@@ -136,7 +140,8 @@ pub async fn start(
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
     let refusals = RefusalLog::default();
-    let receiving = receiver_state(serving, writer.clone(), refusals.clone());
+    let (receipt_mark, receipts) = ReceiptMark::begin(&serving.spool.dir);
+    let receiving = receiver_state(serving, writer.clone(), refusals.clone(), receipts.clone());
     let public = receiver::router(receiving, health::router(health.clone()));
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), places.followers);
@@ -164,6 +169,8 @@ pub async fn start(
         refusals,
         schema,
         refusal,
+        receipts,
+        receipt_mark,
         stop,
         tasks,
     };
@@ -181,17 +188,23 @@ pub async fn start(
     let (callback_rules, api_rules) = listener_rules(serving, places, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
-    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
-    let refusals = running.refusals.clone();
-    let each_second = move || {
-        set_gauges();
-        refusals.report();
-    };
+    let each_second = each_second(&running, &feed);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     running.tasks.close();
     Ok(running)
+}
+
+/// Sets the gauges, and reports what was not taken.
+fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
+    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
+    let refusals = running.refusals.clone();
+    move || {
+        set_gauges();
+        refusals.report();
+    }
 }
 
 fn warn_of_forgetful_volume(dir: &Path) {
@@ -203,7 +216,12 @@ fn warn_of_forgetful_volume(dir: &Path) {
     }
 }
 
-fn receiver_state(serving: &ServeConfig, writer: Writer, refusals: RefusalLog) -> ReceiverState {
+fn receiver_state(
+    serving: &ServeConfig,
+    writer: Writer,
+    refusals: RefusalLog,
+    receipts: ReceiptClock,
+) -> ReceiverState {
     ReceiverState {
         gate: Arc::new(serving.gate.clone()),
         avchatroom_members: serving.avchatroom_members,
@@ -211,7 +229,7 @@ fn receiver_state(serving: &ServeConfig, writer: Writer, refusals: RefusalLog) -
         reading: ReadPermits::default(),
         refusals,
         sightings: Sightings::default(),
-        receipts: ReceiptClock::default(),
+        receipts,
     }
 }
 

@@ -102,6 +102,12 @@ impl Losses {
         tracing::error!(gap.first_ms = now, gap.cause = cause, "a gap begins: callbacks are not durable");
     }
 
+    /// Says how many callbacks a gap has that was noted as damage, once that is known.
+    pub(super) fn complete(&self, gap: Gap) {
+        metrics::counter!("group_mirror_lost_total", "cause" => DAMAGED).increment(gap.callbacks);
+        self.state().ended.push(gap);
+    }
+
     /// Notes a gap that is over: records that were durable and cannot be read any more.
     pub(super) fn note_damage(&self, gap: Gap) {
         metrics::counter!("group_mirror_lost_total", "cause" => DAMAGED).increment(gap.callbacks);

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
@@ -70,6 +71,11 @@ impl Mark {
         let mut bytes = [0; CONTENT_BYTES + CHECKSUM_BYTES];
         let synced = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Synced::decode(&bytes));
         Ok((Self(file), synced))
+    }
+
+    /// What the mark in a data directory says, where the spool's file cannot be opened.
+    pub(super) fn read(dir: &Path) -> Option<Synced> {
+        PrivateDir::open(dir).and_then(|dir| Self::open(&dir)).ok()?.1
     }
 
     /// Removes the mark of a spool that begins anew.

@@ -109,7 +109,7 @@ async fn two_users_or_keys_that_look_alike_after_a_repair_never_become_one() {
     let rest = br#","NewMemberList":[{"Member_Account":"u\ud83d"},{"Member_Account":"dora"},{"Member_Account":"u\ud83e"}]"#;
     let info = post(&app, "NewMemberJoin", 1, rest).await;
     assert!(
-        info.starts_with("partial: skipped: in NewMemberList: \"u\u{fffd}\" is not valid Unicode"),
+        info.starts_with("partial: skipped: in entry 1 of NewMemberList: \"u\u{fffd}\" is not valid Unicode"),
         "{info}"
     );
     let info = post(
@@ -195,8 +195,8 @@ async fn an_unexpected_role_or_entry_is_skipped_alone_and_recorded_everywhere() 
     let info = post(&app, "NewMemberJoin", 5, rest).await;
     assert_eq!(
         info,
-        "partial: skipped: NewMemberList is of another JSON type: \"x\"; skipped: in NewMemberList: the user id is empty; \
-         it must name something; skipped: the body has no Member_Account"
+        "partial: skipped: entry 1 of NewMemberList is of another JSON type: \"x\"; skipped: in entry 3 of NewMemberList: \
+         the user id is empty; it must name something; skipped: entry 4 of NewMemberList has no Member_Account"
     );
     let newest = &app.service.read(&format!("{GROUP}/history")).await["items"][0];
     assert_eq!((&newest["outcome"], &newest["users"]), (&json!("partial"), &json!(["dora"])));
