@@ -21,7 +21,7 @@
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
-//! | an answer of Tencent's REST API | [`tencent`], beside [`callback`] |
+//! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
 //! | how bytes become JSON, and what is repaired | `json.rs` |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |

@@ -68,6 +68,10 @@ mod api {
 /// Tencent's REST API: answers, signature, client, and the fake that stands in for it.
 mod tencent {
     mod answers;
+    mod calls;
+    mod rates_and_codes;
+    mod scripted;
+    mod usersig;
 }
 
 /// Settings, start, stop, exit codes of the binary.

@@ -102,7 +102,7 @@ const PLACES: [(&str, &[&str]); 21] = [
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate"]),
     ("redb::", &["spool/file.rs", "spool/status.rs"]),
-    ("hyper", &["server"]),
+    ("hyper", &["server", "tencent/calls.rs", "tencent/transport.rs"]),
     ("clap::", &["config.rs", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),
