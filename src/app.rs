@@ -5,6 +5,7 @@
 mod announce;
 mod counters;
 mod database;
+mod fake_tencent;
 mod gauges;
 mod known_database;
 mod migrate;
@@ -16,6 +17,7 @@ mod signals;
 mod simulate;
 mod start;
 
+pub use fake_tencent::fake_tencent;
 pub use migrate::migrate;
 pub use openapi::openapi;
 pub use replay::{ReplayWanted, replay};

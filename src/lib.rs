@@ -23,13 +23,14 @@
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
 //! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
 //! | how bytes become JSON, and what is repaired | `json.rs` |
+//! | a Tencent to try things out with: how it behaves, a knob | [`fake`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
-//! Imports point one way: `model` ← `callback`, `tencent` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database,
-//! no clock. A test reads the sources and checks this, circles included.
+//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
+//! `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
 //!
@@ -70,5 +71,6 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod embedded;
+pub mod fake;
 pub mod simulate;
 pub mod telemetry;

@@ -73,6 +73,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 let wanted = app::ReplayWanted { verify, parked, cause };
                 app::replay(&cli.settings.config(), wanted).await
             }
+            Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Openapi => app::openapi(),
         }
     });

@@ -69,6 +69,11 @@ mod api {
 mod tencent {
     mod answers;
     mod calls;
+    mod fake;
+    mod fake_callbacks;
+    mod fake_entrance;
+    mod fake_reads;
+    mod life;
     mod rates_and_codes;
     mod scripted;
     mod usersig;
