@@ -88,6 +88,12 @@ pub struct FakeTencentArgs {
     /// Accounts that may call the REST API, separated by commas
     #[arg(long, value_name = "ACCOUNT,…", default_value = "administrator")]
     pub admin: String,
+    /// Groups that exist before the fake begins; no callback is sent for their creation
+    #[arg(long, default_value_t = 0)]
+    pub existing_groups: u32,
+    /// Members of each of them
+    #[arg(long, default_value_t = 50)]
+    pub existing_members: u32,
     /// How many groups there are at the same time, about
     #[arg(long, default_value_t = 20)]
     pub groups: u32,

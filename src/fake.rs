@@ -5,7 +5,7 @@
 //! delays callbacks, shows late states and breaks connections, as asked for. It serves tests and people; it is no part of
 //! the service, which does not know it. A random life (`life`) makes it move; the test door (`door`) shows its true state.
 //!
-//! State: `state`, `world`. Commands: `group_writes`, `member_writes`, `detail_writes`, `reads`, `member_reads`, joined
+//! State: `state`, `world`, `existing`. Commands: `group_writes`, `member_writes`, `detail_writes`, `reads`, `member_reads`, joined
 //! by `dispatch`. Around them: `entrance`, `http`, `before`, `delivery`.
 
 mod before;
@@ -15,6 +15,7 @@ mod detail_writes;
 mod dispatch;
 mod door;
 mod entrance;
+mod existing;
 mod group_writes;
 mod http;
 mod knobs;
@@ -44,6 +45,7 @@ use life::RandomLife;
 use shared::Shared;
 use world::World;
 
+pub use existing::ExistingGroups;
 pub use knobs::{EmptyForm, EventTimeForm, Knobs, LargeLimit, ListOrder, Spelling};
 pub use life::LifePlan;
 
@@ -70,6 +72,8 @@ pub struct FakeSettings {
     pub token: Option<Token>,
     /// The knobs at the start.
     pub knobs: Knobs,
+    /// Groups that exist before the fake begins.
+    pub existing: ExistingGroups,
     /// The random life.
     pub life: LifePlan,
     /// The wall clock.
@@ -97,11 +101,12 @@ impl Fake {
     /// # Errors
     /// An occupied port, or an address of callbacks that is none.
     pub async fn start(settings: FakeSettings) -> anyhow::Result<Self> {
-        let FakeSettings { listen, app, admins, secret_key, callback_url, token, knobs, life, now } =
+        let FakeSettings { listen, app, admins, secret_key, callback_url, token, knobs, existing, life, now } =
             settings;
         let delivery = Delivery::start(callback_url.as_deref(), (app, token), now)?;
         let admin = admins.first().map_or(ADMIN, String::as_str).to_owned();
-        let world = World::new(app, knobs, life.seed, now);
+        let mut world = World::new(app, knobs, life.seed, now);
+        existing::add_existing(&mut world, existing);
         let entrance = Entrance::new(app, secret_key, admins);
         let shared = Shared::new(world, entrance, (RandomLife::new(life), delivery), (admin, life.seed));
         let shared = Arc::new(shared);

@@ -15,7 +15,7 @@ use super::signals::Signals;
 use crate::cli::FakeTencentArgs;
 use crate::clock;
 use crate::config::Settings;
-use crate::fake::{Fake, FakeSettings, Knobs, LifePlan};
+use crate::fake::{ExistingGroups, Fake, FakeSettings, Knobs, LifePlan};
 use crate::tencent::usersig::SecretKey;
 
 /// The pause between two attempts to reach the callback listener.
@@ -54,6 +54,7 @@ pub async fn fake_tencent(settings: &Settings, args: &FakeTencentArgs) -> anyhow
         callback_url: (!args.callback_url.is_empty()).then(|| args.callback_url.clone()),
         token,
         knobs,
+        existing: ExistingGroups { groups: args.existing_groups, members: args.existing_members },
         life: LifePlan { groups: args.groups, users: args.users, seed: args.seed },
         now: clock::now,
     })

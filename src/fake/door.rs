@@ -110,7 +110,8 @@ async fn set_knobs(
 async fn clock(State(shared): State<Arc<Shared>>, Json(asked): Json<Value>) -> Json<Value> {
     Json(shared.with_world(|world| {
         if let Some(frozen) = asked.get("freeze") {
-            world.clock.frozen_ms = frozen.as_i64();
+            // Frozen at exactly this time, or the real one again.
+            (world.clock.frozen_ms, world.clock.offset_ms) = (frozen.as_i64(), 0);
         }
         let step = asked["step"].as_i64().unwrap_or(0);
         world.clock.offset_ms = world.clock.offset_ms.saturating_add(step);

@@ -157,7 +157,7 @@ pub struct Knobs {
     pub before_callbacks: bool,
     /// Whether an action is blocked whose before-callback was not answered; else it passes.
     pub before_blocks: bool,
-    /// Share of the changes of a random life that no callback tells of.
+    /// Share of the changes of a random life for which no callback is sent, or none that says what has changed.
     pub silent: f64,
 }
 

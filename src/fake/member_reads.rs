@@ -77,10 +77,11 @@ pub(super) fn get_group_member_info(world: &mut World, body: AskedBody<'_>) -> F
     };
     let (rows, next): (Vec<Value>, Option<String>) = if profile.kind == GroupKind::Community {
         let (limit, from) = community_page(world, body)?;
-        let repeated = members.members.back_from(from, world.knobs.cursor_repeats);
-        let start = if from == 0 { 0 } else { repeated };
+        // At least one member of a page is new, or the list would not end.
+        let repeats = world.knobs.cursor_repeats.min(limit as u64 - 1);
+        let start = if from == 0 { 0 } else { members.members.back_from(from, repeats) };
         let page: Vec<(u64, &Arc<str>, &FakeMember)> =
-            members.members.joined_after(start).take(limit + usize_of(world.knobs.cursor_repeats)).collect();
+            members.members.joined_after(start).take(limit).collect();
         let last = page.last().map_or(0, |(order, _, _)| *order);
         let is_end = members.members.joined_after(last).next().is_none();
         let next = if is_end { String::new() } else { format!("1441152{last:011}") };

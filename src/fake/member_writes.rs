@@ -194,9 +194,12 @@ pub(super) fn user_joins(world: &mut World, body: AskedBody<'_>) -> FakeAnswer {
         return Err(FakeCode::new(10014, "the group is full"));
     }
     let now = world.begin_change("user_joins", id);
-    let (joined, _) = join(world.changing(id)?, &[user], now);
+    let (joined, is_full) = join(world.changing(id)?, &[user], now);
     count_notice(world, id, false)?;
     fire_join(world, id, Actor { account: user, platform: "Android" }, "Apply", &joined, now);
+    if is_full {
+        world.call_back("Group.CallbackAfterGroupFull", (id, None), Map::new(), Some(now));
+    }
     Ok(Map::new())
 }
 

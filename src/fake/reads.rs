@@ -23,13 +23,13 @@ pub(super) fn get_appid_group_list(world: &mut World, body: AskedBody<'_>) -> Fa
     let wanted = body.optional_text("GroupType")?.map(GroupKind::parse).transpose()?;
     let (at, next_absent) = (world.read_at(), world.knobs.next_absent);
     let from = body.number("Next")?.unwrap_or(0);
-    let listed: Vec<(u64, String)> = world.listed_from(from).map(|(hash, id)| (hash, id.clone())).collect();
+    world.drop_lingering();
     let (mut ids, mut next) = (Vec::new(), 0);
-    for (hash, id) in listed {
-        let group = world.group_at(&id, at);
+    for (hash, id) in world.listed_from(from) {
+        let group = world.group_at(id, at);
         let is_wanted = wanted.is_none_or(|kind| group.is_some_and(|group| group.kind == kind));
         // Neither in the list before its creation is seen, nor after its end but for a while.
-        if !is_wanted || (group.is_none() && world.groups.contains_key(&id)) {
+        if !is_wanted || (group.is_none() && world.groups.contains_key(id)) {
             continue;
         }
         if ids.len() as u64 == limit {

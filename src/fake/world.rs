@@ -18,6 +18,9 @@ use crate::model::SdkAppId;
 /// How many changes the log keeps; older ones are dropped.
 const LOG_CHANGES_MAX: usize = 100_000;
 
+/// After so many changes the past of groups that change no more is cut as well.
+const PAST_CUT_CHANGES: u64 = 1024;
+
 /// The longest group id, in bytes.
 const GROUP_ID_BYTES_MAX: usize = 48;
 
@@ -82,6 +85,7 @@ pub(super) struct World {
     pub(super) log: VecDeque<LoggedChange>,
     pub(super) outgoing: Vec<Outgoing>,
     last_change_ms: i64,
+    changes: u64,
     ids_given: u64,
 }
 
@@ -106,6 +110,7 @@ impl World {
             log: VecDeque::new(),
             outgoing: Vec::new(),
             last_change_ms: 0,
+            changes: 0,
             ids_given: 0,
         }
     }
@@ -131,14 +136,17 @@ impl World {
     pub(super) fn begin_change(&mut self, command: &'static str, id: &str) -> i64 {
         let now = self.clock.now_ms().max(self.last_change_ms + 1);
         self.last_change_ms = now;
+        self.changes += 1;
         if self.knobs.lag_ms > 0 || self.knobs.keep_history {
             let before = self.groups.get(id).cloned();
-            let past = self.past.entry(id.to_owned()).or_default();
-            past.push_back((now, before));
+            self.past.entry(id.to_owned()).or_default().push_back((now, before));
+        }
+        if !self.knobs.keep_history && self.changes.is_multiple_of(PAST_CUT_CHANGES) {
             let oldest = now - i64::from(self.knobs.lag_ms);
-            while !self.knobs.keep_history && past.front().is_some_and(|(until, _)| *until < oldest) {
-                past.pop_front();
-            }
+            self.past.retain(|_, past| {
+                past.retain(|(until, _)| *until >= oldest);
+                !past.is_empty()
+            });
         }
         if self.log.len() >= LOG_CHANGES_MAX {
             self.log.pop_front();
@@ -202,8 +210,8 @@ impl World {
         all.into_iter().cloned().collect()
     }
 
-    /// Ids of the list behind a cursor, in its order, with the cursor at which the next page begins.
-    pub(super) fn listed_from(&mut self, next: u64) -> impl Iterator<Item = (u64, &String)> {
+    /// Takes ids whose time to linger is over out of the list.
+    pub(super) fn drop_lingering(&mut self) {
         let (now, linger) = (self.clock.now_ms(), i64::from(self.knobs.linger_ms));
         let over: Vec<String> =
             self.ended.iter().filter(|(_, at)| **at + linger < now).map(|(id, _)| id.clone()).collect();
@@ -211,6 +219,10 @@ impl World {
             self.ended.remove(&id);
             self.by_hash.remove(&hash(&id));
         }
+    }
+
+    /// Ids of the list from a cursor on, in its order, each with the cursor that a page beginning there has.
+    pub(super) fn listed_from(&self, next: u64) -> impl Iterator<Item = (u64, &String)> {
         self.by_hash.range(next..).map(|(hash, id)| (*hash, id))
     }
 

@@ -19,7 +19,9 @@ use super::answers::{AnswerError, ApiCode};
 use super::codes::{CodeClass, SERVER_TIMEOUT, class, is_rate_of_app};
 use super::commands::ReadCommand;
 use super::rate::RateLimiter;
-use super::retry::{AGAIN_REPEATS_MAX, BAN_REPEATS_MAX, Pauses, RATE_REPEATS_MAX, Repeats, back_off};
+use super::retry::{
+    AGAIN_REPEATS_MAX, BAN_REPEATS_MAX, Pauses, RATE_REPEATS_MAX, Repeats, SIGNATURE_REPEATS_MAX, back_off,
+};
 use super::session::{Renewal, Session};
 use super::transport::{AddressError, CALL_TIMEOUT, Exchange, ExchangeFault, Transport};
 use super::usersig::SecretKey;
@@ -304,7 +306,10 @@ impl Calls {
             CodeClass::Rate => self.slower(command, &code, attempt, repeats),
             CodeClass::Wait => self.banned(repeats),
             CodeClass::Signature => match self.session.refused(attempt.sig, self.now_secs()) {
-                Renewal::Renewed => Some(Duration::ZERO),
+                Renewal::Renewed => {
+                    repeats.signature += 1;
+                    (repeats.signature <= SIGNATURE_REPEATS_MAX).then_some(Duration::ZERO)
+                }
                 Renewal::Useless => return Err(self.halt(code)),
             },
             CodeClass::Stop => return Err(self.halt(code)),

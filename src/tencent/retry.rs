@@ -11,6 +11,9 @@ pub const AGAIN_REPEATS_MAX: u32 = 6;
 /// How often one call is repeated after rate codes.
 pub const RATE_REPEATS_MAX: u32 = 10;
 
+/// How often one call is made again with another UserSig.
+pub const SIGNATURE_REPEATS_MAX: u32 = 2;
+
 /// How often one call waits because of too many bad signatures.
 pub const BAN_REPEATS_MAX: u32 = 2;
 
@@ -53,6 +56,7 @@ pub(super) struct Repeats {
     pub(super) again: u32,
     pub(super) rate: u32,
     pub(super) banned: u32,
+    pub(super) signature: u32,
     /// Time-outs of Tencent's own without another answer between them.
     pub(super) server_timeouts: u32,
 }

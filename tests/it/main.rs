@@ -69,6 +69,7 @@ mod api {
 mod tencent {
     mod answers;
     mod calls;
+    mod command;
     mod fake;
     mod fake_callbacks;
     mod fake_entrance;

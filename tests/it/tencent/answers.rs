@@ -248,3 +248,16 @@ fn unreadable_parts_are_counted_and_only_the_first_are_named() {
     let page = MemberPage::read(body.as_bytes()).unwrap();
     assert_eq!((page.unread.count, page.unread.named.len(), page.members.len()), (1000, 8, 0));
 }
+
+/// A text of Tencent may repeat what was sent to it.
+#[test]
+fn a_word_of_an_error_that_may_be_a_signature_is_left_out() {
+    let sig = "eJ".repeat(40);
+    let body = format!(
+        r#"{{"ActionStatus":"FAIL","ErrorCode":70003,"ErrorInfo":"bad usersig={sig} of\n administrator {}"}}"#,
+        "word ".repeat(100)
+    );
+    let Err(AnswerError::Code(code)) = GroupInfos::read(body.as_bytes()) else { panic!("a code") };
+    assert!(code.info.starts_with("bad … of administrator word"), "{}", code.info);
+    assert_eq!(code.info.chars().count(), 200);
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use group_mirror::callback::signature::Token;
 use group_mirror::clock;
-use group_mirror::fake::{ADMIN, Fake, FakeSettings, Knobs, LifePlan};
+use group_mirror::fake::{ADMIN, ExistingGroups, Fake, FakeSettings, Knobs, LifePlan};
 use group_mirror::model::SdkAppId;
 use group_mirror::tencent::ClientSettings;
 use group_mirror::tencent::client::TencentClient;
@@ -20,7 +20,18 @@ pub(crate) const TOPICS: &str = "million_group_open_http_svc";
 
 /// A fake with some knobs changed; its callbacks go to this address, if to any.
 pub(crate) async fn fake(knobs: &Value, callback_url: Option<String>, seed: u64) -> Fake {
+    fake_with(knobs, callback_url, seed, ExistingGroups::default()).await
+}
+
+/// The same with groups that exist before it begins.
+pub(crate) async fn fake_with(
+    knobs: &Value,
+    callback_url: Option<String>,
+    seed: u64,
+    existing: ExistingGroups,
+) -> Fake {
     Fake::start(FakeSettings {
+        existing,
         listen: "127.0.0.1:0".parse().unwrap(),
         app: SdkAppId::parse(APP).unwrap(),
         admins: vec![ADMIN.to_owned()],

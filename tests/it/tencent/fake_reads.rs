@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use group_mirror::fake::Fake;
+use group_mirror::fake::{ExistingGroups, Fake};
 use group_mirror::model::{FieldKey, GroupId, UserId};
 use group_mirror::tencent::CallError;
 use group_mirror::tencent::client::TencentClient;
@@ -13,7 +13,7 @@ use group_mirror::tencent::members::{ListedMember, MemberPage};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::fake::{GROUPS, TOPICS, client, done, fake, group};
+use super::fake::{GROUPS, TOPICS, client, done, fake, fake_with, group};
 
 fn id(text: &str) -> GroupId {
     GroupId::parse(text).unwrap()
@@ -208,7 +208,7 @@ async fn a_community_is_read_by_cursor_and_pages_may_repeat_members() {
     loop {
         let begin = PageBegin::Cursor(cursor);
         let page = client.members(&id(community), &begin, 100, &[], &stop()).await.unwrap().answer;
-        assert_eq!(page.member_num, Some(301));
+        assert!(page.member_num == Some(301) && page.members.len() <= 100, "never more than the limit");
         seen.extend(page.members.iter().map(|member| member.user.as_str().to_owned()));
         cursor = page.next.unwrap();
         if cursor.is_empty() {
@@ -306,4 +306,28 @@ async fn a_read_may_show_the_past_and_the_door_shows_any_moment_of_it() {
         seen.insert(info.map_or_else(|code| code.code.to_string(), |info| info.name.unwrap()));
     }
     assert!(seen.contains("10010"), "before its creation, or after its end: {seen:?}");
+}
+
+#[tokio::test]
+async fn existing_groups_are_there_and_no_callback_was_sent_for_them() {
+    let existing = ExistingGroups { groups: 500, members: 7 };
+    let fake = fake_with(&json!({ "rate_factor": 10_000 }), None, 1, existing).await;
+    let client = client(&fake);
+    let ids = client.group_ids(0, 10_000, None, &stop()).await.unwrap().answer.groups;
+    assert_eq!((ids.len(), &fake.callbacks()["made"]), (500, &json!(0)));
+    let plain: Vec<&str> =
+        ids.iter().map(GroupId::as_str).filter(|group| !group.starts_with("@TGS#_")).take(50).collect();
+    let mut whole = 0;
+    for element in packed(&client, &plain).await {
+        let info = element.info.as_ref().unwrap();
+        assert_eq!(info.create_secs, Some(1_704_067_200));
+        match info.group_type.as_deref() {
+            Some("AVChatRoom") => assert_eq!(info.member_num, None),
+            _ => {
+                assert_eq!(element.whole_members().unwrap().len(), 7);
+                whole += 1;
+            }
+        }
+    }
+    assert!(whole > 20, "{whole}");
 }

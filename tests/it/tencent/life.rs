@@ -136,8 +136,8 @@ async fn repeats_delays_and_other_forms_change_nothing_where_events_have_times()
     }
 }
 
-/// The comparison can fail: a mirror that was told only a part differs, and so does one that was told nothing of what
-/// Tencent sends no callback for.
+/// The comparison can fail: a mirror that was sent only a part differs, and so does one of a life in which much happens
+/// that Tencent sends no callback for.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_or_silent_is_missing_in_the_mirror() {
     let lossy = lived(json!({ "silent": 0.0, "lost": 0.3 }), 1, 300, false, false).await;
