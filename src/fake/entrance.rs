@@ -15,6 +15,9 @@ use crate::tencent::usersig::{SecretKey, SigFault, Signer};
 /// Calls per second of a command that no other rate is published for.
 const RATE: f64 = 200.0;
 
+/// Writes of attributes per second and group.
+const ATTRIBUTE_WRITES: f64 = 5.0;
+
 /// How much of a second's calls may be saved up.
 const SAVED_SECS: f64 = 1.1;
 
@@ -110,6 +113,16 @@ impl Entrance {
             Err(FakeCode::new(10006, "frequency limit"))
         } else {
             Err(FakeCode::new(60007, "request frequency exceeds the limit"))
+        }
+    }
+
+    /// Counts a write of attributes of a group: five a second.
+    pub(super) fn count_attributes(&mut self, group: &str, knobs: &Knobs) -> Result<(), FakeCode> {
+        let rate = ATTRIBUTE_WRITES * knobs.rate_factor;
+        if self.take(&format!("attributes of {group}"), rate, Instant::now()) {
+            Ok(())
+        } else {
+            Err(FakeCode::new(10049, "attributes are written too often"))
         }
     }
 

@@ -130,6 +130,10 @@ async fn checked(
     if service == super::dispatch::SDK {
         return Err(FakeCode::new(10003, "unknown command"));
     }
+    if command.ends_with("_group_attr") && !command.starts_with("get_") {
+        let group = body.get("GroupId").and_then(Value::as_str).unwrap_or_default();
+        shared.with_entrance(|entrance| entrance.count_attributes(group, &knobs))?;
+    }
     let actor = Actor { account: &admin, platform: "RESTAPI" };
     shared.act((service, command), &body, actor).await
 }

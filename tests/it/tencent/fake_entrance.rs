@@ -124,6 +124,12 @@ async fn each_command_has_its_rate_and_the_app_may_have_one() {
     let body = r#"{"GroupIdList":["g"]}"#;
     assert_eq!(code(&fake, INFO, &good, body).await, 0);
     assert_eq!(code(&fake, INFO, &good, body).await, 60007);
+    let write = r#"{"GroupId":"g","GroupAttr":[{"key":"a","value":"b"}]}"#;
+    let path = "/v4/group_open_http_svc/modify_group_attr";
+    fake.set_knobs(&json!({ "rate_factor": 0.01 })).unwrap();
+    group(&fake, "Public", "g", &[]).await;
+    assert_eq!(code(&fake, path, &good, write).await, 0);
+    assert_eq!(code(&fake, path, &good, write).await, 10049, "attributes have a limit for each group");
     fake.set_knobs(&json!({ "rate_factor": 1000, "app_rate": 0.001 })).unwrap();
     assert_eq!(code(&fake, INFO, &good, body).await, 0);
     assert_eq!(code(&fake, INFO, &good, body).await, 60011);
