@@ -150,6 +150,16 @@ impl Fake {
         })
     }
 
+    /// Freezes the clock at a time in Unix milliseconds; `None`: it is the real one again.
+    pub fn freeze(&self, at_ms: Option<i64>) {
+        self.shared.with_world(|world| world.clock.freeze(at_ms));
+    }
+
+    /// Moves the clock by so many milliseconds.
+    pub fn step(&self, by_ms: i64) {
+        self.shared.with_world(|world| world.clock.step(by_ms));
+    }
+
     /// How many callbacks were made, lost, answered, failed, and how many wait.
     #[must_use]
     pub fn callbacks(&self) -> Value {

@@ -110,11 +110,9 @@ async fn set_knobs(
 async fn clock(State(shared): State<Arc<Shared>>, Json(asked): Json<Value>) -> Json<Value> {
     Json(shared.with_world(|world| {
         if let Some(frozen) = asked.get("freeze") {
-            // Frozen at exactly this time, or the real one again.
-            (world.clock.frozen_ms, world.clock.offset_ms) = (frozen.as_i64(), 0);
+            world.clock.freeze(frozen.as_i64());
         }
-        let step = asked["step"].as_i64().unwrap_or(0);
-        world.clock.offset_ms = world.clock.offset_ms.saturating_add(step);
+        world.clock.step(asked["step"].as_i64().unwrap_or(0));
         json!({ "now": world.clock.now_ms() })
     }))
 }

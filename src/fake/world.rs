@@ -27,12 +27,22 @@ const GROUP_ID_BYTES_MAX: usize = 48;
 /// The clock of the fake: the real one with an offset, or a frozen one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FakeClock {
-    pub(super) real: fn() -> crate::model::Millis,
-    pub(super) offset_ms: i64,
-    pub(super) frozen_ms: Option<i64>,
+    real: fn() -> crate::model::Millis,
+    offset_ms: i64,
+    frozen_ms: Option<i64>,
 }
 
 impl FakeClock {
+    /// Stands still at this time, or is the real one again.
+    pub(super) fn freeze(&mut self, at_ms: Option<i64>) {
+        (self.frozen_ms, self.offset_ms) = (at_ms, 0);
+    }
+
+    /// Moves by so many milliseconds.
+    pub(super) fn step(&mut self, by_ms: i64) {
+        self.offset_ms = self.offset_ms.saturating_add(by_ms);
+    }
+
     pub(super) fn now_ms(&self) -> i64 {
         self.frozen_ms.unwrap_or_else(|| (self.real)().get()).saturating_add(self.offset_ms)
     }

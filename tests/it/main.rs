@@ -74,6 +74,7 @@ mod tencent {
     mod fake_callbacks;
     mod fake_entrance;
     mod fake_reads;
+    mod fake_rules;
     mod life;
     mod rates_and_codes;
     mod scripted;

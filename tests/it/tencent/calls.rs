@@ -11,6 +11,7 @@ use group_mirror::tencent::commands::{InfoFilter, PageBegin, ReadCommand};
 use group_mirror::tencent::groups::GroupInfos;
 use group_mirror::tencent::usersig::{SecretKey, Signer};
 use group_mirror::tencent::{ANSWER_BYTES_MAX, AddressError, CallError, ExchangeFault, Reply};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::scripted::{Asked, KEY, NOW_MS, Scripted, ScriptedServer, client, settings};
@@ -290,33 +291,61 @@ async fn a_stop_ends_a_call_that_waits_for_an_answer() {
     assert_eq!(outcome.map(|_| ()), Err(CallError::Cancelled));
 }
 
+/// A request out of `tests/it/data/rest`.
+fn sample(name: &str) -> Value {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let text = std::fs::read_to_string(format!("{root}/tests/it/data/rest/{name}.request.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn users(names: &[&str]) -> Vec<UserId> {
+    names.iter().map(|name| UserId::parse(name).unwrap()).collect()
+}
+
 #[tokio::test]
-async fn each_command_asks_as_its_page_says() {
+async fn each_command_asks_as_the_samples_do() {
     let server = ScriptedServer::start([]).await;
     let (client, stop) = (client(&server.url), CancellationToken::new());
-    let (plain, community) = (group("g"), group("@TGS#_@TGS#c1"));
-    let user = UserId::parse("ana_77").unwrap();
+    let (river, forum) = (group("@TGS#2RIVERB7QK"), group("@TGS#3FORUM7ZC1"));
+    let harbour = group("@TGS#_@TGS#cHARBOR62QX");
+    let ana = UserId::parse("ana_77").unwrap();
     let filter = InfoFilter { members: true, ..InfoFilter::default() };
-    let _ = client.group_infos(std::slice::from_ref(&plain), &filter, &stop).await;
-    let _ = client.members(&plain, &PageBegin::Offset(0), 6000, &[], &stop).await;
-    let _ = client.members(&community, &PageBegin::Cursor(String::new()), 100, &[], &stop).await;
-    let _ = client.roles(&plain, std::slice::from_ref(&user), &stop).await;
-    let _ = client.topics(&community, &user, &[], &stop).await;
-    let _ = client.attributes(&plain, &stop).await;
-    let bodies: std::collections::BTreeMap<String, Vec<serde_json::Value>> =
-        server.asked().into_iter().fold(std::collections::BTreeMap::new(), |mut bodies, asked| {
-            bodies.entry(asked.path).or_default().push(asked.body);
-            bodies
-        });
-    let of = |path: &str| &bodies[path];
-    let info = &of("/v4/group_open_http_svc/get_group_info")[0];
-    assert_eq!(info["ResponseFilter"]["MemberInfoFilter"][0], "Account");
-    let members = of("/v4/group_open_http_svc/get_group_member_info");
-    assert!(
-        members.iter().any(|body| body["Offset"] == 0 && body["Limit"] == 6000 && body.get("Next").is_none())
-    );
-    assert!(members.iter().any(|body| body["Next"] == "" && body.get("Offset").is_none()));
-    assert_eq!(of("/v4/group_open_http_svc/get_role_in_group")[0]["User_Account"][0], "ana_77");
-    assert_eq!(of("/v4/million_group_open_http_svc/get_topic")[0]["From_Account"], "ana_77");
-    assert_eq!(of("/v4/group_open_attr_http_svc/get_group_attr")[0]["GroupId"], "g");
+    let cursor = |next: &str| PageBegin::Cursor(next.to_owned());
+    let _ = client.group_ids(0, 2, None, &stop).await;
+    let _ = client.group_ids(9_223_372_036_854_775_809, 2, None, &stop).await;
+    let _ = client.group_ids(0, 10_000, Some("Public"), &stop).await;
+    let _ = client.group_infos(&[group("@TGS#1TEAMX4WQ8"), forum.clone()], &filter, &stop).await;
+    let _ = client.members(&river, &PageBegin::Offset(0), 6000, &[], &stop).await;
+    let _ = client.members(&harbour, &cursor(""), 100, &[], &stop).await;
+    let _ = client.members(&harbour, &cursor("144115265295492787"), 100, &[], &stop).await;
+    let _ = client.roles(&river, &users(&["ana_77", "boris-2", "chen_li", "dora9"]), &stop).await;
+    let _ = client.muted(&forum, &stop).await;
+    let _ = client.joined_groups(&ana, 0, 5000, &stop).await;
+    let _ = client.attributes(&river, &stop).await;
+    let _ = client.topics(&harbour, &ana, &[], &stop).await;
+    // What cannot be read is asked for again, with the same body.
+    let mut asked: Vec<(String, Value)> =
+        server.asked().into_iter().map(|asked| (asked.path, asked.body)).collect();
+    asked.dedup();
+    let (groups, attributes, topics) =
+        ("group_open_http_svc", "group_open_attr_http_svc", "million_group_open_http_svc");
+    let wanted = [
+        (groups, "get_appid_group_list", "get_appid_group_list.first"),
+        (groups, "get_appid_group_list", "get_appid_group_list.middle"),
+        (groups, "get_appid_group_list", "get_appid_group_list.type-filter"),
+        (groups, "get_group_info", "get_group_info.packed"),
+        (groups, "get_group_member_info", "get_group_member_info.whole"),
+        (groups, "get_group_member_info", "get_group_member_info.community-first"),
+        (groups, "get_group_member_info", "get_group_member_info.community-middle"),
+        (groups, "get_role_in_group", "get_role_in_group"),
+        (groups, "get_group_muted_account", "get_group_muted_account"),
+        (groups, "get_joined_group_list", "get_joined_group_list"),
+        (attributes, "get_group_attr", "get_group_attr"),
+        (topics, "get_topic", "get_topic"),
+    ];
+    let wanted: Vec<(String, Value)> = wanted
+        .into_iter()
+        .map(|(service, command, name)| (format!("/v4/{service}/{command}"), sample(name)))
+        .collect();
+    assert_eq!(asked, wanted);
 }

@@ -79,6 +79,11 @@ async fn each_fault_of_a_request_has_its_code() {
     ] {
         assert_eq!(code(&fake, path, &query, body).await, wanted, "{case}");
     }
+    group(&fake, "Community", "@TGS#_c", &[]).await;
+    fake.set_knobs(&json!({ "community_offset_refused": true })).unwrap();
+    let offset = r#"{"GroupId":"@TGS#_c","Limit":100,"Offset":0}"#;
+    let members = "/v4/group_open_http_svc/get_group_member_info";
+    assert_eq!(code(&fake, members, &good, offset).await, 10004);
     let many: Vec<String> = (0..51).map(|number| format!("g{number}")).collect();
     assert_eq!(code(&fake, INFO, &good, &json!({ "GroupIdList": many }).to_string()).await, 10004);
 }
