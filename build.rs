@@ -13,7 +13,7 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 /// Version of the payload crates. Change it together with the digests, the versions in `Cargo.toml`, and what
-/// `src/embedded/programs.rs` says of the PostgreSQL inside.
+/// `src/embedded/bundled.rs` says of the PostgreSQL inside.
 const PAYLOAD_VERSION: &str = "0.2.7";
 
 /// Where the archive lies inside a payload crate.

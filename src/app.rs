@@ -5,6 +5,7 @@
 mod announce;
 mod counters;
 mod database;
+mod fake_tencent;
 mod gauges;
 mod known_database;
 mod migrate;
@@ -19,6 +20,7 @@ mod simulate;
 mod start;
 mod version;
 
+pub use fake_tencent::fake_tencent;
 pub use migrate::migrate;
 pub use openapi::openapi;
 pub use replay::{ReplayWanted, replay};

@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no database, no HTTP. Bytes come from the callback listener, the spool or the ledger; [`decode()`]
 //! makes a [`Callback`] of them, unless the command is on the closed list of what is counted and not kept; callbacks go
-//! to `mirror`. Bytes become JSON in `json`, fields in `fields`, an event in `events`; `decode` settles command, time
+//! to `mirror`. Bytes become JSON in `crate::json`, fields in `fields`, an event in `events`; `decode` settles command, time
 //! and digest. Tencent's spelling stays in `wire`, reasons to park or skip are in `reason`.
 //!
 //! Command catalogue: tencentcloud.com/document/product/1047/34355.
@@ -12,7 +12,6 @@ mod commands;
 mod decode;
 mod events;
 mod fields;
-mod json;
 #[cfg(test)]
 mod json_laws;
 mod mentions;

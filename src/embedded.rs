@@ -4,6 +4,7 @@
 //! files, `running` the search for a server that runs, `programs` the choice of programs, `process` the child processes.
 //! The module knows neither the schema nor sqlx nor the environment; it hands out a URL and nothing else.
 
+mod bundled;
 mod cluster;
 mod error;
 mod interrupt;
@@ -18,9 +19,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use bundled::{BundledPostgres, bundled_postgres};
 pub use error::EmbeddedError;
 pub use interrupt::Interrupt;
-pub use programs::{BundledPostgres, Programs, bundled_postgres};
+pub use programs::Programs;
 
 use cluster::{DataDirectory, NAME};
 use process::{ParentDeathSignal, RunAs, Server, Stop};

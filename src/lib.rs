@@ -21,15 +21,17 @@
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
-//! | a command of Tencent's REST API (there is none yet) | a new module `tencent`, beside [`callback`] |
+//! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
+//! | how bytes become JSON, and what is repaired | `json.rs` |
+//! | a Tencent to try things out with: how it behaves, a knob | [`fake`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | which files are opened, and whose they must be | [`files`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database,
-//! no clock. A test reads the sources and checks this, circles included.
+//! `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
 //!
@@ -49,10 +51,12 @@
 
 pub mod clock;
 pub mod files;
+mod json;
 pub mod model;
 
 pub mod callback;
 pub mod mirror;
+pub mod tencent;
 
 pub mod spool;
 pub mod store;
@@ -69,5 +73,6 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod embedded;
+pub mod fake;
 pub mod simulate;
 pub mod telemetry;

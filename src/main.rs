@@ -82,6 +82,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 app::replay(&cli.settings.config(), wanted).await
             }
             Command::Version => app::version(),
+            Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Openapi => app::openapi(),
         }
     });

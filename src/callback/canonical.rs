@@ -5,7 +5,7 @@
 //! repaired is written by its original bytes, so that two texts that look alike after the repair stay two; such bytes are
 //! never the escaped form of a well-formed text.
 
-use super::json::{Json, JsonObject, JsonText};
+use crate::json::{Json, JsonObject, JsonText};
 
 /// The canonical form of an object, without one of its members.
 pub(super) fn of_object(object: &JsonObject<'_>, without: Option<&str>) -> Vec<u8> {
@@ -86,7 +86,7 @@ fn push_escaped(out: &mut Vec<u8>, byte: u8) {
 #[cfg(test)]
 mod tests {
     use super::of;
-    use crate::callback::json::read;
+    use crate::json::read;
 
     fn written(body: &[u8]) -> Vec<u8> {
         read(body).map(|value| of(&value)).unwrap_or_default()

@@ -8,10 +8,10 @@ use super::canonical;
 use super::commands::{STATE_COMMANDS, Scope, scope};
 use super::events::{event, group_id};
 use super::fields::{Fields, present};
-use super::json::{Broken, Json, JsonObject, read};
 use super::reason::{Reason, ReasonCause, Skips};
 use super::wire;
 use super::{Callback, Event, Received};
+use crate::json::{Broken, Json, JsonObject, read};
 use crate::model::{Digest, GroupId, Millis, ModelError, storable};
 
 /// What becomes of a request.

@@ -5,10 +5,10 @@
 //! is parked, everything else that cannot be read is skipped singly and recorded.
 
 use super::fields::{Fields, PairKeys, Readable, id};
-use super::json::Json;
 use super::reason::{Reason, ReasonCause};
 use super::wire;
 use super::{AttributesChange, Event, EventKind, Profile, Role, present_type_name};
+use crate::json::Json;
 use crate::model::{FieldKey, GroupId, ModelError, TopicId, UserId};
 
 /// Cuts the group part off a topic id: `<GroupId>@TOPIC#_…` (1047/49464).

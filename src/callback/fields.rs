@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::canonical;
-use super::json::{Json, JsonObject, JsonText};
 use super::reason::{Reason, ReasonCause, Skips};
+use crate::json::{Json, JsonObject, JsonText};
 use crate::model::{FieldKey, ModelError, UserId, storable};
 
 /// The fields of a body, and what was skipped of them so far.

@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::json::{Json, JsonText, read};
+use crate::json::{Json, JsonText, read};
 
 /// A generated JSON value: shallow, with short texts in which quotes, escapes and non-ASCII characters are frequent.
 fn value() -> impl Strategy<Value = Value> {

@@ -3,7 +3,7 @@
 //! What is parked has no event that says who did what, yet a person who looks for a user's trouble needs to find it. Any
 //! field counts whose name Tencent ends with `_Account`, at any depth; of a body that breaks off, what stands before that.
 
-use super::json::{Json, JsonObject, read};
+use crate::json::{Json, JsonObject, read};
 use crate::model::UserId;
 
 /// How Tencent ends the name of a field that holds a user.

@@ -80,6 +80,22 @@ mod feed {
     mod servers;
 }
 
+/// Tencent's REST API: answers, signature, client, and the fake that stands in for it.
+mod tencent {
+    mod answers;
+    mod calls;
+    mod command;
+    mod fake;
+    mod fake_callbacks;
+    mod fake_entrance;
+    mod fake_reads;
+    mod fake_rules;
+    mod life;
+    mod rates_and_codes;
+    mod scripted;
+    mod usersig;
+}
+
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod config;

@@ -2,21 +2,23 @@
 
 -- upsert_groups
 INSERT INTO groups AS t (
-    sdk_app_id, group_id, type, type_stamp, name, name_stamp, introduction, introduction_stamp, notification,
-    notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
+    sdk_app_id, group_id, type, type_stamp, name, name_caseless, name_stamp, introduction, introduction_stamp,
+    notification, notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
     create_barrier, destroyed_stamp, revival_barrier, alive_stamp, read_stamp, updated_stamp, members_barrier,
     fields_barrier, attributes_barrier, attributes_unclear, topics_barrier, topics_unclear)
 SELECT * FROM UNNEST(
-    $1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::bytea[],
-    $9::text[], $10::bytea[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::text[], $16::bytea[],
+    $1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bytea[], $8::text[],
+    $9::bytea[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::text[], $15::bytea[], $16::text[],
     $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bytea[],
-    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[])
+    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[], $29::bytea[])
 ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
     type = CASE WHEN EXCLUDED.type_stamp > t.type_stamp
         THEN EXCLUDED.type ELSE t.type END,
     type_stamp = GREATEST(t.type_stamp, EXCLUDED.type_stamp),
     name = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
         THEN EXCLUDED.name ELSE t.name END,
+    name_caseless = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
+        THEN EXCLUDED.name_caseless ELSE t.name_caseless END,
     name_stamp = GREATEST(t.name_stamp, EXCLUDED.name_stamp),
     introduction = CASE WHEN EXCLUDED.introduction_stamp > t.introduction_stamp
         THEN EXCLUDED.introduction ELSE t.introduction END,
@@ -169,15 +171,16 @@ WHERE EXCLUDED.created_stamp > t.created_stamp
 
 -- upsert_groups_with_creates_or_destroys
 INSERT INTO groups AS t (
-    sdk_app_id, group_id, earlier_ends, type, type_stamp, name, name_stamp, introduction, introduction_stamp,
-    notification, notification_stamp, face_url, face_url_stamp, owner, owner_stamp, created_by, created_stamp,
-    create_barrier, destroyed_stamp, revival_barrier, alive_stamp, read_stamp, updated_stamp, members_barrier,
-    fields_barrier, attributes_barrier, attributes_unclear, topics_barrier, topics_unclear)
+    sdk_app_id, group_id, earlier_ends, type, type_stamp, name, name_caseless, name_stamp, introduction,
+    introduction_stamp, notification, notification_stamp, face_url, face_url_stamp, owner, owner_stamp,
+    created_by, created_stamp, create_barrier, destroyed_stamp, revival_barrier, alive_stamp, read_stamp,
+    updated_stamp, members_barrier, fields_barrier, attributes_barrier, attributes_unclear, topics_barrier,
+    topics_unclear)
 SELECT * FROM UNNEST(
-    $1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[],
-    $9::bytea[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::text[], $15::bytea[], $16::text[],
-    $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bytea[],
-    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[], $29::bytea[])
+    $1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::bytea[],
+    $9::text[], $10::bytea[], $11::text[], $12::bytea[], $13::text[], $14::bytea[], $15::text[], $16::bytea[],
+    $17::text[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bytea[],
+    $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[], $29::bytea[], $30::bytea[])
 ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
     earlier_ends = CASE WHEN EXCLUDED.earlier_ends > ''
    OR (EXCLUDED.created_stamp <> t.created_stamp AND LEAST(EXCLUDED.created_stamp, t.created_stamp) > '')
@@ -198,6 +201,8 @@ ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
     type_stamp = GREATEST(t.type_stamp, EXCLUDED.type_stamp),
     name = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
         THEN EXCLUDED.name ELSE t.name END,
+    name_caseless = CASE WHEN EXCLUDED.name_stamp > t.name_stamp
+        THEN EXCLUDED.name_caseless ELSE t.name_caseless END,
     name_stamp = GREATEST(t.name_stamp, EXCLUDED.name_stamp),
     introduction = CASE WHEN EXCLUDED.introduction_stamp > t.introduction_stamp
         THEN EXCLUDED.introduction ELSE t.introduction END,
@@ -282,14 +287,14 @@ WHERE EXCLUDED.join_stamp > t.join_stamp;
 
 -- lines_of_groups
 SELECT sdk_app_id, group_id, '', ARRAY[
-    encode(earlier_ends, 'hex'), type, encode(type_stamp, 'hex'), name, encode(name_stamp, 'hex'),
-    introduction, encode(introduction_stamp, 'hex'), notification, encode(notification_stamp, 'hex'),
-    face_url, encode(face_url_stamp, 'hex'), owner, encode(owner_stamp, 'hex'), created_by,
-    encode(created_stamp, 'hex'), encode(create_barrier, 'hex'), encode(destroyed_stamp, 'hex'),
-    encode(revival_barrier, 'hex'), encode(alive_stamp, 'hex'), encode(read_stamp, 'hex'),
-    encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'), encode(fields_barrier, 'hex'),
-    encode(attributes_barrier, 'hex'), encode(attributes_unclear, 'hex'), encode(topics_barrier, 'hex'),
-    encode(topics_unclear, 'hex')]
+    encode(earlier_ends, 'hex'), type, encode(type_stamp, 'hex'), name, name_caseless,
+    encode(name_stamp, 'hex'), introduction, encode(introduction_stamp, 'hex'), notification,
+    encode(notification_stamp, 'hex'), face_url, encode(face_url_stamp, 'hex'), owner,
+    encode(owner_stamp, 'hex'), created_by, encode(created_stamp, 'hex'), encode(create_barrier, 'hex'),
+    encode(destroyed_stamp, 'hex'), encode(revival_barrier, 'hex'), encode(alive_stamp, 'hex'),
+    encode(read_stamp, 'hex'), encode(updated_stamp, 'hex'), encode(members_barrier, 'hex'),
+    encode(fields_barrier, 'hex'), encode(attributes_barrier, 'hex'), encode(attributes_unclear, 'hex'),
+    encode(topics_barrier, 'hex'), encode(topics_unclear, 'hex')]
   FROM groups
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4);
 

@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 256;
 
 /// One JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Json<'a> {
+pub(crate) enum Json<'a> {
     Null,
     Bool(bool),
     /// As it was written.
@@ -31,16 +31,16 @@ pub(super) enum Json<'a> {
 
 /// A string, valid Unicode whatever came.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct JsonText<'a> {
+pub(crate) struct JsonText<'a> {
     /// What it says; U+FFFD stands for what was ill-formed.
-    pub(super) text: Cow<'a, str>,
+    pub(crate) text: Cow<'a, str>,
     /// The bytes between the quotes, of a string that was repaired.
-    pub(super) repaired: Option<&'a [u8]>,
+    pub(crate) repaired: Option<&'a [u8]>,
 }
 
 /// The members of an object in the byte order of their keys, each key once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct JsonObject<'a>(Vec<(JsonText<'a>, Json<'a>)>);
+pub(crate) struct JsonObject<'a>(Vec<(JsonText<'a>, Json<'a>)>);
 
 impl<'a> JsonObject<'a> {
     fn of(mut members: Vec<(JsonText<'a>, Json<'a>)>) -> Self {
@@ -54,32 +54,32 @@ impl<'a> JsonObject<'a> {
     }
 
     /// The value of a key. A repaired key is none that is known.
-    pub(super) fn get(&self, key: &str) -> Option<&Json<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Json<'a>> {
         let wanted = JsonText { text: Cow::Borrowed(key), repaired: None };
         let at = self.0.binary_search_by(|(held, _)| held.cmp(&wanted)).ok()?;
         Some(&self.0[at].1)
     }
 
-    pub(super) fn members(&self) -> impl Iterator<Item = &(JsonText<'a>, Json<'a>)> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &(JsonText<'a>, Json<'a>)> {
         self.0.iter()
     }
 }
 
 /// Why bytes are no JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Broken<'a> {
+pub(crate) struct Broken<'a> {
     /// The first byte that does not fit.
-    pub(super) at: usize,
-    pub(super) why: &'static str,
+    pub(crate) at: usize,
+    pub(crate) why: &'static str,
     /// What the body said before that, if it is an object.
-    pub(super) read: JsonObject<'a>,
+    pub(crate) read: JsonObject<'a>,
 }
 
 /// Reads a body.
 ///
 /// # Errors
 /// Bytes that are no JSON even with their strings repaired.
-pub(super) fn read(bytes: &[u8]) -> Result<Json<'_>, Broken<'_>> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Json<'_>, Broken<'_>> {
     let at = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let mut reader = JsonReader { bytes, at, depth: 0, read: Vec::new() };
     let value = reader.value().and_then(|value| {
