@@ -118,7 +118,9 @@ async fn a_database_that_refuses_writes_is_not_said_to_be_ok() {
     let name = options.get_database().unwrap().to_owned();
     let pools = Database::new(options.to_url_lossy().as_str()).unwrap();
     assert!(pools.probe().await.is_err() && !pools.answers().await, "no right to insert");
-    conn.execute(AssertSqlSafe(format!("GRANT INSERT ON ledger TO {role}"))).await.unwrap();
+    // What every callback that is applied writes.
+    let rights = format!("GRANT INSERT ON ledger TO {role}; GRANT UPDATE ON groups TO {role}");
+    conn.execute(AssertSqlSafe(rights)).await.unwrap();
     assert!(pools.probe().await.is_ok() && pools.answers().await);
     conn.execute(AssertSqlSafe(format!(
         "ALTER ROLE {role} IN DATABASE {name} SET default_transaction_read_only = on"
