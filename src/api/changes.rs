@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -22,6 +22,7 @@ use super::change::{ChangeView, FeedPosition, scope, view};
 use super::errors::ApiError;
 use super::follower::{STREAM_PERMIT_WAIT_MAX, follow};
 use super::history::OUTCOMES;
+use super::in_work::accepts_events;
 use super::openapi::{Gone, Refused};
 use super::paging::Limit;
 use super::parameters::{cursor, header, id, paging, query, string, words};
@@ -140,13 +141,6 @@ impl utoipa::IntoParams for ChangesParameters {
         parameters.extend(paging());
         parameters
     }
-}
-
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| {
-        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
-    })
 }
 
 /// Entries of the ledger in the order of their positions.
