@@ -38,7 +38,7 @@ CREATE INDEX ledger_request_idx ON ledger (sdk_app_id, group_id, digest)
     WHERE event_time_ms IS DISTINCT FROM time_ms AND request_id IS NOT NULL;
 
 -- The order of the feed. Numbers are given before the commit, so a reader waits for those who are still writing
--- (store/feed.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique: a
+-- (store/high_watermark.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique: a
 -- sequence that was left behind must not make an insert fail.
 CREATE INDEX ledger_position_idx ON ledger (position);
 

@@ -84,7 +84,7 @@ impl LiveFeed {
             segments: broadcast::Sender::new(SEGMENTS_MAX),
             followed: Notify::new(),
             found: Mutex::default(),
-            // One each, so that no connection is waited for by who has a permit.
+            // As many as the pool has connections, so that a permit is seldom followed by a wait.
             reading: Arc::new(Semaphore::new(FEED_CONNECTIONS_MAX as usize)),
             followers: Arc::new(Semaphore::new(followers_max)),
             followers_max,

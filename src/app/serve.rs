@@ -41,8 +41,11 @@ pub async fn serve(
     let (embedded, broken) = match started {
         Ok(embedded) => {
             if is_embedded {
-                // What is to be tried needs the database. A refusal of it ends the service just below.
-                let _ = until_signal(&signals, 1, running.checked()).await;
+                // What is to be tried needs the database. What breaks meanwhile ends the service just below.
+                tokio::select! {
+                    _ = until_signal(&signals, 1, running.checked()) => {}
+                    _ = running.broken() => {}
+                }
             }
             if !signals.any() {
                 announce_database(&running, &serving, embedded.as_ref());

@@ -200,9 +200,10 @@ pub async fn start(
 /// Sets the gauges, and reports what was not taken.
 fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
     let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
-    let refusals = running.refusals.clone();
+    let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
+        database.close_idle_writers();
         refusals.report();
     }
 }

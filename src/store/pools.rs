@@ -250,6 +250,11 @@ impl Database {
         );
     }
 
+    /// Closes writing sessions that were not used for long; the reading pools do that by themselves.
+    pub fn close_idle_writers(&self) {
+        self.writers.close_idle();
+    }
+
     /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
     pub fn connections(&self) -> [(&'static str, u32, usize); 4] {

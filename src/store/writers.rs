@@ -6,7 +6,7 @@
 //! in, first out, so that the few which a quiet service needs stay warm.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
 use sqlx::postgres::PgConnection;
@@ -22,6 +22,12 @@ pub(super) const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
 /// How long a connection may have been idle to be used without a ping first.
 pub(super) const FRESH: Duration = Duration::from_secs(1);
 
+/// How long that ping may take: a connection that a firewall has forgotten must not use up its caller's time.
+const PING_WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// How long a session is kept that is not used.
+const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// The age at which a session is replaced: what a server process has gathered (plans, caches) is given back.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
@@ -31,6 +37,8 @@ pub(super) struct WritingSession {
     pub(super) conn: PgConnection,
     /// The server's process.
     pub(super) pid: i32,
+    /// Before the host was chosen that it leads to.
+    begun: Instant,
 }
 
 /// Opens sessions, and looks at them before they are used again.
@@ -42,10 +50,11 @@ pub(super) struct SessionOpener {
 
 impl SessionOpener {
     async fn open(&self) -> Result<WritingSession, sqlx::Error> {
+        let begun = Instant::now();
         let mut conn = PgConnection::connect_with(&self.hosts.options()).await?;
         session::prepare(&mut conn, &self.settings, self.hosts.are_several()).await?;
         let pid = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut conn).await?.try_get(0)?;
-        Ok(WritingSession { conn, pid })
+        Ok(WritingSession { conn, pid, begun })
     }
 }
 
@@ -59,12 +68,13 @@ impl Manager for SessionOpener {
     }
 
     async fn recycle(&self, session: &mut WritingSession, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
-        let age = metrics.age();
+        let age = session.begun.elapsed();
         if age > AGE_MAX || self.hosts.have_moved_since(age) {
-            return Err(RecycleError::message("of another time"));
+            return Err(RecycleError::message("too old, or of a host that is not in use any more"));
         }
         if metrics.last_used() > FRESH {
-            session.conn.ping().await?;
+            let answered = timeout(PING_WAIT_MAX, session.conn.ping()).await;
+            answered.map_err(|_| RecycleError::message("it does not answer"))??;
         }
         Ok(())
     }
@@ -102,6 +112,11 @@ impl Writers {
     pub(super) fn size(&self) -> (u32, usize) {
         let status = self.0.status();
         (u32::try_from(status.size).unwrap_or(u32::MAX), status.available)
+    }
+
+    /// Closes the sessions that were not used for long.
+    pub(super) fn close_idle(&self) {
+        drop(self.0.retain(|_, metrics| metrics.last_used() < IDLE_MAX));
     }
 
     /// Hands out no session any more, and closes each as it comes back.
