@@ -67,6 +67,8 @@ async fn log(request: Request, next: Next) -> Response {
     assert!(is_usable(id.as_bytes()), "the layers outside this one give every request a usable id");
     let method = request.method().clone();
     let path = request.uri().path();
+    // What follows an encoded question mark was meant to be a query.
+    let path = path.split_once("%3F").or_else(|| path.split_once("%3f")).map_or(path, |(path, _)| path);
     let path = path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned();
     let mut answer = next.run(request).await;
     let error = answer.extensions_mut().remove::<ApiError>();

@@ -128,7 +128,7 @@ impl utoipa::IntoParams for ChangesParameters {
             query("group_id", id(), "About this group."),
             query(
                 "command",
-                string().max_length(Some(COMMAND_CHARS_MAX)),
+                string().min_length(Some(1)).max_length(Some(COMMAND_CHARS_MAX)),
                 "Of this command, as Tencent spells it, whole.",
             ),
             query("outcome", words(&OUTCOMES), "With this outcome."),

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderName, Version, header};
 use super::errors::ApiError;
 
 /// What proxies and the services of clouds add; beside all that begin with `x-forwarded` or `x-original`.
-pub(super) const PROXY_HEADERS: [&str; 14] = [
+pub(super) const PROXY_HEADERS: [&str; 18] = [
     "forwarded",
     "via",
     "x-real-ip",
@@ -30,6 +30,10 @@ pub(super) const PROXY_HEADERS: [&str; 14] = [
     "fastly-client-ip",
     "true-client-ip",
     "x-azure-clientip",
+    "cdn-loop",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "x-arr-log-id",
 ];
 
 /// Lets a request of this machine pass.

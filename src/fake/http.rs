@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, DATE};
+use axum::http::header::{CONTENT_TYPE, DATE, HOST, ORIGIN};
 use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
 use hyper::body::Incoming;
@@ -45,7 +47,23 @@ enum Fault {
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let rest = Router::new().route("/v4/{service}/{command}", post(call)).with_state(Arc::clone(&shared));
-    rest.merge(door::router(shared))
+    rest.merge(door::router(shared)).layer(from_fn(of_this_machine))
+}
+
+/// A page in a browser on this machine could otherwise make it sign callbacks and send them: programs name a loopback host
+/// and send neither header.
+async fn of_this_machine(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) };
+    let is_loopback = name.eq_ignore_ascii_case("localhost")
+        || name.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    if !is_loopback || headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
+        let mut refused = Response::new(Body::from("The fake answers programs of its own machine only.\n"));
+        *refused.status_mut() = StatusCode::FORBIDDEN;
+        return refused;
+    }
+    next.run(request).await
 }
 
 /// Serves until `stop`.

@@ -235,3 +235,29 @@ fn a_knob_that_is_none_or_does_not_fit_is_named() {
     assert_eq!(changed.spelling, group_mirror::fake::Spelling::Old);
     assert!((changed.lost - 0.25).abs() < f64::EPSILON);
 }
+
+/// The fake signs callbacks, so a page in a browser must not be able to make it do so.
+#[tokio::test]
+async fn only_programs_of_this_machine_reach_the_fake() {
+    let fake = fake(&json!({}), None, 1).await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    let port = fake.addr.port();
+    for (name, value, wanted) in [
+        ("host", format!("127.0.0.1:{port}"), StatusCode::OK),
+        ("host", "LocalHost".to_owned(), StatusCode::OK),
+        ("host", "[::1]".to_owned(), StatusCode::OK),
+        ("host", format!("[::1]:{port}"), StatusCode::OK),
+        ("host", format!("attacker.example:{port}"), StatusCode::FORBIDDEN),
+        ("host", "127.0.0.1.attacker.example".to_owned(), StatusCode::FORBIDDEN),
+        ("origin", format!("http://127.0.0.1:{port}"), StatusCode::FORBIDDEN),
+        ("origin", "null".to_owned(), StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "cross-site".to_owned(), StatusCode::FORBIDDEN),
+    ] {
+        for path in [IDS, "/fake/live?changes=1", "/fake/state"] {
+            let url = format!("http://127.0.0.1:{port}{path}");
+            let asked = if path == "/fake/state" { client.get(url) } else { client.post(url) };
+            let status = asked.header(name, &value).body("{}").send().await.unwrap().status();
+            assert_eq!(status, wanted, "{path} {name}: {value}");
+        }
+    }
+}
