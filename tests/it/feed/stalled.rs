@@ -13,7 +13,7 @@ use super::held_back::create;
 use crate::support::follow::Follower;
 use crate::support::postgres::programs;
 use crate::support::process::send;
-use crate::support::{API_TOKEN, App, Service, eventually, settings};
+use crate::support::{API_TOKEN, App, PATIENCE, Service, eventually, settings};
 
 /// Each kind of read, and how many of them take all that there is for it: connections or permits.
 const READS: [(&str, usize); 6] = [
@@ -102,14 +102,17 @@ async fn reads_are_served_again_while_the_sessions_of_those_before_are_still_sta
     holder.execute("BEGIN; LOCK TABLE ledger, groups, group_members, group_topics").await.unwrap();
     let [leaving, staying] = clients(&service);
     let wanted: usize = READS.iter().map(|(_, count)| count).sum();
-    let waiting = loop {
-        // One of them is the session of the feed's reader.
-        let waiting = sessions(&mut observer, WAITING).await;
-        if waiting.len() > wanted {
-            break waiting;
+    let full = async {
+        loop {
+            // One of them is the session of the feed's reader.
+            let waiting = sessions(&mut observer, WAITING).await;
+            if waiting.len() > wanted {
+                break waiting;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     };
+    let waiting = tokio::time::timeout(PATIENCE, full).await.unwrap();
     let stopped = Stopped::stop(waiting.into_iter().collect());
     holder.execute("ROLLBACK").await.unwrap();
     for client in leaving {
