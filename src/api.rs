@@ -38,7 +38,7 @@ mod topics;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
@@ -55,11 +55,13 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(groups::list))
         .routes(routes!(groups::find))
         .routes(routes!(history::of_group))
-        .routes(routes!(members::of_group))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
         .routes(routes!(parked::list))
         .routes(routes!(stats::stats))
+        .route_layer(from_fn(in_work::in_time))
+        // Folds and streams take longer by right; these two bound each read of theirs.
+        .routes(routes!(members::of_group))
         .routes(routes!(changes::changes))
 }
 

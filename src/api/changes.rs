@@ -31,6 +31,7 @@ use super::state::ApiState;
 use crate::model::{GroupId, SdkAppId};
 use crate::replay::as_of::PERMIT_WAIT_MAX;
 use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
+use crate::store::{READ_WAIT_MAX, in_time};
 
 const PARAMETERS: [&str; 7] = ["since", "cursor", "group_id", "command", "outcome", "limit", "sdk_app_id"];
 
@@ -194,6 +195,10 @@ async fn begin(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError
         return Ok(position.clone());
     }
     let _reading = state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
+    in_time(READ_WAIT_MAX, begin_in_ledger(state, start)).await
+}
+
+async fn begin_in_ledger(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError> {
     let mut conn = state.feed_connection().await?;
     let epoch = feed::epoch(&mut conn).await?;
     let place = match place(&mut conn, &epoch, start).await? {
@@ -204,8 +209,12 @@ async fn begin(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError
 }
 
 async fn page(state: &ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
-    let ChangesRequest { app, filter, start, limit, .. } = request;
     let _reading = state.feed.read_permit(PERMIT_WAIT_MAX).await?;
+    in_time(READ_WAIT_MAX, read_page(state, request)).await
+}
+
+async fn read_page(state: &ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
+    let ChangesRequest { app, filter, start, limit, .. } = request;
     let mut conn = state.feed_connection().await?;
     let epoch = feed::epoch(&mut conn).await?;
     let after = place(&mut conn, &epoch, &start).await?;

@@ -24,6 +24,7 @@ use super::segment::Segment;
 use super::state::ApiState;
 use crate::model::SdkAppId;
 use crate::store::feed::{self, FeedFilter};
+use crate::store::{READ_WAIT_MAX, in_time};
 
 /// How often a stream without entries sends a comment. Proxies close a connection that is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -205,6 +206,10 @@ impl Follower {
     /// whose segments go on from there. No connection is held while a segment is sent.
     async fn read(&self) -> Result<Option<Segment>, CatchUp> {
         let _permit = self.state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
+        in_time(READ_WAIT_MAX, self.read_ledger()).await
+    }
+
+    async fn read_ledger(&self) -> Result<Option<Segment>, CatchUp> {
         let mut conn = self.state.feed_connection().await?;
         let epoch = feed::epoch(&mut conn).await?;
         let from = self.position.place();

@@ -11,8 +11,6 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -29,6 +27,7 @@ use super::timestamp::Timestamp;
 use crate::callback::present_type_name;
 use crate::mirror::{Status, are_members_known};
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
+use crate::store::ReadConnection;
 use crate::store::group_list::{self, GroupCursorKey, GroupFilter, GroupOrder};
 use crate::store::groups::{self, GroupStateRow};
 
@@ -259,7 +258,7 @@ pub(super) async fn list(
     let ListRequest { filter, order, scope, after, limit, with_member_count } =
         ListRequest::parse(raw.as_deref(), &caller, state.app)?;
     let cost = filter.cost(order, with_member_count);
-    let read = async move |mut connection: PoolConnection<Postgres>| {
+    let read = async move |mut connection: ReadConnection| {
         let (after, items) = (after.as_ref(), limit.items());
         group_list::list(&mut connection, &filter, order, after, items, with_member_count).await
     };

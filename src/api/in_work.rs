@@ -1,19 +1,27 @@
-//! How many reads may be in work at once on the internal listener; health checks are not among them.
+//! How many reads may be in work at once on the internal listener, and for how long; health checks are not among them.
 //!
 //! Each read in work holds a connection, and so does one that waits for a permit. With as many of them as the listener has
 //! places a load balancer would find a service that does not answer. So reads beyond the limit are refused at once, and
 //! places are left for `/livez` and `/readyz`. A stream of the feed counts among the followers instead, also while it
-//! waits to begin: thousands that lost their streams together come back together.
+//! waits to begin: thousands that lost their streams together come back together. A read that is over its time is dropped
+//! with all that it holds, because a server that has stalled ends no statement itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::errors::ApiError;
+use crate::replay::as_of::PERMIT_WAIT_MAX;
+use crate::store::READ_WAIT_MAX;
+
+/// How long a request may take that is one read: the wait for its permit, and the read.
+const REQUEST_WAIT_MAX: Duration = PERMIT_WAIT_MAX.saturating_add(READ_WAIT_MAX);
 
 /// The places for reads. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,6 +45,13 @@ pub(super) async fn limit(State(places): State<ReadPlaces>, request: Request, ne
         Ok(_place) => next.run(request).await,
         Err(_) => ApiError::unavailable("Too many reads are in work; try again.").into_response(),
     }
+}
+
+/// Answers 503 to a read that takes longer than one may.
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    timeout(REQUEST_WAIT_MAX, next.run(request)).await.unwrap_or_else(|_| {
+        ApiError::unavailable("The database does not answer this read in time; try again.").into_response()
+    })
 }
 
 /// Whether a request asks for the feed as a stream of events.

@@ -8,8 +8,6 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -28,6 +26,7 @@ use crate::model::{GroupId, Millis, SdkAppId, UserId};
 use crate::replay::as_of::{AsOfError, GroupMoment, MemberAsOf};
 use crate::store::groups;
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
+use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// The values of `status`, which choose by presence; the first one is the default.
 const STATUSES: [(&str, Option<bool>); 3] = [("member", Some(true)), ("left", Some(false)), ("all", None)];
@@ -149,8 +148,11 @@ impl MembersPage {
         (app, group): (SdkAppId, &GroupId),
         at: Option<DateTime<Utc>>,
     ) -> Result<Self, ApiError> {
-        let mut connection = state.lookup_connection().await?;
-        let origin = groups::origin(&mut connection, app, group).await?;
+        let origin = in_time(READ_WAIT_MAX, async {
+            let mut connection = state.lookup_connection().await?;
+            Ok::<_, ApiError>(groups::origin(&mut connection, app, group).await?)
+        });
+        let origin = origin.await?;
         let complete = origin.is_some_and(|origin| {
             let created = origin.created_at.filter(|created| at.is_none_or(|at| *created <= at));
             are_members_known(origin.group_type.as_deref(), created.is_some(), state.avchatroom_members)
@@ -213,7 +215,7 @@ pub(super) async fn of_group(
     let scope = CursorScope { list: "members of a group", filters };
     let after = scope.take_after_id(&mut query)?;
     let read_group = group.clone();
-    let read = async move |mut connection: PoolConnection<Postgres>| {
+    let read = async move |mut connection: ReadConnection| {
         let after = after.as_deref();
         members::of_group(&mut connection, app, &read_group, filter, after, limit.items()).await
     };

@@ -5,9 +5,6 @@
 
 use std::sync::Arc;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
-
 use super::auth::{ApiAuth, ConfiguredApp};
 use super::errors::ApiError;
 use super::in_work::ReadPlaces;
@@ -17,9 +14,9 @@ use super::stats_cache::StatsCache;
 use crate::ingest::Writer;
 use crate::refusals::RefusalLog;
 use crate::replay::AsOfReader;
-use crate::store::Database;
 use crate::store::group_list::ListCost;
 use crate::store::schema::SchemaState;
+use crate::store::{Database, READ_WAIT_MAX, ReadConnection, ReadPool, in_time};
 
 /// What the read API works with.
 #[derive(Debug, Clone)]
@@ -57,7 +54,7 @@ impl ApiState {
     ///
     /// # Errors
     /// `unavailable`: the schema is not the one of this program, or the pool has no free connection in time.
-    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    pub(super) async fn connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.reader()).await
     }
 
@@ -65,7 +62,7 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn lookup_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    pub(super) async fn lookup_connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.lookup()).await
     }
 
@@ -73,19 +70,20 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn feed_connection(&self) -> Result<PoolConnection<Postgres>, ApiError> {
+    pub(super) async fn feed_connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.feed()).await
     }
 
     /// Reads a list of this cost, within the permits for it. Where that is more than a page the read is a task of its own: the
-    /// statement of a client that gives up goes on in the server, and keeps its permit for as long.
+    /// statement of a client that gives up goes on in the server, and keeps its permit for as long, or until the server is
+    /// known to have stalled.
     ///
     /// # Errors
     /// Those of the read; `unavailable`, as above, or without a permit in time.
     pub(super) async fn list<T, F>(
         &self,
         cost: ListCost,
-        read: impl FnOnce(PoolConnection<Postgres>) -> F + Send + 'static,
+        read: impl FnOnce(ReadConnection) -> F + Send + 'static,
     ) -> Result<T, ApiError>
     where
         T: Send + 'static,
@@ -94,17 +92,17 @@ impl ApiState {
         let permit = self.lists.take(cost).await?;
         let connection = self.connection().await?;
         if cost == ListCost::Page {
-            return Ok(read(connection).await?);
+            return Ok(in_time(READ_WAIT_MAX, read(connection)).await?);
         }
         let reading = tokio::spawn(async move {
-            let done = read(connection).await;
+            let done = in_time(READ_WAIT_MAX, read(connection)).await;
             drop(permit);
             done
         });
         Ok(reading.await.map_err(ApiError::internal)??)
     }
 
-    async fn acquire(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, ApiError> {
+    async fn acquire(&self, pool: &ReadPool) -> Result<ReadConnection, ApiError> {
         self.fits()?;
         Ok(pool.acquire().await?)
     }

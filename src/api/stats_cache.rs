@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::errors::is_statement_timeout;
 use crate::store::schema::SchemaState;
 use crate::store::stats::{self, Counts};
-use crate::store::{Database, ReadTx};
+use crate::store::{Database, ReadTx, in_time};
 
 /// A count that took `t` is reused for so many times `t`.
 const KEEP_FACTOR: u32 = 20;
@@ -22,6 +22,9 @@ const KEEP_FACTOR: u32 = 20;
 /// How long one statement of a count may take; at the limit the counts before stay. Ten million memberships take some
 /// seconds.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
+
+/// How long a count may take with its five statements: a server that has stalled ends none of them itself.
+const COUNT_WAIT_MAX: Duration = Duration::from_secs(5 * STATEMENT_MAX.as_secs());
 
 /// The longest pause after a count that failed by anything but its own duration: the database may be back.
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -114,7 +117,11 @@ impl StatsCache {
         let this = self.clone();
         tokio::spawn(async move {
             let begun = Instant::now();
-            let Some(counted) = this.stop.run_until_cancelled(this.count()).await else { return };
+            let Some(counted) =
+                this.stop.run_until_cancelled(in_time(COUNT_WAIT_MAX, Box::pin(this.count()))).await
+            else {
+                return;
+            };
             let took = begun.elapsed();
             drop(permit);
             this.last.send_modify(|last| {

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, spawn_blocking};
@@ -19,9 +18,9 @@ use tokio::time::timeout;
 use super::reread::facts;
 use crate::mirror::{GroupKey, MemberState, Rows, group_state, member_state};
 use crate::model::{Millis, UserId};
-use crate::store::ReadTx;
 use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
+use crate::store::{ReadConnection, ReadTx, STALL_WAIT_MAX, in_time};
 
 /// The most ledger entries of one as-of read: a community of 100,000 members has about as many joins, and may have had as many
 /// leaves. Beyond: [`AsOfError::TooLarge`].
@@ -40,7 +39,8 @@ const FOLDS_MAX: usize = 2;
 const PAGES_MAX: usize = 8;
 
 /// How long the entries of one as-of read may take to be read, which is as long as their fold takes. At the limit
-/// PostgreSQL ends the statement, and the read is answered with 503.
+/// PostgreSQL ends the statement, and the read is answered with 503; a little later this side drops the read of a server that
+/// does not.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a read waits for its permit; reads of the feed as well.
@@ -140,7 +140,15 @@ pub struct MemberAsOf {
 /// # Errors
 /// See [`AsOfError`].
 pub async fn members(
-    conn: PoolConnection<Postgres>,
+    conn: ReadConnection,
+    permit: Permit,
+    wanted: GroupMoment,
+) -> Result<Vec<MemberAsOf>, AsOfError> {
+    in_time(READ_TIME_MAX + STALL_WAIT_MAX, members_of_snapshot(conn, permit, wanted)).await
+}
+
+async fn members_of_snapshot(
+    conn: ReadConnection,
     permit: Permit,
     wanted: GroupMoment,
 ) -> Result<Vec<MemberAsOf>, AsOfError> {

@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::errors::StoreError;
 use super::given_up::GivenUp;
 use super::hosts::{Hosts, UsedHost};
+use super::read_pool::ReadPool;
 use super::rights::Rights;
-use super::session::{self, SessionSettings};
+use super::session;
 use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
 use super::url;
-use super::writers::{ACQUIRE_WAIT_MAX, FRESH, Writers};
+use super::writers::{ACQUIRE_WAIT_MAX, Writers};
 
 /// Sessions for writing: one per lane of the writer, and a few for replay and the probe.
 const WRITER_CONNECTIONS_MAX: usize = 8;
@@ -55,9 +56,9 @@ SELECT current_setting('transaction_read_only') = 'off'
 pub struct Database {
     hosts: Arc<Hosts>,
     writers: Writers,
-    reader: PgPool,
-    lookup: PgPool,
-    feed: PgPool,
+    reader: ReadPool,
+    lookup: ReadPool,
+    feed: ReadPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
@@ -82,9 +83,9 @@ impl Database {
     fn of(hosts: Hosts) -> Self {
         let hosts = Arc::new(hosts);
         let writers = Writers::new(&hosts, WRITER_CONNECTIONS_MAX);
-        let reader = read_pool(&hosts, READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
-        let lookup = read_pool(&hosts, LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
-        let feed = read_pool(&hosts, FEED_CONNECTIONS_MAX, session::feed());
+        let reader = ReadPool::new(&hosts, READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
+        let lookup = ReadPool::new(&hosts, LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
+        let feed = ReadPool::new(&hosts, FEED_CONNECTIONS_MAX, session::feed());
         Self {
             hosts,
             writers,
@@ -105,7 +106,7 @@ impl Database {
         let all = url::parse(url)?;
         assert_eq!(all.len(), 1, "a server that was started here has one host");
         for pool in self.read_pools() {
-            pool.set_connect_options(all[0].clone());
+            pool.lead_to(all[0].clone());
         }
         self.hosts.locate(all);
         Ok(())
@@ -117,25 +118,25 @@ impl Database {
     }
 
     /// The pools that keep the address to connect to.
-    fn read_pools(&self) -> [&PgPool; 3] {
+    fn read_pools(&self) -> [&ReadPool; 3] {
         [&self.reader, &self.lookup, &self.feed]
     }
 
     /// The pool for lists: read-only sessions with a statement timeout.
     #[must_use]
-    pub fn reader(&self) -> &PgPool {
+    pub fn reader(&self) -> &ReadPool {
         &self.reader
     }
 
     /// The pool for lookups: the same, with generic plans, because their plan does not depend on the values.
     #[must_use]
-    pub fn lookup(&self) -> &PgPool {
+    pub fn lookup(&self) -> &ReadPool {
         &self.lookup
     }
 
     /// The pool for pages of the feed and for followers that are behind, apart from that for lists.
     #[must_use]
-    pub fn feed(&self) -> &PgPool {
+    pub fn feed(&self) -> &ReadPool {
         &self.feed
     }
 
@@ -241,7 +242,7 @@ impl Database {
         }
         let options = &self.hosts.all()[index];
         for pool in self.read_pools() {
-            pool.set_connect_options(options.clone());
+            pool.lead_to(options.clone());
         }
         self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });
         tracing::warn!(
@@ -259,7 +260,10 @@ impl Database {
     #[must_use]
     pub fn connections(&self) -> [(&'static str, u32, usize); 4] {
         let (size, idle) = self.writers.size();
-        let of = |name, pool: &PgPool| (name, pool.size(), pool.num_idle());
+        let of = |name, pool: &ReadPool| {
+            let (size, idle) = pool.size();
+            (name, size, idle)
+        };
         [
             ("writer", size, idle),
             of("reader", &self.reader),
@@ -330,31 +334,6 @@ impl OwnSession {
     pub fn is_current(&self) -> bool {
         self.made >= self.hosts.used().since
     }
-}
-
-/// A pool for reading; what it needs of the server is set when a connection is made.
-fn read_pool(hosts: &Arc<Hosts>, connections: u32, settings: SessionSettings) -> PgPool {
-    let settings = Arc::new(settings);
-    let (refuse_standby, used_hosts) = (hosts.are_several(), Arc::clone(hosts));
-    let options = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_WAIT_MAX)
-        .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
-        .test_before_acquire(false)
-        .after_connect(move |conn, _| {
-            let settings = Arc::clone(&settings);
-            Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
-        })
-        .before_acquire(move |conn, meta| {
-            let left_behind = used_hosts.have_moved_since(meta.age);
-            Box::pin(async move {
-                if !left_behind && meta.idle_for > FRESH {
-                    conn.ping().await?;
-                }
-                Ok(!left_behind)
-            })
-        });
-    options.connect_lazy_with(hosts.options())
 }
 
 /// Why no session began. What a pooler says of a startup parameter becomes the remedy.

@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor as _, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tokio::sync::watch;
 
 use super::given_up::{GivenUp, OpenSession};
+use super::read_pool::ReadConnection;
 use super::session::SESSION_LOCK_MAX;
 use super::writers::PooledSession;
 
@@ -107,7 +107,7 @@ impl Drop for Tx {
 /// A transaction that reads one snapshot of the database and writes nothing.
 #[derive(Debug)]
 pub struct ReadTx {
-    conn: PoolConnection<Postgres>,
+    conn: ReadConnection,
     ended: bool,
 }
 
@@ -116,7 +116,7 @@ impl ReadTx {
     ///
     /// # Errors
     /// A lost connection.
-    pub async fn begin(conn: PoolConnection<Postgres>, statement_max: Duration) -> Result<Self, sqlx::Error> {
+    pub async fn begin(conn: ReadConnection, statement_max: Duration) -> Result<Self, sqlx::Error> {
         let mut tx = Self { conn, ended: false };
         tx.conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let limit = format!("SET LOCAL statement_timeout = {}", statement_max.as_millis());

@@ -78,6 +78,7 @@ mod feed {
     mod held_back;
     mod replicas;
     mod servers;
+    mod stalled;
 }
 
 /// Tencent's REST API: answers, signature, client, and the fake that stands in for it.

@@ -185,7 +185,9 @@ async fn the_name_of_the_application_is_that_of_the_url() {
     for (url, wanted) in [(&named, "desk"), (&database.url, "group-mirror")] {
         let pools = Database::new(url).unwrap();
         let shown = sqlx::query_scalar("SELECT current_setting('application_name')");
-        let shown: String = shown.fetch_one(pools.reader()).await.unwrap();
+        let mut conn = pools.reader().acquire().await.unwrap();
+        let shown: String = shown.fetch_one(&mut *conn).await.unwrap();
+        drop(conn);
         assert_eq!(shown, wanted);
         pools.close().await;
     }
