@@ -35,7 +35,7 @@ mod url;
 mod writers;
 
 pub use errors::StoreError;
-pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession};
+pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession, READER_CONNECTIONS_MAX};
 pub use probe::GiveUpTurn;
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};
 pub use transaction::{ReadTx, Tx};
