@@ -7,6 +7,7 @@
 
 mod access;
 pub mod auth;
+mod body_pages;
 mod change;
 mod changes;
 mod docs;

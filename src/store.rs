@@ -36,7 +36,7 @@ mod url;
 mod writers;
 
 pub use errors::StoreError;
-pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession};
+pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession, READER_CONNECTIONS_MAX};
 pub use probe::GiveUpTurn;
 pub use read_pool::{READ_WAIT_MAX, ReadConnection, ReadPool, STALL_WAIT_MAX, in_time};
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};

@@ -1,7 +1,7 @@
 //! `GET /v1/groups/{group_id}/history`: the ledger entries of a group, newest first.
 //!
-//! Query → filter → rows of `store::history` → their bodies, decoded through `replay` → [`HistoryView`] → JSON. Bodies are
-//! decoded on the pool of blocking threads, because a page may hold one of a mebibyte.
+//! Query → filter → rows of `store::history` → their bodies, decoded through `replay` → [`HistoryView`] → JSON. A page
+//! searches a limited number of rows, because only few of a large group may match.
 
 use std::sync::LazyLock;
 
@@ -12,11 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use strum::VariantArray as _;
-use tokio::task::spawn_blocking;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::{Caller, ConfiguredApp};
+use super::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
 use super::errors::ApiError;
 use super::history_view::HistoryView;
 use super::openapi::{NotFound, Refused};
@@ -27,15 +29,7 @@ use super::state::ApiState;
 use crate::callback::{ReasonCause, mentions};
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
-use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, HistoryRow};
-
-/// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
-/// callbacks. It bounds the memory of a page, some 30 MB at worst, where bodies consist of user ids.
-pub(super) const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
-
-/// How many rows one page with `user_id` searches before it ends early, with a cursor: only the body of a row says whom
-/// it names.
-const SEARCHED_ROWS_MAX: usize = 2_000;
+use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, SEARCHED_ROWS_MAX};
 
 const PARAMETERS: [&str; 10] =
     ["outcome", "cause", "command", "user_id", "after", "before", "with", "limit", "cursor", "sdk_app_id"];
@@ -83,8 +77,8 @@ struct HistoryKey {
 }
 
 impl HistoryKey {
-    fn of(row: &HistoryRow) -> Self {
-        Self { time_ms: row.row.time_ms, digest: URL_SAFE_NO_PAD.encode(&row.row.digest) }
+    fn of((time_ms, digest): &HistoryCursorKey) -> Self {
+        Self { time_ms: *time_ms, digest: URL_SAFE_NO_PAD.encode(digest) }
     }
 
     /// `bad_cursor` for a digest that no row can have.
@@ -142,14 +136,14 @@ impl HistoryRequest {
     /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because the rows and
     /// bytes that one page searches are limited as well.
     fn page(&self, read: HistoryPage) -> Result<Page<HistoryView>, ApiError> {
-        let HistoryPage { rows, mut more } = read;
+        let HistoryPage { rows, mut next } = read;
         let (mut items, mut last) = (Vec::new(), None);
         for mut row in rows {
             if items.len() == self.limit.items() {
-                more = true;
+                next = last;
                 break;
             }
-            let key = HistoryKey::of(&row);
+            let key = (row.row.time_ms, row.row.digest.clone());
             row.client_ip = row.client_ip.filter(|_| self.with_client_ip);
             // Of what is parked or skipped there is no event, but the body can say whom it was about.
             let unread = self.user.as_ref().filter(|_| row.row.outcome != "applied");
@@ -160,7 +154,7 @@ impl HistoryRequest {
             }
             last = Some(key);
         }
-        let next_cursor = last.filter(|_| more).map(|key| self.scope.cursor(key)).transpose()?;
+        let next_cursor = next.map(|key| self.scope.cursor(HistoryKey::of(&key))).transpose()?;
         assert!(items.len() <= self.limit.items(), "a page keeps its limit");
         Ok(Page { items, next_cursor })
     }
@@ -197,7 +191,7 @@ fn ceiling(time: DateTime<Utc>) -> i64 {
 /// Ledger entries about a group, in pages, newest first.
 ///
 /// The order is by event time; where a body has none, by time of receipt. A page ends early, with a `next_cursor`, after
-/// 4 MiB of bodies; with `user_id` after 2,000 entries as well, so that it may be empty.
+/// 4 MiB of bodies; with `outcome`, `cause`, `command` or `user_id` after 2,000 entries as well, so that it may be empty.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/history",
@@ -213,16 +207,14 @@ pub(super) async fn of_group(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
     let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &caller, state.app)?;
-    let permit = state.as_of.permits().page_permit().await?;
+    // Only the body of a row says whom it names.
     let rows_max = if request.user.is_some() { SEARCHED_ROWS_MAX } else { request.limit.items() };
-    let mut connection = state.connection().await?;
-    let read = history::page(&mut connection, &request.group, &request.filter, rows_max, PAGE_BODY_BYTES_MAX)
-        .await?;
-    drop(connection);
-    let read = read.ok_or_else(|| ApiError::unknown_group(&request.group.group))?;
-    let page = spawn_blocking(move || {
-        let _permit = permit;
-        request.page(read)
-    });
-    page.await.map_err(ApiError::internal)?.map(Json)
+    let (group, filter) = (request.group.clone(), request.filter.clone());
+    let read = async move |mut connection: PoolConnection<Postgres>| {
+        history::page(&mut connection, &group, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
+    };
+    let show = move |read: Option<HistoryPage>| {
+        request.page(read.ok_or_else(|| ApiError::unknown_group(&request.group.group))?)
+    };
+    body_page(&state, read, show).await.map(Json)
 }

@@ -10,15 +10,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::errors::ApiError;
-use crate::replay::as_of::PERMIT_WAIT_MAX;
+use crate::replay::as_of::{FOLDS_MAX, PAGES_MAX, PERMIT_WAIT_MAX};
+use crate::store::READER_CONNECTIONS_MAX;
 use crate::store::group_list::ListCost;
 
 /// How many searches through all groups run at once. Each takes a core, and callbacks and other reads need theirs.
 const SEARCHES_MAX: usize = 1;
 
-/// How many lists run at once that read all matches of a filter. With the searches and the folds far fewer than the
-/// connections for lists, so that pages find one free.
+/// How many lists run at once that read all matches of a filter.
 const MATCHES_MAX: usize = 3;
+
+/// All reads with a permit together leave connections for lists that need none.
+const _: () = assert!(
+    SEARCHES_MAX + MATCHES_MAX + FOLDS_MAX + PAGES_MAX < READER_CONNECTIONS_MAX as usize,
+    "reads with permits hold every connection for lists"
+);
 
 /// How many of the costly lists run. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -183,7 +183,7 @@ fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
 ///
 /// A membership as of a time counts every applied callback whose event time is not later, however late it arrived.
 /// Before the first callback the list is empty; a time in the future gives what is known now. Status and role are those
-/// as of the time. The pages of a walk show one state, for a minute at least.
+/// as of the time. The pages of a walk show one state while its fold is kept: for a minute, in the process that made it.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/members",

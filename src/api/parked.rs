@@ -1,8 +1,7 @@
 //! `GET /v1/parked`: the dead letters, and what was applied in part, with or without a group, newest receipt first.
 //!
 //! Query → filter → rows of `store::parked` → [`HistoryView`] → JSON. A callback whose group cannot be read belongs to no
-//! history, so this list is the only read that shows it. Bodies are decoded on the pool of blocking threads, under the
-//! permits that histories use.
+//! history, so this list is the only read that shows it. It is read and decoded under the permits that histories use.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -10,12 +9,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::Caller;
+use super::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
 use super::errors::ApiError;
-use super::history::{CAUSES, EXTRAS, PAGE_BODY_BYTES_MAX, with_body};
+use super::history::{CAUSES, EXTRAS, with_body};
 use super::history_view::HistoryView;
 use super::openapi::Refused;
 use super::paging::{CursorScope, Limit, Page};
@@ -76,13 +77,12 @@ struct ParkedKey {
 }
 
 impl ParkedKey {
-    fn of(row: &ParkedRow) -> Self {
-        let entry = &row.entry.row;
+    fn of(key: ParkedCursorKey) -> Self {
         Self {
-            received_us: row.received_at.timestamp_micros(),
-            digest: URL_SAFE_NO_PAD.encode(&entry.digest),
-            group_id: entry.group_id.clone(),
-            time_ms: entry.time_ms,
+            received_us: key.received_at.timestamp_micros(),
+            digest: URL_SAFE_NO_PAD.encode(&key.digest),
+            group_id: key.group,
+            time_ms: key.time_ms,
         }
     }
 
@@ -135,10 +135,10 @@ impl ParkedRequest {
         Ok(Self { filter, scope, limit, with_body, with_client_ip })
     }
 
-    /// The page of the rows that were read. It may be short and still have a `next_cursor`, because its bytes are limited.
+    /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because its bytes and the
+    /// rows that it searches are limited.
     fn page(&self, read: ParkedPage) -> Result<Page<HistoryView>, ApiError> {
-        let last = read.rows.last().filter(|_| read.more).map(ParkedKey::of);
-        let next_cursor = last.map(|key| self.scope.cursor(key)).transpose()?;
+        let next_cursor = read.next.map(ParkedKey::of).map(|key| self.scope.cursor(key)).transpose()?;
         let view = |row: ParkedRow| {
             let mut entry = row.entry;
             entry.client_ip = entry.client_ip.filter(|_| self.with_client_ip);
@@ -173,7 +173,8 @@ fn start(
 /// Callbacks that could not be applied, or only in part, in pages, newest receipt first.
 ///
 /// With or without a group: `group_id` is null where it cannot be read. `causes` says why, out of a closed list, and
-/// `reason` in words. A page ends early, with a `next_cursor`, after 4 MiB of bodies.
+/// `reason` in words. A page ends early, with a `next_cursor`, after 4 MiB of bodies; with `cause`, `reason`, `outcome`,
+/// `command` or `group_id` after 2,000 entries as well, so that it may be empty.
 #[utoipa::path(
     get,
     path = "/v1/parked",
@@ -188,14 +189,9 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
     let request = ParkedRequest::parse(raw.as_deref(), &caller, &state)?;
-    let permit = state.as_of.permits().page_permit().await?;
-    let mut connection = state.connection().await?;
-    let read =
-        parked::page(&mut connection, &request.filter, request.limit.items(), PAGE_BODY_BYTES_MAX).await?;
-    drop(connection);
-    let page = spawn_blocking(move || {
-        let _permit = permit;
-        request.page(read)
-    });
-    page.await.map_err(ApiError::internal)?.map(Json)
+    let (filter, rows_max) = (request.filter.clone(), request.limit.items());
+    let read = async move |mut connection: PoolConnection<Postgres>| {
+        parked::page(&mut connection, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
+    };
+    body_page(&state, read, move |read| request.page(read)).await.map(Json)
 }

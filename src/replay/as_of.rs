@@ -33,10 +33,11 @@ pub const FOLD_BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
 pub const USERS_MAX: usize = 200_000;
 
 /// How many folds run at once. Each takes a core for a second or so, and the callbacks need theirs.
-const FOLDS_MAX: usize = 2;
+pub const FOLDS_MAX: usize = 2;
 
-/// How many pages of bodies are decoded at once, some 30 MB each at worst.
-const PAGES_MAX: usize = 8;
+/// How many pages of bodies are read and decoded at once, some 30 MB each at worst. Few enough that with the other permits
+/// connections are left over; `api::list_permits` asserts it.
+pub const PAGES_MAX: usize = 4;
 
 /// How long the entries of one as-of read may take to be read, which is as long as their fold takes. At the limit
 /// PostgreSQL ends the statement, and the read is answered with 503; a little later this side drops the read of a server that
@@ -102,7 +103,7 @@ impl AsOfPermits {
         permit(&self.folds).await
     }
 
-    /// Waits for a permit to decode a page of bodies.
+    /// Waits for a permit to read and decode a page of bodies.
     ///
     /// # Errors
     /// [`AsOfError::Busy`] after 5 s.

@@ -2,15 +2,17 @@
 //!
 //! A fold is kept with the place up to which the ledger was complete when it was made. A first page uses it while no entry
 //! about the group has come after that place, so a callback that arrives late and changes the past changes the next first
-//! page. The pages after it name the place in their cursor and get the fold that they began with, while it is kept. One
-//! fold of a group and a moment runs at a time, and those who ask meanwhile wait for it. What is kept is bounded in number,
-//! in bytes and in time.
+//! page. The pages after it name the place in their cursor and get the fold that they began with, while it is kept. Where
+//! a writer that does not end hides that place, the fold may lack an entry: it has a random name in place of the place, and
+//! only the walk that began with it gets it again. One fold of a group and a moment runs at a time, and those who ask
+//! meanwhile wait for it. What is kept is bounded in number, in bytes and in time.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::PgConnection;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
@@ -26,6 +28,10 @@ use crate::store::page::{PAGE_BYTES_MAX, PageRows};
 /// For how long a fold is kept.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
+/// How long a fold waits for writers before it is made without a place: longer than a transaction of callbacks takes, and
+/// short, because it holds a permit and a connection. One writer is waited for once.
+const WRITERS_WAIT_MAX: Duration = Duration::from_millis(200);
+
 /// How many folds are kept, and how many bytes of them, 96 MiB: one of the greatest there may be, or many ordinary ones.
 const KEPT_MAX: usize = 16;
 const KEPT_BYTES_MAX: usize = 96 * 1024 * 1024;
@@ -33,13 +39,19 @@ const KEPT_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// The membership of a group at a moment.
 #[derive(Debug)]
 pub struct MemberFold {
-    /// The position in the feed up to which the ledger was complete; 0 where that was not known.
+    /// Names the fold in the cursors of its walk: the position in the feed up to which the ledger was complete; where that
+    /// was not known a random negative number, so that no other fold has the same.
     pub end: i64,
     place: Option<FeedPlace>,
     members: Vec<MemberAsOf>,
 }
 
 impl MemberFold {
+    fn new(place: Option<FeedPlace>, members: Vec<MemberAsOf>) -> Self {
+        let end = place.as_ref().map_or_else(|| fastrand::i64(..0), |place| place.position);
+        Self { end, place, members }
+    }
+
     /// The memberships of this kind after a user, at most `limit` and up to a limit of bytes, but one at least.
     #[must_use]
     pub fn page(&self, filter: MemberFilter, after: Option<&UserId>, limit: usize) -> PageRows<MemberAsOf> {
@@ -89,11 +101,26 @@ impl KeptFolds {
         self.0.retain(|kept| kept.since.elapsed() < KEPT_FOR);
     }
 
-    /// The newest fold of a group and a moment, or the one that was complete up to `end`.
-    fn find(&mut self, wanted: &GroupMoment, end: Option<i64>) -> Option<Arc<MemberFold>> {
+    /// The fold of a group and a moment that a walk began with.
+    fn find(&mut self, wanted: &GroupMoment, end: i64) -> Option<Arc<MemberFold>> {
+        self.newest_that(wanted, |fold| fold.end == end)
+    }
+
+    /// The newest fold of a group and a moment whose place is known, and that place.
+    fn newest_placed(&mut self, wanted: &GroupMoment) -> Option<(Arc<MemberFold>, FeedPlace)> {
+        let fold = self.newest_that(wanted, |fold| fold.place.is_some())?;
+        let place = fold.place.clone()?;
+        Some((fold, place))
+    }
+
+    fn newest_that(
+        &mut self,
+        wanted: &GroupMoment,
+        fits: impl Fn(&MemberFold) -> bool,
+    ) -> Option<Arc<MemberFold>> {
         self.drop_old();
         let newest_first = self.0.iter().rev().filter(|kept| kept.wanted == *wanted);
-        newest_first.map(|kept| &kept.fold).find(|fold| end.is_none_or(|end| fold.end == end)).cloned()
+        newest_first.map(|kept| &kept.fold).find(|fold| fits(fold)).cloned()
     }
 
     fn keep(&mut self, wanted: GroupMoment, fold: Arc<MemberFold>) {
@@ -117,6 +144,8 @@ pub struct AsOfReader {
     database: Database,
     permits: AsOfPermits,
     kept: Arc<Mutex<KeptFolds>>,
+    /// Writers that the last proof has waited for in vain.
+    slow: Arc<Mutex<LedgerWriters>>,
     /// One for each group and moment that is being folded or asked for.
     turns: Arc<Mutex<HashMap<GroupMoment, Arc<AsyncMutex<()>>>>>,
 }
@@ -131,7 +160,7 @@ impl AsOfReader {
     /// Reads a database, within these permits.
     #[must_use]
     pub fn new(database: Database, permits: AsOfPermits) -> Self {
-        Self { database, permits, kept: Arc::default(), turns: Arc::default() }
+        Self { database, permits, kept: Arc::default(), slow: Arc::default(), turns: Arc::default() }
     }
 
     /// The permits that it reads within.
@@ -149,12 +178,12 @@ impl AsOfReader {
         wanted: &GroupMoment,
         end: Option<i64>,
     ) -> Result<Arc<MemberFold>, AsOfError> {
-        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, Some(end))) {
+        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
             return Ok(fold);
         }
         let turn = self.turn(wanted).await?;
         // Another may have made it meanwhile.
-        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, Some(end))) {
+        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
             return Ok(fold);
         }
         let (reader, wanted) = (self.clone(), wanted.clone());
@@ -170,30 +199,31 @@ impl AsOfReader {
     }
 
     async fn fresh_or_folded(&self, wanted: &GroupMoment) -> Result<Arc<MemberFold>, AsOfError> {
-        let newest = self.kept().find(wanted, None);
-        if let Some(fold) = newest {
-            let place = fold.place.as_ref();
-            if let Some(place) = place
-                && self.is_unchanged(wanted, place).await?
-            {
-                return Ok(fold);
-            }
+        let newest = self.kept().newest_placed(wanted);
+        if let Some((fold, place)) = newest
+            && self.is_unchanged(wanted, &place).await?
+        {
+            return Ok(fold);
         }
         let permit = self.permits.fold_permit().await?;
         let mut conn = self.database.reader().acquire().await?;
         // Before the snapshot of the fold, which then has every entry up to there.
-        let place = match high_watermark::prove(&mut conn, &LedgerWriters::default()).await? {
-            Proof::At(place) => Some(place),
-            // A fold that may lack an entry is used once and not kept.
-            Proof::HeldBack(_) => None,
-        };
+        let place = self.place(&mut conn).await?;
         let members = as_of::members(conn, permit, wanted.clone()).await?;
-        let end = place.as_ref().map_or(0, |place| place.position);
-        let fold = Arc::new(MemberFold { end, place, members });
-        if fold.place.is_some() {
-            self.keep(wanted.clone(), Arc::clone(&fold));
-        }
+        let fold = Arc::new(MemberFold::new(place, members));
+        self.keep(wanted.clone(), Arc::clone(&fold));
         Ok(fold)
+    }
+
+    /// The place up to which the ledger is complete; `None` beside a writer that does not end, and on a standby.
+    async fn place(&self, conn: &mut PgConnection) -> Result<Option<FeedPlace>, AsOfError> {
+        let slow = self.slow().clone();
+        let (place, slow) = match high_watermark::prove_within(conn, &slow, WRITERS_WAIT_MAX).await? {
+            Proof::At(place) => (Some(place), LedgerWriters::new()),
+            Proof::HeldBack(writers) => (None, writers),
+        };
+        *self.slow() = slow;
+        Ok(place)
     }
 
     /// True where the ledger still is the one that was folded, and no entry about the group came after that place.
@@ -223,6 +253,10 @@ impl AsOfReader {
 
     fn kept(&self) -> MutexGuard<'_, KeptFolds> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slow(&self) -> MutexGuard<'_, LedgerWriters> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turns(&self) -> MutexGuard<'_, HashMap<GroupMoment, Arc<AsyncMutex<()>>>> {

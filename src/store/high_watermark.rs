@@ -57,17 +57,29 @@ pub enum Proof {
     HeldBack(LedgerWriters),
 }
 
-/// Finds the high watermark of now. Does not wait for writers that an earlier proof has waited for in vain. Outside a
-/// transaction only, because each look must see the newest state.
+/// Finds the high watermark of now, and waits up to a second for writers. Does not wait for those that an earlier proof has
+/// waited for in vain. Outside a transaction only, because each look must see the newest state.
 ///
 /// # Errors
 /// A statement's.
 pub async fn prove(conn: &mut PgConnection, slow: &LedgerWriters) -> Result<Proof, sqlx::Error> {
+    prove_within(conn, slow, WRITERS_WAIT_MAX).await
+}
+
+/// As [`prove`], with a limit of its own on the wait.
+///
+/// # Errors
+/// As above.
+pub async fn prove_within(
+    conn: &mut PgConnection,
+    slow: &LedgerWriters,
+    wait_max: Duration,
+) -> Result<Proof, sqlx::Error> {
     let (last, is_standby): (i64, bool) = sqlx::query_as(LAST).fetch_one(&mut *conn).await?;
     if is_standby {
         return Ok(Proof::HeldBack(LedgerWriters::new()));
     }
-    let until = Instant::now() + WRITERS_WAIT_MAX;
+    let until = Instant::now() + wait_max;
     let mut waited_for = writers(conn).await?;
     while !waited_for.is_empty() {
         let known: LedgerWriters = waited_for.intersection(slow).cloned().collect();

@@ -31,7 +31,7 @@ const WRITER_CONNECTIONS_MAX: usize = 8;
 /// Connections for lists, and for lookups: reads of one thing by its id. Few enough that readers leave the writers their share of
 /// the processor, and apart, so that slow lists do not hold up the rest. With the writers' far below the 100 that PostgreSQL
 /// allows by default, so that several replicas and a person with `psql` fit.
-const READER_CONNECTIONS_MAX: u32 = 12;
+pub const READER_CONNECTIONS_MAX: u32 = 12;
 const LOOKUP_CONNECTIONS_MAX: u32 = 4;
 
 /// Connections for pages of the feed, and for followers that are behind.

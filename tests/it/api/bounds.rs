@@ -200,6 +200,136 @@ async fn the_pages_of_a_moment_come_from_one_fold_and_a_late_callback_changes_th
     app.stop().await;
 }
 
+/// Aim: the pages of a walk show one state also while another program's transaction holds the high watermark back, and such
+/// a fold, which may lack an entry, is no one else's. Method: a foreign transaction has written to the ledger and stays open.
+/// A late callback comes behind the first page; in the end the transaction locks the ledger, so that nothing can be folded.
+#[tokio::test]
+async fn the_pages_of_a_moment_show_one_state_beside_a_writer_that_stays_open() {
+    let app = App::start().await;
+    let list = json!([{"Member_Account": "b"}, {"Member_Account": "d"}, {"Member_Account": "f"}]);
+    app.service.taken(&created("g", 0, "g", json!({"Owner_Account": "h", "MemberList": list}))).await;
+    app.service.until(|told| told["spool"]["depth"] == 0).await;
+    let mut foreign = app.connect().await;
+    foreign.execute("BEGIN").await.unwrap();
+    foreign.execute(ENTRY_OF_ANOTHER).await.unwrap();
+    let page = async |query: &str| {
+        let page = app.service.read(&at(100, query)).await;
+        let users: Vec<String> = page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["user_id"].as_str().unwrap().to_owned())
+            .collect();
+        let next = page["next_cursor"].as_str().map(|cursor| format!("&limit=1&cursor={cursor}"));
+        (users, next.unwrap_or_default())
+    };
+    let (users, second) = page("&limit=1").await;
+    assert_eq!(users, ["b"]);
+    let late = json!({"NewMemberList": [{"Member_Account": "c"}, {"Member_Account": "e"}]});
+    app.service.taken(&after("NewMemberJoin", "g", 50, late)).await;
+    app.service.until(|told| told["spool"]["depth"] == 0).await;
+    let came = eventually(async || page("").await.0 == ["b", "c", "d", "e", "f", "h"]).await;
+    assert!(came, "the next first page shows the late callback");
+    let (users, third) = page(&second).await;
+    assert_eq!(users, ["d"], "the walk shows the state that it began with");
+    foreign.execute("LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let (users, fourth) = page(&third).await;
+    assert_eq!(users, ["f"], "no fold is needed");
+    assert_eq!(page(&fourth).await.0, ["h"]);
+    foreign.execute("COMMIT").await.unwrap();
+    app.stop().await;
+}
+
+const ENTRY_OF_ANOTHER: &str = r"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+VALUES (1400000001, 'other', 1, sha256('\x01'), 'c', now(), 'callback', 'applied', '{}')";
+
+/// Six thousand entries of a group, the oldest parked under a command of its own, every third under another one; and as
+/// many parked ones of which the oldest differs in everything.
+const SEARCHED: &str = r"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
+SELECT 1400000001, 'g', n, sha256(n::text::bytea), CASE WHEN n = 1 THEN 'Rare' WHEN n % 3 = 0 THEN 'Third' ELSE 'c' END,
+       '2020-01-01', 'callback', CASE WHEN n = 1 THEN 'parked' ELSE 'applied' END, CASE WHEN n = 1 THEN 'why' END,
+       CASE WHEN n = 1 THEN '{bad_id}'::text[] END, '{}'
+  FROM generate_series(1, 6000) n;
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
+SELECT 7, CASE WHEN n = 1 THEN 'rare' ELSE 'p' END, n, sha256(n::text::bytea),
+       CASE WHEN n = 1 THEN 'Rare' WHEN n % 3 = 0 THEN 'Third' ELSE 'c' END,
+       to_timestamp(1767225600 + n / 100), 'callback', CASE WHEN n = 1 THEN 'partial' ELSE 'parked' END, 'why',
+       CASE WHEN n = 1 THEN '{bad_id}'::text[] ELSE '{not_json}' END, '{}'
+  FROM generate_series(1, 6000) n;
+ANALYZE ledger";
+
+/// Aim: a page with a filter costs the entries that it may search, whatever matches. Method: the only match is the oldest of
+/// six thousand entries, so that two empty pages lead on to it; of many matches a walk shows each once.
+#[tokio::test]
+async fn a_page_of_a_history_or_of_the_parked_with_a_filter_searches_2000_entries_and_leads_on() {
+    let api = Api::start(Vec::new(), |_| {}).await;
+    sqlx::raw_sql(SEARCHED).execute(&mut api.connect().await).await.unwrap();
+    let history = "/v1/groups/g/history?";
+    let parked = "/v1/parked?sdk_app_id=7&";
+    for (list, filters) in [
+        (history, &["command=Rare", "outcome=parked", "cause=bad_id", "outcome=parked&command=Rare"][..]),
+        (parked, &["command=Rare", "outcome=partial", "cause=bad_id", "reason=bad_id", "group_id=rare"][..]),
+    ] {
+        for filter in filters {
+            let path = format!("{list}{filter}&limit=500");
+            let (mut pages, mut next) = (Vec::new(), String::new());
+            loop {
+                let page = api.json(&format!("{path}{next}")).await;
+                pages.push(page["items"].as_array().unwrap().len());
+                let Some(cursor) = page["next_cursor"].as_str() else { break };
+                next = format!("&cursor={cursor}");
+            }
+            assert_eq!(pages, [0, 0, 1], "{path}");
+        }
+        for limit in [7, 500] {
+            let mut bodies = 0;
+            let mut next = String::new();
+            let mut seen = BTreeSet::new();
+            loop {
+                let page = api.json(&format!("{list}command=Third&limit={limit}{next}")).await;
+                let Some(cursor) = page["next_cursor"].as_str() else {
+                    bodies += page["items"].as_array().unwrap().len();
+                    break;
+                };
+                bodies += page["items"].as_array().unwrap().len();
+                assert!(seen.insert(cursor.to_owned()), "a cursor leads on");
+                next = format!("&cursor={cursor}");
+            }
+            assert_eq!(bodies, 2_000, "{list} {limit}");
+        }
+    }
+    api.stop().await;
+}
+
+/// The statements of pages and of the ends of their searches. Counts of the ledger wait as well.
+const WAITING_FOR_THE_LEDGER: &str = "
+SELECT query FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%time_ms%FROM%ledger%'";
+
+/// Aim: clients that hang up cannot take more connections than reads of bodies may have, and the rest serves other lists.
+/// Method: the ledger is locked, so that each such read stays in the server after its client has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_bodies_whose_clients_have_hung_up_keep_their_permits_and_others_find_connections() {
+    let api = Api::of(&[created("g", 0, "g", json!({"Owner_Account": "ana"}))]).await;
+    let mut conn = api.connect().await;
+    conn.execute("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    for list in ["groups/g/history?", "groups/g/history?command=c", "parked?", "parked?outcome=parked"] {
+        let url = format!("{}/v1/{list}", api.base);
+        let hung_up =
+            join_all((0..12).map(|_| api.client.get(&url).timeout(Duration::from_millis(100)).send())).await;
+        assert!(hung_up.iter().all(Result::is_err), "{list}");
+    }
+    let waiting: Vec<String> = sqlx::query_scalar(WAITING_FOR_THE_LEDGER).fetch_all(&mut conn).await.unwrap();
+    assert!((1..=4).contains(&waiting.len()), "reads of bodies in the server: {waiting:#?}");
+    assert_eq!(api.get("/v1/groups?limit=1").await.status(), StatusCode::OK);
+    conn.execute("ROLLBACK").await.unwrap();
+    let served = eventually(async || api.get("/v1/parked").await.status() == StatusCode::OK).await;
+    assert!(served, "the permits are given back");
+    api.stop().await;
+}
+
 /// Databases whose own notion of case is of no use: locale C, and a Turkish one where the server has ICU.
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 async fn odd_locales() -> Vec<(&'static str, TestDatabase)> {

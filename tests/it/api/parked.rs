@@ -1,11 +1,16 @@
 //! `/v1/parked`: what could not be read, with or without a group, in pages, by cause.
 
+use group_mirror::mirror::group_key;
+use group_mirror::model::{GroupId, SdkAppId};
+use group_mirror::store::history::{self, HistoryFilter};
+use group_mirror::store::parked::{self, ParkedCursorKey, ParkedFilter};
 use serde_json::{Value, json};
-use sqlx::Executor as _;
+use sqlx::{Executor as _, PgConnection};
 
 use crate::api::history::bytes;
 use crate::api::reads::created;
 use crate::support::api::{T0, after, assert_problem};
+use crate::support::postgres::TestDatabase;
 use crate::support::{API_TOKEN, App};
 
 const NO_GROUP: &str = r#"{"CallbackCommand":"Group.CallbackAfterCreateGroup"}"#;
@@ -190,3 +195,85 @@ async fn the_list_of_the_parked_reads_its_index_however_long_the_ledger_is() {
 }
 
 const SCANS: &str = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'ledger_unread_idx'";
+
+/// Twenty thousand applied entries of a group and as many parked ones; none matches a filter for another command, group or
+/// cause.
+const MANY: &str = r"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
+SELECT 1400000001, CASE WHEN n % 2 = 0 THEN 'g' ELSE 'p' || n % 4 END, n, sha256(n::text::bytea), 'c',
+       to_timestamp(1767225600 + n / 100), 'callback', CASE WHEN n % 2 = 0 THEN 'applied' ELSE 'parked' END,
+       CASE WHEN n % 2 = 1 THEN 'why' END, CASE WHEN n % 2 = 1 THEN '{not_json}'::text[] END, '{}'
+  FROM generate_series(1, 40000) n;
+ANALYZE ledger";
+
+/// Rows that this session has visited and has not yet reported, which it does between transactions: a difference within
+/// one is exact.
+const VISITED: &str = "
+SELECT COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'ledger'";
+
+async fn visited(conn: &mut PgConnection) -> i64 {
+    sqlx::query_scalar(VISITED).fetch_one(conn).await.unwrap()
+}
+
+/// Aim: a page visits the rows that it may search, whatever the filter and the planner's estimate. Method: rows are counted,
+/// once to find the end of the search and once to read, for filters that match nothing and for one that matches a group.
+#[tokio::test]
+async fn a_page_with_a_filter_visits_the_entries_that_it_may_search_and_no_more() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    sqlx::raw_sql(MANY).execute(&mut conn).await.unwrap();
+    conn.execute("SET plan_cache_mode = force_custom_plan").await.unwrap();
+    let app = SdkAppId::parse("1400000001").unwrap();
+    let (no_causes, bad_id) = (Vec::new(), vec!["bad_id"]);
+    let no_command = Some("none".to_owned());
+    for (group, causes, outcome, command) in [
+        (Some("p1"), &no_causes, None, None),
+        (Some("nobody"), &no_causes, None, None),
+        (None, &bad_id, None, None),
+        (None, &no_causes, Some("partial"), None),
+        (None, &no_causes, None, no_command.clone()),
+    ] {
+        let filter = ParkedFilter {
+            app,
+            group: group.map(|id| GroupId::parse(id).unwrap()),
+            outcome,
+            causes: causes.clone(),
+            command,
+            after: None,
+            behind: ParkedCursorKey {
+                received_at: "2100-01-01T00:00:00Z".parse().unwrap(),
+                digest: Vec::new(),
+                group: String::new(),
+                time_ms: i64::MIN,
+            },
+        };
+        conn.execute("BEGIN").await.unwrap();
+        let before = visited(&mut conn).await;
+        let page = parked::page(&mut conn, &filter, 500, 1 << 22).await.unwrap();
+        let visited = visited(&mut conn).await - before;
+        conn.execute("ROLLBACK").await.unwrap();
+        assert!(
+            page.next.is_some() && (2_000..=VISITED_MAX).contains(&visited),
+            "{visited} rows: {filter:?}"
+        );
+    }
+    let group = group_key(app, GroupId::parse("g").unwrap());
+    for (outcome, cause, command) in
+        [(Some("parked"), None, None), (None, Some("bad_id"), None), (None, None, no_command)]
+    {
+        let behind = (i64::MAX, Vec::new());
+        let filter = HistoryFilter { outcome, cause, command, after_ms: i64::MIN, behind };
+        conn.execute("BEGIN").await.unwrap();
+        let before = visited(&mut conn).await;
+        let page = history::page(&mut conn, &group, &filter, 500, 1 << 22).await.unwrap().unwrap();
+        let visited = visited(&mut conn).await - before;
+        conn.execute("ROLLBACK").await.unwrap();
+        assert!(
+            page.next.is_some() && (2_000..=VISITED_MAX).contains(&visited),
+            "{visited} rows: {filter:?}"
+        );
+    }
+}
+
+/// Twice what a page may search, and rows at the edges of sorted parts.
+const VISITED_MAX: i64 = 2 * 2_000 + 100;
