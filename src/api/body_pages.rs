@@ -4,8 +4,7 @@
 //! once. Each is a task of its own: the statement of a client that has hung up goes on in the server, and must hold its
 //! permit and its connection for as long. Bodies are decoded on the pool of blocking threads.
 
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
+use crate::store::ReadConnection;
 use tokio::task::spawn_blocking;
 
 use super::errors::ApiError;
@@ -22,7 +21,7 @@ pub(super) const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
 /// Those of the read; `unavailable` without a permit or a connection in time.
 pub(super) async fn body_page<R, P, F>(
     state: &ApiState,
-    read: impl FnOnce(PoolConnection<Postgres>) -> F + Send + 'static,
+    read: impl FnOnce(ReadConnection) -> F + Send + 'static,
     show: impl FnOnce(R) -> Result<P, ApiError> + Send + 'static,
 ) -> Result<P, ApiError>
 where

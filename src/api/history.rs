@@ -12,8 +12,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use strum::VariantArray as _;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
@@ -29,6 +27,7 @@ use super::state::ApiState;
 use crate::callback::{ReasonCause, mentions};
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
+use crate::store::ReadConnection;
 use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, SEARCHED_ROWS_MAX};
 
 const PARAMETERS: [&str; 10] =
@@ -210,7 +209,7 @@ pub(super) async fn of_group(
     // Only the body of a row says whom it names.
     let rows_max = if request.user.is_some() { SEARCHED_ROWS_MAX } else { request.limit.items() };
     let (group, filter) = (request.group.clone(), request.filter.clone());
-    let read = async move |mut connection: PoolConnection<Postgres>| {
+    let read = async move |mut connection: ReadConnection| {
         history::page(&mut connection, &group, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
     };
     let show = move |read: Option<HistoryPage>| {

@@ -9,8 +9,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::Caller;
@@ -24,6 +22,7 @@ use super::parameters::{id, paging, query, text as any_text, time, words};
 use super::query::Query;
 use super::state::ApiState;
 use crate::model::{Digest, GroupId};
+use crate::store::ReadConnection;
 use crate::store::parked::{self, ParkedCursorKey, ParkedFilter, ParkedPage, ParkedRow};
 
 const PARAMETERS: [&str; 11] = [
@@ -190,7 +189,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
     let request = ParkedRequest::parse(raw.as_deref(), &caller, &state)?;
     let (filter, rows_max) = (request.filter.clone(), request.limit.items());
-    let read = async move |mut connection: PoolConnection<Postgres>| {
+    let read = async move |mut connection: ReadConnection| {
         parked::page(&mut connection, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
     };
     body_page(&state, read, move |read| request.page(read)).await.map(Json)

@@ -18,12 +18,12 @@ use tokio::time::{sleep, timeout};
 
 use super::as_of::{self, AsOfError, AsOfPermits, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX};
 use crate::model::UserId;
-use crate::store::Database;
 use crate::store::feed::{self, FeedPlace};
 use crate::store::high_watermark::{self, LedgerWriters, Proof};
 use crate::store::history;
 use crate::store::members::MemberFilter;
 use crate::store::page::{PAGE_BYTES_MAX, PageRows};
+use crate::store::{Database, READ_WAIT_MAX, in_time};
 
 /// For how long a fold is kept.
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -201,14 +201,14 @@ impl AsOfReader {
     async fn fresh_or_folded(&self, wanted: &GroupMoment) -> Result<Arc<MemberFold>, AsOfError> {
         let newest = self.kept().newest_placed(wanted);
         if let Some((fold, place)) = newest
-            && self.is_unchanged(wanted, &place).await?
+            && in_time(READ_WAIT_MAX, self.is_unchanged(wanted, &place)).await?
         {
             return Ok(fold);
         }
         let permit = self.permits.fold_permit().await?;
         let mut conn = self.database.reader().acquire().await?;
         // Before the snapshot of the fold, which then has every entry up to there.
-        let place = self.place(&mut conn).await?;
+        let place = in_time(READ_WAIT_MAX, self.place(&mut conn)).await?;
         let members = as_of::members(conn, permit, wanted.clone()).await?;
         let fold = Arc::new(MemberFold::new(place, members));
         self.keep(wanted.clone(), Arc::clone(&fold));

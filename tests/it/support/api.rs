@@ -80,7 +80,12 @@ impl Api {
         Self::on(database, told, change).await
     }
 
-    async fn on(database: TestDatabase, told: Vec<Fact>, change: impl FnOnce(&mut Settings)) -> Self {
+    /// On a migrated database of the test's choice.
+    pub(crate) async fn on(
+        database: TestDatabase,
+        told: Vec<Fact>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         insert(&database, &Rows::of(told)).await;
         let mut settings = settings(&database.url);
         (settings.api_token, settings.api_auth) = (None, Some("none".to_owned()));
