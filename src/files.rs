@@ -5,6 +5,7 @@
 //! its open directory (`openat`), and owner, kind, mode and the number of names are those of the open descriptor, so
 //! nothing can be exchanged between check and use. What does not fit is refused with one line that has the remedy.
 
+mod below;
 mod check;
 mod private_dir;
 

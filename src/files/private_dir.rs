@@ -48,11 +48,11 @@ impl Access {
 /// An open directory that belongs to this user and that no other user can write to.
 #[derive(Debug)]
 pub struct PrivateDir {
-    dir: File,
-    path: PathBuf,
+    pub(super) dir: File,
+    pub(super) path: PathBuf,
     /// Whose files are used: this user's and the directory's owner's, who are the same but for an embedded server that
     /// root has given to an account of its own.
-    owners: [u32; 2],
+    pub(super) owners: [u32; 2],
 }
 
 impl PrivateDir {
@@ -100,10 +100,17 @@ impl PrivateDir {
             ));
         }
         let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(FileError::io("open", path))?;
-        let dir = File::from(dir);
+        let mut owners = vec![user];
+        owners.extend(other_owners);
+        Self::checked(dir.into(), path, &owners)
+    }
+
+    /// The open directory, where it belongs to one of `owners` and no other user can write to it.
+    pub(super) fn checked(dir: File, path: &Path, owners: &[u32]) -> Result<Self, FileError> {
+        let user = this_user();
         let about = dir.metadata().map_err(FileError::io("look at", path))?;
         let (owner, mode) = (about.uid(), about.mode() & 0o7777);
-        if owner != user && !other_owners.contains(&owner) {
+        if !owners.contains(&owner) {
             return Err(FileError::refused(
                 path,
                 format!(
