@@ -100,9 +100,9 @@ impl Embedded {
         programs: &Programs,
         interrupt: &Interrupt,
     ) -> Result<Embedded, EmbeddedError> {
-        let home = DataDirectory::open(dir, interrupt)?;
+        let mut home = DataDirectory::open(dir, interrupt)?;
         let _lock = home.lock()?;
-        if let Some(running) = running::settle(home.dir(), &home.cluster(), interrupt)? {
+        if let Some(running) = running::settle(home.dir(), home.open_cluster()?.as_ref(), interrupt)? {
             tracing::info!(pid = running.pid, "using the embedded PostgreSQL that is already running");
             return Ok(Embedded::new(running.socket_dir, running.port, None));
         }
@@ -111,6 +111,7 @@ impl Embedded {
         home.make_cluster(&found, run_as)?;
         let socket_dir = home.socket_dir(run_as)?;
         home.remove_stale(&socket_dir)?;
+        let socket_dir = socket_dir.path().to_path_buf();
         let server = launch(&home, &found, run_as, &socket_dir)?;
         announce(&home, &found, &server);
         let outside = (!socket_dir.starts_with(home.dir())).then(|| socket_dir.clone());
@@ -262,7 +263,9 @@ fn launch(
 
 /// A file of an earlier server may still say "ready", so the pid in it must be the new one's.
 fn ready(home: &DataDirectory, server: &Server) -> bool {
-    running::read_pid_file(&home.cluster())
+    let cluster = home.open_cluster().ok().flatten();
+    cluster
+        .and_then(|cluster| running::read_pid_file(&cluster))
         .is_some_and(|(RunningServer { pid, .. }, status)| pid == server.pid() && status == "ready")
 }
 

@@ -5,6 +5,7 @@
 //! its open directory (`openat`), and owner, kind, mode and the number of names are those of the open descriptor, so
 //! nothing can be exchanged between check and use. What does not fit is refused with one line that has the remedy.
 
+mod below;
 mod check;
 mod private_dir;
 
@@ -20,7 +21,7 @@ pub use private_dir::{Access, PrivateDir};
 /// Opens a file that decides what this program does, for reading. None: there is no such file.
 ///
 /// # Errors
-/// It is a link, no regular file, neither root's nor this user's, writable by others; or it cannot be opened.
+/// It is a link, no regular file, neither root's nor this user's, writable by others, has a second name; or it cannot be opened.
 pub fn open_settings(path: &Path) -> Result<Option<File>, FileError> {
     let file = match open_unfollowed(CWD, path, OFlags::RDONLY, path) {
         Err(error) if error.is_missing() => return Ok(None),

@@ -4,7 +4,7 @@
 //! once. Each is a task of its own: the statement of a client that has hung up goes on in the server, and must hold its
 //! permit and its connection for as long. Bodies are decoded on the pool of blocking threads.
 
-use crate::store::ReadConnection;
+use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 use tokio::task::spawn_blocking;
 
 use super::errors::ApiError;
@@ -37,7 +37,7 @@ where
     })?;
     let connection = state.connection().await?;
     let reading = tokio::spawn(async move {
-        let rows = read(connection).await?;
+        let rows = in_time(READ_WAIT_MAX, read(connection)).await?;
         let shown = spawn_blocking(move || {
             let _permit = permit;
             show(rows)

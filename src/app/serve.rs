@@ -107,6 +107,9 @@ async fn open_or_stop(
     let opening = async {
         let mut opening = Box::pin(opening);
         if let Some(opened) = until_signal(signals, 1, &mut opening).await {
+            if signals.any() {
+                tracing::info!("the start is given up; a second signal stops at once");
+            }
             return opened;
         }
         tracing::info!("the start is given up; a second signal stops at once");

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -20,8 +20,7 @@ use super::error::EmbeddedError;
 use super::interrupt::Interrupt;
 use super::process::{self, ParentDeathSignal, RunAs};
 use super::programs::ServerPrograms;
-use super::running::PORT;
-use super::running::pid_file;
+use super::running::{PID_FILE, PORT};
 use crate::files::{Access, PrivateDir, this_user};
 
 /// The server's log, in its directory.
@@ -46,6 +45,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest path of a unix socket that the operating system takes, without the final NUL.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// Longest `PG_VERSION`, which is a number and a line break.
+const VERSION_MAX: u64 = 64;
 
 /// Size in bytes from which a start sets the log aside (one old log is kept).
 const LOG_MAX: u64 = 16 * 1024 * 1024;
@@ -91,6 +93,15 @@ impl DataDirectory {
         self.dir.join("cluster")
     }
 
+    /// The cluster; none before it is made. A link in its place is refused: it could lead root to another user's files,
+    /// or to root's own.
+    pub(super) fn open_cluster(&self) -> Result<Option<PrivateDir>, EmbeddedError> {
+        match self.home.below("cluster") {
+            Err(error) if error.is_missing() => Ok(None),
+            opened => Ok(Some(opened?)),
+        }
+    }
+
     pub(super) fn log_file(&self) -> PathBuf {
         self.dir.join(LOG_NAME)
     }
@@ -121,18 +132,16 @@ impl DataDirectory {
 
     /// Major version that the cluster belongs to; none before there is one.
     pub(super) fn major(&self) -> Result<Option<u32>, EmbeddedError> {
-        if !self.cluster().exists() {
-            return Ok(None);
-        }
+        let Some(cluster) = self.open_cluster()? else { return Ok(None) };
+        let text = cluster.read_text("PG_VERSION", VERSION_MAX)?;
         let path = self.cluster().join("PG_VERSION");
         let failed = EmbeddedError::io("read the version of the cluster from", &path);
-        let parsed = fs::read_to_string(&path).and_then(|text| text.trim().parse().map_err(io::Error::other));
-        parsed.map(Some).map_err(failed)
+        text.trim().parse().map(Some).map_err(|error| failed(io::Error::other(error)))
     }
 
     /// Whom the server runs as. For root that is the directory's owner, or an appearance of root in a user
     /// namespace, or an account of its own, which then gets the directory.
-    pub(super) fn choose_user(&self, found: &ServerPrograms) -> Result<RunAs, EmbeddedError> {
+    pub(super) fn choose_user(&mut self, found: &ServerPrograms) -> Result<RunAs, EmbeddedError> {
         if this_user() != 0 {
             return Ok(RunAs::Same);
         }
@@ -146,11 +155,19 @@ impl DataDirectory {
             owner => (owner, self.gid),
         };
         let run_as = RunAs::User { uid, gid };
-        self.give_to(uid, gid)?;
+        // What an account has owned already may be full of its traps, and needs no other owner.
+        let gives = self.uid == 0;
+        if gives {
+            self.home.set_owner_below(uid, gid)?;
+            self.home.set_owner(uid, gid)?;
+        }
         if self.can_run(found, run_as) || self.let_through(found, run_as)? {
             return Ok(run_as);
         }
-        self.give_to(self.uid, self.gid)?;
+        if gives {
+            self.home.set_owner(self.uid, self.gid)?;
+            self.home.set_owner_below(self.uid, self.gid)?;
+        }
         Err(refused())
     }
 
@@ -175,15 +192,11 @@ impl DataDirectory {
         output.is_ok_and(|output| output.status.success())
     }
 
-    fn give_to(&self, uid: u32, gid: u32) -> Result<(), EmbeddedError> {
-        give(&self.dir, uid, gid).map_err(EmbeddedError::io("change the owner of", &self.dir))
-    }
-
     /// Makes the cluster with its role and database, unless there is one.
     ///
     /// All is done in a side directory that is renamed at the end, so that there is never half a cluster.
     pub(super) fn make_cluster(&self, found: &ServerPrograms, run_as: RunAs) -> Result<(), EmbeddedError> {
-        if self.cluster().exists() {
+        if self.open_cluster()?.is_some() {
             return Ok(());
         }
         self.remove_unfinished();
@@ -232,7 +245,7 @@ impl DataDirectory {
     /// The directory for the socket, which the server's user owns: `socket` in the data directory or, where
     /// the socket's path would be too long for the operating system, one with a short name below the
     /// temporary directory.
-    pub(super) fn socket_dir(&self, run_as: RunAs) -> Result<PathBuf, EmbeddedError> {
+    pub(super) fn socket_dir(&self, run_as: RunAs) -> Result<PrivateDir, EmbeddedError> {
         let near = self.dir.join("socket");
         let place = if fits(&near) {
             near
@@ -244,18 +257,16 @@ impl DataDirectory {
         let failed = |doing| EmbeddedError::io(doing, &place);
         let made = make_owner_only(&place).map_err(failed("make"))?;
         let owner = match run_as {
-            RunAs::User { uid, gid } => {
-                if made {
-                    lchown(&place, Some(uid), Some(gid)).map_err(failed("change the owner of"))?;
-                }
-                uid
-            }
+            RunAs::User { uid, .. } => uid,
             RunAs::Same | RunAs::Namespace { .. } => this_user(),
         };
         // Anyone can make things below the temporary directory, under this very name too.
-        let about = fs::symlink_metadata(&place).map_err(failed("look at"))?;
-        if about.is_dir() && about.uid() == owner && about.mode() & 0o777 == 0o700 {
-            Ok(place)
+        let mut socket_dir = PrivateDir::open_unlinked(&place, &[owner])?;
+        if let (RunAs::User { uid, gid }, true) = (run_as, made) {
+            socket_dir.set_owner(uid, gid)?;
+        }
+        if socket_dir.owner()?.0 == owner && socket_dir.mode()? & 0o777 == 0o700 {
+            Ok(socket_dir)
         } else {
             Err(failed("use")(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -268,18 +279,12 @@ impl DataDirectory {
     ///
     /// PostgreSQL does the same, but takes a zombie for a living process, and where no process reaps zombies it
     /// would never start again.
-    pub(super) fn remove_stale(&self, socket_dir: &Path) -> Result<(), EmbeddedError> {
-        let socket = socket_dir.join(format!(".s.PGSQL.{PORT}"));
-        let socket_lock = socket_dir.join(format!(".s.PGSQL.{PORT}.lock"));
-        for path in [pid_file(&self.cluster()), socket, socket_lock] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(EmbeddedError::io("remove", &path)(error));
-                }
-                _ => {}
-            }
+    pub(super) fn remove_stale(&self, socket_dir: &PrivateDir) -> Result<(), EmbeddedError> {
+        if let Some(cluster) = self.open_cluster()? {
+            cluster.remove(PID_FILE)?;
         }
-        Ok(())
+        socket_dir.remove(&format!(".s.PGSQL.{PORT}"))?;
+        Ok(socket_dir.remove(&format!(".s.PGSQL.{PORT}.lock"))?)
     }
 
     /// Opens the log for appending and answers its length. It belongs to the owner of the directory, also where root
@@ -322,22 +327,6 @@ fn make_owner_only(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Gives `path` and everything below it to a user; links themselves, never what they point at, and no file
-/// that has a second name, for that may lie anywhere.
-fn give(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    let about = fs::symlink_metadata(path)?;
-    let shared = about.is_file() && about.nlink() > 1;
-    if (about.uid() != uid || about.gid() != gid) && !shared {
-        lchown(path, Some(uid), Some(gid))?;
-    }
-    if about.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), uid, gid)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a socket in `dir` has a path that the system takes and the server's list of directories can hold.

@@ -10,6 +10,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::bundled;
 use super::error::EmbeddedError;
 use super::interrupt::Interrupt;
 use super::process::{self, ParentDeathSignal, RunAs};
+use crate::files::this_user;
 
 /// Oldest PostgreSQL whose SQL this service is written for.
 const OLDEST_MAJOR: u32 = 15;
@@ -87,7 +89,9 @@ pub(super) fn find(
         return find_in(dir, wanted, home, interrupt);
     }
     for bin in places(programs) {
-        if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused, interrupt) {
+        if let Some(reason) = foreign(&bin) {
+            refused.note(&bin, &reason);
+        } else if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused, interrupt) {
             return Ok(found);
         }
     }
@@ -139,6 +143,32 @@ fn find_in(
         }
         _ => Err(unusable(refused.unusable.join("; "))),
     }
+}
+
+/// Why the programs in `bin` are not run: another user owns or can write one of them or its directory, and would decide
+/// what this user runs. Links are resolved first. `None`: they are root's or this user's.
+fn foreign(bin: &Path) -> Option<String> {
+    ["postgres", "initdb"].into_iter().find_map(|name| {
+        let program = match fs::canonicalize(bin.join(name)) {
+            Ok(program) => program,
+            Err(error) => return Some(format!("{name}: {error}")),
+        };
+        [Some(program.as_path()), program.parent()].into_iter().flatten().find_map(written_by_others)
+    })
+}
+
+fn written_by_others(path: &Path) -> Option<String> {
+    let wrong = match fs::metadata(path) {
+        Err(error) => error.to_string(),
+        Ok(about) if ![0, this_user()].contains(&about.uid()) => {
+            format!("belongs to user id {}", about.uid())
+        }
+        Ok(about) if about.mode() & 0o022 != 0 => {
+            format!("can be written by other users (mode {:04o})", about.mode() & 0o7777)
+        }
+        Ok(_) => return None,
+    };
+    Some(format!("{} {wrong}; name the directory in PG_BIN_DIR if you trust it", path.display()))
 }
 
 /// What `run_as` can run in `bin`, as if it were installed; notes a reason where that is nothing.
@@ -259,9 +289,11 @@ fn hints(refused: &ProgramsRefused) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
     use std::io;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
-    use super::{bundled, parse_version};
+    use super::{Programs, bundled, find, foreign, parse_version, this_user};
     use crate::embedded::process::{self, ParentDeathSignal, RunAs};
 
     #[test]
@@ -276,6 +308,46 @@ mod tests {
         let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
         assert_eq!(parse_version(&printed), Some((said.version, 17)), "{printed}");
         assert_eq!(bundled::MAJOR, Some(17));
+        Ok(())
+    }
+
+    #[test]
+    fn programs_that_another_user_could_have_written_are_named_and_not_run() -> io::Result<()> {
+        let place = tempfile::tempdir()?;
+        let (bin, trace) = (place.path().join("bin"), place.path().join("was-run"));
+        let (postgres, initdb) = (bin.join("postgres"), bin.join("initdb"));
+        fs::create_dir(&bin)?;
+        for program in [&postgres, &initdb] {
+            fs::write(program, format!("#!/bin/sh\ntouch '{}'\n", trace.display()))?;
+            fs::set_permissions(program, Permissions::from_mode(0o755))?;
+        }
+        fs::set_permissions(&bin, Permissions::from_mode(0o755))?;
+        assert_eq!(foreign(&bin), None);
+        let linked = place.path().join("linked");
+        fs::create_dir(&linked)?;
+        symlink(&postgres, linked.join("postgres"))?;
+        symlink(&initdb, linked.join("initdb"))?;
+        let programs = Programs { bin_dir: None, path: Some(linked.clone().into()) };
+        let refused = |words: &str| {
+            for bin in [&bin, &linked] {
+                assert!(foreign(bin).is_some_and(|reason| reason.contains(words)), "{words}");
+            }
+            // Whatever else this machine has installed.
+            let _ = find(&programs, None, place.path(), &super::Interrupt::default());
+            assert!(!trace.exists(), "{words}");
+        };
+        for path in [&bin, &postgres, &initdb] {
+            for mode in [0o775, 0o757] {
+                fs::set_permissions(path, Permissions::from_mode(mode))?;
+                refused(&format!("{} can be written by other users (mode {mode:04o})", path.display()));
+            }
+            fs::set_permissions(path, Permissions::from_mode(0o755))?;
+            if this_user() == 0 {
+                chown(path, Some(65_534), None)?;
+                refused(&format!("{} belongs to user id 65534", path.display()));
+                chown(path, Some(0), None)?;
+            }
+        }
         Ok(())
     }
 

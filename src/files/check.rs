@@ -101,6 +101,8 @@ pub(super) fn check_file(path: &Path, about: &Metadata, owners: &[u32]) -> Resul
         format!(
             "can be written by other users (mode {mode:04o}); look at what is in it, then `chmod 0600` it or move it away"
         )
+    } else if about.nlink() > 1 {
+        "has a second name (a hard link), under which another program may use it; move it away".to_owned()
     } else {
         return Ok(());
     };

@@ -48,11 +48,11 @@ impl Access {
 /// An open directory that belongs to this user and that no other user can write to.
 #[derive(Debug)]
 pub struct PrivateDir {
-    dir: File,
-    path: PathBuf,
+    pub(super) dir: File,
+    pub(super) path: PathBuf,
     /// Whose files are used: this user's and the directory's owner's, who are the same but for an embedded server that
     /// root has given to an account of its own.
-    owners: [u32; 2],
+    pub(super) owners: [u32; 2],
 }
 
 impl PrivateDir {
@@ -89,21 +89,33 @@ impl PrivateDir {
     }
 
     fn open_shared(path: &Path, other_owners: &[u32]) -> Result<Self, FileError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // With a slash at its end a link would be looked at through.
+        let path = &path.components().collect::<PathBuf>();
         let named = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(FileError::io("look at", path))?;
         let (user, maker) = (this_user(), named.st_uid);
-        if FileType::from_raw_mode(named.st_mode).is_symlink() && ![0, user].contains(&maker) {
+        let is_link = FileType::from_raw_mode(named.st_mode).is_symlink();
+        if is_link && ![0, user].contains(&maker) {
             return Err(FileError::refused(
                 path,
                 format!("is a link that user id {maker} made; name the directory that it should lead to"),
             ));
         }
+        // What was no link a moment ago is not followed should it be one now.
+        let follow = if is_link { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | follow;
         let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(FileError::io("open", path))?;
-        let dir = File::from(dir);
+        let mut owners = vec![user];
+        owners.extend(other_owners);
+        Self::checked(dir.into(), path, &owners)
+    }
+
+    /// The open directory, where it belongs to one of `owners` and no other user can write to it.
+    pub(super) fn checked(dir: File, path: &Path, owners: &[u32]) -> Result<Self, FileError> {
+        let user = this_user();
         let about = dir.metadata().map_err(FileError::io("look at", path))?;
         let (owner, mode) = (about.uid(), about.mode() & 0o7777);
-        if owner != user && !other_owners.contains(&owner) {
+        if !owners.contains(&owner) {
             return Err(FileError::refused(
                 path,
                 format!(
@@ -168,12 +180,6 @@ impl PrivateDir {
         let file = open_unfollowed(&self.dir, name.as_ref(), access.flags(), &path)?;
         let about = file.metadata().map_err(FileError::io("look at", &path))?;
         check_file(&path, &about, &self.owners)?;
-        if about.nlink() > 1 {
-            return Err(FileError::refused(
-                &path,
-                "has a second name (a hard link), under which another program may use it; move it away",
-            ));
-        }
         if about.mode() & ALL_OF_OTHERS != 0 {
             file.set_permissions(Permissions::from_mode(FILE_MODE_BITS))
                 .map_err(FileError::io("set the mode of", &path))?;
@@ -282,11 +288,13 @@ mod tests {
                 let error = dir.file(name, access).unwrap_err().to_string();
                 assert!(error.contains(&at(name).display().to_string()) && error.contains(words), "{error}");
             }
-            assert!(name == "second" || open_settings(&at(name)).is_err(), "{name}");
+            assert!(open_settings(&at(name)).is_err(), "{name}");
         }
         assert_eq!(fs::read_to_string(at("victim")).unwrap(), "important");
         assert!(!at("missing").exists());
         assert!(open_settings(&at("none")).unwrap().is_none());
+        assert!(open_settings(&at("victim")).is_err(), "the other name of the same file");
+        fs::remove_file(at("second")).unwrap();
         assert!(open_settings(&at("victim")).unwrap().is_some());
     }
 
@@ -331,7 +339,9 @@ mod tests {
         dir.file("spool", Access::Write).unwrap();
         symlink(&path, place.path().join("link")).unwrap();
         std::os::unix::fs::lchown(place.path().join("link"), Some(65_534), None).unwrap();
-        let error = PrivateDir::open(&place.path().join("link")).unwrap_err().to_string();
-        assert!(error.contains("is a link that user id 65534 made"), "{error}");
+        for name in ["link", "link/", "link/."] {
+            let error = PrivateDir::open(&place.path().join(name)).unwrap_err().to_string();
+            assert!(error.contains("is a link that user id 65534 made"), "{error}");
+        }
     }
 }

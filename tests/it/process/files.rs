@@ -155,6 +155,25 @@ async fn a_link_in_the_data_directory_is_refused_and_what_it_leads_to_stays_as_i
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_a_link_or_holds_a_pipe_is_refused_and_nothing_is_removed_through_it() {
+    let place = Place::new();
+    let (cluster, victim) = (place.postgres().join("cluster"), place.path().join("victim"));
+    std::fs::create_dir_all(place.postgres()).unwrap();
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::write(victim.join("PG_VERSION"), "15\n").unwrap();
+    std::fs::write(victim.join("postmaster.pid"), "4711\n").unwrap();
+    symlink(&victim, &cluster).unwrap();
+    let line = refused(place.command(&["migrate"])).await;
+    assert!(line.contains("postgres/cluster is a link or no directory"), "{line}");
+    assert!(victim.join("postmaster.pid").exists());
+    std::fs::remove_file(&cluster).unwrap();
+    std::fs::create_dir(&cluster).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, cluster.join("PG_VERSION"), 0o600.into()).unwrap();
+    let line = refused(place.command(&["migrate"])).await;
+    assert!(line.contains("PG_VERSION is not a regular file"), "{line}");
+}
+
+#[tokio::test]
 async fn a_data_directory_of_another_user_and_a_file_of_one_in_it_are_refused() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
     if !is_root(&place) {
@@ -271,6 +290,12 @@ async fn root_without_user_namespaces_lets_the_account_of_the_server_through_its
         let owner = std::fs::metadata(place.postgres()).unwrap().uid();
         assert_ne!(owner, 0, "the server has an account of its own");
         service.ends_well_on("INT").await;
+        // What root puts there later, or a link of the account leads to, is not walked at the next start.
+        let later = place.postgres().join("later");
+        if later.exists() {
+            assert_eq!(std::fs::metadata(&later).unwrap().uid(), 0, "root's file stays root's");
+        }
+        std::fs::write(&later, "").unwrap();
     }
     let mode = std::fs::metadata(place.path().join("data")).unwrap().mode() & 0o777;
     assert_eq!(mode, 0o711, "the account may pass through and not list");
