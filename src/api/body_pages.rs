@@ -4,12 +4,12 @@
 //! once. Each is a task of its own: the statement of a client that has hung up goes on in the server, and must hold its
 //! permit and its connection for as long. Bodies are decoded on the pool of blocking threads.
 
-use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 use tokio::task::spawn_blocking;
 
 use super::errors::ApiError;
 use super::state::ApiState;
 use crate::replay::as_of::AsOfError;
+use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
 /// callbacks. It bounds the memory of a page, some 30 MB at worst, where bodies consist of user ids.
