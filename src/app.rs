@@ -3,6 +3,7 @@
 //! The only place that knows all others. A test starts the same service on port 0 by [`start()`].
 
 mod announce;
+mod connection_limits;
 mod counters;
 mod database;
 mod fake_tencent;
@@ -10,7 +11,6 @@ mod gauges;
 mod known_database;
 mod migrate;
 mod openapi;
-mod places;
 mod receipt_mark;
 mod replay;
 mod schema_watch;

@@ -1,8 +1,8 @@
 //! How many reads may be in work at once on the internal listener, and for how long; health checks are not among them.
 //!
 //! Each read in work holds a connection, and so does one that waits for a permit. With as many of them as the listener has
-//! places a load balancer would find a service that does not answer. So reads beyond the limit are refused at once, and
-//! places are left for `/livez` and `/readyz`. A stream of the feed counts among the followers instead, also while it
+//! connections a load balancer would find a service that does not answer. So reads beyond the limit are refused at once,
+//! and connections are left for `/livez` and `/readyz`. A stream of the feed counts among the followers instead, also while it
 //! waits to begin: thousands that lost their streams together come back together. A read that is over its time is dropped
 //! with all that it holds, because a server that has stalled ends no statement itself.
 
@@ -23,11 +23,11 @@ use crate::store::READ_WAIT_MAX;
 /// How long a request may take that is one read: the wait for its permit, and the read.
 const REQUEST_WAIT_MAX: Duration = PERMIT_WAIT_MAX.saturating_add(READ_WAIT_MAX);
 
-/// The places for reads. Cheap to clone.
+/// The permits for reads in work. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ReadPlaces(Arc<Semaphore>);
+pub struct InWorkPermits(Arc<Semaphore>);
 
-impl ReadPlaces {
+impl InWorkPermits {
     /// So many.
     #[must_use]
     pub fn new(reads_max: usize) -> Self {
@@ -35,14 +35,14 @@ impl ReadPlaces {
     }
 }
 
-/// Answers 503 where all places are taken.
-pub(super) async fn limit(State(places): State<ReadPlaces>, request: Request, next: Next) -> Response {
+/// Answers 503 where all permits are taken.
+pub(super) async fn limit(State(permits): State<InWorkPermits>, request: Request, next: Next) -> Response {
     let is_stream = request.uri().path() == "/v1/changes" && accepts_events(request.headers());
     if is_stream {
         return next.run(request).await;
     }
-    match places.0.try_acquire() {
-        Ok(_place) => next.run(request).await,
+    match permits.0.try_acquire() {
+        Ok(_permit) => next.run(request).await,
         Err(_) => ApiError::unavailable("Too many reads are in work; try again.").into_response(),
     }
 }

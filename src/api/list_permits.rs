@@ -2,7 +2,8 @@
 //!
 //! Such a list takes a connection and a core for as long as a statement may run. Without a limit of their own a few dozen
 //! at once, each a search by name, held every connection until all of them ran out of their time together. So one search
-//! runs at a time and a few lists of matches, the rest waits in turn, and who waits too long gets 503 with `Retry-After`.
+//! runs at a time and a few lists of matches, the rest wait for a permit in the order in which they came, and a list that
+//! waits too long gets 503 with `Retry-After`.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::auth::{ApiAuth, ConfiguredApp};
 use super::errors::ApiError;
-use super::in_work::ReadPlaces;
+use super::in_work::InWorkPermits;
 use super::list_permits::ListPermits;
 use super::live::LiveFeed;
 use super::stats_cache::StatsCache;
@@ -43,8 +43,8 @@ pub struct ApiState {
     pub as_of: AsOfReader,
     /// Permits for lists that no index serves.
     pub lists: ListPermits,
-    /// Places for reads in work.
-    pub reads: ReadPlaces,
+    /// Permits for reads in work.
+    pub reads: InWorkPermits,
     /// The OpenAPI document, as JSON.
     pub document: Arc<str>,
 }

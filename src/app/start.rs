@@ -16,16 +16,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
-use super::places::{self, Places};
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
 use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
-use crate::api::in_work::ReadPlaces;
+use crate::api::in_work::InWorkPermits;
 use crate::api::list_permits::ListPermits;
 use crate::api::live::LiveFeed;
 use crate::api::state::ApiState;
@@ -128,7 +128,7 @@ pub async fn start(
     (callbacks, api): (TcpListener, TcpListener),
 ) -> anyhow::Result<RunningService> {
     let known = KnownDatabase::open(&serving.spool.dir)?;
-    let places = places::granted();
+    let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
     let metrics = telemetry::start_metrics()?;
@@ -144,7 +144,7 @@ pub async fn start(
     let receiving = receiver_state(serving, writer.clone(), refusals.clone(), receipts.clone());
     let public = receiver::router(receiving, health::router(health.clone()));
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
-    let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), places.followers);
+    let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), limits.followers);
     let reads = ApiState {
         feed: feed.clone(),
         stats_cache: stats_cache.clone(),
@@ -157,7 +157,7 @@ pub async fn start(
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
         lists: ListPermits::default(),
-        reads: ReadPlaces::new(places.reads),
+        reads: InWorkPermits::new(limits.reads),
         document: api::document_text()?.into(),
     };
     let internal = api::internal(reads, metrics.clone(), health);
@@ -185,7 +185,7 @@ pub async fn start(
     };
     running.tasks.spawn(schema_watch.run(stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
-    let (callback_rules, api_rules) = listener_rules(serving, places, &running.refusals);
+    let (callback_rules, api_rules) = listener_rules(serving, limits, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
     let each_second = each_second(&running, &feed);
@@ -237,12 +237,12 @@ fn receiver_state(
 /// The limits of the listener of callbacks and of that of the API.
 fn listener_rules(
     serving: &ServeConfig,
-    places: Places,
+    limits: ConnectionLimits,
     refusals: &RefusalLog,
 ) -> (ListenerRules, ListenerRules) {
     let callbacks = ListenerRules {
         name: "callbacks",
-        connections_max: places.callbacks,
+        connections_max: limits.callbacks,
         idle: serving.idle,
         stop_silence: serving.stop_silence,
         // A callback is made durable whether or not its sender waits.
@@ -251,7 +251,7 @@ fn listener_rules(
     };
     let api = ListenerRules {
         name: "api",
-        connections_max: places.api,
+        connections_max: limits.api,
         // A read or a stream that has lost its reader should end.
         half_close: false,
         refusals: None,

@@ -4,8 +4,8 @@
 //! about the group has come after that place, so a callback that arrives late and changes the past changes the next first
 //! page. The pages after it name the place in their cursor and get the fold that they began with, while it is kept. Where
 //! a writer that does not end hides that place, the fold may lack an entry: it has a random name in place of the place, and
-//! only the walk that began with it gets it again. One fold of a group and a moment runs at a time, and those who ask
-//! meanwhile wait for it. What is kept is bounded in number, in bytes and in time.
+//! only the walk that began with it gets it again. One fold of a group and a moment runs at a time (single flight), and
+//! requests that come meanwhile wait for it. What is kept is bounded in number, in bytes and in time.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
@@ -147,7 +147,7 @@ pub struct AsOfReader {
     /// Writers that the last proof has waited for in vain.
     slow: Arc<Mutex<LedgerWriters>>,
     /// One for each group and moment that is being folded or asked for.
-    turns: Arc<Mutex<HashMap<GroupMoment, Arc<AsyncMutex<()>>>>>,
+    flights: Arc<Mutex<HashMap<GroupMoment, Arc<AsyncMutex<()>>>>>,
 }
 
 impl std::fmt::Debug for AsOfReader {
@@ -160,7 +160,7 @@ impl AsOfReader {
     /// Reads a database, within these permits.
     #[must_use]
     pub fn new(database: Database, permits: AsOfPermits) -> Self {
-        Self { database, permits, kept: Arc::default(), slow: Arc::default(), turns: Arc::default() }
+        Self { database, permits, kept: Arc::default(), slow: Arc::default(), flights: Arc::default() }
     }
 
     /// The permits that it reads within.
@@ -181,7 +181,7 @@ impl AsOfReader {
         if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
             return Ok(fold);
         }
-        let turn = self.turn(wanted).await?;
+        let flight = self.flight(wanted).await?;
         // Another may have made it meanwhile.
         if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
             return Ok(fold);
@@ -189,10 +189,10 @@ impl AsOfReader {
         let (reader, wanted) = (self.clone(), wanted.clone());
         // A task of its own: a client that gives up finds the fold when it asks again.
         let folding = tokio::spawn(async move {
-            let turn = turn;
+            let flight = flight;
             let fold = reader.fresh_or_folded(&wanted).await;
-            drop(turn);
-            reader.turns().retain(|_, turn| Arc::strong_count(turn) > 1);
+            drop(flight);
+            reader.flights().retain(|_, flight| Arc::strong_count(flight) > 1);
             fold
         });
         folding.await?
@@ -246,9 +246,9 @@ impl AsOfReader {
     }
 
     /// Waits until no other fold of this group and moment runs.
-    async fn turn(&self, wanted: &GroupMoment) -> Result<OwnedMutexGuard<()>, AsOfError> {
-        let turn = Arc::clone(self.turns().entry(wanted.clone()).or_default());
-        timeout(PERMIT_WAIT_MAX, turn.lock_owned()).await.map_err(|_| AsOfError::Busy)
+    async fn flight(&self, wanted: &GroupMoment) -> Result<OwnedMutexGuard<()>, AsOfError> {
+        let flight = Arc::clone(self.flights().entry(wanted.clone()).or_default());
+        timeout(PERMIT_WAIT_MAX, flight.lock_owned()).await.map_err(|_| AsOfError::Busy)
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptFolds> {
@@ -259,7 +259,7 @@ impl AsOfReader {
         self.slow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turns(&self) -> MutexGuard<'_, HashMap<GroupMoment, Arc<AsyncMutex<()>>>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn flights(&self) -> MutexGuard<'_, HashMap<GroupMoment, Arc<AsyncMutex<()>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -130,7 +130,7 @@ fn fill(groups: &str, members: &str) -> String {
     FILL.replace("GROUPS)", &format!("{groups})")).replace("MEMBERS)", &format!("{members})"))
 }
 
-/// Aim: what is classed as a page is one, whoever asks for it first or with whatever cursor. Method: every combination of the
+/// Aim: what is classed as a page is one, on the first request and with every cursor. Method: every combination of the
 /// filters that such a list may have, on an app of 30,000 destroyed groups beside one of the usual mixture, without and
 /// with statistics; the scans may visit a page for each of at most three statuses and three parts of the order.
 #[tokio::test]

@@ -131,7 +131,7 @@ async fn a_group_has_a_tag_by_which_a_reader_asks_whether_it_has_changed() {
     app.stop().await;
 }
 
-/// A figure that is not known is not shown: whoever was there before the mirror's first callback is in none of its rows.
+/// A figure that is not known is not shown: a member from before the mirror's first callback is in none of its rows.
 #[tokio::test]
 async fn a_group_whose_create_was_not_received_has_no_member_count_until_it_comes_or_the_group_ends() {
     let app = App::start().await;
