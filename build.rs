@@ -12,7 +12,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-/// Version of the payload crates. Change it together with the digests and the versions in `Cargo.toml`.
+/// Version of the payload crates. Change it together with the digests, the versions in `Cargo.toml`, and what
+/// `src/embedded/bundled.rs` says of the PostgreSQL inside.
 const PAYLOAD_VERSION: &str = "0.2.7";
 
 /// Where the archive lies inside a payload crate.
@@ -46,6 +47,7 @@ fn main() {
         Ok(()) => {
             println!("cargo::rustc-cfg=has_bundled_postgres");
             println!("cargo::rustc-env=BUNDLED_POSTGRES_DIGEST={digest}");
+            println!("cargo::rustc-env=BUNDLED_POSTGRES_CRATE=pglite-rs-lib-{target} {PAYLOAD_VERSION}");
         }
         Err(Failure::NotFound(why)) => println!(
             "cargo::warning=built without bundled PostgreSQL programs ({why}); set {ARCHIVE_VARIABLE} to \

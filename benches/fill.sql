@@ -1,11 +1,12 @@
 -- A mirror of GROUPS groups as a read finds it: 70 % active, 25 % destroyed, 5 % unseen; types and fields of every
 -- frequency; three members each, and one community with MEMBERS members.
-INSERT INTO groups (sdk_app_id, group_id, type, type_stamp, name, name_stamp, owner, owner_stamp, created_by, created_stamp,
+INSERT INTO groups (sdk_app_id, group_id, type, type_stamp, name, name_caseless, name_stamp, owner, owner_stamp, created_by, created_stamp,
                     create_barrier, destroyed_stamp, revival_barrier, updated_stamp)
 SELECT 1400000001, '@TGS#' || upper(substr(md5(n::text), 1, 12)),
        CASE WHEN n % 10000 = 0 THEN 'Community' WHEN n % 1000 = 0 THEN 'AVChatRoom' WHEN n % 20 = 0 THEN 'Meeting'
             WHEN n % 3 = 0 THEN 'Public' ELSE 'Work' END, CASE WHEN seen THEN s ELSE '' END,
-       CASE WHEN seen THEN 'River walkers ' || to_hex(n * 2654435761) END, CASE WHEN seen THEN s ELSE '' END,
+       CASE WHEN seen THEN 'River walkers ' || to_hex(n * 2654435761) END,
+       CASE WHEN seen THEN 'river walkers ' || to_hex(n * 2654435761) END, CASE WHEN seen THEN s ELSE '' END,
        'owner-' || n % 100003, CASE WHEN seen THEN s ELSE '' END,
        'owner-' || n % 100003, CASE WHEN seen THEN s ELSE '' END, '',
        CASE WHEN n % 4 = 1 THEN d ELSE '' END, CASE WHEN n % 4 = 1 THEN r ELSE '' END, GREATEST(s, CASE WHEN n % 4 = 1 THEN d ELSE '' END)

@@ -38,12 +38,13 @@ CREATE INDEX ledger_request_idx ON ledger (sdk_app_id, group_id, digest)
     WHERE event_time_ms IS DISTINCT FROM time_ms AND request_id IS NOT NULL;
 
 -- The order of the feed. Numbers are given before the commit, so a reader waits for those who are still writing
--- (store/feed.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique: a
+-- (store/high_watermark.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique: a
 -- sequence that was left behind must not make an insert fail.
 CREATE INDEX ledger_position_idx ON ledger (position);
 
--- Serves `replay --parked` and the counts of parked and partial entries.
-CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at) WHERE outcome <> 'applied';
+-- Serves the list, the counts and `replay --parked` of what was parked or read in part. Partial, so that what is applied,
+-- nearly everything, costs nothing.
+CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at, digest) WHERE outcome <> 'applied';
 
 COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, or to note an earlier receipt.';
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
@@ -63,3 +64,47 @@ COMMENT ON COLUMN ledger.platform IS 'OptPlatform of the query; free text.';
 COMMENT ON COLUMN ledger.request_id IS 'RequestID of the query; seen, not documented.';
 COMMENT ON COLUMN ledger.position IS 'Place in the feed of changes; an entry that is changed (read further after an update, or received earlier than was known) moves to the end.';
 COMMENT ON COLUMN ledger.body IS 'The body as it came; it may hold NUL, broken UTF-8 or no JSON at all.';
+
+-- Bodies for people who read by SQL. A body may hold NUL and bytes that are no UTF-8, at which convert_from fails, and with
+-- it the whole query. The bytes are looked at as hexadecimal digits, two for each: what is a character of UTF-8 stays, any
+-- other byte becomes U+FFFD.
+CREATE FUNCTION ledger_body_text(body bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    -- Without NUL, overlong forms, surrogates, and what lies beyond U+10FFFF.
+    good CONSTANT text := '(?:(?:0[1-9a-f]|[1-7][0-9a-f])|(?:c[2-9a-f]|d[0-9a-f])[89ab][0-9a-f]'
+        '|(?:e0[ab][0-9a-f]|e[1-9a-cef][89ab][0-9a-f]|ed[89][0-9a-f])[89ab][0-9a-f]'
+        '|(?:f0[9ab][0-9a-f]|f[1-3][89ab][0-9a-f]|f48[0-9a-f])(?:[89ab][0-9a-f]){2})';
+    digits CONSTANT text := encode(body, 'hex');
+BEGIN
+    IF digits ~ ('^' || good || '*$') THEN
+        RETURN convert_from(body, 'UTF8');
+    END IF;
+    RETURN convert_from(decode((
+        SELECT string_agg(CASE WHEN part[1] ~ ('^' || good || '+$') THEN part[1] ELSE 'efbfbd' END, '' ORDER BY number)
+          FROM regexp_matches(digits, '(' || good || '+|..)', 'g') WITH ORDINALITY AS parts (part, number)), 'hex'), 'UTF8');
+END $$;
+COMMENT ON FUNCTION ledger_body_text IS 'A body as text; NUL and bytes that are no UTF-8 are shown as U+FFFD. Never fails.';
+
+CREATE VIEW ledger_entries AS
+SELECT sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, reason, causes,
+       query_command, client_ip, platform, request_id, position, ledger_body_text(body) AS body
+  FROM ledger;
+
+COMMENT ON VIEW ledger_entries IS 'The ledger, with bodies as text that cannot fail.';
+COMMENT ON COLUMN ledger_entries.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN ledger_entries.group_id IS 'The group; empty where it cannot be read.';
+COMMENT ON COLUMN ledger_entries.time_ms IS 'Unix milliseconds: the event time where it is believed, else the time of first receipt.';
+COMMENT ON COLUMN ledger_entries.digest IS 'SHA-256 of command and canonical body without EventTime, or with RequestID where no event time is believed; equal for every repeat.';
+COMMENT ON COLUMN ledger_entries.command IS 'CallbackCommand of the body, else of the query.';
+COMMENT ON COLUMN ledger_entries.event_time_ms IS 'EventTime as sent, Unix milliseconds; NULL where absent or not a number.';
+COMMENT ON COLUMN ledger_entries.received_at IS 'Time of first receipt, fixed before the first attempt to commit.';
+COMMENT ON COLUMN ledger_entries.source IS 'callback or rest.';
+COMMENT ON COLUMN ledger_entries.outcome IS 'applied; partial: applied but for what reason says; or parked: authentic, but it cannot be applied.';
+COMMENT ON COLUMN ledger_entries.reason IS 'Why it is parked, or what was skipped of it; NULL where it is applied.';
+COMMENT ON COLUMN ledger_entries.causes IS 'Labels of the causes in reason, out of a closed list, for counts and filters; NULL where it is applied.';
+COMMENT ON COLUMN ledger_entries.query_command IS 'CallbackCommand of the query where it differs from command.';
+COMMENT ON COLUMN ledger_entries.client_ip IS 'ClientIP of the query: whose action it was.';
+COMMENT ON COLUMN ledger_entries.platform IS 'OptPlatform of the query; free text.';
+COMMENT ON COLUMN ledger_entries.request_id IS 'RequestID of the query; seen, not documented.';
+COMMENT ON COLUMN ledger_entries.position IS 'Place in the feed of changes; an entry that is changed (read further after an update, or received earlier than was known) moves to the end.';
+COMMENT ON COLUMN ledger_entries.body IS 'The body as text; NUL and bytes that are no UTF-8 are shown as U+FFFD. The bytes as they came are in the table.';

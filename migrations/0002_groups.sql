@@ -10,6 +10,7 @@ CREATE TABLE groups (
     type                text,
     type_stamp          bytea  NOT NULL DEFAULT '',
     name                text,
+    name_caseless       text   COLLATE "C",
     name_stamp          bytea  NOT NULL DEFAULT '',
     introduction        text,
     introduction_stamp  bytea  NOT NULL DEFAULT '',
@@ -75,22 +76,23 @@ CREATE TABLE groups (
     CONSTRAINT groups_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80); -- every callback of a group touches its row; spare room keeps the indexes untouched
 
--- Serves every order by time: forwards newest first, backwards oldest first (few groups share a millisecond, so putting
--- those in the order of their ids costs nothing). The key serves the order by id.
-CREATE INDEX groups_newest_idx ON groups (sdk_app_id, created_at DESC NULLS LAST, group_id);
--- Serves the filter `status`, and groups without a time; nearly all others are active, and the index above serves those.
-CREATE INDEX groups_status_idx ON groups (sdk_app_id, status, created_at DESC NULLS LAST, group_id)
-    WHERE status IN ('destroyed', 'unseen') OR created_at IS NULL;
+-- Each status has a stretch of its own in both, so that a million destroyed groups cost a page of the active ones nothing;
+-- a list of every status is read from its three stretches. The first serves the orders by time: forwards newest first,
+-- backwards oldest first (few groups share a millisecond, so putting those in the order of their ids costs nothing). The
+-- second serves the order by id.
+CREATE INDEX groups_time_idx ON groups (sdk_app_id, status, created_at DESC NULLS LAST, group_id);
+CREATE INDEX groups_id_idx ON groups (sdk_app_id, status, group_id);
 -- Serves the filter `type` where the type is rare; where it is common the order finds enough of it.
 CREATE INDEX groups_type_idx ON groups (sdk_app_id, type);
--- Serves the filter `owner`.
-CREATE INDEX groups_owner_idx ON groups (sdk_app_id, owner, group_id);
+-- Serves the filter `owner`, by times without a sort: a service account may own every group there is.
+CREATE INDEX groups_owner_idx ON groups (sdk_app_id, owner, status, created_at DESC NULLS LAST, group_id);
 -- Serves the filter `name`, where the database has pg_trgm; elsewhere groups are read in order until enough names match.
+-- By the caseless form, which the service makes: what the database makes of a letter depends on its locale.
 DO $$
 DECLARE home text := (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_trgm');
 BEGIN
     IF home IS NOT NULL THEN
-        EXECUTE format('CREATE INDEX groups_name_idx ON groups USING gin (name %s.gin_trgm_ops)', home);
+        EXECUTE format('CREATE INDEX groups_name_idx ON groups USING gin (name_caseless %s.gin_trgm_ops)', home);
     END IF;
 END $$;
 
@@ -100,6 +102,7 @@ COMMENT ON COLUMN groups.group_id IS 'Id as Tencent writes it; case counts.';
 COMMENT ON COLUMN groups.type IS 'Work, Public, Meeting, AVChatRoom, Community; unknown ones as they come.';
 COMMENT ON COLUMN groups.type_stamp IS 'Stamp of type.';
 COMMENT ON COLUMN groups.name IS 'Newest name.';
+COMMENT ON COLUMN groups.name_caseless IS 'The name as it is searched for: without regard to case, in whatever locale; written by the service.';
 COMMENT ON COLUMN groups.name_stamp IS 'Stamp of name.';
 COMMENT ON COLUMN groups.introduction IS 'Newest introduction; empty where it was cleared, NULL where no callback named one.';
 COMMENT ON COLUMN groups.introduction_stamp IS 'Stamp of introduction.';

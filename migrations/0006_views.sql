@@ -28,7 +28,7 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        s.created_stamp, s.create_barrier, s.destroyed_stamp, s.gone_stamp, s.members_barrier, s.topics_barrier, s.ranges_stamp,
        s.earlier_ends,
        -- For indexes and statistics, which know columns and not what follows from them.
-       s.type AS newest_type, s.name AS newest_name, s.owner AS newest_owner
+       s.type AS newest_type, s.name_caseless AS newest_name_caseless, s.owner AS newest_owner
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
@@ -54,7 +54,7 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
        CASE WHEN s.join_shown THEN s.joined_by END AS joined_by,
        CASE WHEN s.present THEN NULL
             WHEN s.by_list THEN to_timestamp(('x' || encode(substring(s.missing_stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)
-            WHEN s.has_left THEN s.ended_at
+            WHEN s.has_quit THEN s.ended_at
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
                      -- The first end of the group after the arrival. A create ends what is older than its barrier, at its
                      -- own time; a destroyed group ends also what is stamped after the destroy and did not undo it. Ends of
@@ -74,8 +74,8 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
                                     CASE WHEN s.complete > s.arrived THEN s.complete END),
                               GREATEST(s.destroyed_stamp, s.gone_stamp)), '')
                      FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END AS left_at,
-       CASE WHEN s.has_left AND NOT s.by_list THEN s.exit_type END AS exit_type,
-       CASE WHEN s.has_left AND NOT s.by_list THEN s.left_by END AS left_by,
+       CASE WHEN s.has_quit AND NOT s.by_list THEN s.exit_type END AS exit_type,
+       CASE WHEN s.has_quit AND NOT s.by_list THEN s.left_by END AS left_by,
        CASE WHEN s.list_from IS NOT NULL THEN to_timestamp(s.mute_until_secs) END AS mute_until,
        CASE WHEN s.list_from IS NOT NULL THEN s.custom_fields END AS custom_fields
   FROM (SELECT p.*,
@@ -88,10 +88,10 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
                                                   AND to_timestamp(p.listed_join_secs) + interval '3.999 s',
                                   p.join_stamp >= p.life_barrier)
                     -- A stay whose join belongs to an earlier one has a beginning that is not known.
-                    ELSE (p.has_left OR p.join_stamp > p.leave_stamp)
+                    ELSE (p.has_quit OR p.join_stamp > p.leave_stamp)
                      AND (NOT p.present OR p.join_stamp >= p.barrier) END AS join_shown
           FROM (SELECT r.*, GREATEST(r.join_stamp, r.confirmed_stamp, r.read) AS arrived,
-                       r.ended_at IS NOT NULL AND r.leave_stamp >= r.read AS has_left,
+                       r.ended_at IS NOT NULL AND r.leave_stamp >= r.read AS has_quit,
                        -- A list that counts is not older than the newest complete one.
                        CASE WHEN r.group_exists AND r.read > r.leave_stamp AND r.read >= r.life_barrier
                             THEN r.read END AS list_from,
@@ -210,7 +210,7 @@ COMMENT ON COLUMN group_states.members_barrier IS 'Newest complete list of all m
 COMMENT ON COLUMN group_states.topics_barrier IS 'Newest complete list of topics.';
 COMMENT ON COLUMN group_states.earlier_ends IS 'Older creates and destroys, the greatest first, 17 bytes each: what ended earlier lives of the id.';
 COMMENT ON COLUMN group_states.newest_type IS 'Newest type that a body named, be it of an earlier life; for indexes.';
-COMMENT ON COLUMN group_states.newest_name IS 'Newest name that a body named, be it of an earlier life; for indexes.';
+COMMENT ON COLUMN group_states.newest_name_caseless IS 'Caseless form of the newest name that a body named, be it of an earlier life; for searches and indexes.';
 COMMENT ON COLUMN group_states.newest_owner IS 'Newest owner that a body named, be it of an earlier life; for indexes.';
 
 COMMENT ON VIEW group_member_states IS 'Every membership, present or past, with what follows from its stamps.';

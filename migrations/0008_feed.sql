@@ -2,15 +2,19 @@
 -- managed servers withhold: a row that the migration writes, and the digest of the entry at the cursor's position.
 
 CREATE TABLE feed (
-    epoch    uuid    NOT NULL DEFAULT gen_random_uuid(),
-    only_row boolean NOT NULL DEFAULT true,
+    epoch                 uuid    NOT NULL DEFAULT gen_random_uuid(),
+    high_watermark        bigint  NOT NULL DEFAULT 0,
+    high_watermark_digest text    COLLATE "C" NOT NULL DEFAULT '',
+    only_row              boolean NOT NULL DEFAULT true,
     CONSTRAINT feed_only_row_key UNIQUE (only_row),
     CONSTRAINT feed_only_row_check CHECK (only_row)
 );
 INSERT INTO feed DEFAULT VALUES;
 
-COMMENT ON TABLE feed IS 'One row: which ledger this is, for the cursors of the feed.';
+COMMENT ON TABLE feed IS 'One row: which ledger this is, for the cursors of the feed, and how far it is known to be complete.';
 COMMENT ON COLUMN feed.epoch IS 'Chosen at random by the migration; UPDATE feed SET epoch = DEFAULT makes all cursors invalid.';
+COMMENT ON COLUMN feed.high_watermark IS 'A position that was proven to be a high watermark, some seconds old at most in quiet times: what the feed gives while a transaction holds it back. 0: none yet.';
+COMMENT ON COLUMN feed.high_watermark_digest IS 'The first 4 bytes, in hex, of the digest of the entry there; it counts only while that entry is where it was.';
 COMMENT ON COLUMN feed.only_row IS 'Keeps the table at one row.';
 
 -- An entry that is applied after it was parked, or whose earlier receipt turns up, moves to the end of the feed, and a

@@ -3,22 +3,28 @@
 //! The only place that knows all others. A test starts the same service on port 0 by [`start()`].
 
 mod announce;
+mod connection_limits;
 mod counters;
 mod database;
+mod fake_tencent;
 mod gauges;
 mod known_database;
 mod migrate;
 mod openapi;
+mod receipt_mark;
 mod replay;
 mod schema_watch;
 mod serve;
 mod signals;
 mod simulate;
 mod start;
+mod version;
 
+pub use fake_tencent::fake_tencent;
 pub use migrate::migrate;
 pub use openapi::openapi;
 pub use replay::{ReplayWanted, replay};
 pub use serve::serve;
 pub use simulate::simulate;
 pub use start::{RunningService, bind, start};
+pub use version::version;

@@ -14,6 +14,7 @@ mod events;
 mod fields;
 #[cfg(test)]
 mod json_laws;
+mod mentions;
 mod reason;
 pub mod signature;
 mod wire;
@@ -24,6 +25,7 @@ use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, U
 
 pub use commands::{STATE_COMMANDS, Scope, command_label, scope};
 pub use decode::{Decoded, decode, decode_at};
+pub use mentions::mentions;
 pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};
 
 /// The largest body in bytes. Tencent documents none; a destroyed group of 6,000 members makes about 350 KB.

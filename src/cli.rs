@@ -73,6 +73,48 @@ pub struct SimulateArgs {
     pub rows: bool,
 }
 
+/// What `fake-tencent` is made of; app and token are those of the settings.
+#[derive(Debug, Clone, Args)]
+pub struct FakeTencentArgs {
+    /// Where the REST API listens, on loopback
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: String,
+    /// The callback listener of the mirror; empty: callbacks are counted and not sent
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/callback")]
+    pub callback_url: String,
+    /// The app's secret key; the default is no secret
+    #[arg(long, value_name = "KEY", default_value = FAKE_SECRET_KEY, hide_default_value = true)]
+    pub secret_key: String,
+    /// Accounts that may call the REST API, separated by commas
+    #[arg(long, value_name = "ACCOUNT,…", default_value = "administrator")]
+    pub admin: String,
+    /// Groups that exist before the fake begins; no callback is sent for their creation
+    #[arg(long, default_value_t = 0)]
+    pub existing_groups: u32,
+    /// Members of each of them
+    #[arg(long, default_value_t = 50)]
+    pub existing_members: u32,
+    /// How many groups there are at the same time, about
+    #[arg(long, default_value_t = 20)]
+    pub groups: u32,
+    /// How many users there are
+    #[arg(long, default_value_t = 100)]
+    pub users: u32,
+    /// Changes of the random life per second; 0: nothing happens unless it is asked for
+    #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
+    pub changes_per_sec: f64,
+    /// Repeats what happens
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How it behaves where Tencent's pages say nothing, and what goes wrong, such as lost=0.1; several times. All of them
+    /// with their values: GET /fake/knobs
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub knob: Vec<String>,
+}
+
+/// The key of the fake where none is set. It protects nothing: the fake listens on loopback and has a door without a key.
+const FAKE_SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 /// What can be done.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -109,6 +151,14 @@ pub enum Command {
         #[arg(long, value_name = "LABEL", requires = "parked")]
         cause: Option<String>,
     },
+    /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
+    #[command(after_help = "Example:\n  group-mirror version")]
+    Version,
+    /// Be a Tencent to try things out with: REST API, random life of groups, signed callbacks
+    #[command(
+        after_help = "Examples, beside a `group-mirror` without configuration:\n  group-mirror fake-tencent\n  group-mirror fake-tencent --changes-per-sec 50 --groups 200 --knob lost=0.05 --knob doubled=0.1 --knob delayed=0.2"
+    )]
+    FakeTencent(FakeTencentArgs),
     /// Print the OpenAPI document of the read API
     #[command(after_help = "Example:\n  group-mirror openapi > openapi.json")]
     Openapi,

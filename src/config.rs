@@ -1,10 +1,12 @@
-//! Settings: one clap definition for flags and environment, then a checked [`Config`]. The only reader of the
-//! environment.
+//! The checked settings: text of flags, environment and settings file → a [`Config`]. The only reader of the environment.
 //!
-//! Every value is taken as text and checked here, so that the error of a bad one is one line that names the variable, the
-//! value (never a secret) and what would be right. Required settings that are missing stand in one line together.
+//! `config/settings.rs` has the definition of each setting. The error of a bad value is one line that names the variable,
+//! the value (never a secret) and what would be right; required settings that are missing stand in one line together.
 
 mod dotenv;
+mod secrets;
+mod settings;
+mod tokens;
 mod values;
 
 use std::ffi::OsString;
@@ -14,17 +16,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use clap::Args;
 use listenfd::ListenFd;
 
-use crate::api::auth::{ApiAuth, ApiToken};
+use crate::api::auth::ApiAuth;
 use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
-use values::{address, bytes, is_open, secrets, set};
+use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
+use values::{address, bytes, is_open, set};
 
-pub use dotenv::read_dotenv;
+pub use dotenv::{DotenvFile, read_dotenv};
+pub use settings::Settings;
 
 /// The app id of the embedded mode, where none has to be set.
 pub const EMBEDDED_APP_ID: &str = "1400000001";
@@ -42,65 +45,13 @@ pub const IDLE: Duration = Duration::from_secs(620);
 /// How long a stop waits for a silent connection, and goes on accepting new ones.
 const STOP_SILENCE: Duration = Duration::from_secs(2);
 
-/// Flags and environment, as text.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Settings")]
-pub struct Settings {
-    /// The mirror's database; unset: an embedded PostgreSQL in `DATA_DIR`
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
-    pub database_url: Option<String>,
-    /// Directory of the spool and of the embedded PostgreSQL; only one `serve` per directory [default: data]
-    #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
-    pub data_dir: Option<String>,
-    /// Limit of the spool, in bytes; K, M, G work too [default: 1G]
-    #[arg(long, env = "SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
-    pub spool_max_bytes: Option<String>,
-    /// Directory of PostgreSQL's server programs for the embedded mode; unset: they are looked for
-    #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
-    pub pg_bin_dir: Option<String>,
-    /// The app whose callbacks are accepted [default: 1400000001 in embedded mode, otherwise required]
-    #[arg(long, env = "SDK_APP_ID", value_name = "ID", global = true)]
-    pub sdk_app_id: Option<String>,
-    /// Token of the console's callback authentication; two, separated by a comma, while one is being replaced
-    #[arg(long, env = "CALLBACK_TOKEN", value_name = "TOKEN[,TOKEN]", hide_env_values = true, global = true)]
-    pub callback_token: Option<String>,
-    /// `token`, or `none` to accept unsigned callbacks [default: token; none in embedded mode on loopback without a token]
-    #[arg(long, env = "CALLBACK_AUTH", value_name = "token|none", global = true)]
-    pub callback_auth: Option<String>,
-    /// Allowed distance of a callback's `RequestTime` from the clock, both ways, in seconds [default: 60]
-    #[arg(long, env = "CALLBACK_MAX_SKEW_SECS", value_name = "SECONDS", global = true)]
-    pub callback_max_skew_secs: Option<String>,
-    /// Public listener: callbacks only [default: 127.0.0.1:8080]
-    #[arg(long, env = "CALLBACK_LISTEN", value_name = "[IP:]PORT", global = true)]
-    pub callback_listen: Option<String>,
-    /// Internal listener: read API, health, metrics [default: 127.0.0.1:8081]
-    #[arg(long, env = "API_LISTEN", value_name = "[IP:]PORT", global = true)]
-    pub api_listen: Option<String>,
-    /// How long an idle connection is kept on both listeners, in seconds [default: 620]
-    #[arg(long, env = "IDLE_SECS", value_name = "SECONDS", global = true)]
-    pub idle_secs: Option<String>,
-    /// Bearer tokens of the read API, separated by commas; `name:token` gives a caller a name in the log
-    #[arg(long, env = "API_TOKEN", value_name = "[NAME:]TOKEN,…", hide_env_values = true, global = true)]
-    pub api_token: Option<String>,
-    /// `token`, or `none` on loopback only [default: token; none in embedded mode on loopback without a token]
-    #[arg(long, env = "API_AUTH", value_name = "token|none", global = true)]
-    pub api_auth: Option<String>,
-    /// Mirror the membership of audio-video rooms, too [default: false]
-    #[arg(long, env = "MIRROR_AVCHATROOM_MEMBERS", value_name = "true|false", global = true)]
-    pub mirror_avchatroom_members: Option<String>,
-    /// `text` or `json` [default: text]
-    #[arg(long, env = "LOG_FORMAT", value_name = "text|json", global = true)]
-    pub log_format: Option<String>,
-    /// What is logged, such as `info` or `group_mirror=debug` [default: info]
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
-    pub rust_log: Option<String>,
-}
-
 /// Which database.
 #[derive(Debug, Clone)]
 pub enum DatabaseChoice {
     /// The one of `DATABASE_URL`. Not printed: it may hold a password.
     Url(String),
+    /// The one whose URL stands in the file of `DATABASE_URL_FILE`.
+    UrlFile(String),
     /// The embedded PostgreSQL in the data directory.
     Embedded,
 }
@@ -133,12 +84,44 @@ pub struct ServeConfig {
     pub stop_silence: Duration,
     /// Who may read.
     pub api_auth: Arc<ApiAuth>,
+    /// What of this is right on a loopback address alone.
+    pub loopback_only: LoopbackOnly,
     /// Whether the membership of audio-video rooms is mirrored.
     pub avchatroom_members: bool,
     /// Where callbacks wait while the database does not commit.
     pub spool: SpoolPlace,
     /// Whether a database with another id than the data directory knows is taken.
     pub adopt_database: bool,
+}
+
+/// Why a listener has to be on a loopback address, if it has to: what would be right, as a line that a person reads.
+#[derive(Debug, Clone, Copy)]
+pub struct LoopbackOnly {
+    callbacks: Option<&'static str>,
+    api: Option<&'static str>,
+}
+
+impl LoopbackOnly {
+    /// Checks the addresses of the public and the internal listener: those of the settings, and later those of sockets
+    /// that a service manager has handed over in their place.
+    ///
+    /// # Errors
+    /// A listener that another machine can reach, with settings that are safe on this machine alone.
+    pub fn check(&self, callbacks: SocketAddr, api: SocketAddr) -> anyhow::Result<()> {
+        for (name, reason, address) in
+            [("CALLBACK_LISTEN", self.callbacks, callbacks), ("API_LISTEN", self.api, api)]
+        {
+            if let Some(reason) = reason.filter(|_| !is_loopback(address)) {
+                bail!("{name} is {address}, which other machines can reach, and {reason}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether only this machine can reach an address; that of IPv4 in the form of IPv6 as well.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// The listening sockets that a service manager has handed over (socket activation), that of callbacks and that of the
@@ -169,6 +152,35 @@ fn socket_places(names: &str) -> (Option<usize>, Option<usize>) {
     }
 }
 
+/// Refuses a variable whose bytes are not UTF-8 by its name; the parser of the command line would not say which it is.
+///
+/// # Errors
+/// One line that names the variable.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+pub fn check_environment() -> anyhow::Result<()> {
+    for (name, _) in Settings::default().by_name() {
+        if matches!(std::env::var(name), Err(std::env::VarError::NotUnicode(_))) {
+            bail!("{name} is not UTF-8; it should be a text in that encoding, as a path is as well");
+        }
+    }
+    Ok(())
+}
+
+/// The URL in the file of `DATABASE_URL_FILE`.
+///
+/// # Errors
+/// One line that names the variable and the file, never what is in it.
+pub fn read_database_url(path: &str) -> anyhow::Result<String> {
+    let path = path.to_owned();
+    let mut values = secrets::Secret::new("DATABASE_URL", None, Some(&path)).values()?;
+    ensure!(
+        values.len() == 1,
+        "DATABASE_URL_FILE: {path} holds {} lines; it should be one URL",
+        values.len()
+    );
+    Ok(values.remove(0))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one reader of the environment; PATH is no setting of ours"
@@ -182,9 +194,10 @@ impl Settings {
     #[must_use]
     pub fn config(&self) -> Config {
         Config {
-            database: match set(self.database_url.as_ref()) {
-                Some(url) => DatabaseChoice::Url(url.to_owned()),
-                None => DatabaseChoice::Embedded,
+            database: match (set(self.database_url.as_ref()), set(self.database_url_file.as_ref())) {
+                (Some(url), _) => DatabaseChoice::Url(url.to_owned()),
+                (None, Some(path)) => DatabaseChoice::UrlFile(path.to_owned()),
+                (None, None) => DatabaseChoice::Embedded,
             },
             data_dir: set(self.data_dir.as_ref()).unwrap_or("data").into(),
             pg_bin_dir: set(self.pg_bin_dir.as_ref()).map(PathBuf::from),
@@ -208,15 +221,13 @@ impl Settings {
     /// What a sender needs: the app, and the newest token of each listener.
     ///
     /// # Errors
-    /// An app id that is none.
+    /// An app id that is none, or a token that cannot be used.
     pub fn sender(&self) -> anyhow::Result<(SdkAppId, Option<Token>, Option<String>)> {
         let app = set(self.sdk_app_id.as_ref()).unwrap_or(EMBEDDED_APP_ID);
         let app = SdkAppId::parse(app).context("SDK_APP_ID")?;
-        let token = secrets(self.callback_token.as_ref()).into_iter().next().map(Token::new);
-        let api_token = secrets(self.api_token.as_ref()).into_iter().next();
-        let api_token =
-            api_token.map(|text| text.split_once(':').map_or(text.clone(), |(_, token)| token.to_owned()));
-        Ok((app, token, api_token))
+        let token = callback_tokens(&self.callback_token_secret())?.into_iter().next().map(Token::new);
+        let api_token = api_tokens(&self.api_token_secret(), app)?.into_iter().next();
+        Ok((app, token, api_token.map(|token| token.text)))
     }
 
     /// What `serve` needs.
@@ -224,25 +235,26 @@ impl Settings {
     /// # Errors
     /// One line that names the variable, the value (never a secret) and what would be right.
     pub fn serve_config(&self) -> anyhow::Result<ServeConfig> {
-        let embedded = set(self.database_url.as_ref()).is_none();
+        let embedded = !self.database_url_secret().is_set();
         let callback_listen = address("CALLBACK_LISTEN", self.callback_listen.as_ref(), "127.0.0.1:8080")?;
         let api_listen = address("API_LISTEN", self.api_listen.as_ref(), "127.0.0.1:8081")?;
-        let tokens = secrets(self.callback_token.as_ref());
-        ensure!(
-            tokens.len() <= 2,
-            "CALLBACK_TOKEN holds {} tokens; it should be one, or two while one is being replaced",
-            tokens.len()
-        );
-        let safe = embedded && callback_listen.ip().is_loopback();
+        let tokens = callback_tokens(&self.callback_token_secret())?;
+        let safe = embedded && is_loopback(callback_listen);
         let open = is_open("CALLBACK", self.callback_auth.as_ref(), tokens.is_empty(), safe)?;
-        let api_auth = self.api_auth(embedded, api_listen)?;
-        let (app, api_auth) = match (self.app(embedded)?, api_auth) {
+        let app = self.app(embedded)?;
+        let api_auth = self.api_auth(embedded, api_listen, app)?;
+        let (app, (api_auth, api_loopback)) = match (app, api_auth) {
             (Some(app), Some(api_auth)) if open || !tokens.is_empty() => (app, api_auth),
             (app, api_auth) => {
                 let no_token = !open && tokens.is_empty();
                 return Err(missing(app.is_none(), no_token, api_auth.is_none()));
             }
         };
+        let loopback_only = LoopbackOnly {
+            callbacks: (open && set(self.callback_auth.as_ref()).is_none()).then_some(NO_CALLBACK_TOKEN),
+            api: api_loopback,
+        };
+        loopback_only.check(callback_listen, api_listen)?;
         Ok(ServeConfig {
             spool: SpoolPlace { dir: self.config().data_dir, max_bytes: self.spool_max_bytes()? },
             gate: Gate {
@@ -255,6 +267,7 @@ impl Settings {
             idle: self.idle()?,
             stop_silence: STOP_SILENCE,
             api_auth: Arc::new(api_auth),
+            loopback_only,
             avchatroom_members: match set(self.mirror_avchatroom_members.as_ref()) {
                 None | Some("false" | "0") => false,
                 Some("true" | "1") => true,
@@ -290,34 +303,46 @@ impl Settings {
         text.map_or(Ok(SPOOL_MAX_BYTES), |text| bytes("SPOOL_MAX_BYTES", text, SPOOL_MAX_BYTES_MIN))
     }
 
-    /// Who may read; none where tokens have to be set and are not.
-    fn api_auth(&self, embedded: bool, listen: SocketAddr) -> anyhow::Result<Option<ApiAuth>> {
-        let tokens = secrets(self.api_token.as_ref());
-        let loopback = listen.ip().is_loopback();
-        if is_open("API", self.api_auth.as_ref(), tokens.is_empty(), embedded && loopback)? {
-            ensure!(
-                loopback,
-                "API_AUTH is \"none\" and API_LISTEN is {listen}; without tokens it should be a loopback address such as 127.0.0.1:8081"
-            );
-            return Ok(Some(ApiAuth::None));
+    /// Who may read, and why on loopback alone; none where tokens have to be set and are not.
+    fn api_auth(
+        &self,
+        embedded: bool,
+        listen: SocketAddr,
+        app: Option<SdkAppId>,
+    ) -> anyhow::Result<Option<(ApiAuth, Option<&'static str>)>> {
+        let secret = self.api_token_secret();
+        let safe = embedded && is_loopback(listen);
+        if is_open("API", self.api_auth.as_ref(), !secret.is_set(), safe)? {
+            return Ok(Some((ApiAuth::None, Some(OPEN_API))));
         }
-        let token = |text: &String| match text.split_once(':') {
-            Some((name, token)) => ApiToken::new(Some(name), token),
-            None => ApiToken::new(None, text),
-        };
-        let tokens: Vec<ApiToken> = tokens.iter().map(token).collect();
-        Ok((!tokens.is_empty()).then_some(ApiAuth::Tokens(tokens)))
+        if !secret.is_set() {
+            return Ok(None);
+        }
+        // Where the app is missing that is the error of the start.
+        let Some(app) = app else { return Ok(Some((ApiAuth::Tokens(Vec::new()), None))) };
+        let tokens = api_tokens(&secret, app)?;
+        assert!(!tokens.is_empty(), "a secret that is set has a value");
+        let short = tokens.iter().any(|token| token.text.chars().count() < API_TOKEN_CHARS_MIN);
+        let tokens = tokens.into_iter().map(|token| token.token).collect();
+        Ok(Some((ApiAuth::Tokens(tokens), short.then_some(SHORT_API_TOKEN))))
     }
 }
+
+/// Unsigned callbacks without `CALLBACK_AUTH=none`.
+const NO_CALLBACK_TOKEN: &str = "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks";
+
+/// `API_AUTH=none`.
+const OPEN_API: &str =
+    "API_AUTH is \"none\"; without tokens it should be a loopback address such as 127.0.0.1:8081";
+
+/// A token that can be guessed.
+const SHORT_API_TOKEN: &str = "a token of API_TOKEN has fewer than 16 characters; such a token works on a loopback address alone, one from `openssl rand -hex 32` everywhere";
 
 /// All required settings that are not set, in one line: a person sets them in one go.
 fn missing(app: bool, callback_token: bool, api_token: bool) -> anyhow::Error {
     let lines = [
         (app, "SDK_APP_ID is not set; it is the number of your application, such as 1400000001"),
-        (
-            callback_token,
-            "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks",
-        ),
+        (callback_token, NO_CALLBACK_TOKEN),
         (
             api_token,
             "API_TOKEN is not set; set it to one or more bearer tokens, or say API_AUTH=none on a loopback listener",

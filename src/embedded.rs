@@ -4,8 +4,10 @@
 //! files, `running` the search for a server that runs, `programs` the choice of programs, `process` the child processes.
 //! The module knows neither the schema nor sqlx nor the environment; it hands out a URL and nothing else.
 
+mod bundled;
 mod cluster;
 mod error;
+mod interrupt;
 mod process;
 mod programs;
 mod running;
@@ -17,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use bundled::{BundledPostgres, bundled_postgres};
 pub use error::EmbeddedError;
+pub use interrupt::Interrupt;
 pub use programs::Programs;
 
 use cluster::{DataDirectory, NAME};
@@ -60,6 +64,8 @@ struct Started {
     server: Server,
     /// Socket directory outside the data directory, to be removed after the stop.
     outside: Option<PathBuf>,
+    /// From inside this binary.
+    bundled: bool,
 }
 
 impl Embedded {
@@ -72,21 +78,44 @@ impl Embedded {
     /// # Errors
     /// See [`EmbeddedError`]. Nothing is left running then.
     pub fn start(dir: &Path, programs: &Programs) -> Result<Embedded, EmbeddedError> {
-        let home = DataDirectory::open(dir)?;
+        Self::start_unless(dir, programs, &Interrupt::default())
+    }
+
+    /// The same, until another thread sets `interrupt`: then it ends within moments.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Interrupted`], and as above. Nothing is left running then.
+    pub fn start_unless(
+        dir: &Path,
+        programs: &Programs,
+        interrupt: &Interrupt,
+    ) -> Result<Embedded, EmbeddedError> {
+        let started = Self::attach_or_start(dir, programs, interrupt);
+        // What was given up half-way fails in many ways.
+        started.map_err(|error| interrupt.check().err().unwrap_or(error))
+    }
+
+    fn attach_or_start(
+        dir: &Path,
+        programs: &Programs,
+        interrupt: &Interrupt,
+    ) -> Result<Embedded, EmbeddedError> {
+        let mut home = DataDirectory::open(dir, interrupt)?;
         let _lock = home.lock()?;
-        if let Some(running) = running::settle(home.dir(), &home.cluster())? {
+        if let Some(running) = running::settle(home.dir(), home.open_cluster()?.as_ref(), interrupt)? {
             tracing::info!(pid = running.pid, "using the embedded PostgreSQL that is already running");
             return Ok(Embedded::new(running.socket_dir, running.port, None));
         }
-        let found = programs::find(programs, home.major()?, home.dir())?;
+        let found = programs::find(programs, home.major()?, home.dir(), interrupt)?;
         let run_as = home.choose_user(&found)?;
         home.make_cluster(&found, run_as)?;
         let socket_dir = home.socket_dir(run_as)?;
         home.remove_stale(&socket_dir)?;
+        let socket_dir = socket_dir.path().to_path_buf();
         let server = launch(&home, &found, run_as, &socket_dir)?;
         announce(&home, &found, &server);
         let outside = (!socket_dir.starts_with(home.dir())).then(|| socket_dir.clone());
-        let started = Started { server, outside };
+        let started = Started { server, outside, bundled: found.bundled };
         Ok(Embedded::new(socket_dir, PORT, Some(started)))
     }
 
@@ -119,6 +148,12 @@ impl Embedded {
     #[must_use]
     pub fn started_here(&self) -> bool {
         self.started.is_some()
+    }
+
+    /// What the programs are, if the server was started here by those inside this binary.
+    #[must_use]
+    pub fn bundled(&self) -> Option<BundledPostgres> {
+        self.started.as_ref().filter(|started| started.bundled).and_then(|_| bundled_postgres())
     }
 
     /// Stops the server if it was started here, and waits for its end: a fast shutdown, which ends sessions
@@ -162,9 +197,12 @@ fn announce(home: &DataDirectory, found: &ServerPrograms, server: &Server) {
         tracing::warn!(
             pid = server.pid(),
             dir = %home.dir().display(),
-            "started the bundled PostgreSQL {}; it has no timers: statement_timeout, lock_timeout and the detection of \
+            "started the bundled PostgreSQL {}{}; it has no timers: statement_timeout, lock_timeout and the detection of \
              deadlocks do nothing in it, so use it to try things out and set DATABASE_URL in production",
-            found.version
+            found.version,
+            bundled_postgres()
+                .map(|known| format!(" (released on {}, from the crate {})", known.released, known.source))
+                .unwrap_or_default()
         );
     } else {
         tracing::info!(
@@ -208,6 +246,10 @@ fn launch(
             server.put_to_use();
             return Ok(server);
         }
+        if let Err(interrupted) = home.interrupt().check() {
+            end(&mut server);
+            return Err(interrupted);
+        }
         if begun.elapsed() > READY_LIMIT {
             end(&mut server);
             return Err(EmbeddedError::NotReady {
@@ -221,7 +263,9 @@ fn launch(
 
 /// A file of an earlier server may still say "ready", so the pid in it must be the new one's.
 fn ready(home: &DataDirectory, server: &Server) -> bool {
-    running::read_pid_file(&home.cluster())
+    let cluster = home.open_cluster().ok().flatten();
+    cluster
+        .and_then(|cluster| running::read_pid_file(&cluster))
         .is_some_and(|(RunningServer { pid, .. }, status)| pid == server.pid() && status == "ready")
 }
 

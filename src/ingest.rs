@@ -26,6 +26,7 @@ mod snapshots;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::callback::Callback;
 use crate::model::Millis;
-use crate::spool::{Spool, SpoolError, SpoolPlace, SpoolStatus};
+use crate::spool::{Gap, Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 use aside::SetAside;
@@ -78,6 +79,7 @@ pub struct Writer {
     spool_thread: TaskTracker,
     closing: CancellationToken,
     ended: CancellationToken,
+    last_received: Arc<AtomicI64>,
 }
 
 impl Writer {
@@ -140,7 +142,8 @@ impl Writer {
         tasks.close();
         spool_thread.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
-        Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended })
+        let last_received = Arc::new(AtomicI64::new(i64::MIN));
+        Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended, last_received })
     }
 
     /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
@@ -152,8 +155,13 @@ impl Writer {
     pub async fn submit(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
         let pending = Pending::new(callback);
         let outcome = self.make_durable(&pending, deadline).await;
-        if let Err(error) = &outcome {
-            pending.lose(&self.spool, error);
+        match &outcome {
+            Ok(Outcome::Duplicate) => {}
+            Ok(_) => {
+                let received_at = pending.callback.received.received_at.get();
+                self.last_received.fetch_max(received_at, Ordering::Relaxed);
+            }
+            Err(error) => pending.lose(&self.spool, error),
         }
         outcome
     }
@@ -231,6 +239,19 @@ impl Writer {
         self.spool.watch()
     }
 
+    /// The newest gaps, oldest first, of this run and earlier ones; the last one may still go on.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.spool.gaps()
+    }
+
+    /// Receipt of the newest callback that this process made durable, in ledger or spool; `None`: none since its start.
+    #[must_use]
+    pub fn last_received(&self) -> Option<Millis> {
+        let millis = self.last_received.load(Ordering::Relaxed);
+        (millis != i64::MIN).then(|| Millis::new(millis))
+    }
+
     /// True while callbacks go straight to the spool.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
@@ -247,8 +268,9 @@ impl Writer {
     pub async fn close(&self) {
         self.closing.cancel();
         self.tasks.wait().await;
-        self.spool.close().await;
-        self.spool_thread.wait().await;
+        if self.spool.close().await {
+            self.spool_thread.wait().await;
+        }
     }
 }
 

@@ -15,22 +15,24 @@
 //! | a field in a callback body | `callback/wire.rs`, then `callback/events.rs` |
 //! | why a callback is parked, or a part of it skipped | `callback/reason.rs` |
 //! | what a callback or a REST answer implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
-//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list: `store/groups.rs` with `api/groups.rs` |
+//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list, and what it costs: `store/group_list.rs` with `api/groups.rs` |
 //! | how a REST answer enters ledger and mirror | `mirror/snapshot.rs`, `ingest/snapshots.rs`, `store/held.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
-//! | an answer of Tencent's REST API | [`tencent`], beside [`callback`] |
+//! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
 //! | how bytes become JSON, and what is repaired | `json.rs` |
+//! | a Tencent to try things out with: how it behaves, a knob | [`fake`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
+//! | which files are opened, and whose they must be | [`files`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
-//! Imports point one way: `model` ← `callback`, `tencent` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `spool` stands beside `store`, `refusals` beside `callback`. `callback` and `mirror` are pure: no runtime, no database,
-//! no clock. A test reads the sources and checks this, circles included.
+//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
+//! `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
 //!
@@ -49,6 +51,7 @@
 //! 7. Every queue, batch, body, page, retry and wait has a named maximum.
 
 pub mod clock;
+pub mod files;
 mod json;
 pub mod model;
 
@@ -71,5 +74,6 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod embedded;
+pub mod fake;
 pub mod simulate;
 pub mod telemetry;

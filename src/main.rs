@@ -53,19 +53,27 @@ fn one_line(text: &str) -> String {
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    let dotenv = config::read_dotenv()?;
-    let cli = match Cli::try_parse() {
+    config::check_environment()?;
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => anyhow::bail!("{}; see --help", one_line(&error.to_string())),
     };
+    let mut dotenv = config::read_dotenv()?;
+    cli.settings.fill_up(&mut dotenv)?;
     let (format, filter) = cli.settings.logging()?;
     telemetry::start_logging(format, filter)?;
+    if let Some(names) = dotenv.unknown() {
+        tracing::warn!(
+            "{} has names that are no settings and have no effect: {names}",
+            dotenv.path().display()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match cli.command.unwrap_or(Command::Serve { adopt_database: false }) {
             Command::Serve { adopt_database } => {
-                app::serve(&cli.settings, dotenv.as_deref(), adopt_database).await
+                app::serve(&cli.settings, dotenv.found(), adopt_database).await
             }
             Command::Migrate => app::migrate(&cli.settings.config()).await,
             Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
@@ -73,6 +81,8 @@ fn run() -> anyhow::Result<ExitCode> {
                 let wanted = app::ReplayWanted { verify, parked, cause };
                 app::replay(&cli.settings.config(), wanted).await
             }
+            Command::Version => app::version(),
+            Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Openapi => app::openapi(),
         }
     });

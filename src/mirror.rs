@@ -5,6 +5,7 @@
 //! merging is commutative, associative and idempotent, and the rows depend only on the set of facts. Pure: no clock, no
 //! database. Rows go to `store`, whose SQL repeats the one comparison, `>` on stamps. `docs/merge.md` has the rules.
 
+mod caseless;
 mod columns;
 mod drift;
 mod ends;
@@ -18,6 +19,7 @@ mod snapshot;
 mod state;
 pub mod tables;
 
+pub use caseless::caseless;
 pub use drift::{ComparedSnapshot, Comparison, Drift, DriftKind};
 pub use ends::{EARLIER_ENDS_MAX, Ends};
 pub use fact::{
@@ -29,5 +31,6 @@ pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
 pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};
 pub use state::{
-    GroupState, JOIN_SPARE_MS, MemberState, Status, TopicState, group_state, member_state, topic_state,
+    GroupState, JOIN_SPARE_MS, MemberState, Status, TopicState, are_members_known, group_state, member_state,
+    topic_state,
 };

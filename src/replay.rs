@@ -7,6 +7,7 @@
 //! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`]; neither is known here.
 
 pub mod as_of;
+mod kept_folds;
 mod ranges;
 mod rebuild;
 mod report;
@@ -18,10 +19,11 @@ use std::collections::BTreeSet;
 use sqlx::Connection as _;
 
 use crate::store::lines::{self, ALL};
-use crate::store::{Database, ledger};
+use crate::store::{Database, ledger, schema};
 use ranges::RangeReader;
 use rebuild::{lock, rebuild_with_retries, restore, unlock};
 
+pub use kept_folds::{AsOfReader, MemberFold};
 pub use rebuild::receive_earlier;
 pub use report::Report;
 pub use reread::{event, verdict};
@@ -70,6 +72,9 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
         if fold.end {
             break;
         }
+    }
+    if mode == Mode::Rebuild && (report.differences > 0 || !report.restored.is_empty()) {
+        schema::analyze(&mut keeper).await?;
     }
     unlock(keeper).await?;
     Ok(report)

@@ -9,27 +9,33 @@ mod losses;
 mod mark;
 mod record;
 mod requests;
+mod salvage;
 mod status;
 mod thread;
 pub mod volume;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::callback::Callback;
 use crate::model::Millis;
 use losses::Losses;
+use salvage::Salvage;
 use thread::SpoolThread;
 
 pub use file::RecordKey;
-pub use losses::DAMAGED;
-pub use requests::{Completion, Put, ReadRange, SpoolRequest, StoredRecord};
+pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
+pub use requests::{Completion, Put, ReadRange, SalvagedRecord, SpoolRequest, StoredRecord};
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
 
 /// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
 /// far below a second of work. A callback that comes at the limit is refused at once.
 const QUEUE_MAX: usize = 4096;
+
+/// How long closing waits for a file that is still being opened: a GiB can be recovered in this time.
+const OPENING_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The handle. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,14 +51,15 @@ impl Spool {
     /// failing disk is no error here: the thread opens the file again later. A damaged file is moved aside.
     ///
     /// # Errors
-    /// A file that another process uses.
+    /// A file that another process uses, or that this user may not trust.
     pub fn open(place: &SpoolPlace) -> Result<(Self, impl FnOnce() + Send + 'static), SpoolError> {
         let losses = Losses::default();
         let opening = SpoolStatus { failure: Some(SpoolError::Opening), ..SpoolStatus::default() };
         let (published, status) = watch::channel(opening);
         let thread = SpoolThread::new(place, losses.clone(), published)?;
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        Ok((Self { requests, status, losses }, move || thread.run(queue)))
+        let salvage = Salvage::new(requests.downgrade(), losses.clone());
+        Ok((Self { requests, status, losses }, move || thread.run(queue, salvage)))
     }
 
     /// Hands a callback over. `completion` runs exactly once: when the callback is synced to disk, or when it is refused.
@@ -92,6 +99,12 @@ impl Spool {
         SpoolStatus { gaps: self.losses.gap_count(), ..self.status.borrow().clone() }
     }
 
+    /// The newest gaps, oldest first, of this run and earlier ones; the last one may still go on.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.losses.newest()
+    }
+
     /// True when there is no record in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -111,11 +124,19 @@ impl Spool {
         self.status.clone()
     }
 
-    /// Writes what waits and ends the thread.
-    pub async fn close(&self) {
+    /// Writes what waits and ends the thread. False: the file is still being opened, and the thread is left to the end of
+    /// the process, because a large one that has to be recovered would hold up a stop for minutes. Nothing that was
+    /// answered with OK waits for it.
+    pub async fn close(&self) -> bool {
+        let mut status = self.watch();
+        let opened = status.wait_for(|status| status.failure != Some(SpoolError::Opening));
+        if tokio::time::timeout(OPENING_WAIT_MAX, opened).await.is_err() {
+            return false;
+        }
         if self.requests.send(SpoolRequest::Close).await.is_ok() {
             self.requests.closed().await;
         }
+        true
     }
 
     async fn request<T>(
@@ -125,5 +146,18 @@ impl Spool {
         let (reply, result) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| SpoolError::Closed)?;
         result.await.map_err(|_| SpoolError::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Spool, SpoolPlace};
+
+    #[tokio::test]
+    async fn closing_does_not_wait_for_a_file_that_is_still_being_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = SpoolPlace { dir: dir.path().to_owned(), max_bytes: 1 << 30 };
+        let (spool, _thread_that_never_comes_to_it) = Spool::open(&place).unwrap();
+        assert!(!spool.close().await);
     }
 }

@@ -108,6 +108,10 @@ fn describe() {
     describe_counter!("group_mirror_spooled_total", "Callbacks written to the spool.");
     describe_counter!("group_mirror_drained_total", "Callbacks of the spool that are in the database.");
     describe_counter!(
+        "group_mirror_salvaged_total",
+        "Records of damaged files of the spool that were whole and are in the spool again."
+    );
+    describe_counter!(
         "group_mirror_lost_total",
         "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause."
     );
@@ -129,5 +133,10 @@ fn describe() {
         "1 while the circuit breaker is open and callbacks go straight to the spool, else 0."
     );
     describe_gauge!("group_mirror_followers", "Clients of the stream of /v1/changes.");
+    describe_gauge!(
+        "group_mirror_feed_lag_seconds",
+        "For how long the feed has not reached the end of the ledger; 0 while it does."
+    );
+    describe_counter!("group_mirror_feed_outages_total", "Times when the feed began not to be readable.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }

@@ -4,10 +4,12 @@
 #[path = "../../src"]
 mod pure {
     pub mod callback;
+    pub(crate) mod json;
     pub mod mirror;
     pub mod model;
 }
 
+pub(crate) use pure::json;
 pub use pure::{callback, mirror, model};
 
 use callback::Received;

@@ -67,13 +67,15 @@ async fn log(request: Request, next: Next) -> Response {
     assert!(is_usable(id.as_bytes()), "the layers outside this one give every request a usable id");
     let method = request.method().clone();
     let path = request.uri().path();
+    // What follows an encoded question mark was meant to be a query.
+    let path = path.split_once("%3F").or_else(|| path.split_once("%3f")).map_or(path, |(path, _)| path);
     let path = path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned();
     let mut answer = next.run(request).await;
     let error = answer.extensions_mut().remove::<ApiError>();
     if let Some(error) = &error {
         *answer.body_mut() = error.document(&id);
     }
-    let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.0);
+    let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.name);
     let status = answer.status().as_u16();
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let error = error.as_ref().and_then(ApiError::cause).map(tracing::field::display);

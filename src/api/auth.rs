@@ -1,16 +1,17 @@
-//! Authentication of the read API: bearer tokens, or, where the service is set so, this machine alone.
+//! Authentication and authorisation of the read API: bearer tokens with what each may read, or, where the service is set
+//! so, this machine alone.
 //!
-//! [`require`] is a middleware around the whole router and not an extractor of each handler: it covers the answers for
-//! unknown paths and methods as well, so a caller without a token learns nothing but health, and no new handler can
-//! forget it. The [`Caller`] goes to the access log in the extensions of the response.
+//! [`require`] is a middleware around the router, so it covers unknown paths and methods as well. What it found is an
+//! argument of the handlers, the extractor [`Caller`], and [`Caller::app`] alone gives them the app to read: one that
+//! forgot the caller would not compile, and one outside the middleware answers with 401.
 //!
 //! Only digests of tokens are kept, and they are compared in constant time: the time of an answer shows neither a wrong
 //! byte nor a wrong length.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -18,40 +19,125 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::errors::ApiError;
+use super::local;
+use crate::model::SdkAppId;
 
 /// How callers are authenticated.
 #[derive(Debug)]
 pub enum ApiAuth {
     /// By one of these, as `Authorization: Bearer …`. An empty list refuses every request.
     Tokens(Vec<ApiToken>),
-    /// By being on this machine: the listener is on loopback. A request that names another host or came through a proxy
-    /// is refused, because a page in a browser or a proxy could send it on behalf of another machine.
+    /// By being on this machine: the listener is on loopback. `api/local.rs` refuses requests that show that they come
+    /// from elsewhere, or from a page of another site.
     None,
 }
 
-/// The digest of a token, and the name of its caller.
+/// The digest of a token, the name of its caller and what that caller may read.
 pub struct ApiToken {
-    name: Arc<str>,
+    caller: Caller,
     digest: [u8; 32],
 }
 
 impl ApiToken {
-    /// The caller of a token without a name is `unnamed` in the log.
+    /// The caller of a token without a name is `unnamed` in the log. It reads every app, and neither raw bodies nor client
+    /// addresses.
     #[must_use]
     pub fn new(name: Option<&str>, token: &str) -> Self {
-        Self { name: name.unwrap_or("unnamed").into(), digest: Sha256::digest(token.as_bytes()).into() }
+        let caller = Caller { name: name.unwrap_or("unnamed").into(), app: None, raw: false };
+        Self { caller, digest: Sha256::digest(token.as_bytes()).into() }
+    }
+
+    /// The same for one app alone, if one is named.
+    #[must_use]
+    pub fn of_app(mut self, app: Option<SdkAppId>) -> Self {
+        self.caller.app = app;
+        self
+    }
+
+    /// The same with or without raw bodies and client addresses.
+    #[must_use]
+    pub fn reading_raw(mut self, raw: bool) -> Self {
+        self.caller.raw = raw;
+        self
     }
 }
 
 impl std::fmt::Debug for ApiToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiToken").field("name", &self.name).finish_non_exhaustive()
+        let Caller { name, app, raw } = &self.caller;
+        f.debug_struct("ApiToken")
+            .field("name", name)
+            .field("app", app)
+            .field("raw", raw)
+            .finish_non_exhaustive()
     }
 }
 
-/// The name of an authenticated caller, in the extensions of the response.
+/// An authenticated caller. A handler gets it as an argument, and needs it to learn the app that it reads; in the
+/// extensions of the response it goes to the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller(pub(super) Arc<str>);
+pub(super) struct Caller {
+    /// What the access log calls it.
+    pub(super) name: Arc<str>,
+    /// The only app that it may read, if so.
+    app: Option<SdkAppId>,
+    raw: bool,
+}
+
+/// The configured app, which only an authenticated caller can learn.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfiguredApp(SdkAppId);
+
+impl ConfiguredApp {
+    /// The app that is read where neither request nor token names one.
+    #[must_use]
+    pub fn new(app: SdkAppId) -> Self {
+        Self(app)
+    }
+
+    /// Whether it is this one.
+    pub(super) fn is(self, app: SdkAppId) -> bool {
+        self.0 == app
+    }
+}
+
+impl Caller {
+    /// The app of a request: the one that it names, else the caller's, else the configured one.
+    ///
+    /// # Errors
+    /// 403 `forbidden`: the token is for another app. It is not 404, because the caller named the app itself, and nothing
+    /// was looked up.
+    pub(super) fn app(
+        &self,
+        named: Option<SdkAppId>,
+        configured: ConfiguredApp,
+    ) -> Result<SdkAppId, ApiError> {
+        let app = named.or(self.app).unwrap_or(configured.0);
+        if self.app.is_some_and(|only| only != app) {
+            return Err(ApiError::forbidden(format!(
+                "This token reads one app alone, and {app} is another one."
+            )));
+        }
+        Ok(app)
+    }
+
+    /// Whether it may read raw bodies and client addresses.
+    pub(super) fn reads_raw(&self) -> bool {
+        self.raw
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    /// The caller that [`require`] has authenticated. A route outside that layer has none, and answers with 401.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(|| ApiError::unauthorized(HOW_TO_AUTHENTICATE))
+    }
+}
+
+/// What a caller without a token should do.
+const HOW_TO_AUTHENTICATE: &str = "Send a token of this service as: Authorization: Bearer TOKEN.";
 
 /// Passes an authenticated request on.
 ///
@@ -59,21 +145,21 @@ pub(super) struct Caller(pub(super) Arc<str>);
 /// 401 or 403 `unauthorized`.
 pub(super) async fn require(
     State(auth): State<Arc<ApiAuth>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = match auth.as_ref() {
         ApiAuth::Tokens(tokens) => {
-            let token = bearer(request.headers()).ok_or_else(|| {
-                ApiError::unauthorized("Send a token of this service as: Authorization: Bearer TOKEN.")
-            })?;
+            let token = bearer(request.headers());
+            let token = token.ok_or_else(|| ApiError::unauthorized(HOW_TO_AUTHENTICATE))?;
             caller_of(tokens, token).ok_or_else(|| ApiError::unauthorized("This token is not known here."))?
         }
         ApiAuth::None => {
-            let uri_host = request.uri().authority().map(axum::http::uri::Authority::as_str);
-            local(request.headers(), uri_host)?
+            local::check(&request)?;
+            Caller { name: "local".into(), app: None, raw: true }
         }
     };
+    request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;
     response.extensions_mut().insert(caller);
     Ok(response)
@@ -94,49 +180,8 @@ fn caller_of(tokens: &[ApiToken], token: &[u8]) -> Option<Caller> {
     for known in tokens {
         let same: Choice = known.digest.ct_eq(&digest);
         if bool::from(same) {
-            found = Some(Caller(Arc::clone(&known.name)));
+            found = Some(known.caller.clone());
         }
     }
     found
-}
-
-fn local(headers: &HeaderMap, uri_host: Option<&str>) -> Result<Caller, ApiError> {
-    let forwarded = headers
-        .keys()
-        .map(header::HeaderName::as_str)
-        .find(|name| name.starts_with("x-forwarded-") || ["forwarded", "x-real-ip", "via"].contains(name));
-    if let Some(name) = forwarded {
-        return Err(ApiError::forbidden(format!(
-            "This service can be read without a token from its own machine only, and the header {name} shows a proxy; \
-             set API_TOKEN to read through one."
-        )));
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().ok(),
-        _ => None,
-    };
-    if host.is_some_and(is_loopback) && uri_host.is_none_or(is_loopback) {
-        return Ok(Caller("local".into()));
-    }
-    Err(ApiError::forbidden(
-        "This service can be read without a token from its own machine only: Host must be localhost or a loopback \
-         address. Set API_TOKEN to read from elsewhere.",
-    ))
-}
-
-/// `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port.
-fn is_loopback(host: &str) -> bool {
-    let is_port = |text: &str| {
-        text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
-    };
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').is_some_and(|(ip, port)| {
-            is_port(port) && ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
-        });
-    }
-    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-    let is_local =
-        name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
-    is_local && is_port(port)
 }

@@ -12,11 +12,15 @@ use super::query::Query;
 use super::timestamp::Timestamp;
 use crate::store::feed::{ChangeRow, FeedPlace};
 
+/// The digits of the part of a digest that a cursor holds.
+const DIGEST_CHARS: usize = 8;
+
 /// An entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct ChangeView {
     /// Continues behind this entry.
     cursor: String,
+    /// Cut after 256 characters, with an ellipsis as a mark: one that is parked may have any length.
     command: String,
     /// Null where the body has none that can be read.
     group_id: Option<String>,
@@ -48,6 +52,20 @@ pub(super) struct FeedPosition {
 impl FeedPosition {
     pub(super) fn of(epoch: &str, place: &FeedPlace) -> Self {
         Self { epoch: epoch.to_owned(), position: place.position, digest: place.digest.clone() }
+    }
+
+    /// The one in a cursor, checked as any input: the database would refuse some texts that a forged one can hold.
+    ///
+    /// # Errors
+    /// `bad_cursor`: it is none of the feed of this app, or names what no entry can have.
+    pub(super) fn read(app: i64, cursor: &str) -> Result<Self, ApiError> {
+        let position: Self = scope(app).read(cursor)?;
+        let is_digest =
+            position.digest.len() <= DIGEST_CHARS && position.digest.bytes().all(|b| b.is_ascii_hexdigit());
+        if position.position < 0 || !is_digest {
+            return Err(ApiError::bad_cursor("This cursor names an entry that no ledger can have."));
+        }
+        Ok(position)
     }
 
     pub(super) fn place(&self) -> FeedPlace {

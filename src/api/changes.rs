@@ -1,26 +1,56 @@
 //! `GET /v1/changes`: the feed as pages, or as a stream of server-sent events that stays open.
 //!
 //! Both read the ledger up to the high watermark, below which no new position can appear, so that a reader who stops at
-//! any cursor misses nothing. A cursor of a ledger that has been replaced is answered with 410, because its positions
-//! may belong to other entries now.
+//! any cursor misses nothing. Each page ends with a cursor to go on from, the last one too: a feed has no end. A cursor of
+//! a ledger that has been replaced is answered with 410, because its positions may belong to other entries now. Filters
+//! are no part of a cursor, which names a position whatever was looked for.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use sqlx::PgConnection;
+use tokio::time::{Instant, sleep};
+use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::change::{ChangeView, FeedPosition, scope, view};
 use super::errors::ApiError;
-use super::follower::follow;
-use super::live::still_writing;
+use super::follower::{STREAM_PERMIT_WAIT_MAX, follow};
+use super::history::OUTCOMES;
+use super::in_work::accepts_events;
 use super::openapi::{Gone, Refused};
-use super::paging::{Limit, Page};
-use super::parameters::{cursor, header, paging, query, string};
+use super::paging::Limit;
+use super::parameters::{cursor, header, id, paging, query, string, words};
 use super::query::Query;
 use super::state::ApiState;
-use crate::model::SdkAppId;
-use crate::store::feed::{self, FeedPlace};
+use crate::model::{GroupId, SdkAppId};
+use crate::replay::as_of::PERMIT_WAIT_MAX;
+use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
+use crate::store::{READ_WAIT_MAX, in_time};
+
+const PARAMETERS: [&str; 7] = ["since", "cursor", "group_id", "command", "outcome", "limit", "sdk_app_id"];
+
+/// How long a stream waits for a database that does not answer, or has not been checked yet, and how often it asks. A
+/// browser does not come back after a 503.
+const DATABASE_WAIT_MAX: Duration = Duration::from_secs(10);
+const DATABASE_PAUSE: Duration = Duration::from_millis(250);
+
+/// One page of the feed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ChangesPage {
+    /// In the order of the feed; at most `limit`, and those that share the position of the last one.
+    items: Vec<ChangeView>,
+    /// Where to go on, as `since` or `cursor`; it is there on every page, an empty one too.
+    next_cursor: String,
+    /// Whether there may be more now. With a filter a page may be short or empty and still lead on, because a page
+    /// searches a limited number of entries.
+    more: bool,
+}
 
 /// Where reading begins.
 #[derive(Debug)]
@@ -36,16 +66,34 @@ enum Start {
 #[derive(Debug)]
 struct ChangesRequest {
     app: SdkAppId,
+    filter: FeedFilter,
     start: Start,
     limit: Limit,
     stream: bool,
 }
 
 impl ChangesRequest {
-    fn parse(raw: Option<&str>, headers: &HeaderMap, configured: SdkAppId) -> Result<Self, ApiError> {
-        let mut query = Query::parse(raw, &["since", "cursor", "limit", "sdk_app_id"])?;
-        let app = query.take_app(configured)?;
+    fn parse(
+        raw: Option<&str>,
+        headers: &HeaderMap,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<Self, ApiError> {
+        let mut query = Query::parse(raw, &PARAMETERS)?;
+        let app = query.take_app(caller, configured)?;
         let limit = Limit::take(&mut query, Limit::MAX)?;
+        let filter = FeedFilter {
+            app: Some(app),
+            group: query.take_model("group_id", GroupId::parse)?,
+            command: query.take(
+                "command",
+                &format!("a text of 1 to {COMMAND_CHARS_MAX} characters"),
+                |text| {
+                    (!text.is_empty() && text.chars().count() <= COMMAND_CHARS_MAX).then(|| text.to_owned())
+                },
+            )?,
+            outcome: query.take_word("outcome", &OUTCOMES)?.map(str::to_owned),
+        };
         let since = match (query.take_text("since"), query.take_text("cursor")) {
             (Some(_), Some(_)) => {
                 return Err(ApiError::bad_parameter(
@@ -61,9 +109,9 @@ impl ChangesRequest {
         let start = match resumed.or(since).as_deref() {
             None => Start::First,
             Some("now") => Start::Now,
-            Some(cursor) => Start::After(scope(app.get()).read(cursor)?),
+            Some(cursor) => Start::After(FeedPosition::read(app.get(), cursor)?),
         };
-        Ok(Self { app, start, limit, stream })
+        Ok(Self { app, filter, start, limit, stream })
     }
 }
 
@@ -78,6 +126,13 @@ impl utoipa::IntoParams for ChangesParameters {
                 cursor(),
                 "A cursor, or `now` for entries from now on; without it: from the start.",
             ),
+            query("group_id", id(), "About this group."),
+            query(
+                "command",
+                string().min_length(Some(1)).max_length(Some(COMMAND_CHARS_MAX)),
+                "Of this command, as Tencent spells it, whole.",
+            ),
+            query("outcome", words(&OUTCOMES), "With this outcome."),
             header(
                 "Last-Event-ID",
                 string(),
@@ -89,17 +144,11 @@ impl utoipa::IntoParams for ChangesParameters {
     }
 }
 
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| {
-        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
-    })
-}
-
 /// Entries of the ledger in the order of their positions.
 ///
 /// Each entry is sent once, and again after it changed (it was parked and is applied, or an earlier receipt of it
-/// arrived). With `Accept: text/event-stream` the stream stays open: the data of an event is one entry, its id the cursor.
+/// arrived). `next_cursor` is where to go on, on the last page too; `more` says whether to do so at once. With
+/// `Accept: text/event-stream` the stream stays open: the data of an event is one entry, its id the cursor.
 #[utoipa::path(
     get,
     path = "/v1/changes",
@@ -108,53 +157,90 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     params(ChangesParameters),
     responses(
         (status = 200, description = "A page, or a stream.",
-         content((Page<ChangeView> = "application/json"), (String = "text/event-stream"))),
+         content((ChangesPage = "application/json"), (String = "text/event-stream"))),
         Refused,
         Gone,
     )
 )]
 pub(super) async fn changes(
     State(state): State<ApiState>,
+    caller: Caller,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, ApiError> {
-    let ChangesRequest { app, start, limit, stream } =
-        ChangesRequest::parse(raw.as_deref(), &headers, state.app)?;
-    let permit = state.feed.permit().await?;
-    let mut conn = state.connection().await?;
-    let epoch = feed::epoch(&mut conn).await?;
-    let position = match start {
-        Start::First => FeedPosition::of(&epoch, &FeedPlace::start()),
-        Start::After(position) if position.epoch != epoch => return Err(gone()),
-        Start::After(position) if !feed::holds(&mut conn, &position.place()).await? => return Err(gone()),
-        Start::After(position) => position,
-        Start::Now => {
-            let high_watermark =
-                state.feed.high_watermark(&mut conn, &epoch).await?.ok_or_else(still_writing)?;
-            let now = FeedPosition::of(&epoch, &high_watermark);
-            if !stream {
-                let next_cursor = Some(scope(app.get()).cursor(now)?);
-                return Ok(Json(Page::<ChangeView> { items: Vec::new(), next_cursor }).into_response());
-            }
-            now
+    let request = ChangesRequest::parse(raw.as_deref(), &headers, &caller, state.app)?;
+    if request.stream { stream(state, request).await } else { page(&state, request).await }
+}
+
+/// A permit to follow is all that a stream is refused for at once. One that comes back at a place which the live feed has
+/// just seen needs no connection, and the others wait for theirs, because those that lost their streams together, by a
+/// restart of the service or of the database, come back together.
+async fn stream(state: ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
+    let permit = state.feed.follower_permit()?;
+    let until = Instant::now() + DATABASE_WAIT_MAX;
+    let position = loop {
+        match begin(&state, &request.start).await {
+            Err(error) if error.is_unavailable() && Instant::now() < until => sleep(DATABASE_PAUSE).await,
+            begun => break begun?,
         }
     };
-    if stream {
-        drop((conn, permit));
-        return follow(state, app, position);
+    Ok(follow(state, (request.app, request.filter), position, permit))
+}
+
+/// Where a stream begins.
+async fn begin(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError> {
+    if let Start::After(position) = start
+        && state.feed.recent_after(position).is_some()
+    {
+        return Ok(position.clone());
     }
-    let high_watermark =
-        state.feed.high_watermark(&mut conn, &position.epoch).await?.ok_or_else(still_writing)?;
-    let (rows, looked) =
-        feed::page(&mut conn, position.position, &high_watermark, Some(app), limit.rows()).await?;
+    let _reading = state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
+    in_time(READ_WAIT_MAX, begin_in_ledger(state, start)).await
+}
+
+async fn begin_in_ledger(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError> {
+    let mut conn = state.feed_connection().await?;
+    let epoch = feed::epoch(&mut conn).await?;
+    let place = match place(&mut conn, &epoch, start).await? {
+        Some(place) => place,
+        None => state.feed.high_watermark(&mut conn, &epoch).await?.place,
+    };
+    Ok(FeedPosition::of(&epoch, &place))
+}
+
+async fn page(state: &ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
+    let _reading = state.feed.read_permit(PERMIT_WAIT_MAX).await?;
+    in_time(READ_WAIT_MAX, read_page(state, request)).await
+}
+
+async fn read_page(state: &ApiState, request: ChangesRequest) -> Result<Response, ApiError> {
+    let ChangesRequest { app, filter, start, limit, .. } = request;
+    let mut conn = state.feed_connection().await?;
+    let epoch = feed::epoch(&mut conn).await?;
+    let after = place(&mut conn, &epoch, &start).await?;
+    let high_watermark = state.feed.high_watermark(&mut conn, &epoch).await?.place;
+    let after = after.unwrap_or_else(|| high_watermark.clone());
+    let (rows, searched) = feed::page(&mut conn, &after, &high_watermark, &filter, limit.rows()).await?;
     let places: Vec<&FeedPlace> = rows.iter().map(|row| &row.place).collect();
     let last = limit.last_of(&places).copied();
-    let next = last.or_else(|| (looked.position < high_watermark.position).then_some(&looked));
-    let next = next.map(|place| scope(app.get()).cursor(FeedPosition::of(&position.epoch, place)));
     // Entries that share the last position stay together: the next page begins behind it.
     let shown = rows.iter().take_while(|row| last.is_none_or(|last| row.place.position <= last.position));
-    let items = shown.map(|row| view(&position.epoch, row)).collect::<Result<_, _>>()?;
-    Ok(Json(Page::<ChangeView> { items, next_cursor: next.transpose()? }).into_response())
+    let items = shown.map(|row| view(&epoch, row)).collect::<Result<_, _>>()?;
+    let next = last.unwrap_or(&searched);
+    let next_cursor = scope(app.get()).cursor(FeedPosition::of(&epoch, next))?;
+    let more = next.position < high_watermark.position;
+    Ok(Json(ChangesPage { items, next_cursor, more }).into_response())
+}
+
+/// The place where reading begins; none for the high watermark. A cursor must name an entry that the ledger has.
+async fn place(conn: &mut PgConnection, epoch: &str, start: &Start) -> Result<Option<FeedPlace>, ApiError> {
+    match start {
+        Start::First => Ok(Some(FeedPlace::start())),
+        Start::Now => Ok(None),
+        Start::After(position) if position.epoch != epoch => Err(gone()),
+        Start::After(position) if !feed::holds(conn, &position.place()).await? => Err(gone()),
+        Start::After(position) => Ok(Some(position.place())),
+    }
 }
 
 fn gone() -> ApiError {

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 use super::errors::ApiError;
-use super::openapi::{Guarded, NotFound};
+use super::openapi::{NotFound, OnlyGet};
 use super::parameters::path;
 use super::state::ApiState;
 
@@ -43,7 +43,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     path = "/openapi.json",
     operation_id = "openapi",
     tag = "documents",
-    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json", body = Object), Guarded)
+    security(()),
+    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json", body = Object), OnlyGet)
 )]
 async fn openapi(State(state): State<ApiState>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], state.document.to_string()).into_response()
@@ -51,14 +52,15 @@ async fn openapi(State(state): State<ApiState>) -> Response {
 
 /// A page to read this document and try it.
 ///
-/// A browser cannot send a token when it opens a page. Where tokens are set, print the document with the command
-/// `openapi` and open it in another viewer.
+/// It needs no token, because a browser cannot send one when it opens a page; *Authorize* takes the one that the calls
+/// are sent with.
 #[utoipa::path(
     get,
     path = "/docs",
     operation_id = "docs",
     tag = "documents",
-    responses((status = 200, description = "The page.", content_type = "text/html", body = String), Guarded)
+    security(()),
+    responses((status = 200, description = "The page.", content_type = "text/html", body = String), OnlyGet)
 )]
 async fn page() -> Response {
     sent("text/html; charset=utf-8", PAGE)
@@ -70,10 +72,11 @@ async fn page() -> Response {
     path = "/docs/{file}",
     operation_id = "docs_file",
     tag = "documents",
+    security(()),
     params(FileParameter),
     responses(
         (status = 200, description = "A script or a style sheet.", content((String = "text/javascript"), (String = "text/css"))),
-        Guarded,
+        OnlyGet,
         NotFound,
     )
 )]

@@ -79,9 +79,14 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// 403 `unauthorized`: the request is refused with any token.
-    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+    /// 403 `unauthorized`: the API is read without tokens, and the request does not come from this machine.
+    pub(super) fn not_local(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "unauthorized", detail)
+    }
+
+    /// 403 `forbidden`: the caller is known, and its token has no right to this.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// 503 `unavailable`: the read cannot be served at the moment; the answer has `Retry-After`.
@@ -93,6 +98,11 @@ impl ApiError {
     pub(super) fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         let detail = "The service failed; its log has the cause under this request id.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).caused_by(source)
+    }
+
+    /// True where the same request may be served a little later.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
     /// Why, in words that are for the log alone.
@@ -177,8 +187,8 @@ pub(super) struct Problem<'a> {
     status: u16,
     /// For a person; may change.
     detail: &'a str,
-    #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "unauthorized", "unavailable",
-                                           "method_not_allowed", "too_large", "internal"))]
+    #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "unauthorized", "forbidden",
+                                           "unavailable", "method_not_allowed", "too_large", "internal"))]
     code: &'static str,
     /// The one of the header `X-Request-Id`; the service's log has it too.
     request_id: &'a str,

@@ -1,8 +1,9 @@
 //! A follower: one client of the feed's stream of server-sent events.
 //!
-//! It reads the ledger from its position until it reaches the segments of the live feed, and again whenever it has missed
-//! some, so that every entry is sent once, in order. A permit bounds how many follow, another how many read the ledger at
-//! once.
+//! It resumes out of the latest segments of the live feed where its position is in them, else it reads the ledger from its
+//! position until it reaches them, and again whenever it has missed some, so that every entry is sent once, in order. A
+//! permit bounds how many follow, another how many read the ledger at once. A filter takes entries out; the position that
+//! is sent with each heartbeat moves on over those that do not fit.
 
 use std::time::Duration;
 
@@ -11,16 +12,19 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::change::{FeedPosition, scope};
 use super::errors::ApiError;
-use super::live::{FAILURE_PAUSE, Segment, still_writing};
+use super::feed_reader::FAILURE_PAUSE;
+use super::segment::Segment;
 use super::state::ApiState;
 use crate::model::SdkAppId;
-use crate::store::feed;
+use crate::store::feed::{self, FeedFilter};
+use crate::store::{READ_WAIT_MAX, in_time};
 
 /// How often a stream without entries sends a comment. Proxies close a connection that is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -33,24 +37,27 @@ const SEGMENTS_WAITING_MAX: usize = 1;
 /// memory, so that the greatest number of followers keeps some hundreds of megabytes at worst.
 const CATCH_UP_ROWS: i64 = 64;
 
+/// How long a stream waits for a permit to read the ledger: thousands that come back at once take their turns, and none
+/// of them is refused while there is room for it to follow.
+pub(super) const STREAM_PERMIT_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// The first line of a stream: how long a browser should wait before it reconnects, in ms.
 const GREETING: &str = "retry: 1000\n";
 
 /// The line of a heartbeat: a comment.
 const COMMENT: &str = ":\n";
 
-/// Begins a stream at a position.
-///
-/// # Errors
-/// `unavailable`: all permits for followers are taken.
-pub(super) fn follow(state: ApiState, app: SdkAppId, position: FeedPosition) -> Result<Response, ApiError> {
-    let permit = state.feed.followers().clone().try_acquire_owned();
-    let permit = permit.map_err(|_| {
-        ApiError::unavailable("The greatest number of followers is reached; try again later.")
-    })?;
+/// Begins a stream at a position, for the entries of an app that fit a filter.
+pub(super) fn follow(
+    state: ApiState,
+    (app, filter): (SdkAppId, FeedFilter),
+    position: FeedPosition,
+    permit: OwnedSemaphorePermit,
+) -> Response {
     let (sender, body, gone) = stream_body();
     tokio::spawn(async move {
-        let mut follower = Follower { state, app, position, sender, gone };
+        let heartbeat = Instant::now() + HEARTBEAT;
+        let mut follower = Follower { state, app, filter, position, heartbeat, sender, gone };
         let end = follower.run().await;
         tracing::debug!(?end, "a stream has ended");
         drop(permit);
@@ -61,7 +68,7 @@ pub(super) fn follow(state: ApiState, app: SdkAppId, position: FeedPosition) -> 
         // Without this nginx buffers the stream.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
 }
 
 /// The body of a stream, what fills it, and a token that is cancelled once the server has dropped the body because the
@@ -89,8 +96,11 @@ enum End {
 struct Follower {
     state: ApiState,
     app: SdkAppId,
-    /// Everything up to this position was sent.
+    filter: FeedFilter,
+    /// Everything up to this position was sent, or does not fit.
     position: FeedPosition,
+    /// When the next heartbeat is due.
+    heartbeat: Instant,
     sender: Sender<Bytes>,
     /// Cancelled once its connection has ended.
     gone: CancellationToken,
@@ -109,10 +119,9 @@ impl Follower {
 
     /// Sends until the stream ends, and returns why it did.
     async fn stream(&mut self) -> End {
-        // Subscribed before the ledger is read, so that no entry falls between the two.
+        // Subscribed before anything is read, so that no entry falls between the two.
         let mut segments = self.state.feed.segments();
         let mut behind = true;
-        let mut heartbeat = Instant::now() + HEARTBEAT;
         if let Err(end) = self.send_position(GREETING).await {
             return end;
         }
@@ -123,7 +132,7 @@ impl Follower {
                     Err(CatchUp::End(end)) => return end,
                     Err(CatchUp::Failed(error)) => {
                         tracing::debug!(%error, "a follower cannot catch up");
-                        heartbeat = heartbeat.min(Instant::now() + FAILURE_PAUSE);
+                        self.heartbeat = self.heartbeat.min(Instant::now() + FAILURE_PAUSE);
                     }
                 }
             }
@@ -136,15 +145,18 @@ impl Follower {
                     }
                     Err(RecvError::Closed) => Err(End::Closed),
                 },
-                () = sleep_until(heartbeat) => {
-                    heartbeat = Instant::now() + HEARTBEAT;
-                    self.send_position(COMMENT).await
-                }
+                () = sleep_until(self.heartbeat) => self.beat().await,
             };
             if let Err(end) = sent {
                 return end;
             }
         }
+    }
+
+    /// Sends a heartbeat.
+    async fn beat(&mut self) -> Result<(), End> {
+        self.heartbeat = Instant::now() + HEARTBEAT;
+        self.send_position(COMMENT).await
     }
 
     /// Sends a line and the position of the stream. An event without data is not shown, but a browser keeps its id, and
@@ -164,7 +176,7 @@ impl Follower {
             return Ok(false);
         }
         if segment.to.position > self.position.position {
-            for bytes in segment.after(self.position.position, self.app) {
+            for bytes in segment.after(self.position.position, &self.filter) {
                 self.send(bytes).await?;
             }
             self.position = FeedPosition::of(&segment.epoch, &segment.to);
@@ -172,44 +184,48 @@ impl Follower {
         Ok(true)
     }
 
-    /// Reads the ledger from the position up to the present high watermark.
+    /// Reaches the live feed: out of its latest segments, else by reading the ledger up to them. A filter may fit nothing
+    /// for long, so heartbeats are sent meanwhile.
     async fn catch_up(&mut self) -> Result<(), CatchUp> {
         loop {
-            let (segment, end) = self.read().await?;
-            self.take(&segment).await.map_err(CatchUp::End)?;
-            if end {
+            if let Some(recent) = self.state.feed.recent_after(&self.position) {
+                for segment in recent {
+                    self.take(&segment).await.map_err(CatchUp::End)?;
+                }
                 return Ok(());
+            }
+            let Some(segment) = self.read().await? else { return Ok(()) };
+            self.take(&segment).await.map_err(CatchUp::End)?;
+            if Instant::now() >= self.heartbeat {
+                self.beat().await.map_err(CatchUp::End)?;
             }
         }
     }
 
-    /// The next segment, and whether it reaches the high watermark. No connection is held while it is sent.
-    async fn read(&self) -> Result<(Segment, bool), CatchUp> {
-        let _permit = self.state.feed.permit().await?;
-        let mut conn = self.state.connection().await?;
+    /// The next segment out of the ledger; none where the high watermark is reached that the reader of the feed has found,
+    /// whose segments go on from there. No connection is held while a segment is sent.
+    async fn read(&self) -> Result<Option<Segment>, CatchUp> {
+        let _permit = self.state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
+        in_time(READ_WAIT_MAX, self.read_ledger()).await
+    }
+
+    async fn read_ledger(&self) -> Result<Option<Segment>, CatchUp> {
+        let mut conn = self.state.feed_connection().await?;
         let epoch = feed::epoch(&mut conn).await?;
-        let from = self.position.position;
-        if epoch != self.position.epoch || !feed::holds(&mut conn, &self.position.place()).await? {
+        let from = self.position.place();
+        if epoch != self.position.epoch || !feed::holds(&mut conn, &from).await? {
             return Err(CatchUp::End(End::Closed));
         }
-        // No wait for writers while there is more to read below.
-        let mut known = self.state.feed.known_high_watermark(&epoch).filter(|known| known.position > from);
-        if let Some(place) = &known
-            && !feed::holds(&mut conn, place).await?
-        {
-            known = None;
+        let known = self.state.feed.known_high_watermark(&epoch);
+        let Some(known) = known.filter(|known| known.position > from.position) else { return Ok(None) };
+        // Where the ledger has become shorter meanwhile the reader begins again, and so does this.
+        if !feed::holds(&mut conn, &known).await? {
+            return Ok(None);
         }
-        let is_end = known.is_none();
-        let high_watermark = match known {
-            Some(known) => known,
-            None => self.state.feed.high_watermark(&mut conn, &epoch).await?.ok_or_else(still_writing)?,
-        };
-        let (rows, looked) =
-            feed::page(&mut conn, from, &high_watermark, Some(self.app), CATCH_UP_ROWS).await?;
+        let (rows, searched) = feed::page(&mut conn, &from, &known, &self.filter, CATCH_UP_ROWS).await?;
         let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= CATCH_UP_ROWS);
-        let end = is_end && !full && looked == high_watermark;
-        let to = rows.last().map(|row| row.place.clone()).filter(|_| full).unwrap_or(looked);
-        Ok((Segment::of(&epoch, from, to, &rows)?, end))
+        let to = rows.last().map(|row| row.place.clone()).filter(|_| full).unwrap_or(searched);
+        Ok(Some(Segment::of(&epoch, from.position, to, rows)?))
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), End> {

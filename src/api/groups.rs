@@ -1,6 +1,6 @@
 //! `GET /v1/groups` and `GET /v1/groups/{group_id}`: the list with its filters, and the lookup.
 //!
-//! Query → [`GroupFilter`] → rows of `store::groups` → [`GroupView`] → JSON. The views of the database decide what a status
+//! Query → [`GroupFilter`] → rows of `store::group_list` → [`GroupView`] → JSON. The views of the database decide what a status
 //! or an owner is; this file decides what a reader may ask for, how it is written, and which figure is not known.
 
 use std::collections::BTreeMap;
@@ -8,22 +8,28 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
+use super::etag::{IfNoneMatch, tagged};
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{AppOnly, GroupPath, id, keyed, paging, query, text, time, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::callback::{AVCHATROOM, present_type_name};
-use crate::mirror::Status;
+use crate::callback::present_type_name;
+use crate::mirror::{Status, are_members_known};
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
-use crate::store::groups::{self, GroupCursorKey, GroupFilter, GroupOrder, GroupStateRow};
+use crate::store::ReadConnection;
+use crate::store::group_list::{self, GroupCursorKey, GroupFilter, GroupOrder};
+use crate::store::groups::{self, GroupStateRow};
 
 /// The greatest `limit` with `with=member_count`: each count reads all memberships of its group.
 const COUNTED_LIMIT_MAX: u16 = 100;
@@ -119,8 +125,8 @@ pub(super) struct GroupView {
     /// The present owner; null where the group has none, or none is known.
     owner: Option<String>,
     created_by: Option<String>,
-    /// Present members; in lists only with `with=member_count`. Null where it is not known: an audio-video room whose
-    /// membership is not mirrored.
+    /// Present members; in lists only with `with=member_count`. Null where it is not known: a group whose create was not
+    /// received, and an audio-video room whose membership is not mirrored. A destroyed group has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0)]
     member_count: Option<Option<i64>>,
@@ -140,10 +146,12 @@ fn shown_status() -> ObjectBuilder {
 }
 
 impl GroupView {
-    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where it is not, no row of the
-    /// database says how many members such a room has, and the number of rows would be a wrong answer.
+    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where not all members are known, the
+    /// number of rows would be a wrong answer.
     pub(super) fn of(row: GroupStateRow, avchatroom_members: bool) -> Self {
-        let is_counted = avchatroom_members || row.group_type.as_deref() != Some(AVCHATROOM);
+        let are_known =
+            are_members_known(row.group_type.as_deref(), row.created_at.is_some(), avchatroom_members);
+        let is_counted = are_known || row.status == Status::Destroyed.as_str();
         Self {
             sdk_app_id: row.sdk_app_id,
             group_id: row.group_id,
@@ -200,9 +208,9 @@ struct ListRequest {
 }
 
 impl ListRequest {
-    fn parse(raw: Option<&str>, configured: SdkAppId) -> Result<Self, ApiError> {
+    fn parse(raw: Option<&str>, caller: &Caller, configured: ConfiguredApp) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &LIST_PARAMETERS)?;
-        let app = query.take_app(configured)?;
+        let app = query.take_app(caller, configured)?;
         let filters = query.fingerprint(&[&app.to_string()]);
         let (list, order) = query.take_word("sort", &ORDERS)?.unwrap_or(ORDERS[0].1);
         let scope = CursorScope { list, filters };
@@ -231,7 +239,9 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
 
 /// Groups, in pages.
 ///
-/// All filters must match; `created_after` and `created_before` exclude the time itself.
+/// All filters must match; `created_after` and `created_before` exclude the time itself. Lists by `name` search all groups
+/// and run one after the other; those by `owner`, `member`, `type` and fields, by times in the order of ids, and with
+/// counts a few at a time. What waits longer than 5 s is answered with 503.
 #[utoipa::path(
     get,
     path = "/v1/groups",
@@ -242,37 +252,48 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<GroupView>>, ApiError> {
     let ListRequest { filter, order, scope, after, limit, with_member_count } =
-        ListRequest::parse(raw.as_deref(), state.app)?;
-    let mut connection = state.connection().await?;
-    let rows = groups::list(&mut connection, &filter, order, after.as_ref(), limit.rows(), with_member_count)
-        .await?;
+        ListRequest::parse(raw.as_deref(), &caller, state.app)?;
+    let cost = filter.cost(order, with_member_count);
+    let read = async move |mut connection: ReadConnection| {
+        let (after, items) = (after.as_ref(), limit.items());
+        group_list::list(&mut connection, &filter, order, after, items, with_member_count).await
+    };
+    let rows = state.list(cost, read).await?;
     let view = |row| GroupView::of(row, state.avchatroom_members);
-    Page::of(rows, limit, &scope, GroupsKey::of, view).map(Json)
+    Page::of(rows, &scope, GroupsKey::of, view).map(Json)
 }
 
 /// One group of any status.
 ///
-/// With its exact `member_count`, where that is known.
+/// With its exact `member_count`, where that is known, and an `ETag`.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}",
     operation_id = "group",
     tag = "groups",
-    params(GroupPath, AppOnly),
-    responses((status = 200, description = "The group.", body = GroupView), Refused, NotFound)
+    params(GroupPath, IfNoneMatch, AppOnly),
+    responses(
+        (status = 200, description = "The group.", body = GroupView, headers(("ETag", description = "Of this form."))),
+        (status = 304, description = "The caller has the newest form."),
+        Refused,
+        NotFound,
+    )
 )]
 pub(super) async fn find(
     State(state): State<ApiState>,
+    caller: Caller,
+    headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<GroupView>, ApiError> {
+) -> Result<Response, ApiError> {
     let group = path_id(path, GroupId::parse)?;
-    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
+    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
     let mut connection = state.lookup_connection().await?;
     let row = groups::find(&mut connection, app, &group).await?;
     let row = row.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Ok(Json(GroupView::of(row, state.avchatroom_members)))
+    tagged(&headers, &GroupView::of(row, state.avchatroom_members))
 }

@@ -1,7 +1,7 @@
 //! `GET /v1/groups/{group_id}/history`: the ledger entries of a group, newest first.
 //!
-//! Query → filter → rows of `store::history` → their bodies, decoded through `replay` → [`HistoryView`] → JSON. Bodies are
-//! decoded on the pool of blocking threads, because a page may hold one of a mebibyte.
+//! Query → filter → rows of `store::history` → their bodies, decoded through `replay` → [`HistoryView`] → JSON. A page
+//! searches a limited number of rows, because only few of a large group may match.
 
 use std::sync::LazyLock;
 
@@ -13,9 +13,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use strum::VariantArray as _;
-use tokio::task::spawn_blocking;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::{Caller, ConfiguredApp};
+use super::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
 use super::errors::ApiError;
 use super::history_view::HistoryView;
 use super::openapi::{NotFound, Refused};
@@ -23,31 +24,25 @@ use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{GroupPath, id, paging, query, text as any_text, time, words};
 use super::query::{Query, path_id};
 use super::state::ApiState;
-use crate::callback::ReasonCause;
+use crate::callback::{ReasonCause, mentions};
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
-use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, HistoryRow};
-
-/// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
-/// callbacks. It bounds the memory of a page, some 30 MB at worst, where bodies consist of user ids.
-const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
-
-/// How many rows one page with `user_id` searches before it ends early, with a cursor: only the body of a row says whom
-/// it names.
-const SEARCHED_ROWS_MAX: usize = 2_000;
+use crate::store::ReadConnection;
+use crate::store::history::{self, HistoryCursorKey, HistoryFilter, HistoryPage, SEARCHED_ROWS_MAX};
 
 const PARAMETERS: [&str; 10] =
     ["outcome", "cause", "command", "user_id", "after", "before", "with", "limit", "cursor", "sdk_app_id"];
 
 /// The values of `outcome`.
-const OUTCOMES: [(&str, &str); 3] = [("applied", "applied"), ("partial", "partial"), ("parked", "parked")];
+pub(super) const OUTCOMES: [(&str, &str); 3] =
+    [("applied", "applied"), ("partial", "partial"), ("parked", "parked")];
 
 /// The values of `cause`.
-static CAUSES: LazyLock<Vec<(&str, &str)>> =
+pub(super) static CAUSES: LazyLock<Vec<(&str, &str)>> =
     LazyLock::new(|| ReasonCause::VARIANTS.iter().map(|cause| (cause.label(), cause.label())).collect());
 
 /// The values of `with`.
-const EXTRAS: [(&str, bool); 1] = [("body", true)];
+pub(super) const EXTRAS: [(&str, bool); 1] = [("body", true)];
 
 /// The parameters, for the OpenAPI document.
 struct HistoryParameters;
@@ -58,10 +53,14 @@ impl utoipa::IntoParams for HistoryParameters {
             query("outcome", words(&OUTCOMES), "With this outcome."),
             query("cause", words(&CAUSES), "Parked or read in part for this cause."),
             query("command", any_text(), "Of this command, as Tencent spells it, whole."),
-            query("user_id", id(), "That name this user as member, operator or owner."),
+            query(
+                "user_id",
+                id(),
+                "That name this user as member, operator or owner; of what could not be read, as far as the body says so.",
+            ),
             query("after", time(), "Later than this, by the time of the order."),
             query("before", time(), "Earlier than this, by the time of the order."),
-            query("with", words(&EXTRAS), "Adds the body as it came."),
+            query("with", words(&EXTRAS), "Adds the body as it came; needs a token with `+raw`."),
         ];
         parameters.extend(paging());
         parameters
@@ -77,8 +76,8 @@ struct HistoryKey {
 }
 
 impl HistoryKey {
-    fn of(row: &HistoryRow) -> Self {
-        Self { time_ms: row.row.time_ms, digest: URL_SAFE_NO_PAD.encode(&row.row.digest) }
+    fn of((time_ms, digest): &HistoryCursorKey) -> Self {
+        Self { time_ms: *time_ms, digest: URL_SAFE_NO_PAD.encode(digest) }
     }
 
     /// `bad_cursor` for a digest that no row can have.
@@ -99,12 +98,18 @@ struct HistoryRequest {
     scope: CursorScope,
     limit: Limit,
     with_body: bool,
+    with_client_ip: bool,
 }
 
 impl HistoryRequest {
-    fn parse(group: GroupId, raw: Option<&str>, state: &ApiState) -> Result<Self, ApiError> {
+    fn parse(
+        group: GroupId,
+        raw: Option<&str>,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<Self, ApiError> {
         let mut query = Query::parse(raw, &PARAMETERS)?;
-        let app = query.take_app(state.app)?;
+        let app = query.take_app(caller, configured)?;
         let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
         let scope = CursorScope { list: "history of a group", filters };
         let cursor = scope.take_after::<HistoryKey>(&mut query)?.map(|key| key.checked()).transpose()?;
@@ -122,31 +127,50 @@ impl HistoryRequest {
             user: query.take_model("user_id", UserId::parse)?,
             scope,
             limit: Limit::take(&mut query, Limit::MAX)?,
-            with_body: query.take_word("with", &EXTRAS)?.unwrap_or(false),
+            with_body: with_body(&mut query, caller)?,
+            with_client_ip: caller.reads_raw(),
         })
     }
 
     /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because the rows and
     /// bytes that one page searches are limited as well.
     fn page(&self, read: HistoryPage) -> Result<Page<HistoryView>, ApiError> {
-        let HistoryPage { rows, mut more } = read;
+        let HistoryPage { rows, mut next } = read;
         let (mut items, mut last) = (Vec::new(), None);
-        for row in rows {
+        for mut row in rows {
             if items.len() == self.limit.items() {
-                more = true;
+                next = last;
                 break;
             }
-            let key = HistoryKey::of(&row);
+            let key = (row.row.time_ms, row.row.digest.clone());
+            row.client_ip = row.client_ip.filter(|_| self.with_client_ip);
+            // Of what is parked or skipped there is no event, but the body can say whom it was about.
+            let unread = self.user.as_ref().filter(|_| row.row.outcome != "applied");
+            let is_mentioned = unread.is_some_and(|user| mentions(&row.row.body, user));
             let view = HistoryView::of(row, self.with_body);
-            if self.user.as_ref().is_none_or(|user| view.names(user)) {
+            if is_mentioned || self.user.as_ref().is_none_or(|user| view.names(user)) {
                 items.push(view);
             }
             last = Some(key);
         }
-        let next_cursor = last.filter(|_| more).map(|key| self.scope.cursor(key)).transpose()?;
+        let next_cursor = next.map(|key| self.scope.cursor(HistoryKey::of(&key))).transpose()?;
         assert!(items.len() <= self.limit.items(), "a page keeps its limit");
         Ok(Page { items, next_cursor })
     }
+}
+
+/// Whether bodies are asked for.
+///
+/// # Errors
+/// `bad_parameter` for another word, `forbidden` for a caller without the right.
+pub(super) fn with_body(query: &mut Query, caller: &Caller) -> Result<bool, ApiError> {
+    let wanted = query.take_word("with", &EXTRAS)?.unwrap_or(false);
+    if wanted && !caller.reads_raw() {
+        return Err(ApiError::forbidden(
+            "with=body needs a token with the right to raw bodies: an entry NAME+raw:TOKEN of API_TOKEN.",
+        ));
+    }
+    Ok(wanted)
 }
 
 /// Where a page begins: behind the row of the cursor, and before a time. The order is newest first, and no digest is
@@ -166,7 +190,7 @@ fn ceiling(time: DateTime<Utc>) -> i64 {
 /// Ledger entries about a group, in pages, newest first.
 ///
 /// The order is by event time; where a body has none, by time of receipt. A page ends early, with a `next_cursor`, after
-/// 4 MiB of bodies; with `user_id` after 2,000 entries as well, so that it may be empty.
+/// 4 MiB of bodies; with `outcome`, `cause`, `command` or `user_id` after 2,000 entries as well, so that it may be empty.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/history",
@@ -177,20 +201,19 @@ fn ceiling(time: DateTime<Utc>) -> i64 {
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
-    let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &state)?;
-    let permit = state.as_of.page_permit().await?;
+    let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &caller, state.app)?;
+    // Only the body of a row says whom it names.
     let rows_max = if request.user.is_some() { SEARCHED_ROWS_MAX } else { request.limit.items() };
-    let mut connection = state.connection().await?;
-    let read = history::page(&mut connection, &request.group, &request.filter, rows_max, PAGE_BODY_BYTES_MAX)
-        .await?;
-    drop(connection);
-    let read = read.ok_or_else(|| ApiError::unknown_group(&request.group.group))?;
-    let page = spawn_blocking(move || {
-        let _permit = permit;
-        request.page(read)
-    });
-    page.await.map_err(ApiError::internal)?.map(Json)
+    let (group, filter) = (request.group.clone(), request.filter.clone());
+    let read = async move |mut connection: ReadConnection| {
+        history::page(&mut connection, &group, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
+    };
+    let show = move |read: Option<HistoryPage>| {
+        request.page(read.ok_or_else(|| ApiError::unknown_group(&request.group.group))?)
+    };
+    body_page(&state, read, show).await.map(Json)
 }

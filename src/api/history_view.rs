@@ -8,20 +8,23 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::ObjectBuilder;
 
+use super::parameters::words;
 use super::timestamp::Timestamp;
 use crate::callback::{AttributesChange, Event, EventKind, Profile, ProfileText, Role};
 use crate::model::{FieldKey, TopicId, UserId};
 use crate::replay;
 use crate::store::history::HistoryRow;
 
-/// One entry of the ledger about a group.
+/// One entry of the ledger.
 ///
 /// What the body does not say, or cannot be read, is null or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct HistoryView {
+    /// Null where it cannot be read.
+    group_id: Option<String>,
     /// As sent, whether or not it was believed; null where the body has none.
     #[schema(value_type = Option<String>, format = DateTime)]
     event_time: Option<Timestamp>,
@@ -59,16 +62,27 @@ pub(super) struct HistoryView {
     /// The topics it is about.
     topics: Vec<String>,
     platform: Option<String>,
+    /// From where the user acted; null as well for a token without `+raw`.
     client_ip: Option<String>,
     request_id: Option<String>,
-    /// With `with=body`: the body, where it is JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Value>)]
-    body: Option<Value>,
-    /// With `with=body`: the bytes of a body that is no JSON, in base64.
+    /// With `with=body`: the body as it came, never written anew; `body_encoding` says how.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    body_base64: Option<String>,
+    body: Option<String>,
+    /// With `with=body`: `utf-8` where `body` is the text itself, `base64` where the bytes are no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = shown_encoding)]
+    body_encoding: Option<&'static str>,
+}
+
+/// How a body that is UTF-8 is written.
+const UTF_8: &str = "utf-8";
+
+/// How any other one is written.
+const BASE64: &str = "base64";
+
+fn shown_encoding() -> ObjectBuilder {
+    words(&[(UTF_8, ()), (BASE64, ())])
 }
 
 /// The parts of a profile that were named; what is left out was not. Empty is now empty.
@@ -141,6 +155,7 @@ impl HistoryView {
     pub(super) fn of(row: HistoryRow, with_body: bool) -> Self {
         let event = replay::event(&row.row);
         let mut view = Self {
+            group_id: Some(row.row.group_id).filter(|id| !id.is_empty()),
             event_time: row.event_time_ms.and_then(Timestamp::of_millis),
             received_at: Timestamp::of_millis(row.row.received_ms),
             command: row.row.command,
@@ -163,14 +178,17 @@ impl HistoryView {
             client_ip: row.client_ip,
             request_id: row.row.request_id,
             body: None,
-            body_base64: None,
+            body_encoding: None,
         };
         if let Some(event) = event {
             view.add_event(event);
         }
         if with_body {
-            view.body = serde_json::from_slice(&row.row.body).ok();
-            view.body_base64 = view.body.is_none().then(|| STANDARD.encode(&row.row.body));
+            let (body, encoding) = match String::from_utf8(row.row.body) {
+                Ok(text) => (text, UTF_8),
+                Err(error) => (STANDARD.encode(error.as_bytes()), BASE64),
+            };
+            (view.body, view.body_encoding) = (Some(body), Some(encoding));
         }
         view
     }

@@ -1,112 +1,40 @@
-//! The live end of the feed: one reader of the ledger for all followers of this process.
+//! The live end of the feed, as the followers and pages of this process share it: the latest segments, the high watermark
+//! that was last found, and the permits.
 //!
-//! It reads while there is a follower, woken by commits of this process and by a short poll for those of others, and hands
-//! each segment on as bytes that were written once. A segment says from which position to which it is complete, so a
-//! follower that stands before its beginning knows that it has to read the ledger itself. Where the entry at the
-//! reader's own position is not there any more, the ledger has become shorter or is another one: the reader begins again,
-//! and each follower checks its position and ends its stream. Knows nothing of single followers; `follower` does.
+//! One reader of the ledger serves all followers (`feed_reader`). What it has found is kept here, so that a follower asks
+//! the database only for what lies behind the latest segments. Where the entry at the reader's own position is not there
+//! any more, the ledger has become shorter or is another one: the reader begins again, and each follower checks its
+//! position and ends its stream. Knows nothing of single followers; `follower` does.
 
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
 use sqlx::PgConnection;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::change::{FeedPosition, event_text};
+use super::change::FeedPosition;
 use super::errors::ApiError;
-use crate::model::SdkAppId;
-use crate::replay::as_of::PERMIT_WAIT_MAX;
-use crate::store::Database;
-use crate::store::feed::{self, ChangeRow, FeedPlace};
+use super::segment::{RecentSegments, SEGMENTS_MAX, Segment};
+use crate::store::feed::{self, FeedPlace};
+use crate::store::high_watermark::{self, LedgerWriters, Proof};
 use crate::store::schema::SchemaState;
+use crate::store::{Database, FEED_CONNECTIONS_MAX};
 
 /// Followers at the same time. An idle one costs a connection, a task and a few kilobytes.
 pub const FOLLOWERS_MAX: usize = 4096;
 
-/// Rows of one segment. With the longest ids an event has about 4 KiB; usually it has 600 bytes.
-const PIECE_ROWS_MAX: i64 = 256;
+/// How long what the reader has found is believed without asking the database: some of its rounds.
+const FRESH: Duration = Duration::from_secs(1);
 
-/// Pieces that a follower may be behind before it reads the ledger itself, so that segments hold at most some 40 MiB, and
-/// usually far less.
-const PIECES_MAX: usize = 32;
-
-/// How long the reader rests at least between two looks. What is committed meanwhile is read together.
-const REST: Duration = Duration::from_millis(20);
-
-/// After how long it looks though nothing was committed here: another replica may have.
-const POLL: Duration = Duration::from_millis(250);
-
-/// How long one round of the reader may take: a server that stalls, or has no statement timeout, ends no read itself.
-const READ_WAIT_MAX: Duration = Duration::from_secs(15);
-
-/// The pause after a failure of the database.
-pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How many followers and pages may read the ledger at the same time; the rest waits. Below the connections for lists, so
-/// that thousands that come back at once, or a writer that all of them wait for, leave room for the rest of the API.
-const CATCHING_UP_MAX: usize = 4;
-
-/// A part of the feed without a hole: every entry after `from`, up to and with `to`.
-#[derive(Debug)]
-pub(super) struct Segment {
-    /// Of which ledger.
-    pub(super) epoch: String,
-    /// The reader has begun here, and says nothing of what came before: each follower reads the ledger itself.
-    pub(super) begins: bool,
-    pub(super) from: i64,
-    pub(super) to: FeedPlace,
-    entries: Vec<SegmentEntry>,
-    bytes: Bytes,
-}
-
-#[derive(Debug)]
-struct SegmentEntry {
-    position: i64,
-    app: i64,
-    text: Range<usize>,
-}
-
-impl Segment {
-    /// Writes rows as events, once for all who follow.
-    pub(super) fn of(epoch: &str, from: i64, to: FeedPlace, rows: &[ChangeRow]) -> Result<Self, ApiError> {
-        let (mut bytes, mut entries) = (Vec::new(), Vec::with_capacity(rows.len()));
-        for row in rows {
-            let begin = bytes.len();
-            bytes.extend(event_text(epoch, row)?);
-            entries.push(SegmentEntry {
-                position: row.place.position,
-                app: row.sdk_app_id,
-                text: begin..bytes.len(),
-            });
-        }
-        assert!(
-            entries.iter().all(|entry| entry.position > from && entry.position <= to.position),
-            "a segment holds what lies between its ends"
-        );
-        Ok(Self { epoch: epoch.to_owned(), begins: false, from, to, entries, bytes: bytes.into() })
-    }
-
-    fn beginning(epoch: &str, at: &FeedPlace) -> Self {
-        let (entries, bytes) = (Vec::new(), Bytes::new());
-        Self { epoch: epoch.to_owned(), begins: true, from: at.position, to: at.clone(), entries, bytes }
-    }
-
-    /// What of it comes after a position and belongs to an app; not copied, in as few pieces as possible.
-    pub(super) fn after(&self, position: i64, app: SdkAppId) -> Vec<Bytes> {
-        let mut runs: Vec<Range<usize>> = Vec::new();
-        let wanted = |entry: &&SegmentEntry| entry.position > position && entry.app == app.get();
-        for SegmentEntry { text, .. } in self.entries.iter().filter(wanted) {
-            match runs.last_mut() {
-                Some(run) if run.end == text.start => run.end = text.end,
-                _ => runs.push(text.clone()),
-            }
-        }
-        runs.into_iter().map(|run| self.bytes.slice(run)).collect()
-    }
+/// The high watermark as it was found.
+pub(super) struct FoundWatermark {
+    pub(super) place: FeedPlace,
+    /// It was proven just now; else it is the last one that was proven.
+    pub(super) is_new: bool,
+    /// A transaction that has written to the ledger stays open.
+    pub(super) is_held_back: bool,
 }
 
 /// The feed of this process. Cheap to clone.
@@ -120,27 +48,60 @@ struct FeedState {
     segments: broadcast::Sender<Arc<Segment>>,
     /// Notified when a follower begins.
     followed: Notify,
-    /// The last `high_watermark` that was found, for when a writer takes too long.
-    high_watermark: Mutex<Option<FeedPosition>>,
+    found: Mutex<Found>,
     followers: Arc<Semaphore>,
-    catching_up: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
+    followers_max: usize,
     stop: CancellationToken,
 }
 
+/// What was found in the ledger.
+#[derive(Debug, Default)]
+struct Found {
+    recent: RecentSegments,
+    /// When the reader has last seen that its own position is where it was.
+    checked: Option<Instant>,
+    /// The last high watermark that was found.
+    high_watermark: Option<FeedPosition>,
+    /// Writers that a proof has waited for in vain.
+    slow: LedgerWriters,
+    /// Since when the end of the ledger is not reached.
+    late_since: Option<Instant>,
+}
+
 impl LiveFeed {
-    /// Reads nothing yet; see [`LiveFeed::run`].
+    /// With permits for so many followers. Reads nothing yet; see `feed_reader`.
     #[must_use]
-    pub fn new(database: Database, schema: SchemaState, stop: CancellationToken) -> Self {
+    pub fn new(
+        database: Database,
+        schema: SchemaState,
+        stop: CancellationToken,
+        followers_max: usize,
+    ) -> Self {
         Self(Arc::new(FeedState {
             database,
             schema,
-            segments: broadcast::Sender::new(PIECES_MAX),
+            segments: broadcast::Sender::new(SEGMENTS_MAX),
             followed: Notify::new(),
-            high_watermark: Mutex::new(None),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
-            catching_up: Arc::new(Semaphore::new(CATCHING_UP_MAX)),
+            found: Mutex::default(),
+            // As many as the pool has connections, so that a permit is seldom followed by a wait.
+            reading: Arc::new(Semaphore::new(FEED_CONNECTIONS_MAX as usize)),
+            followers: Arc::new(Semaphore::new(followers_max)),
+            followers_max,
             stop,
         }))
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    pub(super) fn schema(&self) -> &SchemaState {
+        &self.0.schema
     }
 
     /// From here on every segment is received, or that some were missed.
@@ -150,27 +111,79 @@ impl LiveFeed {
         segments
     }
 
-    /// The places for followers.
-    pub(super) fn followers(&self) -> &Arc<Semaphore> {
-        &self.0.followers
+    /// The segments with what comes after a position, where the reader has seen that position lately, and the ledger
+    /// under it. Called by a follower that receives segments already, so that none falls between the two.
+    pub(super) fn recent_after(&self, position: &FeedPosition) -> Option<Vec<Arc<Segment>>> {
+        let found = self.found();
+        found.checked.filter(|checked| checked.elapsed() < FRESH)?;
+        found.recent.after(position)
     }
 
-    /// A turn to read the ledger. Taken before a connection, so that no connection waits for a turn.
+    /// A permit to follow.
     ///
     /// # Errors
-    /// `unavailable` after 5 s.
-    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = timeout(PERMIT_WAIT_MAX, Arc::clone(&self.0.catching_up).acquire_owned()).await;
+    /// `unavailable`: all are taken.
+    pub(super) fn follower_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.0.followers).try_acquire_owned().map_err(|_| {
+            ApiError::unavailable("The greatest number of followers is reached; try again later.")
+        })
+    }
+
+    /// A permit to read the ledger, one per connection for it. Taken before the connection, so that none is held by who
+    /// waits.
+    ///
+    /// # Errors
+    /// `unavailable`: there was none in that time.
+    pub(super) async fn read_permit(&self, wait: Duration) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = timeout(wait, Arc::clone(&self.0.reading).acquire_owned()).await;
         permit
             .ok()
             .and_then(Result::ok)
             .ok_or_else(|| ApiError::unavailable("Too many read the feed at once; try again."))
     }
 
-    /// The last `high_watermark` that was found, of the ledger with this epoch.
+    /// The last high watermark that was found, of the ledger with this epoch.
     pub(super) fn known_high_watermark(&self, epoch: &str) -> Option<FeedPlace> {
-        let known = self.0.high_watermark.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|position| position.epoch == epoch).map(FeedPosition::place)
+        let found = self.found();
+        found.high_watermark.as_ref().filter(|known| known.epoch == epoch).map(FeedPosition::place)
+    }
+
+    /// Up to where the feed is complete, of the ledger with this epoch: proven now or, where a writer does not end, the
+    /// last time.
+    pub(super) async fn high_watermark(
+        &self,
+        conn: &mut PgConnection,
+        epoch: &str,
+    ) -> Result<FoundWatermark, sqlx::Error> {
+        let slow = self.found().slow.clone();
+        let watermark = match high_watermark::prove(conn, &slow).await? {
+            Proof::At(place) => {
+                self.found().slow.clear();
+                FoundWatermark { place, is_new: true, is_held_back: false }
+            }
+            Proof::HeldBack(writers) => {
+                let is_held_back = !writers.is_empty();
+                self.found().slow = writers;
+                let place = self.proven_before(conn, epoch).await?;
+                FoundWatermark { place, is_new: false, is_held_back }
+            }
+        };
+        let mut found = self.found();
+        let known = found.high_watermark.as_ref().filter(|known| known.epoch == epoch);
+        // Two proofs may end in another order than they began. A ledger that has become shorter is the reader's matter.
+        if known.is_none_or(|known| known.position < watermark.place.position) {
+            found.high_watermark = Some(FeedPosition::of(epoch, &watermark.place));
+        }
+        Ok(watermark)
+    }
+
+    /// The greatest high watermark that was proven, by this process or as the database notes it, and lies in this ledger.
+    async fn proven_before(&self, conn: &mut PgConnection, epoch: &str) -> Result<FeedPlace, sqlx::Error> {
+        let noted = high_watermark::noted(conn).await?;
+        match self.known_high_watermark(epoch) {
+            Some(known) if feed::holds(conn, &known).await? => Ok(known.or_later(&noted)),
+            _ => Ok(noted),
+        }
     }
 
     /// Cancelled when the service stops: each follower then ends its stream.
@@ -181,106 +194,53 @@ impl LiveFeed {
     /// How many follow now.
     #[must_use]
     pub fn follower_count(&self) -> usize {
-        FOLLOWERS_MAX - self.0.followers.available_permits()
+        self.0.followers_max - self.0.followers.available_permits()
     }
 
-    /// Up to where the feed is complete, of the ledger with this epoch; `None` where it was not found before and a writer
-    /// takes longer than a page waits.
-    pub(super) async fn high_watermark(
-        &self,
-        conn: &mut PgConnection,
-        epoch: &str,
-    ) -> Result<Option<FeedPlace>, sqlx::Error> {
-        let mut high_watermark = feed::settle(conn).await?;
-        if let (None, Some(known)) = (&high_watermark, self.known_high_watermark(epoch))
-            // It may lie beyond the end of a ledger whose files were put back from a copy.
-            && feed::holds(conn, &known).await?
-        {
-            high_watermark = Some(known);
+    /// For how long the feed has not reached the end of the ledger.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        self.found().late_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether any stream is open.
+    pub(super) fn is_followed(&self) -> bool {
+        self.0.segments.receiver_count() > 0
+    }
+
+    /// Resolves when a follower begins, or has begun since it last resolved.
+    pub(super) async fn followed(&self) {
+        self.0.followed.notified().await;
+    }
+
+    /// Hands a segment to all who follow. A first one says where the ledger is now, whatever was known before.
+    pub(super) fn publish(&self, segment: Segment) {
+        let segment = Arc::new(segment);
+        let mut found = self.found();
+        if segment.begins {
+            found.high_watermark = Some(FeedPosition::of(&segment.epoch, &segment.to));
         }
-        let mut known = self.0.high_watermark.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = high_watermark.as_ref().map(|place| FeedPosition::of(epoch, place));
-        Ok(high_watermark)
-    }
-
-    /// Reads for as long as the service runs.
-    pub async fn run(self) {
-        let stop = self.0.stop.clone();
-        stop.run_until_cancelled(self.read()).await;
-    }
-
-    async fn read(&self) {
-        let mut commits = self.0.database.commits();
-        let mut position: Option<FeedPosition> = None;
-        loop {
-            if self.0.segments.receiver_count() == 0 {
-                position = None;
-                self.0.followed.notified().await;
-            }
-            commits.mark_unchanged();
-            match timeout(READ_WAIT_MAX, self.read_on(&mut position)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "the feed cannot be read");
-                    sleep(FAILURE_PAUSE).await;
-                }
-                Err(_) => {
-                    tracing::debug!("the feed cannot be read: no answer in {} s", READ_WAIT_MAX.as_secs());
-                }
-            }
-            sleep(REST).await;
-            // The sender lives in the database's handle, which is held here.
-            let _ = timeout(POLL, commits.changed()).await;
-        }
-    }
-
-    async fn read_on(&self, position: &mut Option<FeedPosition>) -> Result<(), FeedError> {
-        if !self.0.schema.fits() {
-            return Ok(());
-        }
-        let mut conn = self.0.database.reader().acquire().await?;
-        let epoch = feed::epoch(&mut conn).await?;
-        let held = match position {
-            Some(at) => at.epoch == epoch && feed::holds(&mut conn, &at.place()).await?,
-            None => false,
-        };
-        let Some(high_watermark) = self.high_watermark(&mut conn, &epoch).await? else { return Ok(()) };
-        let mut from = match position {
-            Some(position) if held => position.position,
-            // Beginning early does no harm.
-            _ => {
-                self.send(position, Segment::beginning(&epoch, &high_watermark));
-                high_watermark.position
-            }
-        };
-        loop {
-            let (rows, _) = feed::page(&mut conn, from, &high_watermark, None, PIECE_ROWS_MAX).await?;
-            let Some(last) = rows.last().map(|row| row.place.clone()) else { return Ok(()) };
-            let to = last.position;
-            self.send(position, Segment::of(&epoch, from, last, &rows)?);
-            from = to;
-        }
-    }
-
-    fn send(&self, position: &mut Option<FeedPosition>, segment: Segment) {
-        *position = Some(FeedPosition::of(&segment.epoch, &segment.to));
+        found.recent.push(Arc::clone(&segment));
+        drop(found);
         // Fails where there is no follower, which needs no segment then.
-        let _ = self.0.segments.send(Arc::new(segment));
+        let _ = self.0.segments.send(segment);
     }
-}
 
-/// Why the reader could not go on.
-#[derive(Debug, thiserror::Error)]
-enum FeedError {
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    #[error(transparent)]
-    Written(#[from] ApiError),
-}
+    /// Forgets the segments, which have no follower.
+    pub(super) fn forget_segments(&self) {
+        self.found().recent.clear();
+    }
 
-/// Writers that do not end in time hold the high watermark back.
-pub(super) fn still_writing() -> ApiError {
-    ApiError::unavailable(
-        "A transaction that writes callbacks takes longer than this read waits, or the database is a standby; try again.",
-    )
+    /// Notes that the reader has checked its position just now, and whether it reached the end of the ledger.
+    pub(super) fn note_round(&self, is_late: bool) {
+        let mut found = self.found();
+        found.checked = Some(Instant::now());
+        found.late_since = found.late_since.filter(|_| is_late).or_else(|| is_late.then(Instant::now));
+    }
+
+    /// Notes that the ledger cannot be read.
+    pub(super) fn note_failure(&self) {
+        let mut found = self.found();
+        found.late_since = found.late_since.or_else(|| Some(Instant::now()));
+    }
 }

@@ -1,28 +1,32 @@
 //! `GET /v1/groups/{group_id}/members` and `GET /v1/users/{user_id}/groups`.
 //!
-//! Query → filter → rows of `store::members`, or with `at` of a fold in `replay::as_of` → [`MemberView`] → JSON. The pure
+//! Query → filter → rows of `store::members`, or with `at` of a fold of `replay` → [`MemberView`] → JSON. The pure
 //! code of `mirror` and its twin, the database's views, decide who is present and with which role.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::Caller;
 use super::errors::ApiError;
 use super::groups::GroupView;
 use super::openapi::{NotFound, Refused, TooLarge};
-use super::paging::{CursorScope, Limit, Page};
+use super::paging::{CursorScope, Limit, Page, items};
 use super::parameters::{GroupPath, UserPath, paging, query, time, words, words_or_first};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::mirror::group_key;
-use crate::model::{GroupId, Millis, UserId};
-use crate::replay::as_of::{self, AsOfError, MemberAsOf, MembersAsOf};
+use crate::mirror::{are_members_known, group_key};
+use crate::model::{GroupId, Millis, SdkAppId, UserId};
+use crate::replay::as_of::{AsOfError, GroupMoment, MemberAsOf};
+use crate::store::groups;
 use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
+use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// The values of `status`, which choose by presence; the first one is the default.
 const STATUSES: [(&str, Option<bool>); 3] = [("member", Some(true)), ("left", Some(false)), ("all", None)];
@@ -124,6 +128,39 @@ impl From<MemberAsOf> for MemberView {
     }
 }
 
+/// One page of the members of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct MembersPage {
+    /// In the order of user ids; at most `limit`.
+    #[schema(schema_with = items::<MemberView>)]
+    items: Vec<MemberView>,
+    /// The `cursor` of the next page; null on the last one.
+    next_cursor: Option<String>,
+    /// False where there may be members that the mirror does not know: of a group whose create was not received, or not
+    /// before `at`, and of an audio-video room whose membership is not mirrored.
+    complete: bool,
+}
+
+impl MembersPage {
+    async fn of(
+        page: Page<MemberView>,
+        state: &ApiState,
+        (app, group): (SdkAppId, &GroupId),
+        at: Option<DateTime<Utc>>,
+    ) -> Result<Self, ApiError> {
+        let origin = in_time(READ_WAIT_MAX, async {
+            let mut connection = state.lookup_connection().await?;
+            Ok::<_, ApiError>(groups::origin(&mut connection, app, group).await?)
+        });
+        let origin = origin.await?;
+        let complete = origin.is_some_and(|origin| {
+            let created = origin.created_at.filter(|created| at.is_none_or(|at| *created <= at));
+            are_members_known(origin.group_type.as_deref(), created.is_some(), state.avchatroom_members)
+        });
+        Ok(Self { items: page.items, next_cursor: page.next_cursor, complete })
+    }
+}
+
 /// A membership of a user, with its group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct UserGroupView {
@@ -146,56 +183,89 @@ fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
 ///
 /// A membership as of a time counts every applied callback whose event time is not later, however late it arrived.
 /// Before the first callback the list is empty; a time in the future gives what is known now. Status and role are those
-/// as of the time.
+/// as of the time. The pages of a walk show one state while its fold is kept: for a minute, in the process that made it.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/members",
     operation_id = "group_members",
     tag = "groups",
     params(GroupPath, MembersParameters),
-    responses((status = 200, description = "A page.", body = Page<MemberView>), Refused, NotFound, TooLarge)
+    responses((status = 200, description = "A page.", body = MembersPage), Refused, NotFound, TooLarge)
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<Page<MemberView>>, ApiError> {
+) -> Result<Json<MembersPage>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
-    let app = query.take_app(state.app)?;
+    let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
+    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
+    let limit = Limit::take(&mut query, Limit::MAX)?;
+    if let Some(moment) = query.take_time("at")? {
+        let wanted =
+            GroupMoment { group: group_key(app, group), moment: Millis::new(moment.timestamp_millis()) };
+        let scope = CursorScope { list: "members of a group as of a moment", filters };
+        let after = scope.take_after::<FoldKey>(&mut query)?.map(FoldKey::checked).transpose()?;
+        let page = members_as_of(&state, &wanted, filter, after, limit, &scope).await?;
+        return MembersPage::of(page, &state, (app, &wanted.group.group), Some(moment)).await.map(Json);
+    }
     let scope = CursorScope { list: "members of a group", filters };
     let after = scope.take_after_id(&mut query)?;
-    let limit = Limit::take(&mut query, Limit::MAX)?;
-    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
-    if let Some(moment) = query.take_time("at")? {
-        let moment = Millis::new(moment.timestamp_millis());
-        let after = after.map(|id| UserId::parse(&id)).transpose().map_err(ApiError::internal)?;
-        let rows_max = limit.items() + 1;
-        let wanted = MembersAsOf { group: group_key(app, group), moment, filter, after, limit: rows_max };
-        let rows = members_as_of(&state, wanted).await?;
-        return Page::of(rows, limit, &scope, |row| row.user.as_str().to_owned(), MemberView::from).map(Json);
-    }
-    let mut connection = state.connection().await?;
-    let rows =
-        members::of_group(&mut connection, app, &group, filter, after.as_deref(), limit.rows()).await?;
+    let read_group = group.clone();
+    let read = async move |mut connection: ReadConnection| {
+        let after = after.as_deref();
+        members::of_group(&mut connection, app, &read_group, filter, after, limit.items()).await
+    };
+    let rows = state.list(filter.cost(), read).await?;
     let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Page::of(rows, limit, &scope, |row| row.user_id.clone(), MemberView::from).map(Json)
+    let page = Page::of(rows, &scope, |row| row.user_id.clone(), MemberView::from)?;
+    MembersPage::of(page, &state, (app, &group), None).await.map(Json)
 }
 
-async fn members_as_of(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<MemberAsOf>, ApiError> {
-    let permit = state.as_of.fold_permit().await?;
-    let group = wanted.group.group.clone();
-    let connection = state.connection().await?;
-    match as_of::members(connection, permit, wanted).await {
-        Err(AsOfError::Unknown) => Err(ApiError::unknown_group(&group)),
-        done => Ok(done?),
+/// The key of a cursor of a list as of a moment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoldKey {
+    user_id: String,
+    /// Names the fold that the walk began with.
+    end: i64,
+}
+
+impl FoldKey {
+    /// `bad_cursor` for an id that no row can have.
+    fn checked(self) -> Result<(UserId, i64), ApiError> {
+        let user = UserId::parse(&self.user_id)
+            .map_err(|_| ApiError::bad_cursor("This cursor names an id that no row can have."))?;
+        Ok((user, self.end))
     }
+}
+
+async fn members_as_of(
+    state: &ApiState,
+    wanted: &GroupMoment,
+    filter: MemberFilter,
+    after: Option<(UserId, i64)>,
+    limit: Limit,
+    scope: &CursorScope,
+) -> Result<Page<MemberView>, ApiError> {
+    state.fits()?;
+    let (after, end) = after.unzip();
+    let fold = match state.as_of.members(wanted, end).await {
+        Err(AsOfError::Unknown) => return Err(ApiError::unknown_group(&wanted.group.group)),
+        done => done?,
+    };
+    let rows = fold.page(filter, after.as_ref(), limit.items());
+    let key = |row: &MemberAsOf| FoldKey { user_id: row.user.as_str().to_owned(), end: fold.end };
+    Page::of(rows, scope, key, MemberView::from)
 }
 
 /// Memberships of a user, in pages, by group id.
 ///
-/// The mirror has no list of users: an unknown user has an empty page, not 404.
+/// The mirror has no list of users: an unknown user has an empty page, not 404. A page looks through 10,000 memberships at
+/// most, so that one of a user with many past ones may be short or empty and still have a `next_cursor`.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/groups",
@@ -206,19 +276,22 @@ async fn members_as_of(state: &ApiState, wanted: MembersAsOf) -> Result<Vec<Memb
 )]
 pub(super) async fn of_user(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<UserGroupView>>, ApiError> {
     let user = path_id(path, UserId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
-    let app = query.take_app(state.app)?;
+    let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), user.as_str()]);
     let scope = CursorScope { list: "groups of a user", filters };
     let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let present = take_present(&mut query)?;
     let mut connection = state.connection().await?;
-    let rows = members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.rows()).await?;
-    let view = |row| UserGroupView::of(row, state.avchatroom_members);
-    Page::of(rows, limit, &scope, |row| row.group.group_id.clone(), view).map(Json)
+    let page =
+        members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.items()).await?;
+    let items = page.rows.into_iter().map(|row| UserGroupView::of(row, state.avchatroom_members)).collect();
+    let next_cursor = page.next.map(|group| scope.cursor(group)).transpose()?;
+    Ok(Json(Page { items, next_cursor }))
 }

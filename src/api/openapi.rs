@@ -37,8 +37,8 @@ const DESCRIPTION: &str = "Reads a PostgreSQL mirror of the groups of a Tencent 
     with a stable `code`. Fields may be added to any object later; one that may be null is always present.\n\n\
     Every answer has the header `X-Request-Id`, and a problem repeats it as `request_id`; the log has it too. An id that \
     the request sends in that header is kept, if it has 1 to 128 letters, digits or `-_.:/+=@`.\n\n\
-    Everything but `/livez` and `/readyz` needs a token, unless the service is set to be read without one, from its own \
-    machine only. A callback that is still in the spool is durable but not visible yet; `spool.depth` of `/v1/stats` \
+    Everything but health and this document needs a token, unless the service is set to be read without one, from its \
+    own machine only. A token may be limited to one app; only one with `+raw` reads raw bodies and client addresses. A callback that is still in the spool is durable but not visible yet; `spool.depth` of `/v1/stats` \
     counts them.";
 
 /// The document without paths.
@@ -158,8 +158,8 @@ impl ProblemKind {
             Self::Forbidden => (
                 "403",
                 "Forbidden",
-                "The service can be read without a token from its own machine only, and the request came from another, or \
-                 through a proxy (`unauthorized`).",
+                "The token has no right to this (`forbidden`); or the service is read without tokens, from its own machine \
+                 only, and the request came from another, through a proxy or from a page of another site (`unauthorized`).",
             ),
             Self::NotFound => ("404", "NotFound", "The path names nothing that is known (`not_found`)."),
             Self::MethodNotAllowed => {

@@ -2,7 +2,7 @@
 //!
 //! A page is read after a key and not at an offset: the rows behind the last one seen, and one more than asked for,
 //! which shows whether there is a next page. So a deep page costs as much as the first one, and rows that come or go
-//! meanwhile shift nothing. A cursor holds the key of the last row and the scope it is valid for (list, order, filters);
+//! meanwhile shift nothing. A page of long texts ends early (`store::page`). A cursor holds the key of the last row and the scope it is valid for (list, order, filters);
 //! with another scope it is refused. It is neither secret nor signed: its key is checked like any other input.
 
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use utoipa::openapi::schema::{Array, ArrayBuilder};
 use super::errors::ApiError;
 use super::query::Query;
 use crate::model::UserId;
+use crate::store::page::PageRows;
 
 /// The format of cursors; it grows when a cursor of an older version can no longer be read.
 const CURSOR_VERSION: u8 = 1;
@@ -52,15 +53,15 @@ impl Limit {
         usize::from(self.0)
     }
 
-    /// The key of the last row of the page, where the rows that were read go on behind it.
-    pub(super) fn last_of<K>(self, keys: &[K]) -> Option<&K> {
-        keys.get(self.items().checked_sub(1)?).filter(|_| keys.len() > self.items())
-    }
-
     /// How many rows to read: one more than the page has, which shows whether there is a next page.
     #[must_use]
     pub(super) fn rows(self) -> i64 {
         i64::from(self.0) + 1
+    }
+
+    /// The key of the last row of the page, where the rows that were read go on behind it.
+    pub(super) fn last_of<K>(self, keys: &[K]) -> Option<&K> {
+        keys.get(self.items().checked_sub(1)?).filter(|_| keys.len() > self.items())
     }
 }
 
@@ -139,7 +140,8 @@ impl CursorScope {
     }
 }
 
-/// One page of a list. A page with a `next_cursor` is full, unless the list says that it may be shorter.
+/// One page of a list. A page with a `next_cursor` is full, unless its items are long (4 MiB of texts end a page), or the list
+/// says that it may be shorter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Page<T> {
     /// In the order of the list; at most `limit`.
@@ -150,20 +152,17 @@ pub(super) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The page of up to [`Limit::rows`] rows. `key` is the cursor key of a row, `view` what a reader sees of it.
+    /// The page of these rows. `key` is the cursor key of a row, `view` what a reader sees of it.
     ///
     /// # Errors
     /// `internal`: a key cannot be serialized.
     pub(super) fn of<R, K: Serialize>(
-        mut rows: Vec<R>,
-        limit: Limit,
+        PageRows { rows, more }: PageRows<R>,
         scope: &CursorScope,
         key: impl FnOnce(&R) -> K,
         view: impl FnMut(R) -> T,
     ) -> Result<Self, ApiError> {
-        assert!(rows.len() <= limit.items() + 1, "a page reads one row more than it shows");
-        let more = rows.len() > limit.items();
-        rows.truncate(limit.items());
+        assert!(!more || !rows.is_empty(), "a list that goes on has shown a row");
         let last = rows.last().filter(|_| more);
         let next_cursor = last.map(|row| scope.cursor(key(row))).transpose()?;
         Ok(Self { items: rows.into_iter().map(view).collect(), next_cursor })
@@ -171,6 +170,6 @@ impl<T> Page<T> {
 }
 
 /// By reference: the derived schema would repeat the schema of the items in each list.
-fn items<T: ToSchema>() -> Array {
+pub(super) fn items<T: ToSchema>() -> Array {
     ArrayBuilder::new().items(Ref::from_schema_name(T::name())).max_items(Some(Limit::MAX.into())).build()
 }

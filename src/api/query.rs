@@ -4,6 +4,7 @@
 //! right, because a filter that is silently ignored shows a reader too much. Knows no endpoint: a handler lists the
 //! names it has, takes each value out, and gets the fingerprint of the list for its cursor.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::extract::Path;
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
+use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use crate::model::{ModelError, SdkAppId, storable};
 
@@ -41,8 +43,8 @@ impl Query {
     pub(super) fn parse(raw: Option<&str>, allowed: &[&str]) -> Result<Self, ApiError> {
         let raw = raw.unwrap_or_default();
         let mut values = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(raw.as_bytes()) {
-            if is_broken(raw, &name) || is_broken(raw, &value) {
+        for (name, value, pair) in pairs(raw) {
+            if is_broken(pair, &name, &value) {
                 let shown = shown(&name);
                 return Err(ApiError::bad_parameter(format!(
                     "Parameter {shown} is not UTF-8; write it percent-encoded, as in %40TGS%231."
@@ -187,12 +189,16 @@ impl Query {
         found.into_iter().map(keyed).collect()
     }
 
-    /// The app of `sdk_app_id`, which every path takes, else the configured one.
+    /// The app of `sdk_app_id`, which every path takes, else the caller's, else the configured one.
     ///
     /// # Errors
-    /// `bad_parameter` for anything but an app id.
-    pub(super) fn take_app(&mut self, configured: SdkAppId) -> Result<SdkAppId, ApiError> {
-        Ok(self.take_model("sdk_app_id", SdkAppId::parse)?.unwrap_or(configured))
+    /// `bad_parameter` for anything but an app id, `forbidden` for one that the caller may not read.
+    pub(super) fn take_app(
+        &mut self,
+        caller: &Caller,
+        configured: ConfiguredApp,
+    ) -> Result<SdkAppId, ApiError> {
+        caller.app(self.take_model("sdk_app_id", SdkAppId::parse)?, configured)
     }
 }
 
@@ -213,10 +219,19 @@ pub(super) fn path_id<T>(
         .map_err(|error| ApiError::bad_parameter(format!("The id in the path cannot be used: {error}.")))
 }
 
-/// The decoder puts U+FFFD for bytes that are not UTF-8, unless the query itself holds that character.
-fn is_broken(raw: &str, decoded: &str) -> bool {
-    let replaced = decoded.contains('\u{FFFD}');
-    replaced && !raw.contains('\u{FFFD}') && !raw.to_ascii_lowercase().contains("%ef%bf%bd")
+/// The parameters, decoded, each with its text in the query.
+fn pairs(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>, &str)> {
+    raw.split('&').filter_map(|pair| {
+        let (name, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
+        Some((name, value, pair))
+    })
+}
+
+/// The decoder puts U+FFFD for bytes that are not UTF-8: there are more of them then than the query has itself.
+fn is_broken(pair: &str, name: &str, value: &str) -> bool {
+    let count = |text: &str, part: &str| text.matches(part).count();
+    let decoded = count(name, "\u{FFFD}") + count(value, "\u{FFFD}");
+    decoded > count(pair, "\u{FFFD}") + count(&pair.to_ascii_lowercase(), "%ef%bf%bd")
 }
 
 fn matches_name(known: &str, name: &str) -> bool {

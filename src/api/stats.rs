@@ -1,45 +1,60 @@
 //! `GET /v1/stats`: how much is in the mirror, and whether callbacks arrive.
 //!
-//! Counts come from `stats_cache` and may be some time old, because counting a large mirror takes seconds; the spool and
-//! the last callback are read for each request.
+//! Counts come from `stats_cache` and may be some time old, because counting a large mirror takes seconds. Spool, gaps,
+//! refusals and the newest callback are known to the process itself. So the answer is 200 while the database is away, when
+//! it is needed most: with the last counts and their time, and null for what is not known.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::auth::Caller;
 use super::errors::ApiError;
 use super::openapi::Refused;
 use super::parameters::AppOnly;
 use super::query::Query;
 use super::state::ApiState;
 use super::timestamp::Timestamp;
+use crate::model::{Millis, SdkAppId};
 use crate::refusals::RefusalTotal;
-use crate::spool::SpoolStatus;
+use crate::spool::{GAPS_LISTED_MAX, Gap, SpoolError, SpoolStatus};
 use crate::store::stats::{self, AppCounts};
 
 /// What a group of an unknown type is counted under in `by_type`.
 const UNKNOWN: &str = "unknown";
 
-/// Counts of one app, and the state of the spool.
+/// How long the answer waits for the newest callback of the ledger; then it has the newest that the process knows of. A
+/// server that stalls must not hold up what is known without it.
+const LATEST_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Counts of one app, and what the process that answers knows of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct StatsView {
     sdk_app_id: i64,
-    groups: GroupCounts,
-    /// Present memberships.
-    members: i64,
-    ledger: LedgerCounts,
+    /// False while the database does not answer, or does not fit this program; the counts are the last ones then.
+    database_available: bool,
+    /// Null where nothing could be counted since the start of the process; the same with `members` and `ledger`.
+    groups: Option<GroupCounts>,
+    /// Present memberships that are known: those of audio-video rooms only where they are mirrored.
+    members: Option<i64>,
+    ledger: Option<LedgerCounts>,
     spool: SpoolView,
+    /// The newest periods, at most 100, in which callbacks were not made durable by the process that answers, newest first.
+    #[schema(max_items = 100)]
+    gaps: Vec<GapView>,
     refusals: RefusalsView,
-    /// When the last callback was received; null where none is in the ledger.
+    /// When the last callback was received, as far as is known; null where none is in the ledger, or none is known.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_callback_at: Option<Timestamp>,
     /// When groups, members and ledger were counted. The counts are kept for twenty times as long as that took.
-    #[schema(value_type = String, format = DateTime)]
-    counted_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    counted_at: Option<Timestamp>,
 }
 
 /// Groups of every status.
@@ -89,13 +104,39 @@ impl From<&AppCounts> for LedgerCounts {
 /// The spool of the process that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct SpoolView {
-    /// Callbacks in it.
-    depth: u64,
+    /// Callbacks in it; null while it is being opened, as with `bytes`.
+    depth: Option<u64>,
     /// What they are charged with.
-    bytes: u64,
-    /// Receipt of the oldest.
+    bytes: Option<u64>,
+    /// Receipt of the oldest; null where there is none, or none is known.
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest_at: Option<Timestamp>,
+}
+
+/// A period in which callbacks were not made durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct GapView {
+    /// Receipt of the first one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    begin: Option<Timestamp>,
+    /// Receipt of the last one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    end: Option<Timestamp>,
+    /// Why, such as `spool_full`.
+    cause: String,
+    /// How many; null where that is not known.
+    callbacks: Option<u64>,
+}
+
+impl From<Gap> for GapView {
+    fn from(gap: Gap) -> Self {
+        Self {
+            begin: Timestamp::of_millis(gap.first_ms),
+            end: Timestamp::of_millis(gap.last_ms),
+            cause: gap.cause,
+            callbacks: Some(gap.callbacks).filter(|count| *count > 0),
+        }
+    }
 }
 
 /// Requests that the public listener of the process that answers did not take, since its start.
@@ -156,14 +197,34 @@ impl From<&AppCounts> for GroupCounts {
 
 impl From<SpoolStatus> for SpoolView {
     fn from(status: SpoolStatus) -> Self {
-        let oldest = status.oldest.and_then(|oldest| DateTime::from_timestamp_millis(oldest.get()));
-        Self { depth: status.depth, bytes: status.bytes, oldest_at: oldest.map(Timestamp) }
+        let is_known = status.failure != Some(SpoolError::Opening);
+        let oldest = status.oldest.and_then(time);
+        Self {
+            depth: Some(status.depth).filter(|_| is_known),
+            bytes: Some(status.bytes).filter(|_| is_known),
+            oldest_at: oldest.map(Timestamp),
+        }
     }
+}
+
+fn time(millis: Millis) -> Option<DateTime<Utc>> {
+    Timestamp::of_millis(millis.get()).map(|time| time.0)
+}
+
+/// Receipt of the newest callback of an app in the ledger, if there is one.
+///
+/// # Errors
+/// The database does not answer in time, or does not fit.
+async fn latest_in_ledger(state: &ApiState, app: SdkAppId) -> Result<Option<DateTime<Utc>>, ApiError> {
+    let read = async { Ok(stats::latest(&mut *state.lookup_connection().await?, app).await?) };
+    let late = || ApiError::unavailable("The database did not say in time which callback is the newest.");
+    timeout(LATEST_WAIT_MAX, read).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Counts of groups, memberships and callbacks.
 ///
-/// Cheap to call: counts that take long are reused for a while, and `counted_at` is their time.
+/// Cheap to call: counts that take long are reused for a while, and `counted_at` is their time. Answers while the database
+/// is away, with the last counts.
 #[utoipa::path(
     get,
     path = "/v1/stats",
@@ -174,21 +235,35 @@ impl From<SpoolStatus> for SpoolView {
 )]
 pub(super) async fn stats(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<StatsView>, ApiError> {
-    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(state.app)?;
-    let latest = stats::latest(&mut *state.connection().await?, app).await?;
-    let counts = state.stats_cache.counts().await?;
+    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
+    let (latest, counts) = if state.schema.fits() && !state.writer.is_breaker_open() {
+        tokio::join!(latest_in_ledger(&state, app), state.stats_cache.counts())
+    } else {
+        (Err(ApiError::unavailable("The database is known to be away.")), state.stats_cache.last())
+    };
+    if let Err(error) = &latest {
+        tracing::debug!(%error, error.cause = ?error.cause(), "the newest callback could not be read");
+    }
     let none = AppCounts::default();
-    let of_app = counts.apps.get(&app.get()).unwrap_or(&none);
+    let of_app = counts.as_ref().map(|counts| counts.apps.get(&app.get()).unwrap_or(&none));
+    // All that this process receives belongs to its own app.
+    let received = state.writer.last_received().filter(|_| state.app.is(app)).and_then(time);
+    let counted = of_app.and_then(|counts| counts.last_callback_at);
+    let gaps = state.writer.gaps();
+    assert!(gaps.len() <= GAPS_LISTED_MAX + 1, "gaps in memory have a limit");
     Ok(Json(StatsView {
         sdk_app_id: app.get(),
-        groups: of_app.into(),
-        members: of_app.members,
-        ledger: of_app.into(),
-        spool: state.spool.borrow().clone().into(),
+        database_available: latest.is_ok(),
+        groups: of_app.map(Into::into),
+        members: of_app.map(|counts| counts.members),
+        ledger: of_app.map(Into::into),
+        spool: state.writer.spool().into(),
+        gaps: gaps.into_iter().rev().take(GAPS_LISTED_MAX).map(GapView::from).collect(),
         refusals: state.refusals.totals().into(),
-        last_callback_at: latest.max(of_app.last_callback_at).map(Timestamp),
-        counted_at: Timestamp(counts.counted_at),
+        last_callback_at: latest.unwrap_or_default().max(counted).max(received).map(Timestamp),
+        counted_at: counts.as_ref().map(|counts| Timestamp(counts.counted_at)),
     }))
 }

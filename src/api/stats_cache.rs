@@ -1,18 +1,20 @@
 //! A cache of the counts of `/v1/stats`: at most one count runs, and a count that took `t` is reused for 20 `t`.
 //!
 //! So a small mirror is counted anew for nearly every request, and a large one costs less than a twentieth of one
-//! connection, however often it is asked. Serves what `store::stats` counted; knows nothing of JSON.
+//! connection, however often it is asked. It is counted now and then without a request as well, so that there are counts to
+//! show when the database is away. Serves what `store::stats` counted; knows nothing of JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::errors::ApiError;
+use crate::store::errors::is_statement_timeout;
+use crate::store::schema::SchemaState;
 use crate::store::stats::{self, Counts};
-use crate::store::{Database, Tx};
+use crate::store::{Database, ReadTx, in_time};
 
 /// A count that took `t` is reused for so many times `t`.
 const KEEP_FACTOR: u32 = 20;
@@ -21,10 +23,17 @@ const KEEP_FACTOR: u32 = 20;
 /// seconds.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
-/// The longest pause after a failure while there are no counts yet.
-const FIRST_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a count may take with its five statements: a server that has stalled ends none of them itself.
+const COUNT_WAIT_MAX: Duration = Duration::from_secs(5 * STATEMENT_MAX.as_secs());
 
-/// How long a request waits for the count that runs; then it gets the counts before, or 503 where there are none.
+/// The longest pause after a count that failed by anything but its own duration: the database may be back.
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is counted without a request: at most so old are the counts that are shown once the database does not
+/// answer, or twenty times as old as a count takes.
+const UNASKED_PERIOD: Duration = Duration::from_mins(5);
+
+/// How long a request waits for the count that runs; then it gets the counts before, or none where there are none.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The counts of one process. Cheap to clone.
@@ -54,33 +63,65 @@ impl StatsCache {
         Self { database, stop, last: watch::Sender::new(Last::default()), permit }
     }
 
-    /// The newest counts that are there within [`WAIT_MAX`].
-    ///
-    /// # Errors
-    /// `unavailable`: there are none yet; the count continues.
-    pub(super) async fn counts(&self) -> Result<Arc<Counts>, ApiError> {
-        let mut seen = self.last.subscribe();
-        let known = seen.borrow_and_update().clone();
-        if known.next.is_none_or(|next| next <= Instant::now()) {
-            self.start();
-            // There is no use in waiting for a count that will not end in time.
-            if known.counts.is_none() || known.took < WAIT_MAX {
-                let _ = timeout(WAIT_MAX, seen.changed()).await;
-            }
-        }
-        let counts = seen.borrow().counts.clone();
-        counts.ok_or_else(|| {
-            ApiError::unavailable("The mirror is being counted for the first time; ask again.")
-        })
+    /// The counts that were made last; `None` where there are none yet.
+    pub(super) fn last(&self) -> Option<Arc<Counts>> {
+        self.last.borrow().counts.clone()
     }
 
-    /// Begins to count, unless a count runs already.
-    fn start(&self) {
-        let Ok(permit) = Arc::clone(&self.permit).try_acquire_owned() else { return };
+    /// The newest counts that are there within [`WAIT_MAX`]; a count that runs continues. `None` where there are none yet.
+    pub(super) async fn counts(&self) -> Option<Arc<Counts>> {
+        let until = Instant::now() + WAIT_MAX;
+        let mut seen = self.last.subscribe();
+        let known = seen.borrow_and_update().clone();
+        // There is no use in waiting for a count that will not end in time.
+        let is_worth_waiting = known.counts.is_none() || known.took < WAIT_MAX;
+        // Twice, because one that was begun without a request may have begun before what this reader has sent.
+        for _ in 0..2 {
+            if !self.is_due() {
+                break;
+            }
+            let is_begun = self.start(true);
+            if is_worth_waiting {
+                let _ = timeout_at(until, seen.changed()).await;
+            }
+            if is_begun {
+                break;
+            }
+        }
+        self.last()
+    }
+
+    /// Counts once the database fits, and then now and then, until the service stops.
+    pub async fn keep_up(self, schema: SchemaState) {
+        let counting = async {
+            loop {
+                schema.fitting().await;
+                // It resolves also where the schema is not watched any more, because the start is refused.
+                if schema.fits() && self.is_due() {
+                    self.start(false);
+                }
+                sleep(UNASKED_PERIOD).await;
+            }
+        };
+        self.stop.run_until_cancelled(counting).await;
+    }
+
+    fn is_due(&self) -> bool {
+        self.last.borrow().next.is_none_or(|next| next <= Instant::now())
+    }
+
+    /// Begins to count, unless a count runs already; true where it is begun. One that was not asked for (`asked`) puts off none
+    /// that is.
+    fn start(&self, asked: bool) -> bool {
+        let Ok(permit) = Arc::clone(&self.permit).try_acquire_owned() else { return false };
         let this = self.clone();
         tokio::spawn(async move {
             let begun = Instant::now();
-            let Some(counted) = this.stop.run_until_cancelled(this.count()).await else { return };
+            let Some(counted) =
+                this.stop.run_until_cancelled(in_time(COUNT_WAIT_MAX, Box::pin(this.count()))).await
+            else {
+                return;
+            };
             let took = begun.elapsed();
             drop(permit);
             this.last.send_modify(|last| {
@@ -90,18 +131,19 @@ impl StatsCache {
                     Ok(counts) => last.counts = Some(Arc::new(counts)),
                     Err(error) => {
                         tracing::warn!(%error, "the mirror could not be counted");
-                        if last.counts.is_none() {
-                            pause = pause.min(FIRST_PAUSE_MAX);
+                        if last.counts.is_none() || !is_statement_timeout(&error) {
+                            pause = pause.min(FAILED_PAUSE_MAX);
                         }
                     }
                 }
-                last.next = Some(Instant::now() + pause);
+                last.next = asked.then(|| Instant::now() + pause);
             });
         });
+        true
     }
 
     async fn count(&self) -> Result<Counts, sqlx::Error> {
-        let mut tx = Tx::reading(self.database.reader().acquire().await?, STATEMENT_MAX).await?;
+        let mut tx = ReadTx::begin(self.database.reader().acquire().await?, STATEMENT_MAX).await?;
         let counts = stats::count(tx.conn()).await?;
         tx.roll_back().await;
         Ok(counts)

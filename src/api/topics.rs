@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::auth::Caller;
 use super::errors::ApiError;
 use super::openapi::{NotFound, Refused};
 use super::paging::{CursorScope, Limit, Page};
@@ -87,19 +88,21 @@ impl utoipa::IntoParams for TopicsParameters {
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<TopicView>>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
     let mut query = Query::parse(raw.as_deref(), &["status", "limit", "cursor", "sdk_app_id"])?;
-    let app = query.take_app(state.app)?;
+    let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
     let scope = CursorScope { list: "topics of a group", filters };
     let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let active = query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1);
     let mut connection = state.connection().await?;
-    let rows = topics::of_group(&mut connection, app, &group, active, after.as_deref(), limit.rows()).await?;
+    let rows =
+        topics::of_group(&mut connection, app, &group, active, after.as_deref(), limit.items()).await?;
     let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
-    Page::of(rows, limit, &scope, |row| row.topic_id.clone(), TopicView::from).map(Json)
+    Page::of(rows, &scope, |row| row.topic_id.clone(), TopicView::from).map(Json)
 }

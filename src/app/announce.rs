@@ -1,15 +1,17 @@
 //! The first lines of the log: what runs, where it listens, which database it has, what to try next.
 //!
 //! It reads what was started, and starts nothing. The lines come in two parts, because the service listens before an
-//! embedded server has been started, and what a newcomer is asked to try needs both. The settings file that was read and the absolute data directory stand
-//! here, because a start in a subdirectory finds the same `.env` above it and makes a second, empty data directory.
+//! embedded server has been started, and what a newcomer is asked to try needs both. The settings file that was read and
+//! the absolute data directory stand here, because a start in another directory finds no `.env` there and makes a second,
+//! empty data directory.
 
 use std::path::Path;
 
 use super::database::absolute;
 use super::start::RunningService;
 use crate::api::auth::ApiAuth;
-use crate::config::{Config, ServeConfig};
+use crate::clock;
+use crate::config::{Config, DatabaseChoice, ServeConfig};
 use crate::embedded::Embedded;
 
 /// What runs, with which settings, and where it listens.
@@ -33,6 +35,14 @@ pub(super) fn announce_service(
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
     tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+    let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
+    if !is_embedded && matches!(*serving.api_auth, ApiAuth::None) {
+        tracing::warn!(
+            "the read API needs no token (API_AUTH=none): a proxy on this machine that leads to {} can open it to every \
+             machine that reaches the proxy; set API_TOKEN where there is one",
+            running.api_addr
+        );
+    }
 }
 
 /// Which database it works with, and what a newcomer can try on it.
@@ -49,6 +59,16 @@ pub(super) fn announce_database(
             );
         }
         None => tracing::info!("database: the one of DATABASE_URL"),
+    }
+    let now_ms = clock::now().get();
+    if let Some(bundled) = embedded.and_then(Embedded::bundled).filter(|bundled| bundled.is_outdated(now_ms))
+    {
+        tracing::warn!(
+            "the bundled PostgreSQL {} is {} months old; minor releases come every three months, so newer ones with \
+             security fixes exist: install PostgreSQL, which is preferred then, or set DATABASE_URL",
+            bundled.version,
+            bundled.months_old(now_ms)
+        );
     }
     if serving.gate.tokens.is_empty() {
         tracing::info!(

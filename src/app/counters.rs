@@ -32,7 +32,7 @@ const LOSS_CAUSES: [&str; 14] = [
 
 /// Sets every counter to zero that has not been increased yet.
 pub(super) fn register_counters() {
-    for name in ["gaps", "spooled", "drained", "transaction_retries"] {
+    for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }
     for cause in RefusalCause::VARIANTS {

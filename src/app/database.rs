@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::config::{Config, DatabaseChoice};
-use crate::embedded::{Embedded, Programs};
+use crate::config::{Config, DatabaseChoice, read_database_url};
+use crate::embedded::{Embedded, Interrupt, Programs};
+use crate::files::{Access, PrivateDir};
 use crate::store::Database;
+
+/// The file of the data directory that only one `serve` can lock.
+const LOCK_NAME: &str = "serve.lock";
 
 /// What happens where the data directory holds no cluster of an embedded server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +30,23 @@ pub(super) async fn open_database(
     config: &Config,
     cluster: Cluster,
 ) -> anyhow::Result<(Database, Option<Embedded>)> {
+    open_database_unless(config, cluster, &Interrupt::default()).await
+}
+
+/// The same, given up within moments once `interrupt` is set.
+pub(super) async fn open_database_unless(
+    config: &Config,
+    cluster: Cluster,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(Database, Option<Embedded>)> {
     match &config.database {
         DatabaseChoice::Url(url) => Ok((Database::new(url)?, None)),
+        DatabaseChoice::UrlFile(path) => {
+            let path = path.clone();
+            // It may be a pipe.
+            let url = tokio::task::spawn_blocking(move || read_database_url(&path)).await??;
+            Ok((Database::new(&url)?, None))
+        }
         DatabaseChoice::Embedded => {
             let dir = config.data_dir.join("postgres");
             ensure!(
@@ -36,10 +55,11 @@ pub(super) async fn open_database(
                  them, or run `group-mirror serve` there first",
                 absolute(&config.data_dir).display()
             );
-            std::fs::create_dir_all(&config.data_dir)
-                .with_context(|| format!("DATA_DIR: cannot make {}", config.data_dir.display()))?;
+            PrivateDir::make(&config.data_dir).context("DATA_DIR")?;
             let programs = Programs { bin_dir: config.pg_bin_dir.clone(), path: config.path.clone() };
-            let embedded = tokio::task::spawn_blocking(move || Embedded::start(&dir, &programs)).await??;
+            let interrupt = interrupt.clone();
+            let start = move || Embedded::start_unless(&dir, &programs, &interrupt);
+            let embedded = tokio::task::spawn_blocking(start).await??;
             Ok((Database::new(embedded.url())?, Some(embedded)))
         }
     }
@@ -60,16 +80,15 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 
 /// Held for the life of the process; the system gives it back however that ends.
 pub(super) fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(dir).with_context(|| format!("DATA_DIR: cannot make {}", dir.display()))?;
-    let path = dir.join("serve.lock");
-    let file = File::create(&path).with_context(|| format!("DATA_DIR: cannot write {}", path.display()))?;
+    let file =
+        PrivateDir::make(dir).and_then(|dir| dir.file(LOCK_NAME, Access::Write)).context("DATA_DIR")?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
             bail!("DATA_DIR: another `serve` uses {}; give each its own directory", dir.display())
         }
         Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("DATA_DIR: cannot lock {}", path.display()))
+            Err(error).with_context(|| format!("DATA_DIR: cannot lock {}", dir.join(LOCK_NAME).display()))
         }
     }
 }

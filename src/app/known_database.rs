@@ -4,15 +4,21 @@
 //! into another database; and a database that is missing or half restored is waited for, because it has been there
 //! before. The file is replaced as a whole and synced, so a kill leaves the old id or the new one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::files::{Access, PrivateDir};
+
 /// The file's name in the data directory.
 const FILE_NAME: &str = "database-id";
+
+/// What a new one is called until it is complete.
+const NEW_NAME: &str = "database-id.new";
+
+/// The longest content that is read. An id has 36 bytes.
+const BYTES_MAX: u64 = 1024;
 
 /// What the directory remembers.
 #[derive(Debug)]
@@ -25,13 +31,16 @@ impl KnownDatabase {
     /// Reads the file, if there is one. Whatever it holds is the id: a damaged one equals no database's, so that the
     /// spool waits for a person instead of draining into an unknown place.
     pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
-        let path = dir.join(FILE_NAME);
-        let id = match fs::read(&path) {
-            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(error).with_context(|| format!("DATA_DIR: cannot read {}", path.display()));
+        let mut bytes = Vec::new();
+        let id = match PrivateDir::open(dir).and_then(|dir| dir.file(FILE_NAME, Access::Read)) {
+            Ok(file) => {
+                file.take(BYTES_MAX)
+                    .read_to_end(&mut bytes)
+                    .with_context(|| format!("DATA_DIR: cannot read {}", dir.join(FILE_NAME).display()))?;
+                Some(String::from_utf8_lossy(&bytes).trim().to_owned())
             }
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(error).context("DATA_DIR"),
         };
         Ok(Self { dir: dir.to_owned(), id })
     }
@@ -42,13 +51,15 @@ impl KnownDatabase {
     }
 
     /// Writes an id in the place of the one before. Blocking, for some milliseconds.
-    pub(super) fn remember(&mut self, id: &str) -> io::Result<()> {
-        let side = self.dir.join(format!("{FILE_NAME}.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&side)?;
+    pub(super) fn remember(&mut self, id: &str) -> anyhow::Result<()> {
+        let dir = PrivateDir::open(&self.dir)?;
+        // What an earlier attempt left.
+        dir.remove(NEW_NAME)?;
+        let mut file = dir.file(NEW_NAME, Access::New)?;
         writeln!(file, "{id}")?;
         file.sync_all()?;
-        fs::rename(&side, self.dir.join(FILE_NAME))?;
-        File::open(&self.dir)?.sync_all()?;
+        dir.rename(NEW_NAME, FILE_NAME)?;
+        dir.sync()?;
         self.id = Some(id.to_owned());
         Ok(())
     }

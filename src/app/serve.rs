@@ -9,11 +9,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::announce::{announce_database, announce_service};
-use super::database::{Cluster, lock_data_dir, open_database, stop_embedded};
+use super::database::{Cluster, lock_data_dir, open_database, open_database_unless, stop_embedded};
 use super::signals::Signals;
-use super::start::{DESCRIPTORS, bind, start};
+use super::start::{bind, start};
 use crate::config::{Config, DatabaseChoice, Settings};
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, EmbeddedError, Interrupt};
 use crate::store::{Database, schema};
 
 /// `serve`: runs until SIGINT or SIGTERM. `dotenv` is the settings file that was read; `adopt_database` takes the
@@ -26,12 +26,10 @@ pub async fn serve(
     dotenv: Option<&Path>,
     adopt_database: bool,
 ) -> anyhow::Result<ExitCode> {
-    let signals = Signals::new()?;
+    // Before signals are caught: a pipe that a secret is read from may have no writer, and nothing has been begun.
     let (config, mut serving) = (settings.config(), settings.serve_config()?);
     serving.adopt_database = adopt_database;
-    if rlimit::increase_nofile_limit(DESCRIPTORS).is_ok_and(|got| got < DESCRIPTORS) {
-        tracing::warn!("this process may not have {} open files; many followers will wait", DESCRIPTORS);
-    }
+    let signals = Signals::new()?;
     let _lock = lock_data_dir(&config.data_dir)?;
     let listeners = bind(&serving).await?;
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
@@ -43,8 +41,11 @@ pub async fn serve(
     let (embedded, broken) = match started {
         Ok(embedded) => {
             if is_embedded {
-                // What is to be tried needs the database. A refusal of it ends the service just below.
-                let _ = until_signal(&signals, 1, running.checked()).await;
+                // What is to be tried needs the database. What breaks meanwhile ends the service just below.
+                tokio::select! {
+                    _ = until_signal(&signals, 1, running.checked()) => {}
+                    _ = running.broken() => {}
+                }
             }
             if !signals.any() {
                 announce_database(&running, &serving, embedded.as_ref());
@@ -83,14 +84,16 @@ async fn start_embedded(
     Ok(embedded)
 }
 
-/// The database, the embedded one started and migrated. None: a signal came meanwhile, and everything is stopped again;
+/// The database, the embedded one started and migrated. None: a signal came meanwhile, the start was given up, and everything is stopped again;
 /// with a second signal the embedded server is left to end with this process.
 async fn open_or_stop(
     config: &Config,
     signals: &Signals,
 ) -> anyhow::Result<Option<(Database, Option<Embedded>)>> {
+    let interrupt = Interrupt::default();
     let opening = async {
-        let (database, embedded) = open_database(config, Cluster::MadeWhereMissing).await?;
+        let (database, embedded) =
+            open_database_unless(config, Cluster::MadeWhereMissing, &interrupt).await?;
         // A server that is ours is migrated at once; a database of `DATABASE_URL` never is.
         if embedded.is_some()
             && let Some(migrated) = until_signal(signals, 1, schema::migrate(&database)).await
@@ -101,10 +104,25 @@ async fn open_or_stop(
         }
         Ok((database, embedded))
     };
+    let opening = async {
+        let mut opening = Box::pin(opening);
+        if let Some(opened) = until_signal(signals, 1, &mut opening).await {
+            if signals.any() {
+                tracing::info!("the start is given up; a second signal stops at once");
+            }
+            return opened;
+        }
+        tracing::info!("the start is given up; a second signal stops at once");
+        interrupt.set();
+        opening.await
+    };
     let Some(opened) = until_signal(signals, 2, Box::pin(opening)).await else { return Ok(None) };
-    let (database, embedded) = opened?;
+    let (database, embedded) = match opened {
+        Err(error) if matches!(error.downcast_ref(), Some(EmbeddedError::Interrupted)) => return Ok(None),
+        opened => opened?,
+    };
     if signals.any() {
-        stop_embedded(embedded).await?;
+        until_signal(signals, 2, stop_embedded(embedded)).await.transpose()?;
         return Ok(None);
     }
     Ok(Some((database, embedded)))

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, caught before the settings are checked, so that none is lost while the service starts.
+//! SIGINT and SIGTERM, caught before anything is begun, so that none is lost while the service starts.
 //!
 //! The first signal asks for an orderly stop, the second for an immediate one. This file counts them; the command
 //! decides what they mean.

@@ -16,12 +16,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
+use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
+use crate::api::auth::ConfiguredApp;
+use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
-use crate::api::live::{FOLLOWERS_MAX, LiveFeed};
+use crate::api::in_work::InWorkPermits;
+use crate::api::list_permits::ListPermits;
+use crate::api::live::LiveFeed;
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
 use crate::clock::ReceiptClock;
@@ -29,22 +35,13 @@ use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
+use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
 use crate::spool::{SpoolError, SpoolStatus, volume};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 use crate::{api, server, telemetry};
-
-/// Connections of the public listener at the same time. Each holds a descriptor and a buffer.
-const CALLBACK_CONNECTIONS_MAX: usize = 800;
-
-/// Connections of the internal listener, those of followers included.
-const API_CONNECTIONS_MAX: usize = FOLLOWERS_MAX + 150;
-
-/// Descriptors that the service asks the system for: those of both listeners, of the pools and of its files. Where it
-/// does not get them, accepting waits for connections to end.
-pub(super) const DESCRIPTORS: u64 = (CALLBACK_CONNECTIONS_MAX + API_CONNECTIONS_MAX) as u64 + 100;
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
 /// burst is longer than that, first packets are dropped and sent again after a second, half of the time that Tencent
@@ -70,6 +67,8 @@ pub struct RunningService {
     refusals: RefusalLog,
     schema: SchemaState,
     refusal: watch::Receiver<Option<String>>,
+    receipts: ReceiptClock,
+    receipt_mark: ReceiptMark,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -110,6 +109,7 @@ impl RunningService {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        self.receipt_mark.finish(&self.receipts);
         self.writer.close().await;
         self.refusals.report_all();
         if tokio::time::timeout(CLOSE_WAIT_MAX, self.database.close()).await.is_err() {
@@ -128,6 +128,7 @@ pub async fn start(
     (callbacks, api): (TcpListener, TcpListener),
 ) -> anyhow::Result<RunningService> {
     let known = KnownDatabase::open(&serving.spool.dir)?;
+    let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
     let metrics = telemetry::start_metrics()?;
@@ -139,20 +140,24 @@ pub async fn start(
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
     let refusals = RefusalLog::default();
-    let receiving = receiver_state(serving, writer.clone(), refusals.clone());
+    let (receipt_mark, receipts) = ReceiptMark::begin(&serving.spool.dir);
+    let receiving = receiver_state(serving, writer.clone(), refusals.clone(), receipts.clone());
     let public = receiver::router(receiving, health::router(health.clone()));
-    let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone());
+    let stats_cache = StatsCache::new(database.clone(), stop.clone());
+    let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), limits.followers);
     let reads = ApiState {
         feed: feed.clone(),
-        stats_cache: StatsCache::new(database.clone(), stop.clone()),
-        spool: writer.watch_spool(),
+        stats_cache: stats_cache.clone(),
+        writer: writer.clone(),
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
-        app: serving.gate.app,
+        app: ConfiguredApp::new(serving.gate.app),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
-        as_of: AsOfPermits::default(),
+        as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
+        lists: ListPermits::default(),
+        reads: InWorkPermits::new(limits.reads),
         document: api::document_text()?.into(),
     };
     let internal = api::internal(reads, metrics.clone(), health);
@@ -164,6 +169,8 @@ pub async fn start(
         refusals,
         schema,
         refusal,
+        receipts,
+        receipt_mark,
         stop,
         tasks,
     };
@@ -178,19 +185,27 @@ pub async fn start(
     };
     running.tasks.spawn(schema_watch.run(stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
-    let (callback_rules, api_rules) = listener_rules(serving, &running.refusals);
+    let (callback_rules, api_rules) = listener_rules(serving, limits, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
-    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
-    let refusals = running.refusals.clone();
-    let each_second = move || {
-        set_gauges();
-        refusals.report();
-    };
+    let each_second = each_second(&running, &feed);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
-    running.tasks.spawn(feed.run());
+    running.tasks.spawn(FeedReader::new(feed).run());
+    running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     running.tasks.close();
     Ok(running)
+}
+
+/// Sets the gauges, and reports what was not taken.
+fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
+    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
+    let (refusals, database) = (running.refusals.clone(), running.database.clone());
+    move || {
+        set_gauges();
+        database.close_idle_writers();
+        refusals.report();
+    }
 }
 
 fn warn_of_forgetful_volume(dir: &Path) {
@@ -202,7 +217,12 @@ fn warn_of_forgetful_volume(dir: &Path) {
     }
 }
 
-fn receiver_state(serving: &ServeConfig, writer: Writer, refusals: RefusalLog) -> ReceiverState {
+fn receiver_state(
+    serving: &ServeConfig,
+    writer: Writer,
+    refusals: RefusalLog,
+    receipts: ReceiptClock,
+) -> ReceiverState {
     ReceiverState {
         gate: Arc::new(serving.gate.clone()),
         avchatroom_members: serving.avchatroom_members,
@@ -210,15 +230,19 @@ fn receiver_state(serving: &ServeConfig, writer: Writer, refusals: RefusalLog) -
         reading: ReadPermits::default(),
         refusals,
         sightings: Sightings::default(),
-        receipts: ReceiptClock::default(),
+        receipts,
     }
 }
 
 /// The limits of the listener of callbacks and of that of the API.
-fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRules, ListenerRules) {
+fn listener_rules(
+    serving: &ServeConfig,
+    limits: ConnectionLimits,
+    refusals: &RefusalLog,
+) -> (ListenerRules, ListenerRules) {
     let callbacks = ListenerRules {
         name: "callbacks",
-        connections_max: CALLBACK_CONNECTIONS_MAX,
+        connections_max: limits.callbacks,
         idle: serving.idle,
         stop_silence: serving.stop_silence,
         // A callback is made durable whether or not its sender waits.
@@ -227,7 +251,7 @@ fn listener_rules(serving: &ServeConfig, refusals: &RefusalLog) -> (ListenerRule
     };
     let api = ListenerRules {
         name: "api",
-        connections_max: API_CONNECTIONS_MAX,
+        connections_max: limits.api,
         // A read or a stream that has lost its reader should end.
         half_close: false,
         refusals: None,
@@ -254,7 +278,8 @@ async fn wait_for_first_way(schema: &SchemaState, mut spool: watch::Receiver<Spo
 /// the address in the settings: its queue outlives a restart.
 ///
 /// # Errors
-/// An occupied port, or an address that is not this machine's.
+/// An occupied port, an address that is not this machine's, or a socket that other machines can reach with settings that
+/// are safe on this one alone.
 pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpListener)> {
     let bind = |name: &str, addr: SocketAddr, handed_over: Option<std::net::TcpListener>| {
         let Some(listener) = handed_over else {
@@ -266,10 +291,10 @@ pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpList
         Ok(listener)
     };
     let (callbacks, api) = handed_over_sockets()?;
-    Ok((
-        bind("CALLBACK_LISTEN", serving.callback_listen, callbacks)?,
-        bind("API_LISTEN", serving.api_listen, api)?,
-    ))
+    let callbacks = bind("CALLBACK_LISTEN", serving.callback_listen, callbacks)?;
+    let api = bind("API_LISTEN", serving.api_listen, api)?;
+    serving.loopback_only.check(callbacks.local_addr()?, api.local_addr()?)?;
+    Ok((callbacks, api))
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {

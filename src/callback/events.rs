@@ -213,7 +213,7 @@ fn destroyed_topics(fields: &mut Fields<'_, '_>) -> Result<Vec<TopicId>, Reason>
     match fields.get(wire::TOPIC_ID_LIST) {
         // Without it the topics that have ended are unknown; to take it as none would hide that.
         None => Err(Reason::missing(wire::TOPIC_ID_LIST)),
-        Some(Json::List(entries)) => essential(fields.each(entries, topic)),
+        Some(Json::List(entries)) => essential(fields.each(wire::TOPIC_ID_LIST, entries, topic)),
         Some(one) => topic(one).map(|topic| vec![topic]),
     }
 }

@@ -170,12 +170,13 @@ impl<'j, 'a> Fields<'j, 'a> {
     /// Reads each entry; those that cannot be read are skipped one by one.
     pub(super) fn each<T>(
         &mut self,
+        list: &'static str,
         entries: &'j [Json<'a>],
         read: impl Fn(&'j Json<'a>) -> Result<T, Reason>,
     ) -> Readable<Vec<T>> {
         let (mut items, mut fault) = (Vec::with_capacity(entries.len()), None);
-        for entry in entries {
-            match read(entry) {
+        for (index, entry) in entries.iter().enumerate() {
+            match read(entry).map_err(|reason| reason.in_entry(list, index)) {
                 Ok(item) => items.push(item),
                 Err(reason) => {
                     fault.get_or_insert_with(|| reason.clone());
@@ -194,7 +195,7 @@ impl<'j, 'a> Fields<'j, 'a> {
         list: &'static str,
         key: &'static str,
     ) -> Readable<Vec<UserId>> {
-        self.each(entries, |entry| member(entry, list, key))
+        self.each(list, entries, |entry| member(entry, list, key))
     }
 
     /// Keys and values. Of two entries with one key in one body the later one counts; the rest of the service meets each
@@ -204,7 +205,7 @@ impl<'j, 'a> Fields<'j, 'a> {
         entries: &'j [Json<'a>],
         keys: PairKeys,
     ) -> Readable<Vec<(FieldKey, String)>> {
-        let Readable { items, fault } = self.each(entries, |entry| keys.pair(entry));
+        let Readable { items, fault } = self.each(keys.list, entries, |entry| keys.pair(entry));
         // A map, because a body of a mebibyte can hold 90,000 keys.
         let items: BTreeMap<FieldKey, String> = items.into_iter().collect();
         Readable { items: items.into_iter().collect(), fault }

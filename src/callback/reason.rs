@@ -52,7 +52,7 @@ pub enum ReasonCause {
     NotUnicode,
     /// A role that no member can be given.
     UnknownRole,
-    /// PostgreSQL refuses the data.
+    /// The database refuses the data.
     RefusedByDatabase,
 }
 
@@ -77,6 +77,8 @@ pub struct Reason {
     pub cause: ReasonCause,
     /// The field of the body, or what else the fault is in.
     field: &'static str,
+    /// The list, and the number of the entry in it, from 1.
+    entry: Option<(&'static str, usize)>,
     /// What was sent, or what is wrong with it.
     input: String,
 }
@@ -90,13 +92,19 @@ impl Reason {
             Some((end, _)) => format!("{}…", &input[..end]),
             None => input,
         };
-        Self { cause, field, input }
+        Self { cause, field, entry: None, input }
     }
 
-    /// PostgreSQL refuses the data, in its own words.
+    /// The fault is in an entry of a list, counted from 0.
+    pub(super) fn in_entry(self, list: &'static str, index: usize) -> Self {
+        Self { entry: Some((list, index + 1)), ..self }
+    }
+
+    /// The database refuses the data. `what` is one of a closed list of texts, never the server's words: those can quote
+    /// rows, and this text is shown to readers and to the sender.
     #[must_use]
-    pub fn refused(words: impl Into<String>) -> Self {
-        Self::new(ReasonCause::RefusedByDatabase, "", words)
+    pub fn refused(what: &'static str) -> Self {
+        Self::new(ReasonCause::RefusedByDatabase, "", what)
     }
 
     /// What is wrong, without the field.
@@ -125,7 +133,11 @@ impl Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, field, input } = self;
+        let Self { cause, field, entry, input } = self;
+        let place = match entry {
+            Some((list, number)) => &format!("entry {number} of {list}"),
+            None => *field,
+        };
         match cause {
             ReasonCause::NotJson => write!(f, "the body is no JSON: {input}"),
             ReasonCause::NotAnObject => f.write_str("the body is JSON, but no object"),
@@ -137,21 +149,23 @@ impl fmt::Display for Reason {
                 write!(f, "the query says CallbackCommand={input:?}, the body says another; they must agree")
             }
             ReasonCause::NoGroup => f.write_str("the body has no GroupId"),
-            ReasonCause::BadGroupId => write!(f, "{field} names no group: {input}"),
+            ReasonCause::BadGroupId => write!(f, "{place} names no group: {input}"),
             ReasonCause::SeveralGroups => {
                 write!(f, "{field} names topics of several groups; one body speaks of one group")
             }
             ReasonCause::BadTime | ReasonCause::FutureTime => f.write_str(input),
-            ReasonCause::MissingField => write!(f, "the body has no {field}"),
-            ReasonCause::WrongType => write!(f, "{field} is of another JSON type: {input}"),
-            ReasonCause::BadId | ReasonCause::BadKey => write!(f, "in {field}: {input}"),
+            ReasonCause::MissingField => {
+                write!(f, "{} has no {field}", if entry.is_some() { place } else { "the body" })
+            }
+            ReasonCause::WrongType => write!(f, "{place} is of another JSON type: {input}"),
+            ReasonCause::BadId | ReasonCause::BadKey => write!(f, "in {place}: {input}"),
             ReasonCause::NotUnicode => {
-                write!(f, "in {field}: {input:?} is not valid Unicode; ids and keys are not repaired")
+                write!(f, "in {place}: {input:?} is not valid Unicode; ids and keys are not repaired")
             }
             ReasonCause::UnknownRole => {
                 write!(f, "{field} is {input:?}; a member's role changes to Admin or Member")
             }
-            ReasonCause::RefusedByDatabase => write!(f, "PostgreSQL refuses it: {input}"),
+            ReasonCause::RefusedByDatabase => write!(f, "the database refuses it: {input}"),
         }
     }
 }

@@ -11,12 +11,6 @@ pub(super) fn set(value: Option<&String>) -> Option<&str> {
     value.map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
-/// The parts of a list of secrets, separated by commas.
-pub(super) fn secrets(text: Option<&String>) -> Vec<String> {
-    let parts = set(text).unwrap_or_default().split(',').map(str::trim);
-    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
 /// An address to listen on: `IP:PORT`, `localhost:PORT`, or a port alone, which means loopback.
 pub(super) fn address(name: &str, text: Option<&String>, default: &str) -> anyhow::Result<SocketAddr> {
     let text = set(text).unwrap_or(default);

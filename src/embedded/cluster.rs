@@ -7,22 +7,24 @@
 
 use std::env;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown,
-};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::EmbeddedError;
+use super::interrupt::Interrupt;
 use super::process::{self, ParentDeathSignal, RunAs};
 use super::programs::ServerPrograms;
-use super::running::PORT;
-use super::running::pid_file;
+use super::running::{PID_FILE, PORT};
+use crate::files::{Access, PrivateDir, this_user};
+
+/// The server's log, in its directory.
+const LOG_NAME: &str = "postgres.log";
 
 /// Superuser and database of the embedded server. There is no password: who can enter the directory may
 /// connect.
@@ -44,6 +46,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Longest path of a unix socket that the operating system takes, without the final NUL.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
+/// Longest `PG_VERSION`, which is a number and a line break.
+const VERSION_MAX: u64 = 64;
+
 /// Size in bytes from which a start sets the log aside (one old log is kept).
 const LOG_MAX: u64 = 16 * 1024 * 1024;
 
@@ -54,34 +59,30 @@ const TAIL_BYTES: u64 = 16 * 1024;
 /// The directory of an embedded server; absolute, without links, 0700.
 #[derive(Debug)]
 pub(super) struct DataDirectory {
+    home: PrivateDir,
     dir: PathBuf,
+    interrupt: Interrupt,
     /// Its owner.
     uid: u32,
     gid: u32,
 }
 
 impl DataDirectory {
-    /// Opens `dir`, making it where needed. Only root may open another user's.
-    pub(super) fn open(dir: &Path) -> Result<DataDirectory, EmbeddedError> {
-        let failed = |doing| EmbeddedError::io(doing, dir);
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent).map_err(EmbeddedError::io("make", parent))?;
+    /// Opens `dir`, making it where needed. It may belong to an account that root has given it to.
+    pub(super) fn open(dir: &Path, interrupt: &Interrupt) -> Result<DataDirectory, EmbeddedError> {
+        let accounts = if this_user() == 0 { process::server_accounts() } else { Vec::new() };
+        let accounts: Vec<u32> = accounts.into_iter().map(|(uid, _)| uid).collect();
+        let home = PrivateDir::make_shared(dir, &accounts)?;
+        let dir = fs::canonicalize(dir).map_err(EmbeddedError::io("find", dir))?;
+        if home.mode()? & 0o777 != 0o700 {
+            home.set_mode(0o700)?;
         }
-        make_owner_only(dir).map_err(failed("make"))?;
-        let dir = fs::canonicalize(dir).map_err(failed("find"))?;
-        let failed = |doing| EmbeddedError::io(doing, &dir);
-        let about = fs::metadata(&dir).map_err(failed("look at"))?;
-        let this_user = process::effective_uid();
-        if about.uid() != this_user && this_user != 0 {
-            let owner = about.uid();
-            return Err(EmbeddedError::NotOwner { dir, owner });
-        }
-        if about.mode() & 0o777 != 0o700 {
-            fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
-                .map_err(failed("set the mode of"))?;
-        }
-        let (uid, gid) = (about.uid(), about.gid());
-        Ok(DataDirectory { dir, uid, gid })
+        let (uid, gid) = home.owner()?;
+        Ok(DataDirectory { home, dir, interrupt: interrupt.clone(), uid, gid })
+    }
+
+    pub(super) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -92,17 +93,27 @@ impl DataDirectory {
         self.dir.join("cluster")
     }
 
+    /// The cluster; none before it is made. A link in its place is refused: it could lead root to another user's files,
+    /// or to root's own.
+    pub(super) fn open_cluster(&self) -> Result<Option<PrivateDir>, EmbeddedError> {
+        match self.home.below("cluster") {
+            Err(error) if error.is_missing() => Ok(None),
+            opened => Ok(Some(opened?)),
+        }
+    }
+
     pub(super) fn log_file(&self) -> PathBuf {
-        self.dir.join("postgres.log")
+        self.dir.join(LOG_NAME)
     }
 
     /// Keeps other processes from starting the same server for as long as the file is held. The kernel releases
     /// the lock when the process ends.
     pub(super) fn lock(&self) -> Result<File, EmbeddedError> {
         let path = self.dir.join("lock");
-        let file = owner_only_file().open(&path).map_err(EmbeddedError::io("open", &path))?;
+        let file = self.home.file("lock", Access::Append)?;
         let begun = Instant::now();
         loop {
+            self.interrupt.check()?;
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::Error(error)) => {
@@ -121,19 +132,17 @@ impl DataDirectory {
 
     /// Major version that the cluster belongs to; none before there is one.
     pub(super) fn major(&self) -> Result<Option<u32>, EmbeddedError> {
-        if !self.cluster().exists() {
-            return Ok(None);
-        }
+        let Some(cluster) = self.open_cluster()? else { return Ok(None) };
+        let text = cluster.read_text("PG_VERSION", VERSION_MAX)?;
         let path = self.cluster().join("PG_VERSION");
         let failed = EmbeddedError::io("read the version of the cluster from", &path);
-        let parsed = fs::read_to_string(&path).and_then(|text| text.trim().parse().map_err(io::Error::other));
-        parsed.map(Some).map_err(failed)
+        text.trim().parse().map(Some).map_err(|error| failed(io::Error::other(error)))
     }
 
     /// Whom the server runs as. For root that is the directory's owner, or an appearance of root in a user
     /// namespace, or an account of its own, which then gets the directory.
-    pub(super) fn choose_user(&self, found: &ServerPrograms) -> Result<RunAs, EmbeddedError> {
-        if process::effective_uid() != 0 {
+    pub(super) fn choose_user(&mut self, found: &ServerPrograms) -> Result<RunAs, EmbeddedError> {
+        if this_user() != 0 {
             return Ok(RunAs::Same);
         }
         let refused = || EmbeddedError::RootRefused { dir: self.dir.clone() };
@@ -141,33 +150,53 @@ impl DataDirectory {
         if let Some(run_as) = namespace.filter(|run_as| self.can_run(found, *run_as)) {
             return Ok(run_as);
         }
-        let (uid, gid) =
-            if self.uid == 0 { process::server_account().ok_or_else(refused)? } else { (self.uid, self.gid) };
+        let (uid, gid) = match self.uid {
+            0 => *process::server_accounts().first().ok_or_else(refused)?,
+            owner => (owner, self.gid),
+        };
         let run_as = RunAs::User { uid, gid };
-        self.give_to(uid, gid)?;
-        if self.can_run(found, run_as) {
+        // What an account has owned already may be full of its traps, and needs no other owner.
+        let gives = self.uid == 0;
+        if gives {
+            self.home.set_owner_below(uid, gid)?;
+            self.home.set_owner(uid, gid)?;
+        }
+        if self.can_run(found, run_as) || self.let_through(found, run_as)? {
             return Ok(run_as);
         }
-        self.give_to(self.uid, self.gid)?;
+        if gives {
+            self.home.set_owner(self.uid, self.gid)?;
+            self.home.set_owner_below(self.uid, self.gid)?;
+        }
         Err(refused())
+    }
+
+    /// Lets the server's account pass through the data directory, which root made for itself alone; not list it. False,
+    /// and nothing is changed, where that is not what keeps it out.
+    fn let_through(&self, found: &ServerPrograms, run_as: RunAs) -> Result<bool, EmbeddedError> {
+        let Some(Ok(around)) = self.dir.parent().map(PrivateDir::open) else { return Ok(false) };
+        let mode = around.mode()?;
+        around.set_mode(mode | 0o011)?;
+        let can_run = self.can_run(found, run_as);
+        if !can_run {
+            around.set_mode(mode)?;
+        }
+        Ok(can_run)
     }
 
     /// Whether `run_as` is allowed here, and can enter the directory and run the programs.
     fn can_run(&self, found: &ServerPrograms, run_as: RunAs) -> bool {
         let mut probe = process::command(&found.postgres(), run_as, ParentDeathSignal::Kill);
         probe.arg("--version").current_dir(&self.dir);
-        process::run(probe, "", PROBE_LIMIT).is_ok_and(|output| output.status.success())
-    }
-
-    fn give_to(&self, uid: u32, gid: u32) -> Result<(), EmbeddedError> {
-        give(&self.dir, uid, gid).map_err(EmbeddedError::io("change the owner of", &self.dir))
+        let output = process::run(probe, "", PROBE_LIMIT, &self.interrupt);
+        output.is_ok_and(|output| output.status.success())
     }
 
     /// Makes the cluster with its role and database, unless there is one.
     ///
     /// All is done in a side directory that is renamed at the end, so that there is never half a cluster.
     pub(super) fn make_cluster(&self, found: &ServerPrograms, run_as: RunAs) -> Result<(), EmbeddedError> {
-        if self.cluster().exists() {
+        if self.open_cluster()?.is_some() {
             return Ok(());
         }
         self.remove_unfinished();
@@ -178,7 +207,7 @@ impl DataDirectory {
         initdb
             .arg("-D")
             .arg(&side)
-            .args(["-U", NAME, "-A", "trust", "-E", "UTF8", locale])
+            .args(["-U", NAME, "--auth-local=trust", "--auth-host=reject", "-E", "UTF8", locale])
             .arg("--no-instructions")
             .current_dir(&self.dir);
         self.run_maker("initdb", initdb, "")?;
@@ -189,13 +218,12 @@ impl DataDirectory {
         }
         single.arg("postgres");
         self.run_maker("postgres --single", single, &format!("create database {NAME};\n"))?;
-        fs::rename(&side, self.cluster())
-            .and_then(|()| File::open(&self.dir)?.sync_all())
-            .map_err(EmbeddedError::io("finish", &self.cluster()))
+        fs::rename(&side, self.cluster()).map_err(EmbeddedError::io("finish", &self.cluster()))?;
+        Ok(self.home.sync()?)
     }
 
     fn run_maker(&self, program: &'static str, command: Command, input: &str) -> Result<(), EmbeddedError> {
-        let words = match process::run(command, input, INITDB_LIMIT) {
+        let words = match process::run(command, input, INITDB_LIMIT, &self.interrupt) {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => {
                 format!("{} ({})", last_lines(&String::from_utf8_lossy(&output.stderr)), output.status)
@@ -217,7 +245,7 @@ impl DataDirectory {
     /// The directory for the socket, which the server's user owns: `socket` in the data directory or, where
     /// the socket's path would be too long for the operating system, one with a short name below the
     /// temporary directory.
-    pub(super) fn socket_dir(&self, run_as: RunAs) -> Result<PathBuf, EmbeddedError> {
+    pub(super) fn socket_dir(&self, run_as: RunAs) -> Result<PrivateDir, EmbeddedError> {
         let near = self.dir.join("socket");
         let place = if fits(&near) {
             near
@@ -229,18 +257,16 @@ impl DataDirectory {
         let failed = |doing| EmbeddedError::io(doing, &place);
         let made = make_owner_only(&place).map_err(failed("make"))?;
         let owner = match run_as {
-            RunAs::User { uid, gid } => {
-                if made {
-                    lchown(&place, Some(uid), Some(gid)).map_err(failed("change the owner of"))?;
-                }
-                uid
-            }
-            RunAs::Same | RunAs::Namespace { .. } => process::effective_uid(),
+            RunAs::User { uid, .. } => uid,
+            RunAs::Same | RunAs::Namespace { .. } => this_user(),
         };
         // Anyone can make things below the temporary directory, under this very name too.
-        let about = fs::symlink_metadata(&place).map_err(failed("look at"))?;
-        if about.is_dir() && about.uid() == owner && about.mode() & 0o777 == 0o700 {
-            Ok(place)
+        let mut socket_dir = PrivateDir::open_unlinked(&place, &[owner])?;
+        if let (RunAs::User { uid, gid }, true) = (run_as, made) {
+            socket_dir.set_owner(uid, gid)?;
+        }
+        if socket_dir.owner()?.0 == owner && socket_dir.mode()? & 0o777 == 0o700 {
+            Ok(socket_dir)
         } else {
             Err(failed("use")(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -253,48 +279,41 @@ impl DataDirectory {
     ///
     /// PostgreSQL does the same, but takes a zombie for a living process, and where no process reaps zombies it
     /// would never start again.
-    pub(super) fn remove_stale(&self, socket_dir: &Path) -> Result<(), EmbeddedError> {
-        let socket = socket_dir.join(format!(".s.PGSQL.{PORT}"));
-        let socket_lock = socket_dir.join(format!(".s.PGSQL.{PORT}.lock"));
-        for path in [pid_file(&self.cluster()), socket, socket_lock] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(EmbeddedError::io("remove", &path)(error));
-                }
-                _ => {}
-            }
+    pub(super) fn remove_stale(&self, socket_dir: &PrivateDir) -> Result<(), EmbeddedError> {
+        if let Some(cluster) = self.open_cluster()? {
+            cluster.remove(PID_FILE)?;
         }
-        Ok(())
+        socket_dir.remove(&format!(".s.PGSQL.{PORT}"))?;
+        Ok(socket_dir.remove(&format!(".s.PGSQL.{PORT}.lock"))?)
     }
 
-    /// Opens the log for appending and answers its length.
+    /// Opens the log for appending and answers its length. It belongs to the owner of the directory, also where root
+    /// makes it.
     pub(super) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
-        let path = self.log_file();
-        let length = fs::metadata(&path).map_or(0, |about| about.len());
-        let opened =
-            if length > LOG_MAX { fs::rename(&path, self.dir.join("postgres.log.old")) } else { Ok(()) }
-                .and_then(|()| owner_only_file().open(&path))
-                .and_then(|file| {
-                    let owner = fs::metadata(&self.dir)?;
-                    let about = file.metadata()?;
-                    if about.uid() != owner.uid() {
-                        // Made by root in another user's directory, who must be able to go on without root.
-                        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-                    }
-                    Ok((about.len(), file))
-                });
-        let (length, file) = opened.map_err(EmbeddedError::io("open", &path))?;
+        if fs::metadata(self.log_file()).map_or(0, |about| about.len()) > LOG_MAX {
+            self.home.rename(LOG_NAME, "postgres.log.old")?;
+        }
+        let file = self.home.file(LOG_NAME, Access::Append)?;
+        let owner = self.home.owner()?;
+        let length = file.metadata().and_then(|about| {
+            if about.uid() != owner.0 {
+                fchown(&file, Some(owner.0), Some(owner.1))?;
+            }
+            Ok(about.len())
+        });
+        let length = length.map_err(EmbeddedError::io("open", &self.log_file()))?;
         Ok((file, length))
     }
 
     /// The last lines of the log from byte `start` on, on one line.
     pub(super) fn log_tail(&self, start: u64) -> String {
-        let read = || -> io::Result<String> {
-            let mut file = File::open(self.log_file())?;
-            let end = file.metadata()?.len();
-            file.seek(SeekFrom::Start(start.max(end.saturating_sub(TAIL_BYTES))))?;
+        let read = || -> Result<String, EmbeddedError> {
+            let mut file = self.home.file(LOG_NAME, Access::Read)?;
             let mut bytes = Vec::new();
-            file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+            let failed = || EmbeddedError::io("read", &self.dir);
+            let end = file.metadata().map_err(failed())?.len();
+            file.seek(SeekFrom::Start(start.max(end.saturating_sub(TAIL_BYTES)))).map_err(failed())?;
+            file.take(TAIL_BYTES).read_to_end(&mut bytes).map_err(failed())?;
             Ok(last_lines(&String::from_utf8_lossy(&bytes)))
         };
         read().unwrap_or_else(|error| format!("its log cannot be read: {error}"))
@@ -308,30 +327,6 @@ fn make_owner_only(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// For files that only the owner may read. Links are refused: root may work in a directory of another user,
-/// who must not be able to point it elsewhere.
-fn owner_only_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options
-}
-
-/// Gives `path` and everything below it to a user; links themselves, never what they point at, and no file
-/// that has a second name, for that may lie anywhere.
-fn give(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    let about = fs::symlink_metadata(path)?;
-    let shared = about.is_file() && about.nlink() > 1;
-    if (about.uid() != uid || about.gid() != gid) && !shared {
-        lchown(path, Some(uid), Some(gid))?;
-    }
-    if about.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), uid, gid)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a socket in `dir` has a path that the system takes and the server's list of directories can hold.

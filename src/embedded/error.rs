@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::FileError;
+
 /// Why there is no embedded server. Every text is one line, but for [`EmbeddedError::NoPrograms`], which is a
 /// list of remedies.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +25,7 @@ pub enum EmbeddedError {
     /// No usable server programs on this machine, and none bundled.
     #[error(
         "no DATABASE_URL is set and no PostgreSQL server programs were found.\n\
-         looked in: $PG_BIN_DIR, $PATH, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, Homebrew and Postgres.app\n\
+         looked in: $PATH, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, Homebrew and Postgres.app\n\
          fix one of these:\n\
          \x20 Debian/Ubuntu  sudo apt-get install postgresql\n\
          \x20 Fedora         sudo dnf install postgresql-server\n\
@@ -71,16 +73,22 @@ pub enum EmbeddedError {
         /// How long this one waited.
         seconds: u64,
     },
-    /// The directory belongs to another user.
+    /// A file or a directory is not one that this user may trust, or cannot be opened.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The start was given up because a signal came.
+    #[error("the start of the embedded PostgreSQL was interrupted")]
+    Interrupted,
+    /// `PG_BIN_DIR` names a directory without usable programs.
     #[error(
-        "{} belongs to user id {owner}, not to this user; choose another data directory, or set DATABASE_URL",
-        dir.display()
+        "PG_BIN_DIR is {dir:?}; it should be a directory with the server programs `postgres` and `initdb` of PostgreSQL: \
+         {reason}"
     )]
-    NotOwner {
+    BinDir {
         /// The directory.
         dir: PathBuf,
-        /// Its owner.
-        owner: u32,
+        /// Why its programs are not used.
+        reason: String,
     },
     /// As root, and the server cannot be run as anyone else.
     #[error(

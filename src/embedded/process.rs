@@ -20,6 +20,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::interrupt::Interrupt;
+use crate::files::this_user;
+
 /// How often a short-lived program is asked whether it has ended: short against the 5 ms that the shortest
 /// takes.
 const PROGRAM_POLL: Duration = Duration::from_millis(3);
@@ -58,18 +61,6 @@ pub(super) enum Stop {
     Kill,
 }
 
-/// The effective user id of this process.
-pub(super) fn effective_uid() -> u32 {
-    // SAFETY: geteuid takes no arguments, touches no memory and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-#[cfg(target_os = "linux")]
-fn effective_gid() -> u32 {
-    // SAFETY: getegid takes no arguments, touches no memory and cannot fail.
-    unsafe { libc::getegid() }
-}
-
 /// Whether process `pid` exists. A zombie exists too.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn exists(pid: u32) -> bool {
@@ -81,9 +72,9 @@ pub(super) fn exists(pid: u32) -> bool {
     answer == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
-/// User and group of the account that a root process hands the server to: `postgres`, else `nobody`.
-pub(super) fn server_account() -> Option<(u32, u32)> {
-    let accounts = fs::read_to_string("/etc/passwd").ok()?;
+/// User and group of the accounts that a root process may hand the server to, best first: `postgres`, `nobody`.
+pub(super) fn server_accounts() -> Vec<(u32, u32)> {
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let find = |name: &str| {
         let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2);
@@ -91,13 +82,13 @@ pub(super) fn server_account() -> Option<(u32, u32)> {
         let gid = fields.next()?.parse::<u32>().ok()?;
         (uid != 0).then_some((uid, gid))
     };
-    find("postgres").or_else(|| find("nobody"))
+    ["postgres", "nobody"].into_iter().filter_map(find).collect()
 }
 
 /// The user that owns `path`, for programs that lie where this user could have changed them.
 pub(super) fn owner_of(path: &Path) -> io::Result<RunAs> {
     let about = fs::metadata(path)?;
-    if about.uid() == effective_uid() {
+    if about.uid() == this_user() {
         return Ok(RunAs::Same);
     }
     Ok(RunAs::User { uid: about.uid(), gid: about.gid() })
@@ -106,8 +97,9 @@ pub(super) fn owner_of(path: &Path) -> io::Result<RunAs> {
 /// The namespace variant of [`RunAs`] where the system has it, with a user id that has an account where
 /// possible: `initdb` looks its own up.
 pub(super) fn namespace() -> Option<RunAs> {
-    cfg!(target_os = "linux")
-        .then(|| RunAs::Namespace { inside: server_account().map_or(NAMESPACE_UID, |(uid, _)| uid) })
+    cfg!(target_os = "linux").then(|| RunAs::Namespace {
+        inside: server_accounts().first().map_or(NAMESPACE_UID, |(uid, _)| *uid),
+    })
 }
 
 /// A command line for `program` with an empty environment but for `LC_ALL=C` (settings such as `PGDATA` of
@@ -138,8 +130,8 @@ fn prepare_child(command: &mut Command, run_as: RunAs, at_parent_death: ParentDe
         RunAs::Namespace { inside } => Some([
             // Unprivileged writers of `gid_map` must give up setgroups first.
             (c"/proc/self/setgroups", "deny".to_owned()),
-            (c"/proc/self/uid_map", format!("{inside} {} 1", effective_uid())),
-            (c"/proc/self/gid_map", format!("{inside} {} 1", effective_gid())),
+            (c"/proc/self/uid_map", format!("{inside} {} 1", this_user())),
+            (c"/proc/self/gid_map", format!("{inside} {} 1", rustix::process::getegid().as_raw())),
         ]),
         RunAs::Same | RunAs::User { .. } => None,
     };
@@ -207,9 +199,14 @@ mod linux {
     }
 }
 
-/// Runs a short-lived program to its end and returns what it printed, or `TimedOut` after `limit` (then it is
-/// killed). `input` must fit into a pipe (a few kilobytes), and so must the output.
-pub(super) fn run(mut command: Command, input: &str, limit: Duration) -> io::Result<Output> {
+/// Runs a short-lived program to its end and returns what it printed. It is killed after `limit` (`TimedOut`), and when the
+/// start is given up (`Interrupted`). `input` must fit into a pipe (a few kilobytes), and so must the output.
+pub(super) fn run(
+    mut command: Command,
+    input: &str,
+    limit: Duration,
+    interrupt: &Interrupt,
+) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take()
         && let Err(error) = stdin.write_all(input.as_bytes())
@@ -219,13 +216,15 @@ pub(super) fn run(mut command: Command, input: &str, limit: Duration) -> io::Res
     }
     let deadline = Instant::now() + limit;
     while child.try_wait()?.is_none() {
-        if Instant::now() >= deadline {
+        let late = Instant::now() >= deadline;
+        if late || interrupt.is_set() {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no end after {} s", limit.as_secs()),
-            ));
+            return Err(if late {
+                io::Error::new(io::ErrorKind::TimedOut, format!("no end after {} s", limit.as_secs()))
+            } else {
+                io::ErrorKind::Interrupted.into()
+            });
         }
         thread::sleep(PROGRAM_POLL);
     }

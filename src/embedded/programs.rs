@@ -10,11 +10,15 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::bundled;
 use super::error::EmbeddedError;
+use super::interrupt::Interrupt;
 use super::process::{self, ParentDeathSignal, RunAs};
+use crate::files::this_user;
 
 /// Oldest PostgreSQL whose SQL this service is written for.
 const OLDEST_MAJOR: u32 = 15;
@@ -32,9 +36,9 @@ const STRANGER_PORT: u16 = 5432;
 /// Where to look for server programs. The caller reads the environment, not this module.
 #[derive(Debug, Clone, Default)]
 pub struct Programs {
-    /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`, looked at first.
+    /// Value of `PG_BIN_DIR`: the directory with `postgres` and `initdb`. Where it is set, no other is looked at.
     pub bin_dir: Option<PathBuf>,
-    /// Value of `PATH`, looked at second; relative entries are skipped.
+    /// Value of `PATH`, looked at first otherwise; relative entries are skipped.
     pub path: Option<OsString>,
 }
 
@@ -78,10 +82,16 @@ pub(super) fn find(
     programs: &Programs,
     wanted: Option<u32>,
     home: &Path,
+    interrupt: &Interrupt,
 ) -> Result<ServerPrograms, EmbeddedError> {
     let mut refused = ProgramsRefused::default();
+    if let Some(dir) = &programs.bin_dir {
+        return find_in(dir, wanted, home, interrupt);
+    }
     for bin in places(programs) {
-        if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused) {
+        if let Some(reason) = foreign(&bin) {
+            refused.note(&bin, &reason);
+        } else if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused, interrupt) {
             return Ok(found);
         }
     }
@@ -95,7 +105,7 @@ pub(super) fn find(
             if let Some(bin) = bundled::unpack(home)? {
                 // Root does not run what lies in another user's directory.
                 let owner = process::owner_of(home).map_err(EmbeddedError::io("look at", home))?;
-                if let Some(found) = look_at(&bin, owner, wanted, &mut refused) {
+                if let Some(found) = look_at(&bin, owner, wanted, &mut refused, interrupt) {
                     return Ok(ServerPrograms { bundled: true, ..found });
                 }
             }
@@ -111,17 +121,68 @@ pub(super) fn find(
     }
 }
 
+/// The programs of `PG_BIN_DIR`. Others are not looked for: who names a directory means that one.
+fn find_in(
+    dir: &Path,
+    wanted: Option<u32>,
+    home: &Path,
+    interrupt: &Interrupt,
+) -> Result<ServerPrograms, EmbeddedError> {
+    let mut refused = ProgramsRefused::default();
+    let unusable = |reason: String| EmbeddedError::BinDir { dir: dir.to_path_buf(), reason };
+    let bin = fs::canonicalize(dir).map_err(|error| unusable(error.to_string()))?;
+    if let Some(missing) = ["postgres", "initdb"].iter().find(|name| !bin.join(name).is_file()) {
+        return Err(unusable(format!("it has no {missing}")));
+    }
+    if let Some(found) = look_at(&bin, RunAs::Same, wanted, &mut refused, interrupt) {
+        return Ok(found);
+    }
+    match (wanted, refused.other_majors.pop()) {
+        (Some(wanted), Some(found)) => {
+            Err(EmbeddedError::WrongMajor { dir: home.to_path_buf(), wanted, found })
+        }
+        _ => Err(unusable(refused.unusable.join("; "))),
+    }
+}
+
+/// Why the programs in `bin` are not run: another user owns or can write one of them or its directory, and would decide
+/// what this user runs. Links are resolved first. `None`: they are root's or this user's.
+fn foreign(bin: &Path) -> Option<String> {
+    ["postgres", "initdb"].into_iter().find_map(|name| {
+        let program = match fs::canonicalize(bin.join(name)) {
+            Ok(program) => program,
+            Err(error) => return Some(format!("{name}: {error}")),
+        };
+        [Some(program.as_path()), program.parent()].into_iter().flatten().find_map(written_by_others)
+    })
+}
+
+fn written_by_others(path: &Path) -> Option<String> {
+    let wrong = match fs::metadata(path) {
+        Err(error) => error.to_string(),
+        Ok(about) if ![0, this_user()].contains(&about.uid()) => {
+            format!("belongs to user id {}", about.uid())
+        }
+        Ok(about) if about.mode() & 0o022 != 0 => {
+            format!("can be written by other users (mode {:04o})", about.mode() & 0o7777)
+        }
+        Ok(_) => return None,
+    };
+    Some(format!("{} {wrong}; name the directory in PG_BIN_DIR if you trust it", path.display()))
+}
+
 /// What `run_as` can run in `bin`, as if it were installed; notes a reason where that is nothing.
 fn look_at(
     bin: &Path,
     run_as: RunAs,
     wanted: Option<u32>,
     refused: &mut ProgramsRefused,
+    interrupt: &Interrupt,
 ) -> Option<ServerPrograms> {
     let postgres = bin.join("postgres");
     let mut asked = process::command(&postgres, run_as, ParentDeathSignal::Kill);
     asked.arg("--version");
-    let printed = match process::run(asked, "", VERSION_LIMIT) {
+    let printed = match process::run(asked, "", VERSION_LIMIT, interrupt) {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -165,7 +226,6 @@ fn parse_version(printed: &str) -> Option<(&str, u32)> {
 /// Directories that hold both programs, best first, each once.
 fn places(programs: &Programs) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    all.extend(programs.bin_dir.clone());
     if let Some(path) = &programs.path {
         // A relative entry would make the choice depend on the working directory.
         all.extend(env::split_paths(path).filter(|entry| entry.is_absolute()));
@@ -227,65 +287,69 @@ fn hints(refused: &ProgramsRefused) -> String {
     lines
 }
 
-#[cfg(has_bundled_postgres)]
-mod bundled {
-    use std::fs;
-    use std::io;
-    use std::path::{Path, PathBuf};
-
-    use super::EmbeddedError;
-
-    /// Programs, plpgsql and time zones of PostgreSQL 17.5, verified by the build script.
-    static ARCHIVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/postgres.tar.zst"));
-
-    /// SHA-256 of the archive; part of the directory name, so that another archive is never taken for this
-    /// one.
-    const DIGEST: &str = env!("BUNDLED_POSTGRES_DIGEST");
-
-    /// Major version in the archive.
-    pub(super) const MAJOR: Option<u32> = Some(17);
-
-    /// Returns the directory with the bundled programs, unpacked when they are not there yet. The caller
-    /// holds the lock of `home`.
-    pub(super) fn unpack(home: &Path) -> Result<Option<PathBuf>, EmbeddedError> {
-        let short: String = DIGEST.chars().take(12).collect();
-        let place = home.join(format!("programs-{short}"));
-        if !place.exists() {
-            let half_done = home.join(format!("programs-{short}.new"));
-            unpack_to(&half_done)
-                .and_then(|()| fs::rename(&half_done, &place))
-                .map_err(EmbeddedError::io("unpack the bundled programs to", &place))?;
-        }
-        Ok(Some(place.join("bin")))
-    }
-
-    fn unpack_to(place: &Path) -> io::Result<()> {
-        if place.exists() {
-            fs::remove_dir_all(place)?;
-        }
-        let plain = ruzstd::decoding::StreamingDecoder::new(ARCHIVE).map_err(io::Error::other)?;
-        tar::Archive::new(plain).unpack(place)
-    }
-}
-
-#[cfg(not(has_bundled_postgres))]
-mod bundled {
-    use std::path::{Path, PathBuf};
-
-    use super::EmbeddedError;
-
-    /// Nothing is bundled: the feature is off or the target has no payload.
-    pub(super) const MAJOR: Option<u32> = None;
-
-    #[expect(clippy::unnecessary_wraps, reason = "same signature as with programs")]
-    pub(super) fn unpack(_home: &Path) -> Result<Option<PathBuf>, EmbeddedError> {
-        Ok(None)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::parse_version;
+    use std::fs::{self, Permissions};
+    use std::io;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    use super::{Programs, bundled, find, foreign, parse_version, this_user};
+    use crate::embedded::process::{self, ParentDeathSignal, RunAs};
+
+    #[test]
+    fn the_bundled_programs_are_of_the_version_that_this_program_says() -> io::Result<()> {
+        let Some(said) = bundled::bundled_postgres() else { return Ok(()) };
+        let home = tempfile::tempdir()?;
+        let bin = bundled::unpack(home.path()).map_err(io::Error::other)?;
+        let bin = bin.ok_or_else(|| io::Error::other("nothing is unpacked"))?;
+        let mut asked = process::command(&bin.join("postgres"), RunAs::Same, ParentDeathSignal::Kill);
+        asked.arg("--version");
+        let printed = process::run(asked, "", super::VERSION_LIMIT, &super::Interrupt::default())?;
+        let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+        assert_eq!(parse_version(&printed), Some((said.version, 17)), "{printed}");
+        assert_eq!(bundled::MAJOR, Some(17));
+        Ok(())
+    }
+
+    #[test]
+    fn programs_that_another_user_could_have_written_are_named_and_not_run() -> io::Result<()> {
+        let place = tempfile::tempdir()?;
+        let (bin, trace) = (place.path().join("bin"), place.path().join("was-run"));
+        let (postgres, initdb) = (bin.join("postgres"), bin.join("initdb"));
+        fs::create_dir(&bin)?;
+        for program in [&postgres, &initdb] {
+            fs::write(program, format!("#!/bin/sh\ntouch '{}'\n", trace.display()))?;
+            fs::set_permissions(program, Permissions::from_mode(0o755))?;
+        }
+        fs::set_permissions(&bin, Permissions::from_mode(0o755))?;
+        assert_eq!(foreign(&bin), None);
+        let linked = place.path().join("linked");
+        fs::create_dir(&linked)?;
+        symlink(&postgres, linked.join("postgres"))?;
+        symlink(&initdb, linked.join("initdb"))?;
+        let programs = Programs { bin_dir: None, path: Some(linked.clone().into()) };
+        let refused = |words: &str| {
+            for bin in [&bin, &linked] {
+                assert!(foreign(bin).is_some_and(|reason| reason.contains(words)), "{words}");
+            }
+            // Whatever else this machine has installed.
+            let _ = find(&programs, None, place.path(), &super::Interrupt::default());
+            assert!(!trace.exists(), "{words}");
+        };
+        for path in [&bin, &postgres, &initdb] {
+            for mode in [0o775, 0o757] {
+                fs::set_permissions(path, Permissions::from_mode(mode))?;
+                refused(&format!("{} can be written by other users (mode {mode:04o})", path.display()));
+            }
+            fs::set_permissions(path, Permissions::from_mode(0o755))?;
+            if this_user() == 0 {
+                chown(path, Some(65_534), None)?;
+                refused(&format!("{} belongs to user id 65534", path.display()));
+                chown(path, Some(0), None)?;
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn versions_of_releases_and_betas() {

@@ -3,6 +3,7 @@
 //! It reads `postmaster.pid` and `/proc`, because the pid in the file may belong to any program by now. It starts and
 //! stops nothing and changes no file.
 
+#[cfg(target_os = "linux")]
 use std::fs;
 #[cfg(target_os = "linux")]
 use std::os::unix::fs::MetadataExt as _;
@@ -11,11 +12,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::EmbeddedError;
+use super::interrupt::Interrupt;
 #[cfg(not(target_os = "linux"))]
 use super::process;
+use crate::files::PrivateDir;
 
 /// Number in the socket's file name. No TCP port is opened.
 pub(super) const PORT: u16 = 5432;
+
+/// The file in the cluster in which a postmaster describes itself.
+pub(super) const PID_FILE: &str = "postmaster.pid";
+
+/// Longest such file that is read. PostgreSQL writes eight short lines and two paths.
+const PID_FILE_MAX: u64 = 16 * 1024;
 
 /// Longest wait for a server that is starting or shutting down, e.g. because its service was killed a moment
 /// ago.
@@ -53,12 +62,18 @@ enum Seen {
 /// text.
 ///
 /// # Errors
-/// [`EmbeddedError::Busy`] when neither comes true in time.
-pub(super) fn settle(dir: &Path, cluster: &Path) -> Result<Option<RunningServer>, EmbeddedError> {
+/// [`EmbeddedError::Busy`] when neither comes true in time, [`EmbeddedError::Interrupted`] when the start is given up.
+pub(super) fn settle(
+    dir: &Path,
+    cluster: Option<&PrivateDir>,
+    interrupt: &Interrupt,
+) -> Result<Option<RunningServer>, EmbeddedError> {
+    let Some(cluster) = cluster else { return Ok(None) };
     let mut ready_before = None;
     let mut orphans_since = None;
     let begun = Instant::now();
     loop {
+        interrupt.check()?;
         let (pid, late) = match look(cluster) {
             Seen::NoServer => return Ok(None),
             Seen::Ready(running) if ready_before == Some(running.pid) => {
@@ -83,13 +98,9 @@ pub(super) fn settle(dir: &Path, cluster: &Path) -> Result<Option<RunningServer>
     }
 }
 
-pub(super) fn pid_file(cluster: &Path) -> PathBuf {
-    cluster.join("postmaster.pid")
-}
-
 /// The server that the cluster's `postmaster.pid` names, and its status. The process may be gone long since.
-pub(super) fn read_pid_file(cluster: &Path) -> Option<(RunningServer, String)> {
-    parse_pid_file(&fs::read_to_string(pid_file(cluster)).ok()?)
+pub(super) fn read_pid_file(cluster: &PrivateDir) -> Option<(RunningServer, String)> {
+    parse_pid_file(&cluster.read_text(PID_FILE, PID_FILE_MAX).ok()?)
 }
 
 /// Lines: pid, cluster, start time, port, socket directory, address, shared memory, status.
@@ -103,7 +114,7 @@ fn parse_pid_file(text: &str) -> Option<(RunningServer, String)> {
     Some((running, line(8).unwrap_or_default().to_owned()))
 }
 
-fn look(cluster: &Path) -> Seen {
+fn look(cluster: &PrivateDir) -> Seen {
     let holders = holders(cluster);
     let Some(first) = holders.first() else {
         return Seen::NoServer;
@@ -123,8 +134,8 @@ fn look(cluster: &Path) -> Seen {
 /// Living server processes of a cluster. Each has the cluster as its working directory, and a zombie has
 /// none.
 #[cfg(target_os = "linux")]
-fn holders(cluster: &Path) -> Vec<u32> {
-    let (Ok(cluster), Ok(processes)) = (fs::metadata(cluster), fs::read_dir("/proc")) else {
+fn holders(cluster: &PrivateDir) -> Vec<u32> {
+    let (Ok(cluster), Ok(processes)) = (cluster.id(), fs::read_dir("/proc")) else {
         return Vec::new();
     };
     processes
@@ -135,7 +146,7 @@ fn holders(cluster: &Path) -> Vec<u32> {
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
             // A shell may well stand in the directory.
             let is_server = name.starts_with("postgres") || name.starts_with("postmaster");
-            (cwd.dev() == cluster.dev() && cwd.ino() == cluster.ino() && is_server).then_some(pid)
+            ((cwd.dev(), cwd.ino()) == cluster && is_server).then_some(pid)
         })
         .collect()
 }
@@ -143,7 +154,7 @@ fn holders(cluster: &Path) -> Vec<u32> {
 /// The server of a cluster if it lives. The pid may belong to any program by now, so the socket has to answer
 /// too.
 #[cfg(not(target_os = "linux"))]
-fn holders(cluster: &Path) -> Vec<u32> {
+fn holders(cluster: &PrivateDir) -> Vec<u32> {
     let alive = |running: &RunningServer| {
         let socket = running.socket_dir.join(format!(".s.PGSQL.{}", running.port));
         process::exists(running.pid) && std::os::unix::net::UnixStream::connect(socket).is_ok()

@@ -252,7 +252,9 @@ impl SetAside {
 
     /// What failed one by one did so because the server takes nothing.
     pub(super) fn clear(&self) {
-        self.state().entries.clear();
+        let mut state = self.state();
+        state.entries.clear();
+        state.evidence = Evidence::default();
     }
 
     /// Whether a callback is set aside now.

@@ -19,7 +19,7 @@ use super::entry::new_entry;
 use super::outcome::{Applied, NotCommitted, Outcome, count_causes};
 use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
 use crate::mirror::{self, Rows};
-use crate::store::errors::{Failure, classify};
+use crate::store::errors::{Failure, classify, refused_data};
 use crate::store::ledger::Entered;
 use crate::store::{Database, SESSION_LOCK_MAX, Tx, ledger, upsert};
 
@@ -187,10 +187,7 @@ async fn write_in_time(
             written = &mut writing => return written,
             () = tokio::time::sleep(limit) => {}
         }
-        let may_commit = match pid {
-            Some(pid) => database.cancel(pid).await,
-            None => true,
-        };
+        let may_commit = database.cancel(pid).await;
         (writing.await, may_commit)
     };
     if may_commit {
@@ -211,9 +208,12 @@ async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Entere
     Ok(written)
 }
 
-/// Keeps the bytes of a callback that PostgreSQL refuses to apply.
+/// Keeps the bytes of a callback that PostgreSQL refuses to apply. Ledger, readers and sender get the reason in words of
+/// this program; the log has the code.
 async fn park(database: &Database, callback: &Callback, error: &sqlx::Error, limits: BatchLimits) -> Applied {
-    let refused = Err(Reason::refused(error.to_string()));
+    let (what, code) = refused_data(error);
+    tracing::warn!(sqlstate = code, "PostgreSQL refuses {what}; the callback is parked");
+    let refused = Err(Reason::refused(what));
     let parked = Callback { event: refused, skipped: Skips::default(), ..callback.clone() };
     let outcomes = match transact_with_retries(database, &[&parked], limits).await {
         Ok(outcomes) => outcomes,
@@ -228,9 +228,5 @@ async fn park(database: &Database, callback: &Callback, error: &sqlx::Error, lim
     let Some(outcome) = outcomes.into_iter().next() else {
         unreachable!("a transaction of one callback has one outcome")
     };
-    outcome.map(|outcome| match outcome {
-        // The server's words stay in the ledger: they can quote rows, and the sender is outside.
-        Outcome::Parked(_) => Outcome::Parked(Reason::refused("the ledger has the reason")),
-        other => other,
-    })
+    outcome
 }

@@ -143,7 +143,7 @@ impl Drain {
                 continue;
             }
             match self.apply(&records, round).await {
-                Ok(done) if done == records.len() || (done > 0 && key.ends_with_one()) => {
+                Ok(taken) if taken == records.len() || (taken > 0 && key.ends_with_one()) => {
                     self.aside.applied(&key);
                 }
                 Ok(_) => drop(self.aside.add(key)),
@@ -197,13 +197,17 @@ impl Drain {
             self.narrow(records, round, &"it did not end in time");
             return Err(Step::Refused);
         };
-        let (mut done, mut refused) = (Vec::new(), None);
+        // A record whose entry has to be corrected first stays in the spool, and has not failed.
+        let (mut done, mut refused, mut to_correct) = (Vec::new(), None, 0);
         for ((key, callback), outcome) in records.iter().zip(outcomes) {
             match outcome {
                 Ok(_) => done.push(*key),
                 Err(NotCommitted::Together(error)) => refused = Some(error),
                 Err(NotCommitted::Alone(failure, error)) => self.failed_alone(callback, failure, &error),
-                Err(NotCommitted::Earlier) => self.corrections.offer(callback),
+                Err(NotCommitted::Earlier) => {
+                    to_correct += 1;
+                    self.corrections.offer(callback);
+                }
             }
         }
         let count = done.len();
@@ -216,7 +220,7 @@ impl Drain {
             self.narrow(records, round, &error);
             return Err(Step::Refused);
         }
-        Ok(count)
+        Ok(count + to_correct)
     }
 
     /// A batch that the server refused as a whole may hold a record which ends the session that applies it, or takes more

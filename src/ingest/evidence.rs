@@ -30,7 +30,7 @@ struct FailingGroups {
     groups: HashSet<String>,
 }
 
-/// By command. At most as many as there are commands in scope, with [`GROUPS_MIN`] groups each.
+/// By command: those that failed within [`WINDOW`], with [`GROUPS_MIN`] groups each.
 #[derive(Debug, Default)]
 pub(super) struct Evidence(HashMap<CommandKey, FailingGroups>);
 
@@ -46,13 +46,11 @@ impl Evidence {
 
     /// A callback failed by a lock or a refusal; true when that completes the evidence, which then begins anew.
     pub(super) fn failed(&mut self, callback: &Callback, now: Instant) -> bool {
+        self.0.retain(|_, failing| failing.since + WINDOW >= now);
         let key = key_of(callback);
         let group = callback.group.as_ref().map_or("", GroupId::as_str).to_owned();
         let fresh = || FailingGroups { since: now, groups: HashSet::new() };
         let failing = self.0.entry(key.clone()).or_insert_with(fresh);
-        if failing.since + WINDOW < now {
-            *failing = fresh();
-        }
         failing.groups.insert(group);
         assert!(failing.groups.len() <= GROUPS_MIN, "complete evidence is taken away at once");
         let complete = failing.groups.len() == GROUPS_MIN;

@@ -2,8 +2,8 @@
 //!
 //! A batch that fails or takes long may wait for one locked row, or be large, or the server may be down; the batch cannot
 //! tell. So lanes and drain only report a suspicion. The probe inserts into `ledger` on a fresh connection, takes the lock
-//! on `groups` that every callback takes, and commits: if that succeeds within [`SLOW_COMMIT`] the breaker stays closed. While it is open the task probes with exponential
-//! back-off. One probe runs at a time, and it is waited for to its end.
+//! on `groups` that every callback takes, and commits: if that succeeds within [`SLOW_COMMIT`] the breaker stays closed.
+//! While it is open the task probes with exponential back-off. One probe runs at a time, and it is waited for to its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use super::caseless::caseless;
 use super::ends::Ends;
 use super::fact::GroupBarrier;
 use super::listed::{Listed, Silent};
@@ -34,9 +35,6 @@ pub type Values<'a> = [Option<Cow<'a, str>>; VALUES_MAX];
 pub enum Origin {
     /// Callbacks, and perhaps reads as well.
     Callbacks,
-    /// Creates and destroys that meet an older one: a set of ends. The select that joins it costs the server some 30 µs per
-    /// statement even where no row needs it, so a batch without a create and a destroy is sent without.
-    Ends,
     /// Reads of Tencent's REST API alone.
     Reads,
     /// Lists of members alone. Written as they are, under the lock of the group: they have no stamp of their own while the
@@ -49,7 +47,9 @@ pub enum Origin {
 pub enum StampJoin {
     /// The greater one: a register or a barrier.
     Greatest,
-    /// The union of both sets, with what was displaced in the two stamp columns that hold the newest create and destroy.
+    /// The union of both sets, with what was displaced in the two stamp columns that hold the newest create and destroy. The
+    /// select that joins them costs the server some 30 µs per statement even where no row needs it, so a batch without a
+    /// create and a destroy is sent without.
     Ends([&'static str; 2]),
 }
 
@@ -154,6 +154,13 @@ pub(super) const TEXT: Codec<Option<String>> = Codec {
     parse: |values| values[0].clone(),
 };
 
+/// The text, and the form of it by which it is found in any case.
+pub(super) const SEARCHED_TEXT: Codec<Option<String>> = Codec {
+    types: &["text", "text"],
+    values: |value| [text(value), value.as_deref().map(caseless), None, None, None, None],
+    parse: |values| values[0].clone(),
+};
+
 pub(super) const USER: Codec<Option<UserId>> = Codec {
     types: &["text"],
     values: |user| [user_text(user), None, None, None, None, None],
@@ -231,7 +238,7 @@ pub(super) fn earlier_ends() -> Columns<GroupRow> {
         types: &[],
         stamp: "earlier_ends".to_owned(),
         join: StampJoin::Ends(["created_stamp", GroupBarrier::DestroyedStamp.into()]),
-        origin: Origin::Ends,
+        origin: Origin::Callbacks,
         read: Box::new(|row| Cell { values: [const { None }; _], stamp: row.earlier_ends.as_bytes() }),
         write: Box::new(|row, _, stamps| row.earlier_ends = Ends::of_bytes(stamps)),
         merge: Box::new(move |into, from| {

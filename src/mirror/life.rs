@@ -4,7 +4,7 @@
 //! so a callback stamped shortly after an end may speak of the time before it. The newest beginning, the newest other
 //! callback that shows the life and the newest REST read are maxima kept apart, because each undoes an end under another
 //! condition. The verdict follows from the maxima alone, never from the order of arrival. Twin of the generated columns
-//! `groups.status` and `group_topics.destroyed_at`, and of `has_left` in the view of memberships.
+//! `groups.status` and `group_topics.destroyed_at`, and of `has_quit` in the view of memberships.
 
 use super::fact::{GroupBarrier, TopicBarrier};
 use super::rows::{GroupRow, MemberRow, TopicRow};

@@ -91,14 +91,6 @@ impl GroupRow {
         self.barrier(GroupBarrier::DestroyedStamp).max(self.barrier(GroupBarrier::GoneStamp))
     }
 
-    /// True where a create or a destroy is known, so that joining the row may make an older one an end of an earlier life.
-    #[must_use]
-    pub fn has_end(&self) -> bool {
-        let has = !self.created.stamp.is_zero() || !self.barrier(GroupBarrier::DestroyedStamp).is_zero();
-        assert!(has || self.earlier_ends.as_bytes().is_empty(), "only a newer end displaces one: {self:?}");
-        has
-    }
-
     /// A barrier only grows.
     fn raise(&mut self, barrier: GroupBarrier, stamp: Stamp) {
         raise(&mut self.barriers[barrier as usize], stamp);

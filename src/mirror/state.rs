@@ -9,7 +9,7 @@ use super::life::Life;
 use super::listed::{Listed, Silent};
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
-use crate::callback::{ProfileText, Role, WORK};
+use crate::callback::{AVCHATROOM, ProfileText, Role, WORK};
 use crate::model::{Millis, Rank, Stamp, UserId};
 
 /// How far a `JoinTime`, which is in whole seconds, may lie from a known join and still mean it, in milliseconds: nothing is
@@ -213,6 +213,14 @@ impl MemberRow {
 fn is_near(join: Millis, at: Millis) -> bool {
     let ahead = join.get() - at.get();
     (-JOIN_SPARE_MS..=JOIN_SPARE_MS + 999).contains(&ahead)
+}
+
+/// Whether all members of a group are known, so that their number can be shown. Callbacks say who joins and leaves, so those
+/// who were there before the first of them are known only from the create; and of an audio-video room they are kept only where
+/// that is set (`rooms`).
+#[must_use]
+pub fn are_members_known(group_type: Option<&str>, is_create_known: bool, rooms: bool) -> bool {
+    is_create_known && (rooms || group_type != Some(AVCHATROOM))
 }
 
 /// What is true of a membership; none if no fact ever stated one. `owner` is the owner that [`group_state`] shows.

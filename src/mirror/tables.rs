@@ -13,7 +13,9 @@ use std::sync::LazyLock;
 
 use strum::VariantArray;
 
-use super::columns::{ROLE, SILENT, TEXT, TRANSITION, USER, barrier, earlier_ends, listed_columns, register};
+use super::columns::{
+    ROLE, SEARCHED_TEXT, SILENT, TEXT, TRANSITION, USER, barrier, earlier_ends, listed_columns, register,
+};
 use super::fact::{GroupBarrier, GroupKey, TopicBarrier};
 use super::listed::ListRange;
 use super::register::{Register, raise};
@@ -44,7 +46,12 @@ impl<R> Table<R> {
 pub static GROUPS: LazyLock<Table<GroupRow>> = LazyLock::new(|| {
     let texts = ProfileText::VARIANTS.iter().map(|text| {
         let at = *text as usize;
-        register(&[text.into()], &TEXT, move |row: &GroupRow| &row.texts[at], move |row| &mut row.texts[at])
+        // Lists are searched by the name.
+        let (names, codec): (Vec<&'static str>, _) = match text {
+            ProfileText::Name => (vec![text.into(), "name_caseless"], &SEARCHED_TEXT),
+            text => (vec![text.into()], &TEXT),
+        };
+        register(&names, codec, move |row: &GroupRow| &row.texts[at], move |row| &mut row.texts[at])
     });
     let users = [
         register(&["owner"], &USER, |row: &GroupRow| &row.owner, |row| &mut row.owner),

@@ -1,16 +1,15 @@
-//! As-of reads: who was a member of a group at a past moment.
+//! As-of reads: who was a member of a group at a past moment, folded from the ledger.
 //!
 //! The state as of a moment is a fold of the group's ledger entries up to it, by the same pure code that makes the mirror,
 //! so it needs no table and cannot disagree with it. Entries are streamed and folded chunk by chunk on a blocking thread,
-//! so that neither memory nor the threads that serve other requests depend on the size of a group. Reads only.
+//! so that neither memory nor the threads that serve other requests depend on the size of a group. `kept_folds` keeps
+//! what was folded for the next page. Reads only.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, spawn_blocking};
@@ -19,10 +18,9 @@ use tokio::time::timeout;
 use super::reread::facts;
 use crate::mirror::{GroupKey, MemberState, Rows, group_state, member_state};
 use crate::model::{Millis, UserId};
-use crate::store::Tx;
 use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
-use crate::store::members::MemberFilter;
+use crate::store::{ReadConnection, ReadTx, STALL_WAIT_MAX, in_time};
 
 /// The most ledger entries of one as-of read: a community of 100,000 members has about as many joins, and may have had as many
 /// leaves. Beyond: [`AsOfError::TooLarge`].
@@ -35,13 +33,15 @@ pub const FOLD_BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
 pub const USERS_MAX: usize = 200_000;
 
 /// How many folds run at once. Each takes a core for a second or so, and the callbacks need theirs.
-const FOLDS_MAX: usize = 2;
+pub const FOLDS_MAX: usize = 2;
 
-/// How many pages of bodies are decoded at once, some 30 MB each at worst.
-const PAGES_MAX: usize = 8;
+/// How many pages of bodies are read and decoded at once, some 30 MB each at worst. Few enough that with the other permits
+/// connections are left over; `api::list_permits` asserts it.
+pub const PAGES_MAX: usize = 4;
 
 /// How long the entries of one as-of read may take to be read, which is as long as their fold takes. At the limit
-/// PostgreSQL ends the statement, and the read is answered with 503.
+/// PostgreSQL ends the statement, and the read is answered with 503; a little later this side drops the read of a server that
+/// does not.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a read waits for its permit; reads of the feed as well.
@@ -103,7 +103,7 @@ impl AsOfPermits {
         permit(&self.folds).await
     }
 
-    /// Waits for a permit to decode a page of bodies.
+    /// Waits for a permit to read and decode a page of bodies.
     ///
     /// # Errors
     /// [`AsOfError::Busy`] after 5 s.
@@ -117,19 +117,13 @@ async fn permit(permits: &Arc<Semaphore>) -> Result<Permit, AsOfError> {
     permit.ok().and_then(Result::ok).map(Permit).ok_or(AsOfError::Busy)
 }
 
-/// Which part of a past membership list to read.
-#[derive(Debug, Clone)]
-pub struct MembersAsOf {
-    /// Of which group.
+/// Which membership to fold: that of a group at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GroupMoment {
+    /// The group.
     pub group: GroupKey,
-    /// At which moment: everything counts that has a time up to and with this millisecond.
+    /// The moment: everything counts that has a time up to and with this millisecond.
     pub moment: Millis,
-    /// Which memberships, as they were then.
-    pub filter: MemberFilter,
-    /// After this user, in the order of the bytes.
-    pub after: Option<UserId>,
-    /// At most so many.
-    pub limit: usize,
 }
 
 /// A membership as it was.
@@ -141,18 +135,26 @@ pub struct MemberAsOf {
     pub state: MemberState,
 }
 
-/// The memberships of a group at a moment, by user. What has a time in the moment's future does not count, and a moment
-/// that has not come yet shows what is known now.
+/// All memberships of a group at a moment, present and past, by user. What has a time in the moment's future does not count,
+/// and a moment that has not come yet shows what is known now.
 ///
 /// # Errors
 /// See [`AsOfError`].
 pub async fn members(
-    conn: PoolConnection<Postgres>,
+    conn: ReadConnection,
     permit: Permit,
-    wanted: MembersAsOf,
+    wanted: GroupMoment,
+) -> Result<Vec<MemberAsOf>, AsOfError> {
+    in_time(READ_TIME_MAX + STALL_WAIT_MAX, members_of_snapshot(conn, permit, wanted)).await
+}
+
+async fn members_of_snapshot(
+    conn: ReadConnection,
+    permit: Permit,
+    wanted: GroupMoment,
 ) -> Result<Vec<MemberAsOf>, AsOfError> {
     // One snapshot: the entries that are counted are the entries that are read.
-    let mut snapshot = Tx::reading(conn, READ_TIME_MAX).await?;
+    let mut snapshot = ReadTx::begin(conn, READ_TIME_MAX).await?;
     let found = members_in(snapshot.conn(), permit, wanted).await;
     if !matches!(found, Err(AsOfError::Database(_))) {
         snapshot.roll_back().await;
@@ -163,7 +165,7 @@ pub async fn members(
 async fn members_in(
     conn: &mut PgConnection,
     permit: Permit,
-    wanted: MembersAsOf,
+    wanted: GroupMoment,
 ) -> Result<Vec<MemberAsOf>, AsOfError> {
     let (group, until) = (wanted.group.clone(), wanted.moment.get());
     let size = history::size_until(conn, &group, until, LEDGER_ROWS_MAX + 1).await?;
@@ -172,7 +174,7 @@ async fn members_in(
     let folding = spawn_blocking(move || {
         // Held until the fold ends, whether or not its reader still waits.
         let _permit = permit;
-        fold(coming, &wanted)
+        fold(coming, &wanted.group)
     });
     let read = feed(conn, &group, until, chunks).await;
     let folded = folding.await?;
@@ -213,10 +215,7 @@ async fn feed(
     Ok(())
 }
 
-fn fold(
-    mut chunks: mpsc::Receiver<Vec<LedgerRow>>,
-    wanted: &MembersAsOf,
-) -> Result<Vec<MemberAsOf>, AsOfError> {
+fn fold(mut chunks: mpsc::Receiver<Vec<LedgerRow>>, group: &GroupKey) -> Result<Vec<MemberAsOf>, AsOfError> {
     let mut rows = Rows::default();
     while let Some(chunk) = chunks.blocking_recv() {
         for row in &chunk {
@@ -231,27 +230,19 @@ fn fold(
             }
         }
     }
-    Ok(shown(&rows, wanted))
+    Ok(shown(&rows, group))
 }
 
-/// The memberships that are wanted of those that were folded.
-fn shown(rows: &Rows, wanted: &MembersAsOf) -> Vec<MemberAsOf> {
-    let key = &wanted.group;
+/// What the rows that were folded show.
+fn shown(rows: &Rows, key: &GroupKey) -> Vec<MemberAsOf> {
     let Some(group) = rows.groups.get(key) else { return Vec::new() };
     let row_of = |user: &UserId| rows.members.get(&(key.clone(), user.clone()));
     let owner = group_state(group, group.owner.value.as_ref().and_then(row_of)).owner;
-    let start = wanted.after.clone().map_or(Bound::Unbounded, |user| Bound::Excluded((key.clone(), user)));
-    let filter = &wanted.filter;
-    rows.members
-        .range((start, Bound::Unbounded))
-        .filter_map(|((_, user), row)| {
-            let state = member_state(group, owner.as_ref(), user, row)?;
-            Some(MemberAsOf { user: user.clone(), state })
-        })
-        .filter(|member| filter.present.is_none_or(|present| member.state.present == present))
-        .filter(|member| filter.role.is_none_or(|role| member.state.role == role))
-        .take(wanted.limit)
-        .collect()
+    let members = rows.members.iter().filter_map(|((_, user), row)| {
+        let state = member_state(group, owner.as_ref(), user, row)?;
+        Some(MemberAsOf { user: user.clone(), state })
+    });
+    members.collect()
 }
 
 #[cfg(test)]
@@ -293,9 +284,7 @@ mod tests {
             }
         });
         let group = GroupKey { app: SdkAppId::parse("1")?, group: GroupId::parse("g")? };
-        let filter = MemberFilter { present: None, role: None };
-        let wanted = MembersAsOf { group, moment: Millis::new(1), filter, after: None, limit: usize::MAX };
-        let folded = fold(coming, &wanted);
+        let folded = fold(coming, &group);
         assert!(sender.join().is_ok());
         Ok(folded)
     }

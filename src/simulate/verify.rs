@@ -15,7 +15,10 @@ use tokio::time::{Instant, sleep};
 use super::plan::Plan;
 use super::sender::Sent;
 use crate::callback::{AVCHATROOM, Decoded, Received, decode};
-use crate::mirror::{self, GroupKey, GroupState, MemberState, Rows, Transition, group_state, member_state};
+use crate::mirror::{
+    self, GroupKey, GroupState, MemberState, Rows, Status, Transition, are_members_known, group_state,
+    member_state,
+};
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::{Database, lines};
 
@@ -113,7 +116,8 @@ pub async fn verify(
     Ok(findings)
 }
 
-/// A mirror that does not keep the membership of audio-video rooms answers null for their number of members.
+/// A mirror that does not know all members of a group answers null for their number; those of audio-video rooms it knows
+/// only where that is set, which a sender cannot see.
 fn is_same_group(shown: &Value, wanted: &Value) -> bool {
     let mut wanted = wanted.clone();
     if wanted["type"] == AVCHATROOM && shown["member_count"].is_null() {
@@ -281,12 +285,14 @@ fn group_json(
     let attributes: Map<String, Value> = attributes
         .filter_map(|((_, field), value)| Some((field.as_str().to_owned(), json!(row.attribute(value)?))))
         .collect();
+    let are_known = are_members_known(state.group_type.as_deref(), state.created_at.is_some(), true);
+    let is_counted = are_known || state.status == Status::Destroyed;
     json!({
         "sdk_app_id": key.app.get(), "group_id": key.group.as_str(), "status": state.status.as_str(),
         "type": state.group_type, "name": state.name, "introduction": state.introduction,
         "notification": state.notification, "face_url": state.face_url,
         "owner": state.owner.as_ref().map(UserId::as_str), "created_by": state.created_by.as_ref().map(UserId::as_str),
-        "member_count": members.values().filter(|member| member.present).count(),
+        "member_count": is_counted.then(|| members.values().filter(|member| member.present).count()),
         "user_defined_fields": fields, "attributes": attributes, "created_at": time(state.created_at),
         "updated_at": time(Some(state.updated_at)), "destroyed_at": time(state.destroyed_at),
     })

@@ -5,21 +5,25 @@
 //! refuses everything until it is opened again. A file that the store cannot read, or on which it panics, is damaged: the
 //! thread moves it aside by [`move_aside`]. `docs/formats.md` has the tables and what is assumed of the disk.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
     StorageError, TableDefinition, TableError,
 };
 
-use super::mark::{Mark, Synced};
+use super::mark::{MARK_NAME, Mark, Synced};
 use super::status::SpoolError;
 use crate::callback::BODY_BYTES_MAX;
+use crate::files::{Access, FileError, PrivateDir};
+
+/// The file's name in the data directory.
+const FILE_NAME: &str = "spool.redb";
 
 /// Callbacks by time of receipt in ms and a number that makes it unique.
 const RECEIVED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("received");
@@ -101,7 +105,8 @@ impl FileWrite {
 /// The open file.
 pub(super) struct SpoolFile {
     store: Database,
-    path: PathBuf,
+    /// The same file, for its length.
+    file: File,
     next: u64,
     status: FileStatus,
     mark: Mark,
@@ -120,18 +125,19 @@ pub(super) struct MissingRecords {
 }
 
 impl SpoolFile {
-    /// Opens the file, or makes it. After a kill this reads the whole file once, which takes about 1 s per GiB.
-    pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
+    /// Opens the file of a data directory, or makes it. After a kill this reads the whole file once, which takes about
+    /// 1 s per GiB.
+    pub(super) fn open(dir: &Path) -> Result<Self, SpoolError> {
+        let dir = PrivateDir::open(dir)?;
+        let file = open_or_make(&dir)?;
+        let (mark, synced) = Mark::open(&dir)?;
         guarded(|| {
-            if create(path)? {
-                Mark::remove(path);
-            }
-            check_magic(path)?;
-            let store = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
-            let (mark, synced) = Mark::open(path)?;
+            check_magic(&file)?;
+            let backend = FileBackend::new(file.try_clone()?)?;
+            let store = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
             let synced = synced.unwrap_or_default();
-            let (path, status, newest_ms) = (path.to_owned(), FileStatus::default(), synced.newest_ms);
-            let mut file = Self { store, path, next: 0, status, mark, newest_ms, missing: None };
+            let (status, newest_ms) = (FileStatus::default(), synced.newest_ms);
+            let mut file = Self { store, file, next: 0, status, mark, newest_ms, missing: None };
             file.status = file.read_status()?;
             let count = synced.missing_from(file.next);
             file.missing = (count > 0).then_some(MissingRecords { count, last_ms: newest_ms });
@@ -247,7 +253,7 @@ impl SpoolFile {
     /// Gives the file's free space back to the volume, if it is empty and large.
     pub(super) fn release_space(&mut self) -> Result<(), SpoolError> {
         guarded(|| {
-            let large = fs::metadata(&self.path).is_ok_and(|file| file.len() > EMPTY_FILE_BYTES_MAX);
+            let large = self.file.metadata().is_ok_and(|file| file.len() > EMPTY_FILE_BYTES_MAX);
             if self.status.depth == 0 && large {
                 self.store.compact()?;
             }
@@ -289,37 +295,49 @@ fn guarded<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, S
     }
 }
 
-/// Makes an empty file that only this user may read, so that the name outlives a crash of the machine as surely as what
-/// is written under it later. False where there is a file.
-fn create(path: &Path) -> Result<bool, redb::Error> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file.sync_all()?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(error.into()),
+/// Opens the file; makes an empty one where there is none, so that its name outlives a crash of the machine as surely as
+/// what is written under it later. The mark of an earlier file does not count for a new one.
+fn open_or_make(dir: &PrivateDir) -> Result<File, FileError> {
+    match dir.file(FILE_NAME, Access::New) {
+        Ok(file) => {
+            Mark::remove(dir);
+            file.sync_all().map_err(|source| FileError::of(dir.path(), source))?;
+            dir.sync()?;
+            // The directory may be new as well; its parent may belong to another user.
+            let _ = dir.sync_parent();
+            Ok(file)
+        }
+        Err(FileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            dir.file(FILE_NAME, Access::Write)
+        }
+        Err(error) => Err(error),
     }
-    if let Some(dir) = path.parent() {
-        let dir = dir.canonicalize()?;
-        File::open(&dir)?.sync_all()?;
-        // The directory may be new as well; its parent may belong to another user.
-        let _ = dir.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
-    }
-    Ok(true)
 }
 
 /// A file that begins otherwise is not what the store wrote; a file of zeros is one. The store calls that a failure of the
 /// disk, which would be tried again without end.
-fn check_magic(path: &Path) -> Result<(), redb::Error> {
-    let mut begin = Vec::new();
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
-    if begin.is_empty() || begin == MAGIC {
+fn check_magic(file: &File) -> Result<(), redb::Error> {
+    let mut begin = [0; MAGIC.len()];
+    let length = file.metadata()?.len();
+    if length == 0 || (file.read_exact_at(&mut begin, 0).is_ok() && begin == MAGIC) {
         return Ok(());
     }
     Err(redb::Error::Corrupted("it does not begin as a file of the store does".to_owned()))
 }
 
-/// True where another process has the file open.
-pub(super) fn is_in_use(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+/// Whether the file and its mark may be used: by this user, and not while another process has it open. Where the disk
+/// fails now, the thread opens both again later.
+pub(super) fn check_use(dir: &Path) -> Result<(), SpoolError> {
+    for name in [FILE_NAME, MARK_NAME] {
+        match PrivateDir::open(dir).and_then(|dir| dir.file(name, Access::Read)) {
+            Ok(file) if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) => {
+                return Err(SpoolError::InUse);
+            }
+            Err(refused @ FileError::Refused { .. }) => return Err(refused.into()),
+            Ok(_) | Err(FileError::Io { .. }) => {}
+        }
+    }
+    Ok(())
 }
 
 /// A damaged file that was moved aside.
@@ -332,16 +350,15 @@ pub(super) struct MovedFile {
 }
 
 /// Gives a damaged file another name, `spool.redb.damaged-SUFFIX`, and keeps it.
-pub(super) fn move_aside(path: &Path, suffix: &str) -> io::Result<MovedFile> {
-    let about = fs::metadata(path)?;
-    let changed = about.modified()?;
+pub(super) fn move_aside(dir: &Path, suffix: &str) -> Result<MovedFile, SpoolError> {
+    let dir = PrivateDir::open(dir)?;
+    let about = dir.file(FILE_NAME, Access::Read)?.metadata().map_err(redb::Error::from)?;
+    let changed = about.modified().map_err(redb::Error::from)?;
     let made = about.created().unwrap_or(changed).min(changed);
-    let to = path.with_extension(format!("redb.damaged-{suffix}"));
-    fs::rename(path, &to)?;
-    if let Some(dir) = to.parent() {
-        File::open(dir.canonicalize()?)?.sync_all()?;
-    }
-    Ok(MovedFile { path: to, times_ms: (unix_ms(made), unix_ms(changed)) })
+    let name = format!("{FILE_NAME}.damaged-{suffix}");
+    dir.rename(FILE_NAME, &name)?;
+    dir.sync()?;
+    Ok(MovedFile { path: dir.path().join(name), times_ms: (unix_ms(made), unix_ms(changed)) })
 }
 
 fn unix_ms(time: SystemTime) -> i64 {

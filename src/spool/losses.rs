@@ -5,6 +5,7 @@
 //! begins, not one per callback: a line each would fill the disk that may be the cause. The spool's file keeps the gaps
 //! as far as it can be written, so that an operator knows which period has to be read again from Tencent.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -17,23 +18,26 @@ const QUIET_MS: i64 = 10_000;
 /// How many gaps wait in memory for a file that can be written; of more the oldest go.
 const UNWRITTEN_MAX: usize = 1000;
 
+/// How many gaps are kept in memory for those who ask; of more the oldest go. The file keeps more of them.
+pub const GAPS_LISTED_MAX: usize = 100;
+
 /// The cause of a gap whose callbacks were durable in a file, or a record, that is damaged now.
 pub const DAMAGED: &str = "spool_damaged";
 
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Gap {
+pub struct Gap {
     /// Receipt of the first callback in it, in Unix milliseconds.
-    pub(super) first_ms: i64,
+    pub first_ms: i64,
     /// Receipt of the last.
-    pub(super) last_ms: i64,
+    pub last_ms: i64,
     /// How many were answered with a failure, or were in what is damaged; 0 where that is not known.
-    pub(super) callbacks: u64,
+    pub callbacks: u64,
     /// Why.
-    pub(super) cause: String,
+    pub cause: String,
 }
 
-/// The gap that goes on, and the number of all gaps. Cheap to clone.
+/// The gap that goes on, the newest ones before it, and the number of all gaps. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Losses(Arc<Mutex<LossState>>);
 
@@ -44,29 +48,38 @@ struct LossState {
     changed: bool,
     /// Gaps that are over and not in the file yet.
     ended: Vec<Gap>,
+    /// The newest gaps that are over, of earlier runs as well, oldest first.
+    past: VecDeque<Gap>,
     gap_count: u64,
 }
 
 impl LossState {
     fn begin(&mut self, gap: Gap) {
-        if self.changed {
-            self.end();
-        }
+        self.end();
         self.gap_count += 1;
         self.current = Some(gap);
         self.changed = true;
     }
 
     fn end(&mut self) {
-        self.ended.extend(self.current.take());
-        self.changed = false;
+        let Some(gap) = self.current.take() else { return };
+        if self.past.len() == GAPS_LISTED_MAX {
+            self.past.pop_front();
+        }
+        self.past.push_back(gap.clone());
+        if std::mem::take(&mut self.changed) {
+            self.ended.push(gap);
+        }
     }
 }
 
 impl Losses {
-    /// Adds the number of gaps that earlier runs have noted.
-    pub(super) fn add_noted(&self, gap_count: u64) {
-        self.state().gap_count += gap_count;
+    /// Adds the gaps that earlier runs have noted, oldest first.
+    pub(super) fn add_noted(&self, gaps: &[Gap]) {
+        let mut state = self.state();
+        state.gap_count += gaps.len() as u64;
+        let room = GAPS_LISTED_MAX.saturating_sub(state.past.len());
+        gaps.iter().rev().take(room).for_each(|gap| state.past.push_front(gap.clone()));
     }
 
     /// Notes one loss.
@@ -87,6 +100,12 @@ impl Losses {
         drop(state);
         metrics::counter!("group_mirror_gaps_total").increment(1);
         tracing::error!(gap.first_ms = now, gap.cause = cause, "a gap begins: callbacks are not durable");
+    }
+
+    /// Says how many callbacks a gap has that was noted as damage, once that is known.
+    pub(super) fn complete(&self, gap: Gap) {
+        metrics::counter!("group_mirror_lost_total", "cause" => DAMAGED).increment(gap.callbacks);
+        self.state().ended.push(gap);
     }
 
     /// Notes a gap that is over: records that were durable and cannot be read any more.
@@ -124,6 +143,12 @@ impl Losses {
 
     pub(super) fn gap_count(&self) -> u64 {
         self.state().gap_count
+    }
+
+    /// The newest gaps, oldest first; the last one may still go on.
+    pub(super) fn newest(&self) -> Vec<Gap> {
+        let state = self.state();
+        state.past.iter().chain(&state.current).cloned().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, LossState> {

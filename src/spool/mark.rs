@@ -4,12 +4,17 @@
 //! that records are gone. The mark is written after each commit and not synced: it outlives the end of the process, and is
 //! never ahead of what the disk has taken. A spool that has given fewer numbers than its mark says has lost records.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+
+use crate::files::{Access, FileError, PrivateDir};
+
+/// The file's name in the data directory.
+pub(super) const MARK_NAME: &str = "spool.mark";
 
 /// Three numbers of 8 bytes.
 const CONTENT_BYTES: usize = 24;
@@ -61,17 +66,22 @@ pub(super) struct Mark(File);
 
 impl Mark {
     /// Opens the mark of a spool, or makes it, and answers what it says.
-    pub(super) fn open(spool: &Path) -> io::Result<(Self, Option<Synced>)> {
-        let path = path_of(spool);
-        let synced = fs::read(&path).ok().and_then(|bytes| Synced::decode(&bytes));
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    pub(super) fn open(dir: &PrivateDir) -> Result<(Self, Option<Synced>), FileError> {
+        let file = dir.file(MARK_NAME, Access::Write)?;
+        let mut bytes = [0; CONTENT_BYTES + CHECKSUM_BYTES];
+        let synced = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Synced::decode(&bytes));
         Ok((Self(file), synced))
     }
 
+    /// What the mark in a data directory says, where the spool's file cannot be opened.
+    pub(super) fn read(dir: &Path) -> Option<Synced> {
+        PrivateDir::open(dir).and_then(|dir| Self::open(&dir)).ok()?.1
+    }
+
     /// Removes the mark of a spool that begins anew.
-    pub(super) fn remove(spool: &Path) {
-        // Where it was not there, nothing is to be done; where it resists, the next write replaces it.
-        let _ = fs::remove_file(path_of(spool));
+    pub(super) fn remove(dir: &PrivateDir) {
+        // Where it resists, the next write replaces it.
+        let _ = dir.remove(MARK_NAME);
     }
 
     /// Replaces what it says.
@@ -80,18 +90,15 @@ impl Mark {
     }
 }
 
-fn path_of(spool: &Path) -> PathBuf {
-    spool.with_extension("mark")
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Mark, Synced};
+    use crate::files::PrivateDir;
 
     #[test]
     fn a_mark_is_read_back_and_one_in_part_counts_as_none() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = dir.path().join("spool.redb");
+        let spool = PrivateDir::open(dir.path()).unwrap();
         let synced = Synced { last: 9, depth: 4, newest_ms: -1 };
         let (mark, none) = Mark::open(&spool).unwrap();
         assert_eq!(none, None);

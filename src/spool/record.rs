@@ -1,29 +1,49 @@
 //! The record of one callback: everything that decoding may depend on, as bytes.
 //!
-//! A version byte, a checksum over all that follows, the length of a JSON head, the head, then the body as it came, which
-//! may be no text at all. A later program reads what an earlier one wrote; a record that an earlier program cannot read
-//! stays in the spool until a later one runs. A record whose checksum is wrong is damaged: what it says is not what
-//! Tencent said, so it is never applied. `docs/formats.md` describes every byte.
+//! A version byte, a checksum over all that follows, a mark, the lengths of a JSON head and of the body, the head, then the
+//! body as it came, which may be no text at all. So a record is a frame that can be found in any bytes ([`find`]): from a
+//! file that the store cannot read any more, `salvage` takes what is whole. A later program reads what an earlier one wrote;
+//! a record that an earlier program cannot read stays in the spool until a later one runs. A record whose checksum is wrong
+//! is damaged: what it says is not what Tencent said, so it is never applied. `docs/formats.md` describes every byte.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::callback::Received;
+use crate::callback::{BODY_BYTES_MAX, Received};
 use crate::model::{Millis, SdkAppId};
 
 /// The first byte of a record. It changes when a reader of the old form would misread the new one; a further field
 /// with a default is no such change.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// The version without a mark and the length of the body.
+const VERSION_UNFRAMED: u8 = 2;
 
 /// The version without a checksum.
 const VERSION_UNCHECKED: u8 = 1;
 
+/// What a record is found by where nothing else says where one is. No text has the first byte.
+const FRAME_MARK: [u8; 4] = *b"\xf5GMR";
+
 /// The first bytes of the SHA-256 over everything behind them: enough against accidents, which is all it is for.
 const CHECKSUM_BYTES: usize = 8;
 
-/// The length of the head, little-endian.
+/// A length, little-endian.
 const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// What stands before the mark.
+const PREFIX_BYTES: usize = 1 + CHECKSUM_BYTES;
+
+/// What stands before the head.
+const HEADER_BYTES: usize = PREFIX_BYTES + FRAME_MARK.len() + 2 * LENGTH_BYTES;
+
+/// The longest head that is looked for in a damaged file. A head holds values of one URL, which is at most 64 KiB, and JSON
+/// writes a byte in at most six.
+const HEAD_BYTES_MAX: usize = 6 * 64 * 1024;
+
+/// The longest record that is looked for.
+pub(super) const RECORD_BYTES_MAX: usize = HEADER_BYTES + HEAD_BYTES_MAX + BODY_BYTES_MAX;
 
 /// Why bytes cannot be read as a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -60,16 +80,18 @@ pub(super) fn encode(received: &Received) -> Result<Vec<u8>, RecordError> {
         received_at_ms: received.received_at.get(),
     };
     let head = serde_json::to_vec(&head).map_err(|_| RecordError::Damaged)?;
-    let length = u32::try_from(head.len()).map_err(|_| RecordError::Damaged)?;
-    let prefix = 1 + CHECKSUM_BYTES;
-    let mut bytes = Vec::with_capacity(prefix + LENGTH_BYTES + head.len() + received.body.len());
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map(u32::to_le_bytes);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + head.len() + received.body.len());
     bytes.push(VERSION);
     bytes.extend([0; CHECKSUM_BYTES]);
-    bytes.extend(length.to_le_bytes());
+    bytes.extend(FRAME_MARK);
+    bytes.extend(length(&head).map_err(|_| RecordError::Damaged)?);
+    bytes.extend(length(&received.body).map_err(|_| RecordError::Damaged)?);
+    assert_eq!(bytes.len(), HEADER_BYTES, "the head begins behind the header");
     bytes.extend(head);
     bytes.extend(&received.body);
-    let sum = checksum(&bytes[prefix..]);
-    bytes[1..prefix].copy_from_slice(&sum);
+    let sum = checksum(&bytes[PREFIX_BYTES..]);
+    bytes[1..PREFIX_BYTES].copy_from_slice(&sum);
     Ok(bytes)
 }
 
@@ -81,22 +103,42 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Received, RecordError> {
     let (version, rest) = bytes.split_first().ok_or(RecordError::Damaged)?;
     match *version {
         VERSION => {
-            let (sum, rest) = rest.split_first_chunk().ok_or(RecordError::Damaged)?;
-            if *sum != checksum(rest) {
+            let (mark, rest) = checked(rest)?.split_first_chunk().ok_or(RecordError::Damaged)?;
+            let (head, rest) = length_of(rest)?;
+            let (body, rest) = length_of(rest)?;
+            if *mark != FRAME_MARK || rest.len() != head + body {
                 return Err(RecordError::Damaged);
             }
-            decode_content(rest)
+            let (head, body) = rest.split_at(head);
+            decode_parts(head, body)
         }
+        VERSION_UNFRAMED => decode_content(checked(rest)?),
         VERSION_UNCHECKED => decode_content(rest),
         _ => Err(RecordError::Version),
     }
 }
 
-/// What stands behind version and checksum, the same in both versions.
-fn decode_content(bytes: &[u8]) -> Result<Received, RecordError> {
+/// What stands behind the checksum, if that is right.
+fn checked(bytes: &[u8]) -> Result<&[u8], RecordError> {
+    let (sum, rest) = bytes.split_first_chunk().ok_or(RecordError::Damaged)?;
+    if *sum == checksum(rest) { Ok(rest) } else { Err(RecordError::Damaged) }
+}
+
+/// A length, and what stands behind it.
+fn length_of(bytes: &[u8]) -> Result<(usize, &[u8]), RecordError> {
     let (length, rest) = bytes.split_first_chunk().ok_or(RecordError::Damaged)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| RecordError::Damaged)?;
+    Ok((length, rest))
+}
+
+/// What stands behind version and checksum in the versions before the frame.
+fn decode_content(bytes: &[u8]) -> Result<Received, RecordError> {
+    let (length, rest) = length_of(bytes)?;
     let (head, body) = rest.split_at_checked(length).ok_or(RecordError::Damaged)?;
+    decode_parts(head, body)
+}
+
+fn decode_parts(head: &[u8], body: &[u8]) -> Result<Received, RecordError> {
     let head: RecordHead = serde_json::from_slice(head).map_err(|_| RecordError::Damaged)?;
     Ok(Received {
         app: SdkAppId::parse(&head.app.to_string()).map_err(|_| RecordError::Damaged)?,
@@ -109,6 +151,24 @@ fn decode_content(bytes: &[u8]) -> Result<Received, RecordError> {
     })
 }
 
+/// Where a record may begin in any bytes: the first place of a frame, whether or not it is whole.
+pub(super) fn find(bytes: &[u8]) -> Option<usize> {
+    let begins = bytes.get(PREFIX_BYTES..)?.windows(FRAME_MARK.len());
+    begins.zip(0..).find_map(|(window, at)| (window == FRAME_MARK && bytes[at] == VERSION).then_some(at))
+}
+
+/// The record at the begin of any bytes, if a whole one is there, and when it was received.
+pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], Millis)> {
+    let (head, rest) = length_of(bytes.get(PREFIX_BYTES + FRAME_MARK.len()..)?).ok()?;
+    let (body, _) = length_of(rest).ok()?;
+    if head > HEAD_BYTES_MAX || body > BODY_BYTES_MAX {
+        return None;
+    }
+    let record = bytes.get(..HEADER_BYTES + head + body)?;
+    assert!(record.len() <= RECORD_BYTES_MAX, "a record keeps its limit");
+    decode(record).ok().map(|received| (record, received.received_at))
+}
+
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let mut sum = [0; CHECKSUM_BYTES];
@@ -118,7 +178,10 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHECKSUM_BYTES, Received, RecordError, decode, encode};
+    use super::{
+        FRAME_MARK, HEADER_BYTES, LENGTH_BYTES, PREFIX_BYTES, Received, RecordError, checksum, decode,
+        encode, find, whole,
+    };
     use crate::model::{Millis, SdkAppId};
 
     fn received() -> Received {
@@ -154,9 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_the_version_without_a_checksum_is_still_read() {
+    fn records_of_the_versions_without_a_checksum_and_without_a_frame_are_still_read() {
         let bytes = encode(&received()).unwrap();
-        let earlier = [&[1], &bytes[1 + CHECKSUM_BYTES..]].concat();
-        assert_eq!(decode(&earlier), Ok(received()));
+        let head_length = &bytes[PREFIX_BYTES + FRAME_MARK.len()..][..LENGTH_BYTES];
+        let content = [head_length, &bytes[HEADER_BYTES..]].concat();
+        assert_eq!(decode(&[&[1], &content[..]].concat()), Ok(received()));
+        assert_eq!(decode(&[&[2], &checksum(&content)[..], &content].concat()), Ok(received()));
+    }
+
+    #[test]
+    fn a_whole_record_is_found_among_any_bytes_and_one_in_part_is_not() {
+        let bytes = encode(&received()).unwrap();
+        for before in [&b""[..], b"\xf5GM", &bytes[..bytes.len() - 1], &bytes[1..]] {
+            let all = [before, &bytes, b"behind"].concat();
+            let mut at = 0;
+            while whole(&all[at..]).is_none() {
+                at += 1 + find(&all[at + 1..]).unwrap();
+            }
+            assert_eq!(whole(&all[at..]), Some((&bytes[..], received().received_at)), "{before:?}");
+        }
+        assert_eq!(find(&bytes[1..]), None);
     }
 }

@@ -25,6 +25,9 @@ pub struct Put {
 /// A record read back: its key, and the request in it; none where this program cannot read it.
 pub type StoredRecord = (RecordKey, Option<Received>);
 
+/// Time of receipt, in Unix milliseconds, and bytes of a record that was found in a damaged file.
+pub type SalvagedRecord = (i64, Vec<u8>);
+
 /// Which records to read: those after a key, at most `count`, and at most `bytes` beyond the first.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRange {
@@ -42,6 +45,8 @@ pub enum SpoolRequest {
     Put(Put),
     /// Remove records.
     Remove(Vec<RecordKey>, oneshot::Sender<Result<(), SpoolError>>),
+    /// Make salvaged records durable.
+    Salvaged(Vec<SalvagedRecord>, oneshot::Sender<Result<(), SpoolError>>),
     /// Read records.
     Read(ReadRange, oneshot::Sender<Result<Vec<StoredRecord>, SpoolError>>),
     /// Take no further request, write what waits, end.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::files::FileError;
 use crate::model::Millis;
 
 /// Where the spool's file is and how large it may become.
@@ -42,6 +43,9 @@ pub enum SpoolError {
     /// The file is not what this program wrote; the thread moves it aside.
     #[error("the spool's file is damaged: {0}")]
     Damaged(String),
+    /// It belongs to another user, or others could have written it; the text has the remedy.
+    #[error("{0}")]
+    Refused(String),
     /// The disk failed.
     #[error("the spool cannot be written: {0}")]
     Broken(String),
@@ -57,7 +61,7 @@ impl SpoolError {
             Self::Busy => "spool_busy",
             Self::Closed => "stopping",
             Self::Opening => "spool_opening",
-            Self::InUse | Self::Damaged(_) | Self::Broken(_) => "spool_broken",
+            Self::InUse | Self::Damaged(_) | Self::Refused(_) | Self::Broken(_) => "spool_broken",
         }
     }
 }
@@ -81,6 +85,15 @@ impl From<redb::Error> for SpoolError {
             | redb::Error::TableIsNotMultimap(_)
             | redb::Error::TypeDefinitionChanged { .. } => Self::Damaged(error.to_string()),
             other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl From<FileError> for SpoolError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Refused { .. } => Self::Refused(error.to_string()),
+            FileError::Io { source, .. } => redb::Error::Io(source).into(),
         }
     }
 }

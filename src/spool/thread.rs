@@ -3,8 +3,8 @@
 //!
 //! Blocking. A batch costs one wait for the disk, however many records are in it. The file is opened here too, so that a
 //! large one does not hold up the start. After a failure of the disk the thread opens the file again, at most once in
-//! [`REOPEN_PAUSE`]; callbacks that come meanwhile are refused at once. A damaged file is moved aside, a damaged record set
-//! aside, and both are noted as gaps.
+//! [`REOPEN_PAUSE`]; callbacks that come meanwhile are refused at once. A damaged file is moved aside and salvaged beside
+//! the service, a damaged record is set aside, and what is lost is noted as a gap.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::file::{
-    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, is_in_use, move_aside,
+    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, check_use, move_aside,
 };
 use super::losses::{DAMAGED, Gap, Losses};
+use super::mark::Mark;
 use super::record::{self, RecordError};
-use super::requests::{ReadRange, SpoolRequest, StoredRecord};
+use super::requests::{ReadRange, SalvagedRecord, SpoolRequest, StoredRecord};
+use super::salvage::{Salvage, left_over};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
 use crate::callback::Callback;
 use crate::clock;
@@ -30,7 +32,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The owner of the file.
 pub(super) struct SpoolThread {
-    path: PathBuf,
+    dir: PathBuf,
     max_bytes: u64,
     file: Option<SpoolFile>,
     failure: Option<SpoolError>,
@@ -40,6 +42,7 @@ pub(super) struct SpoolThread {
     opened: Instant,
     losses: Losses,
     status: watch::Sender<SpoolStatus>,
+    salvage: Option<Salvage>,
 }
 
 impl SpoolThread {
@@ -49,12 +52,9 @@ impl SpoolThread {
         losses: Losses,
         status: watch::Sender<SpoolStatus>,
     ) -> Result<Self, SpoolError> {
-        let path = place.dir.join("spool.redb");
-        if is_in_use(&path) {
-            return Err(SpoolError::InUse);
-        }
+        check_use(&place.dir)?;
         Ok(Self {
-            path,
+            dir: place.dir.clone(),
             max_bytes: place.max_bytes,
             file: None,
             failure: Some(SpoolError::Opening),
@@ -62,11 +62,15 @@ impl SpoolThread {
             opened: Instant::now(),
             losses,
             status,
+            salvage: None,
         })
     }
 
     /// Works until it is asked to close, or until every handle is dropped.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<SpoolRequest>) {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<SpoolRequest>, salvage: Salvage) {
+        let left = left_over(&self.dir);
+        salvage.resume(left);
+        self.salvage = Some(salvage);
         self.open();
         if let Some(error) = &self.failure {
             tracing::error!(%error, "the spool cannot be opened; the service opens it again until it can");
@@ -88,11 +92,11 @@ impl SpoolThread {
     /// Opens the file. A damaged one is moved aside, and an empty one is begun, at once: a spool that waits for a person
     /// would take the callbacks of now with those of then.
     fn open(&mut self) {
-        let mut opened = SpoolFile::open(&self.path);
+        let mut opened = SpoolFile::open(&self.dir);
         if let Err(SpoolError::Damaged(reason)) = &opened
             && self.move_aside(reason)
         {
-            opened = SpoolFile::open(&self.path);
+            opened = SpoolFile::open(&self.dir);
         }
         self.opened = Instant::now();
         match opened {
@@ -125,14 +129,15 @@ impl SpoolThread {
         self.losses.note_damage(gap);
     }
 
-    /// Gives the damaged file another name and notes a gap; false where it cannot be renamed.
+    /// Gives the damaged file another name, notes a gap and begins to salvage; false where it cannot be renamed. How many
+    /// records are lost is known once the salvage has ended.
     fn move_aside(&mut self, reason: &str) -> bool {
         if let Some(file) = self.file.take() {
             file.discard();
         }
         let known = self.status.borrow().clone();
         let now = chrono::DateTime::from_timestamp_millis(clock::now().get()).unwrap_or_default();
-        let moved = match move_aside(&self.path, &now.format("%Y%m%dT%H%M%S%3fZ").to_string()) {
+        let moved = match move_aside(&self.dir, &now.format("%Y%m%dT%H%M%S%3fZ").to_string()) {
             Ok(moved) => moved,
             Err(error) => {
                 tracing::error!(%error, "the spool's file is damaged ({reason}) and cannot be moved aside");
@@ -141,21 +146,22 @@ impl SpoolThread {
         };
         let (made_ms, changed_ms) = moved.times_ms;
         let first_ms = known.oldest.map_or(made_ms, Millis::get);
-        let gap = Gap {
-            first_ms,
-            last_ms: changed_ms.max(first_ms),
-            callbacks: known.depth,
-            cause: DAMAGED.into(),
-        };
+        // A file that was never open has no status, and its mark still says how many were in it.
+        let stored = Mark::read(&self.dir).map_or(known.depth, |synced| synced.depth.max(known.depth));
+        let gap =
+            Gap { first_ms, last_ms: changed_ms.max(first_ms), callbacks: stored, cause: DAMAGED.into() };
         tracing::error!(
             gap.first_ms,
             gap.last_ms,
             gap.callbacks,
             gap.cause,
-            "the spool's file is damaged ({reason}); it is kept as {}, and the callbacks in it are not in the mirror",
+            "the spool's file is damaged ({reason}); it is kept as {}, and what is whole in it is salvaged",
             moved.path.display()
         );
-        self.losses.note_damage(gap);
+        self.losses.note_damage(Gap { callbacks: 0, ..gap.clone() });
+        if let Some(salvage) = &self.salvage {
+            salvage.begin(moved.path, gap);
+        }
         self.status.send_modify(|status| {
             *status = SpoolStatus { failure: status.failure.take(), ..SpoolStatus::default() }
         });
@@ -164,8 +170,8 @@ impl SpoolThread {
 
     fn work(&mut self, requests: impl Iterator<Item = SpoolRequest>) {
         self.open_again();
-        let (mut completions, mut removals, mut reads) = (Vec::new(), Vec::new(), Vec::new());
-        let mut write = FileWrite::default();
+        let (mut completions, mut replies, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut write, mut salvaged) = (FileWrite::default(), 0);
         let mut bytes = self.file.as_ref().map_or(0, |file| file.status().bytes);
         for request in requests {
             match request {
@@ -178,14 +184,26 @@ impl SpoolThread {
                 },
                 SpoolRequest::Remove(keys, reply) => {
                     write.remove.extend(keys);
-                    removals.push(reply);
+                    replies.push(reply);
                 }
+                SpoolRequest::Salvaged(records, reply) => match self.admit_salvaged(&records, &mut bytes) {
+                    Ok(()) => {
+                        salvaged += records.len();
+                        write.put.extend(records);
+                        replies.push(reply);
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
                 SpoolRequest::Read(range, reply) => reads.push((range, reply)),
                 SpoolRequest::Close => {}
             }
         }
-        assert_eq!(completions.len(), write.put.len(), "every record that is written completes one callback");
-        let (spooled, drained) = (write.put.len() as u64, write.remove.len() as u64);
+        assert_eq!(
+            completions.len() + salvaged,
+            write.put.len(),
+            "every record that is written completes one callback, or was salvaged"
+        );
+        let (spooled, drained) = (completions.len() as u64, write.remove.len() as u64);
         let done = self.write(&mut write);
         if done.is_ok() {
             metrics::counter!("group_mirror_spooled_total").increment(spooled);
@@ -194,7 +212,7 @@ impl SpoolThread {
         for completion in completions {
             completion(done.clone());
         }
-        for reply in removals {
+        for reply in replies {
             let _ = reply.send(done.clone());
         }
         reads.into_iter().for_each(|(range, reply)| {
@@ -209,12 +227,25 @@ impl SpoolThread {
         }
         let record =
             record::encode(&callback.received).map_err(|error| SpoolError::Broken(error.to_string()))?;
-        if *bytes + charge(&record) > self.max_bytes {
+        self.charge(charge(&record), bytes)?;
+        Ok(record)
+    }
+
+    /// Whether salvaged records fit, all or none.
+    fn admit_salvaged(&self, records: &[SalvagedRecord], bytes: &mut u64) -> Result<(), SpoolError> {
+        if self.file.is_none() {
+            return Err(self.failure.clone().unwrap_or(SpoolError::DiskFull));
+        }
+        self.charge(records.iter().map(|(_, record)| charge(record)).sum(), bytes)
+    }
+
+    fn charge(&self, charged: u64, bytes: &mut u64) -> Result<(), SpoolError> {
+        if *bytes + charged > self.max_bytes {
             return Err(SpoolError::Full);
         }
-        *bytes += charge(&record);
+        *bytes += charged;
         assert!(*bytes <= self.max_bytes, "the spool keeps its limit");
-        Ok(record)
+        Ok(())
     }
 
     /// One transaction, with the gaps that are not written yet. It writes nothing when there is nothing to write.
@@ -325,7 +356,7 @@ impl SpoolThread {
         }
         let Some(Ok(gaps)) = self.file.as_ref().map(noted_gaps) else { return };
         self.gaps_known = true;
-        self.losses.add_noted(gaps.len() as u64);
+        self.losses.add_noted(&gaps);
         if let Some(last) = gaps.last() {
             tracing::warn!(
                 gap.first_ms = last.first_ms,

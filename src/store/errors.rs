@@ -212,6 +212,29 @@ pub fn classify(error: &sqlx::Error) -> Failure {
     }
 }
 
+/// What the server refuses of the data, by code or class, the longer before the shorter: in words of this program, because the
+/// server's can quote rows.
+const REFUSALS: [(&str, &str); 6] = [
+    ("22021", "a character that its encoding does not have"),
+    ("22P05", "a character that its encoding does not have"),
+    ("22001", "a text that is too long for its column"),
+    ("22", "a value that its column cannot hold"),
+    ("23", "a row that a constraint does not allow"),
+    ("54000", "a key that is too long for its index"),
+];
+
+/// What the server refuses of the data, for readers and senders, and for the log the code with the names of what was
+/// violated. Neither holds the server's words.
+#[must_use]
+pub fn refused_data(error: &sqlx::Error) -> (&'static str, String) {
+    let unknown = "a value that it cannot hold";
+    let sqlx::Error::Database(error) = error else { return (unknown, String::new()) };
+    let code = error.code().unwrap_or_default();
+    let what = REFUSALS.iter().find(|(begin, _)| code.starts_with(begin)).map_or(unknown, |(_, what)| *what);
+    let names = [error.table(), error.constraint()].into_iter().flatten();
+    (what, std::iter::once(&*code).chain(names).collect::<Vec<_>>().join(" "))
+}
+
 /// True where a failed read can succeed a little later: no connection, a lost one, a conflict with the recovery of a
 /// standby, or passing trouble of the server.
 #[must_use]

@@ -1,38 +1,28 @@
-//! The ledger as a feed: entries in the order of `position`, up to a high watermark below which no position can appear
-//! any more.
-//!
-//! A position is given while a transaction runs and becomes visible when it commits, so the highest visible one is no
-//! safe place to stop: a lower one may still be on its way. [`settle`] finds a safe place without making writers wait for
-//! each other. It notes the last number given, then who holds the lock that every insert into the ledger takes before
-//! it asks for a number and keeps until it is visible or rolled back, and waits until all of those have ended. A transaction
-//! that begins later gets higher numbers. Transactions elsewhere in the server, however long, do not matter. The high watermark is
-//! the greatest committed position below that: a number without an entry is not durable, and a crash gives it out again.
+//! The ledger as a feed: which ledger it is, whether it still has the entry that a cursor names, and pages of entries in
+//! the order of `position`.
 //!
 //! A [`FeedPlace`] names a position together with the digest of the entry there, so that a ledger which has become
 //! shorter and has grown again (a backup, a standby that took over) is recognised. No function is needed that managed
-//! servers withhold.
+//! servers withhold. How far a reader may go is the matter of `high_watermark`.
 //!
-//! Reads only, on the connection it is given. Tried beside it, in batches of 64 rows, as rows per second and WAL per row
-//! against no numbering at all: this 0.76 and +78 bytes; transaction id and number 0.80 and +96, which noise covers, but
-//! ids start again lower after a dump and restore; numbering under a lock at the end of the transaction 0.71 and +206.
-
-use std::collections::BTreeSet;
-use std::time::Duration;
+//! A page with a filter searches a limited number of positions and says how far it came, so that a filter which finds
+//! nothing costs a bounded read and still leads on. Reads only, on the connection it is given, but for [`advance`].
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
-use tokio::time::{Instant, sleep};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
-use crate::model::SdkAppId;
+use crate::model::{GroupId, SdkAppId};
 
-/// How many positions one page of one app looks through. Other apps may have most of them.
-const LOOKED_THROUGH_MAX: i64 = 50_000;
+/// How many positions one page with a filter, be it the app alone, searches. Other entries may have all of them.
+const SEARCHED_MAX: i64 = 20_000;
 
-/// How long [`settle`] waits for writers. A transaction of callbacks takes some tens of milliseconds.
-pub const SETTLE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The longest command that is shown whole, in characters; Tencent's have some fifty. One that is parked may have any
+/// length, and each follower gets it.
+pub const COMMAND_CHARS_MAX: usize = 256;
 
-/// The pause between two looks at who is still writing.
-const SETTLE_PAUSE: Duration = Duration::from_millis(5);
+/// What stands behind a command that was cut.
+const CUT: char = '…';
 
 /// A place in the feed: behind the entry at a position.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -49,6 +39,12 @@ impl FeedPlace {
     pub const fn start() -> Self {
         Self { position: 0, digest: String::new() }
     }
+
+    /// The one of the two that is further on.
+    #[must_use]
+    pub fn or_later(self, other: &Self) -> Self {
+        if other.position > self.position { other.clone() } else { self }
+    }
 }
 
 /// A ledger entry as the feed shows it.
@@ -61,7 +57,7 @@ pub struct ChangeRow {
     pub sdk_app_id: i64,
     /// The group; empty where unknown.
     pub group_id: String,
-    /// The command that counted.
+    /// The command that counted, cut after [`COMMAND_CHARS_MAX`].
     pub command: String,
     /// Event time as sent, Unix milliseconds.
     pub event_time_ms: Option<i64>,
@@ -73,13 +69,41 @@ pub struct ChangeRow {
     pub outcome: String,
 }
 
+/// Which entries a reader of the feed wants. The parts that are there must all fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FeedFilter {
+    /// Of this app.
+    pub app: Option<SdkAppId>,
+    /// About this group.
+    pub group: Option<GroupId>,
+    /// Of this command, whole; not longer than [`COMMAND_CHARS_MAX`].
+    pub command: Option<String>,
+    /// With this outcome.
+    pub outcome: Option<String>,
+}
+
+impl FeedFilter {
+    /// Every entry of every app.
+    pub const ALL: Self = Self { app: None, group: None, command: None, outcome: None };
+
+    /// Whether an entry fits; the twin of the condition in [`PAGE`]. A command that was cut is longer than any in a
+    /// filter, and fits none.
+    #[must_use]
+    pub fn fits(&self, row: &ChangeRow) -> bool {
+        self.app.is_none_or(|app| app.get() == row.sdk_app_id)
+            && self.group.as_ref().is_none_or(|group| group.as_str() == row.group_id)
+            && self.command.as_ref().is_none_or(|command| *command == row.command)
+            && self.outcome.as_ref().is_none_or(|outcome| *outcome == row.outcome)
+    }
+}
+
 /// What the migration wrote, with the numbers of database and table, which loading a dump makes anew.
 const EPOCH: &str = "
-SELECT left(md5(concat_ws('/', f.epoch, d.oid, 'ledger'::regclass::oid)), 16)
+SELECT left(encode(sha256(convert_to(concat_ws('/', f.epoch, d.oid, 'ledger'::regclass::oid), 'UTF8')), 'hex'), 16)
   FROM feed f, pg_database d WHERE d.datname = current_database()";
 
 /// A name for this ledger. It is another one in every database and after loading a dump. A copy of the files and a
-/// standby have the same: there [`holds`] tells whether an entry is where it was.
+/// standby have the same: there [`holds`] says whether an entry is where it was.
 ///
 /// # Errors
 /// The statement's.
@@ -118,91 +142,122 @@ pub async fn advance(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(ADVANCE).execute(conn).await.map(drop)
 }
 
-/// Read without regard to transactions, and before [`WRITERS`] in a statement of its own. On a standby other sessions'
-/// locks cannot be seen, so nothing is known to be complete.
-const LAST: &str = "
-SELECT CASE WHEN is_called THEN last_value ELSE 0 END, pg_is_in_recovery() FROM ledger_position_seq";
-
-/// The session part of a virtual transaction id is used again, the other part is not.
-const WRITERS: &str = "
-SELECT virtualtransaction FROM pg_locks
- WHERE locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND relation = 'ledger'::regclass AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()";
-
 /// The last entry up to a position, of whatever app.
 const PLACE_AT: &str = "
 SELECT position, encode(substr(digest, 1, 4), 'hex') AS digest
   FROM ledger WHERE position <= $1 ORDER BY position DESC LIMIT 1";
 
-/// The high watermark: the last entry such that every position up to it is visible or never will be. `None`: a writer
-/// was still at work after [`SETTLE_WAIT_MAX`], or the server is a standby. Outside a transaction only, because each look must
-/// see the newest state.
+/// The place of the last entry up to and with a position.
 ///
 /// # Errors
-/// A statement's.
-pub async fn settle(conn: &mut PgConnection) -> Result<Option<FeedPlace>, sqlx::Error> {
-    let (last, is_standby): (i64, bool) = sqlx::query_as(LAST).fetch_one(&mut *conn).await?;
-    if is_standby {
-        return Ok(None);
-    }
-    let until = Instant::now() + SETTLE_WAIT_MAX;
-    let mut waited_for = writers(conn).await?;
-    while !waited_for.is_empty() {
-        if Instant::now() >= until {
-            return Ok(None);
-        }
-        sleep(SETTLE_PAUSE).await;
-        let writing = writers(conn).await?;
-        waited_for.retain(|writer| writing.contains(writer));
-    }
-    place_at(conn, last).await.map(Some)
-}
-
-async fn writers(conn: &mut PgConnection) -> Result<BTreeSet<String>, sqlx::Error> {
-    let writers: Vec<String> = sqlx::query_scalar(WRITERS).fetch_all(conn).await?;
-    Ok(writers.into_iter().collect())
-}
-
-async fn place_at(conn: &mut PgConnection, position: i64) -> Result<FeedPlace, sqlx::Error> {
+/// The statement's.
+pub(super) async fn place_at(conn: &mut PgConnection, position: i64) -> Result<FeedPlace, sqlx::Error> {
     let place: Option<FeedPlace> = sqlx::query_as(PLACE_AT).bind(position).fetch_optional(conn).await?;
     Ok(place.unwrap_or(FeedPlace::start()))
 }
 
 const NEXT: &str = "SELECT COALESCE(min(position), $2) FROM ledger WHERE position > $1";
 
-/// Entries that share a position, which copied rows may, stay together: a page goes on behind a position.
+/// `OFFSET 0` keeps the filter outside, so that the positions are read in their order and as many as were asked for:
+/// by the key of the group all entries of a large group would be read for each page. Entries that share a position,
+/// which copied rows may, stay together: a page goes on behind a position.
 const PAGE: &str = "
-SELECT position, encode(substr(digest, 1, 4), 'hex') AS digest, sdk_app_id, group_id, command, event_time_ms,
-       received_at, source, outcome
-  FROM ledger
- WHERE position > $1 AND position <= $2 AND ($3::bigint IS NULL OR sdk_app_id = $3)
- ORDER BY position FETCH FIRST ($4) ROWS WITH TIES";
+SELECT l.position, encode(substr(l.digest, 1, 4), 'hex') AS digest, l.sdk_app_id, l.group_id,
+       left(l.command, $8) AS command, l.event_time_ms, l.received_at, l.source, l.outcome
+  FROM (SELECT * FROM ledger WHERE position > $1 AND position <= $2 ORDER BY position OFFSET 0) l
+ WHERE ($3::bigint IS NULL OR l.sdk_app_id = $3) AND ($4::text IS NULL OR l.group_id = $4)
+   AND ($5::text IS NULL OR l.command = $5) AND ($6::text IS NULL OR l.outcome = $6)
+ ORDER BY l.position FETCH FIRST ($7) ROWS WITH TIES";
 
-/// Entries after one place, up to and with another, of one app or of all, at most `limit` and those that share the
-/// position of the last one; and the place up to which was looked, which with an app may be earlier.
+/// Entries after one place, up to and with another, that fit a filter: at most `limit` and those that share the position
+/// of the last one; and the place up to which was searched, which with a filter may be earlier, and never lies before
+/// `after`.
 ///
 /// # Errors
 /// A statement's.
 pub async fn page(
     conn: &mut PgConnection,
-    after: i64,
+    after: &FeedPlace,
     high_watermark: &FeedPlace,
-    app: Option<SdkAppId>,
+    filter: &FeedFilter,
     limit: i64,
 ) -> Result<(Vec<ChangeRow>, FeedPlace), sqlx::Error> {
     let mut last = high_watermark.position;
-    if app.is_some() && after.saturating_add(LOOKED_THROUGH_MAX) < last {
+    if *filter != FeedFilter::ALL && after.position.saturating_add(SEARCHED_MAX) < last {
         // From the next entry, not from `after`: there may be none for longer than that.
-        let next: i64 = sqlx::query_scalar(NEXT).bind(after).bind(last).fetch_one(&mut *conn).await?;
-        last = last.min(next.saturating_add(LOOKED_THROUGH_MAX));
+        let next = sqlx::query_scalar(NEXT).bind(after.position).bind(last);
+        let next: i64 = next.fetch_one(&mut *conn).await?;
+        last = last.min(next.saturating_add(SEARCHED_MAX));
     }
-    let query = sqlx::query_as(PAGE).bind(after).bind(last).bind(app.map(SdkAppId::get)).bind(limit);
-    let rows: Vec<ChangeRow> = query.fetch_all(&mut *conn).await?;
+    let query = sqlx::query_as_with(PAGE, bound(after, last, filter, limit)?);
+    let mut rows: Vec<ChangeRow> = query.fetch_all(&mut *conn).await?;
+    rows.iter_mut().for_each(|row| cut(&mut row.command));
     assert!(
-        rows.iter().all(|row| (after + 1..=last).contains(&row.place.position)),
+        rows.iter().all(|row| (after.position + 1..=last).contains(&row.place.position)),
         "a page lies between its ends"
     );
-    let looked =
+    // An entry may move away between two statements.
+    let searched =
         if last < high_watermark.position { place_at(conn, last).await? } else { high_watermark.clone() };
-    Ok((rows, looked))
+    Ok((rows, searched.or_later(after)))
+}
+
+/// How the database would go about a page of entries between two positions, as `EXPLAIN` says it; for tests.
+///
+/// # Errors
+/// The statement's.
+pub async fn plan(
+    conn: &mut PgConnection,
+    after: &FeedPlace,
+    last: i64,
+    filter: &FeedFilter,
+    limit: i64,
+) -> Result<String, sqlx::Error> {
+    let statement = AssertSqlSafe(format!("EXPLAIN {PAGE}"));
+    let query = sqlx::query_scalar_with(statement, bound(after, last, filter, limit)?);
+    let lines: Vec<String> = query.fetch_all(conn).await?;
+    Ok(lines.join("\n"))
+}
+
+/// The values of [`PAGE`].
+fn bound(after: &FeedPlace, last: i64, filter: &FeedFilter, limit: i64) -> Result<PgArguments, sqlx::Error> {
+    let mut values = PgArguments::default();
+    let added = [
+        values.add(after.position),
+        values.add(last),
+        values.add(filter.app.map(SdkAppId::get)),
+        values.add(filter.group.as_ref().map(GroupId::as_str)),
+        values.add(filter.command.as_deref()),
+        values.add(filter.outcome.as_deref()),
+        values.add(limit),
+        values.add(i32::try_from(COMMAND_CHARS_MAX + 1).unwrap_or(i32::MAX)),
+    ];
+    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
+    Ok(values)
+}
+
+/// Cuts a command that is longer than a feed shows, and marks it.
+fn cut(command: &mut String) {
+    if let Some((end, _)) = command.char_indices().nth(COMMAND_CHARS_MAX) {
+        command.truncate(end);
+        command.push(CUT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_cut_between_characters_and_marked_and_one_at_the_limit_is_whole() {
+        for mark in ['x', 'é', '界', '🦀'] {
+            let whole: String = std::iter::repeat_n(mark, COMMAND_CHARS_MAX).collect();
+            let mut shown = whole.clone();
+            cut(&mut shown);
+            assert_eq!(shown, whole);
+            shown.push(mark);
+            cut(&mut shown);
+            assert_eq!(shown, format!("{whole}…"));
+        }
+    }
 }

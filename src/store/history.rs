@@ -1,8 +1,9 @@
 //! The ledger of one group as it is read: a page of it, newest first (keyset pagination), and all that was applied up to a
 //! moment.
 //!
-//! Reads only, on the connection it is given. Every statement reads one range of the ledger's primary key, and a page is
-//! bounded by rows and by bytes, because a body has up to 1 MiB. What the bodies say is decoded by the caller.
+//! Reads only, on the connection it is given. Every statement reads one range of the ledger's primary key. A page is
+//! bounded by rows, by bytes, because a body has up to 1 MiB, and with a filter by the rows it searches, because a group
+//! may have a million that do not match. What the bodies say is decoded by the caller.
 
 use futures_util::stream::BoxStream;
 use sqlx::{FromRow, PgConnection};
@@ -44,26 +45,48 @@ pub struct HistoryFilter {
     pub behind: HistoryCursorKey,
 }
 
+impl HistoryFilter {
+    /// Whether rows in the range may be left out, so that a page has to search for those it shows.
+    fn searches(&self) -> bool {
+        self.outcome.is_some() || self.cause.is_some() || self.command.is_some()
+    }
+}
+
 /// A page of a history.
 #[derive(Debug, Clone)]
 pub struct HistoryPage {
     /// Newest first.
     pub rows: Vec<HistoryRow>,
-    /// True where the history goes on behind the last row.
-    pub more: bool,
+    /// Behind which key the history goes on; `None` where it does not.
+    pub next: Option<HistoryCursorKey>,
 }
 
+/// How many rows one page with a filter searches at most, of a group or of what is unread.
+pub const SEARCHED_ROWS_MAX: usize = 2_000;
+
+/// The last row that a page may search and, as a second row, whether there is another one behind it.
+const SEARCH_END: &str = r"
+SELECT time_ms, digest FROM ledger
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
+ ORDER BY time_ms DESC, digest DESC
+OFFSET $6 LIMIT 2";
+
 /// The rows are chosen first and then cut where the bodies before them reach the limit, so that the bodies of the rest
-/// are never fetched: their length stands beside the pointer to them. The first row always passes.
+/// are never fetched: their length stands beside the pointer to them. The first row always passes. `OFFSET 0` keeps the
+/// filters out of the choice of an index: the range is read in its order, down to the end of the search.
 const PAGE: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source, client_ip, platform, chosen
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
-          FROM (SELECT * FROM ledger
-                 WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
-                   AND ($6::text IS NULL OR outcome = $6)
+          FROM (SELECT * FROM
+                       (SELECT * FROM ledger
+                         WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
+                           AND ($11::bigint IS NULL OR (time_ms, digest) >= ($11, $12))
+                         ORDER BY time_ms DESC, digest DESC
+                        OFFSET 0) r
+                 WHERE ($6::text IS NULL OR outcome = $6)
                    AND ($7::text IS NULL OR command = $7)
                    AND ($10::text IS NULL OR $10 = ANY (causes))
                  ORDER BY time_ms DESC, digest DESC
@@ -83,8 +106,8 @@ const KNOWN: &str = r"
 SELECT EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2)
     OR EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2)";
 
-/// The newest rows that match: at most `rows_max` of them, and none after `bytes_max` bytes of bodies. `None`: neither
-/// the ledger nor the mirror knows the group.
+/// The newest rows that match: at most `rows_max` of them, none after `bytes_max` bytes of bodies, and with a filter none
+/// behind [`SEARCHED_ROWS_MAX`] rows. `None`: neither the ledger nor the mirror knows the group.
 ///
 /// # Errors
 /// Those of the connection and the database.
@@ -97,6 +120,8 @@ pub async fn page(
 ) -> Result<Option<HistoryPage>, sqlx::Error> {
     let one_more = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
     let (behind_ms, behind_digest) = &filter.behind;
+    let end = if filter.searches() { search_end(conn, group, filter).await? } else { None };
+    let (end_ms, end_digest) = end.as_ref().map(|(ms, digest)| (*ms, digest.as_slice())).unzip();
     let found: Vec<Chosen> = sqlx::query_as(PAGE)
         .bind(group.app.get())
         .bind(group.group.as_str())
@@ -108,17 +133,39 @@ pub async fn page(
         .bind(one_more)
         .bind(bytes_max)
         .bind(filter.cause)
+        .bind(end_ms)
+        .bind(end_digest)
         .fetch_all(&mut *conn)
         .await?;
-    if found.is_empty() && !is_known(conn, KNOWN, group).await? {
+    if found.is_empty() && end.is_none() && !is_known(conn, KNOWN, group).await? {
         return Ok(None);
     }
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
     let mut rows: Vec<HistoryRow> = found.into_iter().map(|row| row.history).collect();
     rows.truncate(rows_max);
     assert!(rows.len() <= chosen, "a page shows rows that were chosen");
-    let more = rows.len() < chosen;
-    Ok(Some(HistoryPage { rows, more }))
+    let cut =
+        rows.last().filter(|_| rows.len() < chosen).map(|last| (last.row.time_ms, last.row.digest.clone()));
+    Ok(Some(HistoryPage { next: cut.or(end), rows }))
+}
+
+/// The last row that a page searches; `None` where no row is behind it.
+async fn search_end(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    filter: &HistoryFilter,
+) -> Result<Option<HistoryCursorKey>, sqlx::Error> {
+    let (behind_ms, behind_digest) = &filter.behind;
+    let last: Vec<HistoryCursorKey> = sqlx::query_as(SEARCH_END)
+        .bind(group.app.get())
+        .bind(group.group.as_str())
+        .bind(filter.after_ms)
+        .bind(behind_ms)
+        .bind(behind_digest)
+        .bind(i64::try_from(SEARCHED_ROWS_MAX - 1).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await?;
+    Ok(if last.len() > 1 { last.into_iter().next() } else { None })
 }
 
 async fn is_known(
@@ -166,6 +213,22 @@ pub async fn size_until(
         return Ok(None);
     }
     Ok(Some(size))
+}
+
+const HAS_ENTRY_AFTER: &str = r"
+SELECT EXISTS (SELECT FROM ledger WHERE position > $3 AND sdk_app_id = $1 AND group_id = $2)";
+
+/// True where an entry about the group stands behind a position of the feed: one that came later, or has moved there.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn has_entry_after(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    position: i64,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar(HAS_ENTRY_AFTER).bind(group.app.get()).bind(group.group.as_str());
+    query.bind(position).fetch_one(conn).await
 }
 
 /// In no order: a fold needs none.

@@ -1,13 +1,15 @@
 //! Memberships as they are read: `group_member_states` → [`MemberStateRow`].
 //!
 //! Reads only, one statement per function, on the connection it is given; who is present and with what role is decided
-//! by the views of `migrations/0006_views.sql`. Knows nothing of pages, cursors or JSON.
+//! by the views of `migrations/0006_views.sql`. Knows nothing of cursors or JSON.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
-use super::groups::{GroupStateRow, shown};
+use super::group_list::ListCost;
+use super::groups::{GroupStateRow, LONG_COLUMNS, shown};
+use super::page::{PageRows, bounded, one_more};
 use crate::model::{GroupId, SdkAppId, UserId};
 
 /// A membership as the views show it.
@@ -37,6 +39,19 @@ pub struct UserGroupRow {
     pub member: MemberStateRow,
 }
 
+/// How many memberships of a user one page looks through before it ends early. A destroy changes the row of its group alone,
+/// so no index knows which memberships ended with their groups, and a bot may have any number of those.
+pub const LOOKED_THROUGH_MAX: i64 = 10_000;
+
+/// A page of the memberships of a user.
+#[derive(Debug, Clone)]
+pub struct UserGroups {
+    /// In the order of the bytes of `group_id`; they may be fewer than were asked for, and the list go on.
+    pub rows: Vec<UserGroupRow>,
+    /// The group behind which the list goes on.
+    pub next: Option<String>,
+}
+
 /// Which memberships; what is `None` does not filter.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberFilter {
@@ -44,6 +59,15 @@ pub struct MemberFilter {
     pub present: Option<bool>,
     /// `Owner`, `Admin` or `Member`, as shown.
     pub role: Option<&'static str>,
+}
+
+impl MemberFilter {
+    /// What a page of the members of a group costs: few have another role than the most, and who has left stands among those
+    /// who are there.
+    #[must_use]
+    pub fn cost(&self) -> ListCost {
+        if self.role.is_none() && self.present == Some(true) { ListCost::Page } else { ListCost::Matches }
+    }
 }
 
 /// The group leads the join, so that an unknown group gives no row, and one without members gives a row of NULLs.
@@ -58,11 +82,10 @@ SELECT m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type, m.jo
           AND ($4::text IS NULL OR s.role = $4)
           AND ($5::text IS NULL OR s.user_id > $5)
         ORDER BY s.user_id LIMIT $6) m ON true
- WHERE g.sdk_app_id = $1 AND g.group_id = $2
- ORDER BY m.user_id";
+ WHERE g.sdk_app_id = $1 AND g.group_id = $2";
 
-/// The memberships of a group in the order of the bytes of `user_id`, after this one; at most `limit`. `None`: the
-/// group is unknown.
+/// The memberships of a group in the order of the bytes of `user_id`, after this one; at most `rows_max`, and up to a limit
+/// of bytes. `None`: the group is unknown.
 ///
 /// # Errors
 /// Those of the connection and the database.
@@ -72,41 +95,64 @@ pub async fn of_group(
     group: &GroupId,
     filter: MemberFilter,
     after: Option<&str>,
-    limit: i64,
-) -> Result<Option<Vec<MemberStateRow>>, sqlx::Error> {
-    let rows: Vec<PgRow> = sqlx::query(OF_GROUP)
+    rows_max: usize,
+) -> Result<Option<PageRows<MemberStateRow>>, sqlx::Error> {
+    let statement = bounded(OF_GROUP, "user_id", "user_id", &["name_card"]);
+    let answer = sqlx::query(AssertSqlSafe(statement))
         .bind(app.get())
         .bind(group.as_str())
         .bind(filter.present)
         .bind(filter.role)
         .bind(after)
-        .bind(limit)
+        .bind(one_more(rows_max))
         .fetch_all(connection)
         .await?;
-    if rows.is_empty() {
+    if answer.is_empty() {
         return Ok(None);
     }
-    let mut members = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if row.try_get::<Option<&str>, _>("user_id")?.is_some() {
-            members.push(MemberStateRow::from_row(row)?);
-        }
-    }
-    Ok(Some(members))
+    PageRows::of(&answer, rows_max).map(Some)
 }
 
-/// Memberships are chosen first; what a group shows is read for those on the page only.
-const OF_USER: &str = "
-  FROM (SELECT s.* FROM group_member_states s
-         WHERE s.sdk_app_id = $1 AND s.user_id = $2
-           AND ($3::boolean IS NULL OR s.present = $3)
-           AND ($4::text IS NULL OR s.group_id > $4)
-         ORDER BY s.group_id LIMIT $5) m
-  JOIN group_states p ON p.sdk_app_id = m.sdk_app_id AND p.group_id = m.group_id
- ORDER BY m.group_id";
+/// The ids of the groups are read from the two indexes, of which that of the left ones shows all it has, and each
+/// membership is looked up by its key. `edge` is the last group that is looked at; no id is as long as the text that
+/// stands for none. It leads the join, so that a page without rows has it too.
+fn of_user_statement(present: Option<bool>) -> String {
+    let ids = |has_left: &str, limit: &str| {
+        format!(
+            "(SELECT m.group_id FROM group_members m
+            WHERE m.sdk_app_id = $1 AND m.user_id = $2 AND {has_left} AND m.group_id > $3
+              AND m.group_id <= COALESCE(e.edge, repeat(chr(1114111), 129))
+            ORDER BY m.group_id LIMIT {limit})"
+        )
+    };
+    let (here, left) = (ids("NOT m.has_left", "$5"), ids("m.has_left", "$4"));
+    let (ids, condition) = match present {
+        Some(true) => (here, "s.present"),
+        Some(false) => (format!("{here} UNION ALL {left}"), "NOT s.present"),
+        None => (format!("{here} UNION ALL {left}"), "true"),
+    };
+    let select = format!(
+        "SELECT {}, NULL::bigint AS member_count, m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type,
+       m.joined_by, m.left_at, m.exit_type, m.left_by, e.edge
+  FROM (SELECT (SELECT m.group_id FROM group_members m
+                 WHERE m.sdk_app_id = $1 AND m.user_id = $2 AND NOT m.has_left AND m.group_id > $3
+                 ORDER BY m.group_id OFFSET $5 - 1 LIMIT 1) AS edge OFFSET 0) e
+  LEFT JOIN LATERAL (
+       SELECT s.* FROM (SELECT * FROM ({ids}) i ORDER BY group_id OFFSET 0) c
+        CROSS JOIN LATERAL (
+              SELECT s.* FROM group_member_states s
+               WHERE s.sdk_app_id = $1 AND s.group_id = c.group_id AND s.user_id = $2 AND {condition} OFFSET 0) s
+        ORDER BY c.group_id LIMIT $4) m ON true
+  LEFT JOIN LATERAL (
+       SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = m.group_id OFFSET 0) p ON true",
+        shown()
+    );
+    let long: Vec<&str> = LONG_COLUMNS.into_iter().chain(["name_card"]).collect();
+    bounded(&select, "group_id", "group_id", &long)
+}
 
-/// The memberships of a user in the order of the bytes of `group_id`, after this one; at most `limit`. `present`:
-/// `None` is both, present and past.
+/// The memberships of a user in the order of the bytes of `group_id`, after this one; at most `rows_max`, and up to a limit
+/// of bytes and of memberships that are looked through. `present`: `None` is both, present and past.
 ///
 /// # Errors
 /// Those of the connection and the database.
@@ -116,19 +162,37 @@ pub async fn of_user(
     user: &UserId,
     present: Option<bool>,
     after: Option<&str>,
-    limit: i64,
-) -> Result<Vec<UserGroupRow>, sqlx::Error> {
-    let statement = format!(
-        "SELECT {}, NULL::bigint AS member_count, m.user_id, m.present, m.role, m.name_card, m.joined_at,
-                m.join_type, m.joined_by, m.left_at, m.exit_type, m.left_by {OF_USER}",
-        shown()
-    );
-    sqlx::query_as(AssertSqlSafe(statement))
+    rows_max: usize,
+) -> Result<UserGroups, sqlx::Error> {
+    let answer = sqlx::query(AssertSqlSafe(of_user_statement(present)))
         .bind(app.get())
         .bind(user.as_str())
-        .bind(present)
-        .bind(after)
-        .bind(limit)
+        .bind(after.unwrap_or_default())
+        .bind(one_more(rows_max))
+        .bind(LOOKED_THROUGH_MAX)
         .fetch_all(connection)
-        .await
+        .await?;
+    let edge: Option<String> = answer.first().map(|row| row.try_get("edge")).transpose()?.flatten();
+    let page = PageRows::<UserGroupRow>::of(&answer, rows_max)?;
+    let last = page.rows.last().map(|row| row.group.group_id.clone());
+    let next = if page.more { last } else { edge };
+    Ok(UserGroups { rows: page.rows, next })
+}
+
+/// How the database goes about [`of_user`], as `EXPLAIN` with these options shows it; for tests.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn explain_of_user(
+    connection: &mut PgConnection,
+    options: &str,
+    app: SdkAppId,
+    user: &UserId,
+    present: Option<bool>,
+) -> Result<String, sqlx::Error> {
+    let statement = format!("EXPLAIN ({options}) {}", of_user_statement(present));
+    let query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(app.get()).bind(user.as_str());
+    let lines: Vec<String> =
+        query.bind("").bind(51_i64).bind(LOOKED_THROUGH_MAX).fetch_all(connection).await?;
+    Ok(lines.join("\n"))
 }

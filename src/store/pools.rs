@@ -1,40 +1,41 @@
 //! The connection pools, and which of the hosts of `DATABASE_URL` they lead to.
 //!
-//! Writers, lists and lookups have pools of their own, so that slow lists hold up neither writes nor the read of one
-//! thing by its id. Of several hosts the pools use the one that takes writes: [`Database::connect`] looks for it, and the
-//! watch of the schema and the probe of the circuit breaker connect that way every few seconds. Nothing here knows what a
-//! statement means.
+//! Writers, lists, lookups and the feed have pools of their own, so that slow lists hold up neither writes, nor the read
+//! of one thing by its id, nor a follower; the reader of the feed has an [`OwnSession`] outside of them. Of several hosts
+//! the pools use the one that takes writes: [`Database::connect`] looks for it, and the watch of the schema and the probe
+//! of the circuit breaker connect that way every few seconds. Nothing here knows what a statement means.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use tokio::sync::{SetOnce, watch};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::errors::StoreError;
 use super::given_up::GivenUp;
+use super::hosts::{Hosts, UsedHost};
+use super::read_pool::ReadPool;
 use super::rights::Rights;
-use super::session::{self, SessionSettings};
-use super::transaction::Tx;
+use super::session;
+use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
 use super::url;
+use super::writers::{ACQUIRE_WAIT_MAX, Writers};
 
-/// Connections for writing: one per lane of the writer, and a few for replay and the probe.
-const WRITER_CONNECTIONS_MAX: u32 = 8;
+/// Sessions for writing: one per lane of the writer, and a few for replay and the probe.
+const WRITER_CONNECTIONS_MAX: usize = 8;
 
 /// Connections for lists, and for lookups: reads of one thing by its id. Few enough that readers leave the writers their share of
 /// the processor, and apart, so that slow lists do not hold up the rest. With the writers' far below the 100 that PostgreSQL
 /// allows by default, so that several replicas and a person with `psql` fit.
-const READER_CONNECTIONS_MAX: u32 = 12;
+pub const READER_CONNECTIONS_MAX: u32 = 12;
 const LOOKUP_CONNECTIONS_MAX: u32 = 4;
 
-/// How long a connection may have been idle to be used without a ping first.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// How long a caller waits for a connection of the pool. Below the answer budget of a callback.
-const ACQUIRE_WAIT_MAX: Duration = Duration::from_millis(1000);
+/// Connections for pages of the feed, and for followers that are behind.
+pub const FEED_CONNECTIONS_MAX: u32 = 4;
 
 /// How long a connection made outside the pools may take; the same for each of several hosts, of which a dead one must not
 /// use up the time of the next.
@@ -54,78 +55,14 @@ SELECT current_setting('transaction_read_only') = 'off'
 #[derive(Debug, Clone)]
 pub struct Database {
     hosts: Arc<Hosts>,
-    writer: PgPool,
-    reader: PgPool,
-    lookup: PgPool,
+    writers: Writers,
+    reader: ReadPool,
+    lookup: ReadPool,
+    feed: ReadPool,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
     pub(super) given_up: GivenUp,
-}
-
-/// The hosts of the URL, and the one in use.
-#[derive(Debug)]
-struct Hosts {
-    /// Not set while the server is still being started.
-    all: SetOnce<Vec<PgConnectOptions>>,
-    used: Mutex<UsedHost>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct UsedHost {
-    index: usize,
-    /// Connections that are older lead elsewhere.
-    since: Instant,
-    /// Whether each connection is known to have a session of its own there.
-    sessions_checked: bool,
-}
-
-/// Where pools connect that have no host yet: to a socket below a file, which fails at once.
-fn nowhere() -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass().socket("/dev/null")
-}
-
-impl Hosts {
-    fn all(&self) -> &[PgConnectOptions] {
-        self.all.get().map_or(&[], Vec::as_slice)
-    }
-
-    fn used(&self) -> UsedHost {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, used: UsedHost) {
-        assert!(used.index < self.all().len(), "the used host is one of the URL's");
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
-    }
-
-    fn are_several(&self) -> bool {
-        self.all().len() > 1
-    }
-
-    /// Pools are made of this: what they need of the server is set when a connection is made.
-    fn pool(self: &Arc<Self>, connections: u32, settings: SessionSettings) -> PgPool {
-        let (hosts, settings, refuse_standby) = (Arc::clone(self), Arc::new(settings), self.are_several());
-        let options = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_WAIT_MAX)
-            .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
-            .test_before_acquire(false)
-            .after_connect(move |conn, _| {
-                let settings = Arc::clone(&settings);
-                Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
-            })
-            .before_acquire(move |conn, meta| {
-                let left_behind = meta.age > hosts.used().since.elapsed();
-                Box::pin(async move {
-                    if !left_behind && meta.idle_for > FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(!left_behind)
-                })
-            });
-        options.connect_lazy_with(self.all().get(self.used().index).cloned().unwrap_or_else(nowhere))
-    }
 }
 
 impl Database {
@@ -134,26 +71,27 @@ impl Database {
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        Ok(Self::of(SetOnce::new_with(Some(url::parse(url)?))))
+        Ok(Self::of(Hosts::new(url)?))
     }
 
     /// Pools of a server that is still being started: nothing connects until [`Database::lead_to`] says where it is.
     #[must_use]
     pub fn unlocated() -> Self {
-        Self::of(SetOnce::new())
+        Self::of(Hosts::unlocated())
     }
 
-    fn of(all: SetOnce<Vec<PgConnectOptions>>) -> Self {
-        let used = UsedHost { index: 0, since: Instant::now(), sessions_checked: false };
-        let hosts = Arc::new(Hosts { all, used: Mutex::new(used) });
-        let writer = hosts.pool(WRITER_CONNECTIONS_MAX, session::writing());
-        let reader = hosts.pool(READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
-        let lookup = hosts.pool(LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
+    fn of(hosts: Hosts) -> Self {
+        let hosts = Arc::new(hosts);
+        let writers = Writers::new(&hosts, WRITER_CONNECTIONS_MAX);
+        let reader = ReadPool::new(&hosts, READER_CONNECTIONS_MAX, session::reading("force_custom_plan"));
+        let lookup = ReadPool::new(&hosts, LOOKUP_CONNECTIONS_MAX, session::reading("force_generic_plan"));
+        let feed = ReadPool::new(&hosts, FEED_CONNECTIONS_MAX, session::feed());
         Self {
             hosts,
-            writer,
+            writers,
             reader,
             lookup,
+            feed,
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             given_up: GivenUp::default(),
@@ -167,33 +105,55 @@ impl Database {
     pub fn lead_to(&self, url: &str) -> Result<(), StoreError> {
         let all = url::parse(url)?;
         assert_eq!(all.len(), 1, "a server that was started here has one host");
-        for pool in self.pools() {
-            pool.set_connect_options(all[0].clone());
+        for pool in self.read_pools() {
+            pool.lead_to(all[0].clone());
         }
-        let set = self.hosts.all.set(all);
-        assert!(set.is_ok(), "pools that have a server are not led to another one");
+        self.hosts.locate(all);
         Ok(())
     }
 
     /// Resolves when it is known where the server is.
     pub async fn located(&self) {
-        self.hosts.all.wait().await;
+        self.hosts.located().await;
     }
 
-    fn pools(&self) -> [&PgPool; 3] {
-        [&self.writer, &self.reader, &self.lookup]
+    /// The pools that keep the address to connect to.
+    fn read_pools(&self) -> [&ReadPool; 3] {
+        [&self.reader, &self.lookup, &self.feed]
     }
 
     /// The pool for lists: read-only sessions with a statement timeout.
     #[must_use]
-    pub fn reader(&self) -> &PgPool {
+    pub fn reader(&self) -> &ReadPool {
         &self.reader
     }
 
     /// The pool for lookups: the same, with generic plans, because their plan does not depend on the values.
     #[must_use]
-    pub fn lookup(&self) -> &PgPool {
+    pub fn lookup(&self) -> &ReadPool {
         &self.lookup
+    }
+
+    /// The pool for pages of the feed and for followers that are behind, apart from that for lists.
+    #[must_use]
+    pub fn feed(&self) -> &ReadPool {
+        &self.feed
+    }
+
+    /// A session for the reader of the feed alone, with the host in use.
+    ///
+    /// # Errors
+    /// No server, or no answer in [`CONNECT_WAIT_MAX`]; a standby, where there are several hosts.
+    pub async fn own_session(&self) -> Result<OwnSession, sqlx::Error> {
+        let made = Instant::now();
+        let options = self.hosts.options();
+        let opening = async {
+            let mut conn = PgConnection::connect_with(&options).await?;
+            session::prepare(&mut conn, &session::following(), self.hosts.are_several()).await?;
+            Ok(OwnSession { conn, made, hosts: Arc::clone(&self.hosts) })
+        };
+        let opened = timeout(CONNECT_WAIT_MAX, opening).await;
+        opened.unwrap_or_else(|late| Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late))))
     }
 
     /// What the role may do, as last found.
@@ -281,8 +241,8 @@ impl Database {
             return;
         }
         let options = &self.hosts.all()[index];
-        for pool in self.pools() {
-            pool.set_connect_options(options.clone());
+        for pool in self.read_pools() {
+            pool.lead_to(options.clone());
         }
         self.hosts.set(UsedHost { index, since: Instant::now(), sessions_checked: true });
         tracing::warn!(
@@ -291,17 +251,36 @@ impl Database {
         );
     }
 
+    /// Closes writing sessions that were not used for long; the reading pools do that by themselves.
+    pub fn close_idle_writers(&self) {
+        self.writers.close_idle();
+    }
+
     /// Connections of a pool, by name, and how many of them are idle.
     #[must_use]
-    pub fn connections(&self) -> [(&'static str, u32, usize); 3] {
-        [("writer", &self.writer), ("reader", &self.reader), ("lookup", &self.lookup)]
-            .map(|(name, pool)| (name, pool.size(), pool.num_idle()))
+    pub fn connections(&self) -> [(&'static str, u32, usize); 4] {
+        let (size, idle) = self.writers.size();
+        let of = |name, pool: &ReadPool| {
+            let (size, idle) = pool.size();
+            (name, size, idle)
+        };
+        [
+            ("writer", size, idle),
+            of("reader", &self.reader),
+            of("lookup", &self.lookup),
+            of("feed", &self.feed),
+        ]
     }
 
     /// True when a callback could be committed now, as far as one round trip can tell.
     pub async fn answers(&self) -> bool {
-        let probe = sqlx::query_scalar(TAKES_CALLBACKS).fetch_one(&self.writer);
-        matches!(timeout(ACQUIRE_WAIT_MAX, probe).await, Ok(Ok(true)))
+        let asking = async {
+            let mut session = self.writers.acquire().await?;
+            let answer = sqlx::query_scalar(TAKES_CALLBACKS).fetch_one(session.conn()).await;
+            session.keep_if(answer.is_ok());
+            answer
+        };
+        matches!(timeout(ACQUIRE_WAIT_MAX, asking).await, Ok(Ok(true)))
     }
 
     /// Begins a transaction, the only way to do so. The name is for the metrics.
@@ -317,21 +296,43 @@ impl Database {
     /// # Errors
     /// No connection in time.
     pub async fn begin_within(&self, name: &'static str, lock_max: Duration) -> Result<Tx, sqlx::Error> {
-        let conn = self.writer.acquire().await?;
-        Tx::writing(conn, name, self.commits.clone(), (self.given_up.clone(), lock_max)).await
+        let session = self.writers.acquire().await?;
+        Tx::begin(session, name, self.commits.clone(), (self.given_up.clone(), lock_max)).await
     }
 
     /// Begins to read one moment of the database for as long as it takes, without blocking a writer.
     ///
     /// # Errors
     /// No connection in time.
-    pub async fn snapshot(&self) -> Result<Tx, sqlx::Error> {
-        Tx::reading(self.reader.acquire().await?, Duration::ZERO).await
+    pub async fn snapshot(&self) -> Result<ReadTx, sqlx::Error> {
+        ReadTx::begin(self.reader.acquire().await?, Duration::ZERO).await
     }
 
-    /// Closes the pools, after what is running.
+    /// Closes the pools: those for reading after what is running, and a writing session when its transaction has ended.
     pub async fn close(&self) {
-        tokio::join!(self.writer.close(), self.reader.close(), self.lookup.close());
+        self.writers.close();
+        tokio::join!(self.reader.close(), self.lookup.close(), self.feed.close());
+    }
+}
+
+/// A session of one caller, outside the pools: no other read can take it, and one that stalls is dropped with it.
+#[derive(Debug)]
+pub struct OwnSession {
+    conn: PgConnection,
+    made: Instant,
+    hosts: Arc<Hosts>,
+}
+
+impl OwnSession {
+    /// Where its statements run.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        &mut self.conn
+    }
+
+    /// False once another host is in use than the one it leads to.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.made >= self.hosts.used().since
     }
 }
 

@@ -15,7 +15,7 @@ use super::unusable::Unusable;
 const TABLES: [(&str, &[&str]); 12] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
-    ("feed", &["SELECT"]),
+    ("feed", &["SELECT", "UPDATE"]),
     ("database_identity", &["SELECT"]),
     ("groups", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),

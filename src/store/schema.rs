@@ -5,11 +5,12 @@
 //! and [`make_ready`] change a database, nothing else here does.
 
 use sqlx::migrate::Migrator;
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::sync::watch;
 
 use super::errors::{Mismatch, StoreError};
 use super::feed;
+use super::lines::tables;
 use super::pools::Database;
 
 /// The files of `migrations/`, compiled in.
@@ -163,7 +164,33 @@ pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
         MIGRATOR.run(&mut conn).await?;
     }
     restore_identity(&mut conn).await?;
+    if lacks_statistics(&mut conn).await? {
+        analyze(&mut conn).await?;
+    }
     Ok(missing)
+}
+
+/// True where a table has rows and the planner knows nothing of them: a restore or an upgrade of the server brings none.
+const LACKS_STATISTICS: &str = "
+SELECT EXISTS (SELECT FROM pg_class c
+                WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($1)
+                  AND pg_relation_size(c.oid) > 0
+                  AND NOT EXISTS (SELECT FROM pg_stats s
+                                   WHERE s.schemaname = current_schema() AND s.tablename = c.relname))";
+
+async fn lacks_statistics(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let names = tables().map(|table| table.table);
+    sqlx::query_scalar(LACKS_STATISTICS).bind(&names[..]).fetch_one(conn).await
+}
+
+/// Gathers the planner's statistics of the ledger and the mirror: without them, until the server does so by itself, a plan
+/// rests on guesses. A role that does not own the tables may not, which is a warning of the server.
+///
+/// # Errors
+/// The statement's.
+pub async fn analyze(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let names = tables().map(|table| table.table).join(", ");
+    conn.execute(AssertSqlSafe(format!("ANALYZE ledger, {names}"))).await.map(drop)
 }
 
 /// Writes a new id where the table or its row is missing: after `replay` has made the tables anew, or after a restore of

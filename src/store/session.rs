@@ -24,11 +24,14 @@ pub const SESSION_LOCK_MAX: Duration = Duration::from_millis(300);
 
 /// What a writing session asks of the server. A statement that waits longer than the answer budget is of no use; a
 /// frozen replica must not hold locks for longer than that either. A batch that waits for a lock fails before its
-/// connection is dropped, after which the server would go on waiting and keep what the batch has locked.
+/// connection is dropped, after which the server would go on waiting and keep what the batch has locked. Each statement
+/// reads what is committed when it begins, because what is read behind a lock has to be newer than the wait for it; set
+/// once, because a level in `BEGIN` costs the server several times as much as `BEGIN` itself.
 pub(super) fn writing() -> SessionSettings {
     let lock = format!("{}ms", SESSION_LOCK_MAX.as_millis());
     let idle = "10s".to_owned();
     vec![
+        ("default_transaction_isolation", "read committed".to_owned()),
         ("statement_timeout", "10s".to_owned()),
         ("lock_timeout", lock),
         ("idle_in_transaction_session_timeout", idle),
@@ -43,9 +46,28 @@ pub(super) fn reading(plans: &'static str) -> SessionSettings {
         ("default_transaction_read_only", "on".to_owned()),
         // Reads touch a page of rows; compiling them took longer than running them.
         ("jit", "off".to_owned()),
+        // A read takes one core at most: callbacks need theirs.
+        ("max_parallel_workers_per_gather", "0".to_owned()),
         ("plan_cache_mode", plans.to_owned()),
         ("statement_timeout", format!("{READ_SECS_MAX}s")),
     ]
+}
+
+/// What a session for the feed asks of the server: as for lists, and that entries are read in the order of the index on
+/// their positions. Without statistics of the ledger all that one page may search would be sorted for each page.
+pub(super) fn feed() -> SessionSettings {
+    let mut settings = reading("force_custom_plan");
+    settings.push(("enable_sort", "off".to_owned()));
+    settings
+}
+
+/// What the session of the feed's reader asks of the server: the same, but that it may note the high watermark, and does
+/// not wait for another replica that does.
+pub(super) fn following() -> SessionSettings {
+    let mut settings = feed();
+    settings.retain(|(name, _)| *name != "default_transaction_read_only");
+    settings.push(("lock_timeout", format!("{}ms", SESSION_LOCK_MAX.as_millis())));
+    settings
 }
 
 /// A server may be set to answer before it has written; this service may not. Any other level is kept.

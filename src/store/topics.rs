@@ -4,9 +4,10 @@
 //! Knows nothing of pages, cursors or JSON.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{FromRow, Row as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow};
 
+use super::page::{PageRows, bounded, one_more};
 use crate::model::{GroupId, SdkAppId};
 
 /// A topic as the views show it.
@@ -35,11 +36,13 @@ SELECT t.topic_id, t.active, t.name, t.introduction, t.notification, t.face_url,
           AND ($3::boolean IS NULL OR s.active = $3)
           AND ($4::text IS NULL OR s.topic_id > $4)
         ORDER BY s.topic_id LIMIT $5) t ON true
- WHERE g.sdk_app_id = $1 AND g.group_id = $2
- ORDER BY t.topic_id";
+ WHERE g.sdk_app_id = $1 AND g.group_id = $2";
 
-/// The topics of a group in the order of the bytes of `topic_id`, after this one; at most `limit`. `active`: `None` is
-/// both, present and past. `None` as the answer: the group is unknown.
+/// Whose length has no limit but that of a body.
+const LONG_COLUMNS: [&str; 4] = ["name", "introduction", "notification", "face_url"];
+
+/// The topics of a group in the order of the bytes of `topic_id`, after this one; at most `rows_max`, and up to a
+/// limit of bytes. `active`: `None` is both, present and past. `None` as the answer: the group is unknown.
 ///
 /// # Errors
 /// Those of the connection and the database.
@@ -49,24 +52,19 @@ pub async fn of_group(
     group: &GroupId,
     active: Option<bool>,
     after: Option<&str>,
-    limit: i64,
-) -> Result<Option<Vec<TopicStateRow>>, sqlx::Error> {
-    let rows: Vec<PgRow> = sqlx::query(OF_GROUP)
+    rows_max: usize,
+) -> Result<Option<PageRows<TopicStateRow>>, sqlx::Error> {
+    let statement = bounded(OF_GROUP, "topic_id", "topic_id", &LONG_COLUMNS);
+    let answer = sqlx::query(AssertSqlSafe(statement))
         .bind(app.get())
         .bind(group.as_str())
         .bind(active)
         .bind(after)
-        .bind(limit)
+        .bind(one_more(rows_max))
         .fetch_all(connection)
         .await?;
-    if rows.is_empty() {
+    if answer.is_empty() {
         return Ok(None);
     }
-    let mut topics = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if row.try_get::<Option<&str>, _>("topic_id")?.is_some() {
-            topics.push(TopicStateRow::from_row(row)?);
-        }
-    }
-    Ok(Some(topics))
+    PageRows::of(&answer, rows_max).map(Some)
 }

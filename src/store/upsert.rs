@@ -1,22 +1,22 @@
 //! [`Rows`] → tables: one upsert per table, whole batches by `UNNEST`, in key order.
 //!
-//! The statements are written from the descriptions in `mirror::tables`, once per process, and stand as text in
+//! The statements are written from the descriptions in `mirror::tables`, and stand as text in
 //! `tests/it/data/statements.sql`, where they are reviewed. The rule "the greater stamp wins" stands in them for the second
 //! time: `EXCLUDED.x_stamp > x_stamp` and `GREATEST`; bytes of a stamp compare as stamps do. The set of ends is joined by
-//! a select, which only batches with a create or a destroy send. What lists say of members is merged in Rust alone, under the
-//! lock of the group, and written as it is. Tables are named without a schema, so that the connection's search path decides
-//! which.
+//! a select, which only batches with a create or a destroy send. A small batch names only the registers that it raises,
+//! and any batch of callbacks leaves out what only reads raise, because each further register costs the server more than the
+//! row itself. What lists say of members is merged in Rust alone, under the lock of the group, and written as it is. Tables
+//! are named without a schema, so that the connection's search path decides which.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
 use crate::mirror::tables::{self, Columns, Origin, StampJoin, Table};
-use crate::mirror::{EARLIER_ENDS_MAX, GroupKey, GroupRow, ListRange, MemberRow, Rows};
+use crate::mirror::{EARLIER_ENDS_MAX, GroupKey, ListRange, MemberRow, Rows};
 use crate::model::{FieldKey, Stamp, TopicId, UserId};
 
 /// Writes the rows; what is stored and newer stays. In this order in every transaction, so that no two deadlock:
@@ -26,68 +26,51 @@ use crate::model::{FieldKey, Stamp, TopicId, UserId};
 /// # Errors
 /// A statement's.
 pub async fn upsert(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
-    let statements: &'static Statements = &STATEMENTS;
     upsert_groups(conn, rows).await?;
-    upsert_keyed(conn, &statements.ranges, &tables::RANGES, &rows.ranges(), ListRange::as_str).await?;
-    let members = reported(&rows.members);
-    upsert_keyed(conn, &statements.members, &tables::MEMBERS, &members, UserId::as_str).await?;
-    let fields = &rows.user_defined_fields;
-    upsert_keyed(conn, &statements.fields, &tables::USER_DEFINED_FIELDS, fields, FieldKey::as_str).await?;
-    upsert_keyed(conn, &statements.attributes, &tables::ATTRIBUTES, &rows.attributes, FieldKey::as_str)
-        .await?;
-    upsert_keyed(conn, &statements.topics, &tables::TOPICS, &rows.topics, TopicId::as_str).await
+    upsert_keyed(conn, &tables::RANGES, &rows.ranges(), ListRange::as_str).await?;
+    upsert_keyed(conn, &tables::MEMBERS, &reported(&rows.members), UserId::as_str).await?;
+    upsert_keyed(conn, &tables::USER_DEFINED_FIELDS, &rows.user_defined_fields, FieldKey::as_str).await?;
+    upsert_keyed(conn, &tables::ATTRIBUTES, &rows.attributes, FieldKey::as_str).await?;
+    upsert_keyed(conn, &tables::TOPICS, &rows.topics, TopicId::as_str).await
 }
 
-/// The upserts of a table: that of the hot path is the shortest, because every column costs each callback.
-struct Upserts {
-    of_callbacks: String,
-    with_ends: String,
-    of_reads: String,
-}
+/// The largest batch of rows whose upsert names only what they raise. A larger one names every register that callbacks
+/// raise, and those of reads all or not at all, so that a connection prepares few statements; there the rows cost more than
+/// the names.
+const NAMED_ROWS_MAX: usize = 8;
 
-struct Statements {
-    groups: Upserts,
-    ranges: Upserts,
-    members: Upserts,
-    fields: Upserts,
-    attributes: Upserts,
-    topics: Upserts,
-    listed: String,
-}
-
-static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| Statements {
-    groups: upserts(&tables::GROUPS),
-    ranges: upserts(&tables::RANGES),
-    members: upserts(&tables::MEMBERS),
-    fields: upserts(&tables::USER_DEFINED_FIELDS),
-    attributes: upserts(&tables::ATTRIBUTES),
-    topics: upserts(&tables::TOPICS),
-    listed: replace_listed_statement(),
-});
-
-fn upserts<R>(table: &Table<R>) -> Upserts {
-    Upserts {
-        of_callbacks: statement(table, OF_CALLBACKS),
-        with_ends: statement(table, WITH_ENDS),
-        of_reads: statement(table, OF_READS),
-    }
-}
-
-/// The columns that a batch without a create, a destroy and a read names.
-pub const OF_CALLBACKS: &[Origin] = &[Origin::Callbacks];
-
-/// The columns that a batch of callbacks with a create or a destroy names.
-pub const WITH_ENDS: &[Origin] = &[Origin::Callbacks, Origin::Ends];
-
-/// The columns that a batch with a read names: all that have a stamp of their own.
-pub const OF_READS: &[Origin] = &[Origin::Callbacks, Origin::Ends, Origin::Reads];
-
-/// The upsert of the columns of a table that these raise, as it is sent.
+/// The registers, barriers and sets that the upsert of these rows has to name. What a row does not raise has the stamp
+/// "never", which wins nowhere and is the default of its column, so that leaving it out changes nothing.
 #[must_use]
-pub fn statement<R>(table: &Table<R>, origins: &[Origin]) -> String {
-    let columns: Vec<&Columns<R>> = of_origins(table, origins).collect();
+pub fn raised<'t, 'a, R: 'a>(
+    table: &'t Table<R>,
+    rows: &(impl ExactSizeIterator<Item = &'a R> + Clone),
+) -> Vec<&'t Columns<R>> {
+    let named = |columns: &&Columns<R>| rows.clone().any(|row| !columns.read(row).stamp.is_empty());
+    let newest = |names: [&str; 2]| {
+        let mut ends = table.columns.iter().filter(|columns| names.contains(&columns.stamp.as_str()));
+        ends.any(|columns| named(&columns))
+    };
+    let is_large = rows.len() > NAMED_ROWS_MAX;
+    let is_read = is_large && of_origin(table, Origin::Reads).any(|columns| named(&columns));
+    let columns = table.columns.iter().filter(|columns| match (columns.join, columns.origin) {
+        (StampJoin::Ends(names), _) => named(columns) || newest(names),
+        (StampJoin::Greatest, Origin::Callbacks) => is_large || named(columns),
+        (StampJoin::Greatest, Origin::Reads) => is_read || !is_large && named(columns),
+        (StampJoin::Greatest, Origin::Lists) => false,
+    });
+    columns.collect()
+}
+
+fn of_origin<R>(table: &Table<R>, origin: Origin) -> impl Iterator<Item = &Columns<R>> {
+    table.columns.iter().filter(move |columns| columns.origin == origin)
+}
+
+/// The upsert of some columns of a table as it is sent.
+#[must_use]
+pub fn statement<R>(table: &Table<R>, columns: &[&Columns<R>]) -> String {
     let (mut assignments, mut newer) = (Vec::new(), Vec::new());
-    for columns in &columns {
+    for columns in columns {
         let stamp = &columns.stamp;
         assignments.extend(columns.values.iter().map(|value| {
             format!(
@@ -103,9 +86,10 @@ pub fn statement<R>(table: &Table<R>, origins: &[Origin]) -> String {
         assignments.push(format!("{stamp} = {joined}"));
         newer.push(grows);
     }
+    assert!(!newer.is_empty(), "a row of {} raises something", table.name);
     format!(
         "{}{}\n-- A fact that loses everywhere writes nothing.\nWHERE {}",
-        insert(table, &columns),
+        insert(table, columns),
         assignments.join(",\n    "),
         newer.join("\n   OR ")
     )
@@ -114,14 +98,10 @@ pub fn statement<R>(table: &Table<R>, origins: &[Origin]) -> String {
 /// How what lists say of members is written: as it is, because it was merged under the lock of the group.
 #[must_use]
 pub fn replace_listed_statement() -> String {
-    let columns: Vec<_> = of_origins(&tables::MEMBERS, &[Origin::Lists]).collect();
+    let columns: Vec<_> = of_origin(&tables::MEMBERS, Origin::Lists).collect();
     let names = columns.iter().flat_map(|columns| columns.values.iter().copied().chain([&*columns.stamp]));
     let sets: Vec<String> = names.map(|name| format!("{name} = EXCLUDED.{name}")).collect();
     format!("{}{}", insert(&tables::MEMBERS, &columns), sets.join(",\n    "))
-}
-
-fn of_origins<'t, R>(table: &'t Table<R>, origins: &'t [Origin]) -> impl Iterator<Item = &'t Columns<R>> {
-    table.columns.iter().filter(|columns| origins.contains(&columns.origin))
 }
 
 /// An insert by `UNNEST` up to what is done with a row that is there already.
@@ -222,10 +202,10 @@ type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 /// Binds everything behind the key, in the order of the statement.
 fn bind_registers<'q, 'a, R: 'a>(
     mut query: PgQuery<'q>,
-    (table, origins): (&Table<R>, &[Origin]),
+    columns: &[&Columns<R>],
     rows: &(impl ExactSizeIterator<Item = &'a R> + Clone),
 ) -> PgQuery<'q> {
-    for columns in of_origins(table, origins) {
+    for columns in columns {
         let arrays = RegisterArrays::of(columns, rows.clone());
         for column in arrays.values {
             query = query.bind(column);
@@ -245,46 +225,26 @@ fn reported(members: &MemberRows) -> Cow<'_, MemberRows> {
     if members.values().all(|row| row.listed.stamp.is_zero()) {
         return Cow::Borrowed(members);
     }
-    let columns: Vec<_> = of_origins(&tables::MEMBERS, OF_READS).collect();
+    let columns: Vec<_> = tables::MEMBERS.columns.iter().filter(|of| of.origin != Origin::Lists).collect();
     let is_reported = |row: &MemberRow| columns.iter().any(|columns| !columns.read(row).stamp.is_empty());
     let reported = members.iter().filter(|(_, row)| is_reported(row));
     Cow::Owned(reported.map(|(key, row)| (key.clone(), row.clone())).collect())
-}
-
-/// Chooses the upsert: the one that names every column of which a row may raise something, and as few others as can be.
-fn choose<'s, 'a, R: 'a>(
-    statements: &'s Upserts,
-    table: &Table<R>,
-    mut rows: impl Iterator<Item = &'a R>,
-    has_end: bool,
-) -> (&'s str, &'static [Origin]) {
-    let raised: Vec<_> = of_origins(table, &[Origin::Reads]).collect();
-    let is_read = |row: &R| raised.iter().any(|columns| !columns.read(row).stamp.is_empty());
-    let is_of_reads = raised.len() == table.columns.len();
-    if is_of_reads || !raised.is_empty() && rows.any(is_read) {
-        (&statements.of_reads, OF_READS)
-    } else if has_end {
-        (&statements.with_ends, WITH_ENDS)
-    } else {
-        (&statements.of_callbacks, OF_CALLBACKS)
-    }
 }
 
 async fn upsert_groups(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
     if rows.groups.is_empty() {
         return Ok(());
     }
-    let has_end = rows.groups.values().any(GroupRow::has_end);
-    let (statement, origins) = choose(&STATEMENTS.groups, &tables::GROUPS, rows.groups.values(), has_end);
     let (apps, groups) = group_keys(rows.groups.keys());
-    let query = sqlx::query(statement).bind(apps).bind(groups);
-    bind_registers(query, (&tables::GROUPS, origins), &rows.groups.values()).execute(conn).await.map(drop)
+    let (table, rows) = (&*tables::GROUPS, rows.groups.values());
+    let columns = raised(table, &rows);
+    let query = sqlx::query(AssertSqlSafe(statement(table, &columns))).bind(apps).bind(groups);
+    bind_registers(query, &columns, &rows).execute(conn).await.map(drop)
 }
 
 /// The same for a table whose key has a third column.
 async fn upsert_keyed<K: Ord, R>(
     conn: &mut PgConnection,
-    statements: &'static Upserts,
     table: &Table<R>,
     rows: &BTreeMap<(GroupKey, K), R>,
     text: fn(&K) -> &str,
@@ -292,11 +252,12 @@ async fn upsert_keyed<K: Ord, R>(
     if rows.is_empty() {
         return Ok(());
     }
-    let (statement, origins) = choose(statements, table, rows.values(), false);
     let (apps, groups) = group_keys(rows.keys().map(|(group, _)| group));
     let keys: Vec<&str> = rows.keys().map(|(_, key)| text(key)).collect();
-    let query = sqlx::query(statement).bind(apps).bind(groups).bind(keys);
-    bind_registers(query, (table, origins), &rows.values()).execute(conn).await.map(drop)
+    let rows = rows.values();
+    let columns = raised(table, &rows);
+    let query = sqlx::query(AssertSqlSafe(statement(table, &columns))).bind(apps).bind(groups).bind(keys);
+    bind_registers(query, &columns, &rows).execute(conn).await.map(drop)
 }
 
 /// A membership in its stored form, with its key.
@@ -334,7 +295,8 @@ pub async fn replace_listed(
     }
     let (apps, groups) = group_keys(members.iter().map(|(group, ..)| *group));
     let users: Vec<&str> = members.iter().map(|(_, user, _)| user.as_str()).collect();
-    let query = sqlx::query(STATEMENTS.listed.as_str()).bind(apps).bind(groups).bind(users);
+    let query = sqlx::query(AssertSqlSafe(replace_listed_statement())).bind(apps).bind(groups).bind(users);
     let rows = members.iter().map(|(.., row)| row.as_ref());
-    bind_registers(query, (&tables::MEMBERS, &[Origin::Lists]), &rows).execute(conn).await.map(drop)
+    let columns: Vec<_> = of_origin(&tables::MEMBERS, Origin::Lists).collect();
+    bind_registers(query, &columns, &rows).execute(conn).await.map(drop)
 }

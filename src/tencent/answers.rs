@@ -12,6 +12,9 @@ use crate::json::{self, Json, JsonObject};
 /// How much of `ErrorInfo` is kept, in characters: it is for a log line.
 pub const ERROR_INFO_CHARS_MAX: usize = 200;
 
+/// A word of `ErrorInfo` that is longer is left out: it might be a UserSig that Tencent repeats.
+const ERROR_INFO_WORD_MAX: usize = 64;
+
 /// A code of Tencent that is not 0, of an answer or of a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("Tencent answers with code {code}: {info:?}")]
@@ -70,7 +73,13 @@ pub(super) fn code(object: &JsonObject<'_>) -> Result<Option<ApiCode>, AnswerErr
         Some(0) => Ok(None),
         Some(code) => {
             let info = fields.text(&["ErrorInfo"]).unwrap_or_default();
-            Ok(Some(ApiCode { code, info: info.chars().take(ERROR_INFO_CHARS_MAX).collect() }))
+            Ok(Some(ApiCode { code, info: loggable(&info) }))
         }
     }
+}
+
+/// `ErrorInfo` as a log line may hold it.
+fn loggable(info: &str) -> String {
+    let words = info.split_whitespace().map(|word| if word.len() > ERROR_INFO_WORD_MAX { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ").chars().take(ERROR_INFO_CHARS_MAX).collect()
 }

@@ -58,19 +58,46 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod bounds;
+    mod callers;
     mod changes;
-    mod history;
+    mod differences;
+    pub(crate) mod history;
     mod ledgers;
     mod openapi;
+    mod parked;
     mod plans;
     pub(crate) mod reads;
     mod refusals;
-    mod topics_stats;
+    mod stats_away;
+    pub(crate) mod topics_stats;
+    mod words;
+}
+
+/// The feed and its followers while the world around them changes.
+mod feed {
+    mod crowd;
+    mod filters;
+    mod held_back;
+    mod replicas;
+    mod servers;
+    mod stalled;
 }
 
 /// Tencent's REST API: answers, signature, client, and the fake that stands in for it.
 mod tencent {
     mod answers;
+    mod calls;
+    mod command;
+    mod fake;
+    mod fake_callbacks;
+    mod fake_entrance;
+    mod fake_reads;
+    mod fake_rules;
+    mod life;
+    mod rates_and_codes;
+    mod scripted;
+    mod usersig;
 }
 
 /// Settings, start, stop, exit codes of the binary.
@@ -78,6 +105,8 @@ mod process {
     mod config;
     mod databases;
     mod errors;
+    mod files;
+    mod interrupts;
     pub(crate) mod lifecycle;
     mod simulate;
     mod start;
@@ -88,6 +117,7 @@ mod house {
     mod diction;
     mod documents;
     mod schema;
+    mod security;
     mod sources;
     mod statements;
     mod tidy;

@@ -62,7 +62,7 @@ pub(crate) fn settings(url: &str) -> Settings {
         callback_token: set(TOKEN),
         callback_listen: set("127.0.0.1:0"),
         api_listen: set("127.0.0.1:0"),
-        api_token: Some(format!("desk:{API_TOKEN}")),
+        api_token: Some(format!("desk+raw:{API_TOKEN}")),
         ..Settings::default()
     }
 }

@@ -34,7 +34,9 @@ fn last_cursor(page: &Value) -> String {
 #[tokio::test]
 async fn pages_show_every_entry_once_in_order_and_go_on_where_they_ended() {
     let app = App::start().await;
-    assert_eq!(page(&app.service, "").await, json!({"items": [], "next_cursor": null}));
+    let empty = page(&app.service, "").await;
+    assert_eq!(empty, json!({"items": [], "next_cursor": empty["next_cursor"], "more": false}));
+    assert!(empty["next_cursor"].is_string());
     for number in 0..7 {
         app.service.taken(&create(&format!("g{number}"))).await;
     }
@@ -43,18 +45,20 @@ async fn pages_show_every_entry_once_in_order_and_go_on_where_they_ended() {
     let end = loop {
         let page = page(&app.service, &query).await;
         seen.extend(groups(&page).into_iter().map(str::to_owned));
-        match page["next_cursor"].as_str() {
-            Some(next) => query = format!("limit=3&since={next}"),
-            None => break last_cursor(&page),
+        let next = page["next_cursor"].as_str().unwrap().to_owned();
+        assert_eq!(next, last_cursor(&page));
+        if page["more"] == false {
+            break next;
         }
+        query = format!("limit=3&since={next}");
     };
     assert_eq!(seen, ["g0", "g1", "g2", "g3", "g4", "g5", "g6"]);
-    assert_eq!(groups(&page(&app.service, &format!("since={end}")).await), [] as [&str; 0]);
-    let now = page(&app.service, "since=now").await;
+    let at_the_end = json!({"items": [], "next_cursor": end, "more": false});
+    assert_eq!(page(&app.service, &format!("since={end}")).await, at_the_end);
+    assert_eq!(page(&app.service, "since=now").await, at_the_end);
     app.service.taken(&create("later")).await;
-    for since in [&end, now["next_cursor"].as_str().unwrap()] {
-        assert_eq!(groups(&page(&app.service, &format!("since={since}")).await), ["later"]);
-        assert_eq!(groups(&page(&app.service, &format!("cursor={since}")).await), ["later"]);
+    for name in ["since", "cursor"] {
+        assert_eq!(groups(&page(&app.service, &format!("{name}={end}")).await), ["later"]);
     }
     assert_eq!(
         page(&app.service, &format!("since={end}")).await["items"][0],

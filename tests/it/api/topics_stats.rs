@@ -1,4 +1,4 @@
-//! Topics of a community, and the counts of `/v1/stats`.
+//! Topics of a community, and the counts of `/v1/stats` while the database answers.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::api::reads::created;
 use crate::support::api::{Api, after};
 use crate::support::{App, eventually, sample};
 
-fn community() -> Vec<Value> {
+pub(crate) fn community() -> Vec<Value> {
     let topic = |id: &str, ms, more| {
         let mut body = after("CreateTopic", "town", ms, json!({"TopicId": id, "Operator_Account": "gus"}));
         let Value::Object(more) = more else { panic!("not an object: {more}") };
@@ -73,6 +73,7 @@ async fn stats_tell_groups_by_type_and_status_members_ledger_spool_and_the_last_
     let nothing = app.service.read("/v1/stats").await;
     assert_eq!(nothing["groups"]["total"], 0);
     assert_eq!(nothing["last_callback_at"], Value::Null);
+    assert_eq!((&nothing["database_available"], &nothing["gaps"]), (&json!(true), &json!([])));
     assert_eq!(nothing["spool"], json!({"depth": 0, "bytes": 0, "oldest_at": null}));
     for name in ["Group.CallbackAfterCreateGroup", "variants/Group.CallbackAfterCreateGroup.community"] {
         app.service.taken(&sample(name)).await;
@@ -109,21 +110,4 @@ async fn stats_tell_groups_by_type_and_status_members_ledger_spool_and_the_last_
     let other = app.service.read("/v1/stats?sdk_app_id=7").await;
     assert_eq!((&other["groups"]["total"], &other["last_callback_at"]), (&json!(0), &Value::Null));
     app.stop().await;
-}
-
-#[tokio::test]
-async fn stats_answer_503_while_a_first_count_is_held_up_and_the_former_one_later() {
-    let api = Api::of(&community()).await;
-    let mut holder = api.connect().await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE group_members").execute(&mut holder).await.unwrap();
-    let problem = api.problem("/v1/stats", 503, "unavailable").await;
-    assert!(problem["detail"].as_str().unwrap().contains("first time"), "{problem}");
-    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
-    assert!(eventually(async || api.get("/v1/stats").await.status() == 200).await);
-    let former = api.json("/v1/stats").await;
-    assert_eq!(former["groups"]["total"], 3);
-    // The count took seconds, so it is reused for a long time and no other count begins.
-    sqlx::raw_sql("BEGIN; LOCK TABLE group_members").execute(&mut holder).await.unwrap();
-    assert_eq!(api.json("/v1/stats").await["counted_at"], former["counted_at"]);
-    api.stop().await;
 }

@@ -91,7 +91,7 @@ impl Volume {
     /// None where this user may not mount.
     fn mount(at: &Path) -> Option<Self> {
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=6m", "group-mirror-test"])
+            .args(["-t", "tmpfs", "-o", "size=6m,mode=0700", "group-mirror-test"])
             .arg(at)
             .stderr(Stdio::null())
             .status();

@@ -69,14 +69,17 @@ async fn a_callback_is_parked_only_where_the_data_is_at_fault_and_takes_no_other
             "{code}: {outcomes:?}"
         );
     }
-    let (parked, reasons): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE reason LIKE '%refused by a test%') FROM ledger WHERE outcome = 'parked'",
+    // The reason is a text of this program: the server's own can quote rows.
+    let (parked, refused, quoted): (i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE causes = '{refused_by_database}'),
+                count(*) FILTER (WHERE reason LIKE '%refused by a test%')
+           FROM ledger WHERE outcome = 'parked'",
     )
     .fetch_one(&mut conn)
     .await
     .unwrap();
     let wanted = i64::try_from(DATA_CODES.split_whitespace().count()).unwrap();
-    assert_eq!((parked, reasons), (wanted, wanted));
+    assert_eq!((parked, refused, quoted), (wanted, wanted, 0));
     database.close().await;
 }
 
@@ -127,6 +130,8 @@ async fn a_key_that_is_too_long_for_an_index_is_parked() {
 async fn a_schema_that_changes_under_open_sessions_parks_nothing_and_holds_up_nothing() {
     let test = TestDatabase::create().await;
     let (database, mut conn) = (Database::new(&test.url).unwrap(), test.connect().await);
+    // No column that a view shows can change its type.
+    conn.execute("DROP VIEW ledger_entries").await.unwrap();
     for change in [
         "ALTER TABLE ledger ALTER COLUMN group_id TYPE varchar(600) COLLATE \"C\"",
         "ALTER TABLE ledger ALTER COLUMN group_id TYPE text COLLATE \"C\"",

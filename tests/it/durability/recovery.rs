@@ -230,7 +230,7 @@ async fn a_receipt_is_corrected_in_a_group_that_no_batch_could_fold_in_its_time(
     assert!(verified.stdout.contains(" 0 differences"), "{verified:?}");
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_millis()).unwrap()
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -21,6 +21,9 @@ use crate::support::process::{BINARY, Place, Process};
 
 /// How often a service is restarted in an ordinary run.
 const RESTARTS: u32 = 3;
+
+/// The pause of each of 16 connections after an answer: some 600/s where answers are quick.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// Callbacks between two restarts.
 const BETWEEN: u64 = 300;
@@ -130,13 +133,28 @@ pub(crate) async fn assert_none_lost(database: &TestDatabase, sent: Sent) {
     assert_eq!(u64::try_from(kept).unwrap(), sent.callbacks, "answered with OK and not in the ledger");
 }
 
+/// The rate that was reached, for a person: `--nocapture`.
+#[expect(clippy::print_stderr, reason = "a person reads the report")]
+fn report(sent: &Sent, begun: Instant) {
+    let secs = begun.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "none of these counts reaches 2^53")]
+    let rate = sent.callbacks as f64 / secs;
+    eprintln!(
+        "{} restarts: {} callbacks in {secs:.0} s, {rate:.0}/s, {} lost",
+        restarts(),
+        sent.callbacks,
+        sent.lost.len()
+    );
+}
+
 async fn restarts_behind(proxy: &str) {
     let database = TestDatabase::create().await;
     let places = [Restarted::new(&database), Restarted::new(&database)];
     let mut services = [places[0].start().await, places[1].start().await];
     let ports = [places[0].port, places[1].port];
     let Some(proxy) = DeployedProxy::start(proxy, ports, |text| text).await else { return };
-    let load = Load::start(&proxy.address, "behind-a-proxy", 16, Duration::from_millis(40));
+    let begun = Instant::now();
+    let load = Load::start(&proxy.address, "behind-a-proxy", 16, PAUSE);
     for restart in 0..restarts() {
         load.pass(BETWEEN).await;
         let at = usize::try_from(restart % 2).unwrap();
@@ -146,6 +164,7 @@ async fn restarts_behind(proxy: &str) {
     }
     load.pass(BETWEEN).await;
     let sent = load.finish().await;
+    report(&sent, begun);
     for service in services {
         service.ends_well_on("TERM").await;
     }
@@ -230,7 +249,8 @@ async fn restarts_of_one_service_whose_socket_is_held_lose_nothing() {
     let address = socket.local_addr().unwrap().to_string();
     let mut service = activated(&place, &database, &socket).await;
     assert_eq!(service.callback_address(), address, "the socket takes the place of CALLBACK_LISTEN");
-    let load = Load::start(&address, "held-socket", 16, Duration::from_millis(25));
+    let begun = Instant::now();
+    let load = Load::start(&address, "held-socket", 16, PAUSE);
     for _ in 0..restarts() {
         load.pass(BETWEEN).await;
         service.signal("TERM");
@@ -239,6 +259,7 @@ async fn restarts_of_one_service_whose_socket_is_held_lose_nothing() {
     }
     load.pass(BETWEEN).await;
     let sent = load.finish().await;
+    report(&sent, begun);
     service.ends_well_on("TERM").await;
     assert_none_lost(&database, sent).await;
 }

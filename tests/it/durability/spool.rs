@@ -187,6 +187,10 @@ async fn a_full_spool_is_told_at_once_noted_as_one_gap_and_takes_more_once_it_is
     assert!(!ready, "{told}");
     assert_eq!(told["spool"]["gaps"], 1, "{told}");
     assert_eq!(told["spool"]["state"], "the spool is at its limit, SPOOL_MAX_BYTES");
+    let noted = gaps(&service).await;
+    let [gap] = noted.as_array().unwrap().as_slice() else { panic!("{noted}") };
+    assert_eq!((&gap["cause"], &gap["callbacks"]), (&json!("spool_full"), &json!(2)), "{gap}");
+    assert!(gap["begin"].as_str().unwrap() <= gap["end"].as_str().unwrap(), "{gap}");
     proxy.set(Mood::Fair);
     service.until(caught_up).await;
     assert_eq!(groups(&database).await, taken);
@@ -195,7 +199,16 @@ async fn a_full_spool_is_told_at_once_noted_as_one_gap_and_takes_more_once_it_is
     service.stop().await;
     let service = Service::start(&settings).await.unwrap();
     assert_eq!(service.readiness().await.1["spool"]["gaps"], 1, "gaps outlive a restart");
+    assert_eq!(gaps(&service).await, noted);
     service.stop().await;
+}
+
+/// The gaps that `/v1/stats` lists, which it does while PostgreSQL is away as well.
+async fn gaps(service: &Service) -> Value {
+    let url = service.api_url("/v1/stats");
+    let answer = service.client.get(url).bearer_auth(API_TOKEN).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json::<Value>().await.unwrap()["gaps"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::Executor as _;
 use tempfile::TempDir;
 
+use super::recovery::now_ms;
 use super::spool::{caught_up, create, groups};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process};
@@ -248,5 +249,57 @@ async fn a_migration_by_another_hand_is_noticed_whatever_the_directory_knows() {
     service.until(caught_up).await;
     let body = service.read("/v1/groups").await;
     assert_eq!(body["items"][0]["group_id"], json!("before"));
+    service.stop().await;
+}
+
+/// What the mark says, in Unix milliseconds.
+fn receipt_mark(data: &TempDir) -> i64 {
+    let text = std::fs::read_to_string(data.path().join("receipt.mark")).unwrap();
+    text.trim_end().parse().unwrap()
+}
+
+/// What a process leaves whose clock, or receipts, were so far ahead of the true time.
+fn leave_ahead(data: &TempDir, ahead_ms: i64) {
+    std::fs::write(data.path().join("receipt.mark"), format!("{:020}\n", now_ms() + ahead_ms)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_destroyed_after_a_restart_with_the_clock_set_back_is_gone() {
+    let (database, data) = (TestDatabase::create().await, tempfile::tempdir().unwrap());
+    let topic = |command: &str, key: &str, id: serde_json::Value| json!({ "CallbackCommand": command, "GroupId": "@TGS#_c", "Type": "Community", key: id });
+    // A minute ahead, as before the clock was set back.
+    leave_ahead(&data, 60_000);
+    let service = Service::start(&settings_in(&data, &database.url)).await.unwrap();
+    service.taken(&topic("Group.CallbackAfterCreateTopic", "TopicId", json!("@TGS#_c@TOPIC#_a"))).await;
+    let received = async || {
+        let newest = "SELECT (extract(epoch FROM max(received_at)) * 1000)::bigint FROM ledger";
+        sqlx::query_scalar::<_, i64>(newest).fetch_one(&mut database.connect().await).await.unwrap()
+    };
+    let created = received().await;
+    // Each second it is written ahead of the receipts, for a process that is killed.
+    assert!(eventually(async || receipt_mark(&data) > created).await);
+    service.stop().await;
+    assert_eq!(receipt_mark(&data), created, "the last receipt, exactly");
+    let service = Service::start(&settings_in(&data, &database.url)).await.unwrap();
+    let list = json!(["@TGS#_c@TOPIC#_a"]);
+    service.taken(&topic("Group.CallbackAfterTopicDestroyed", "TopicIdList", list)).await;
+    assert!(received().await >= created);
+    let alive: i64 = sqlx::query_scalar("SELECT count(*) FROM active_group_topics")
+        .fetch_one(&mut database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(alive, 0);
+    service.stop().await;
+    // A clock that was an hour ahead was wrong: receipts do not stay there.
+    leave_ahead(&data, 3_600_000);
+    let service = Service::start(&settings_in(&data, &database.url)).await.unwrap();
+    service.taken(&create("after")).await;
+    let after: i64 = sqlx::query_scalar(
+        "SELECT (extract(epoch FROM received_at) * 1000)::bigint FROM ledger WHERE group_id = 'after'",
+    )
+    .fetch_one(&mut database.connect().await)
+    .await
+    .unwrap();
+    assert!(after <= now_ms(), "{after}");
     service.stop().await;
 }

@@ -65,6 +65,24 @@ async fn migrating_twice_changes_nothing_the_second_time() {
 }
 
 #[tokio::test]
+async fn migrating_a_filled_database_without_statistics_gathers_them_as_after_a_restore() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    conn.execute("ALTER TABLE groups SET (autovacuum_enabled = off)").await.unwrap();
+    conn.execute(
+        "INSERT INTO groups (sdk_app_id, group_id) SELECT 1, 'g' || n FROM generate_series(1, 100) n",
+    )
+    .await
+    .unwrap();
+    let known = "SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'groups'";
+    assert!(!sqlx::query_scalar::<_, bool>(known).fetch_one(&mut conn).await.unwrap());
+    let pools = Database::new(&database.url).unwrap();
+    assert_eq!(schema::migrate(&pools).await.unwrap(), 0);
+    assert!(sqlx::query_scalar::<_, bool>(known).fetch_one(&mut conn).await.unwrap());
+    pools.close().await;
+}
+
+#[tokio::test]
 async fn a_database_of_another_application_is_left_alone() {
     let database = TestDatabase::create_empty().await;
     let mut conn = database.connect().await;
@@ -128,4 +146,59 @@ async fn a_service_on_a_schema_that_is_behind_touches_nothing_spools_and_serves_
     service.taken(&create).await;
     service.stop().await;
     pools.close().await;
+}
+
+/// What Rust shows of bytes, with each byte that is no part of a character replaced by itself, and NUL as well.
+fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\0', "\u{fffd}"));
+        chunk.invalid().iter().for_each(|_| text.push('\u{fffd}'));
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_ledger_shows_every_body_as_text_to_people_who_read_by_sql() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let mut bodies: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"{\"GroupId\":\"g\"}".to_vec(),
+        "\u{feff}grün 群聊 🎉 \u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}".into(),
+        b"a\0b".to_vec(),
+        (0..=255).collect(),
+        (0..=255).rev().collect(),
+        b"\xc0\x80 \xe0\x80\x80 \xed\xa0\x80 \xf4\x90\x80\x80 \xf8\x88\x80\x80\x80 \xe7\xbe".to_vec(),
+        [b"\xff".to_vec(), "群".repeat(300_000).into_bytes()].concat(),
+    ];
+    // Everything that two bytes behind a leading one can be.
+    for lead in [0xc1_u8, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf1, 0xf4, 0xf5] {
+        let tails = (0..=255_u8).step_by(16).flat_map(|a| (0x70..=0xd0).step_by(16).map(move |b| [a, b]));
+        bodies.push(tails.flat_map(|[a, b]| [lead, a, b, 0x80, b' ']).collect());
+    }
+    for (number, body) in bodies.iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+             VALUES (1, '', $1, sha256($2), 'c', now(), 'callback', 'applied', $2)",
+        )
+        .bind(i64::try_from(number).unwrap())
+        .bind(body)
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    }
+    let shown: Vec<String> = sqlx::query_scalar("SELECT body FROM ledger_entries ORDER BY time_ms")
+        .fetch_all(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(shown.len(), bodies.len());
+    for (shown, body) in shown.iter().zip(&bodies) {
+        assert!(
+            *shown == lossy(body),
+            "{:?} is shown as {:?}",
+            lossy(&body[..body.len().min(99)]),
+            shown.get(..99)
+        );
+    }
 }

@@ -40,7 +40,7 @@ fn the_table_of_the_operations_page_names_every_setting_and_no_other() {
 #[test]
 fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
     type Change = fn(&mut Settings);
-    let cases: [(Change, &str); 13] = [
+    let cases: [(Change, &str); 20] = [
         (|s| s.sdk_app_id = Some("12x".into()), "SDK_APP_ID: \"12x\" is not an app id"),
         (|s| s.sdk_app_id = None, "SDK_APP_ID is not set"),
         (|s| s.callback_token = None, "CALLBACK_TOKEN is not set"),
@@ -59,11 +59,24 @@ fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
                 s.api_auth = Some("none".into());
                 s.api_listen = Some("0.0.0.0:8081".into());
             },
-            "API_AUTH is \"none\" and API_LISTEN is 0.0.0.0:8081",
+            "API_LISTEN is 0.0.0.0:8081, which other machines can reach, and API_AUTH is \"none\"",
         ),
         (
             |s| s.spool_max_bytes = Some("1X".into()),
             "SPOOL_MAX_BYTES is \"1X\"; it should be a number of bytes such as 1073741824, 512M or 1G, at least 8388608",
+        ),
+        (|s| s.callback_token = Some(",".into()), "CALLBACK_TOKEN has an empty value beside a comma"),
+        (|s| s.callback_token = Some("secret,secret".into()), "CALLBACK_TOKEN holds the same token twice"),
+        (|s| s.api_token = Some("desk:".into()), "API_TOKEN, entry 1: it has no token"),
+        (|s| s.api_token = Some(":".into()), "API_TOKEN, entry 1: it has nothing before its colon"),
+        (|s| s.api_token = Some(",".into()), "API_TOKEN has an empty value beside a comma"),
+        (
+            |s| s.api_token = Some("ok,desk@7:secret".into()),
+            "API_TOKEN, entry 2: the app behind the @ is not SDK_APP_ID",
+        ),
+        (
+            |s| s.api_listen = Some("0.0.0.0:8081".into()),
+            "API_LISTEN is 0.0.0.0:8081, which other machines can reach, and a token of API_TOKEN has fewer than 16 characters",
         ),
         (|s| s.mirror_avchatroom_members = Some("yes".into()), "MIRROR_AVCHATROOM_MEMBERS is \"yes\""),
         (|s| s.log_format = Some("xml".into()), "LOG_FORMAT is \"xml\"; it should be text or json"),
@@ -111,4 +124,23 @@ fn the_embedded_mode_needs_no_setting_and_is_open_on_loopback_only() {
     let public = Settings { callback_listen: Some("0.0.0.0:8080".into()), ..Settings::default() };
     let error = public.serve_config().unwrap_err().to_string();
     assert!(error.starts_with("CALLBACK_TOKEN is not set"), "{error}");
+}
+
+#[test]
+fn a_token_of_sixteen_characters_works_where_other_machines_can_reach_the_listener() {
+    let mut settings = settings("postgres://db/mirror");
+    settings.api_listen = Some("0.0.0.0:8081".into());
+    settings.api_token = Some("desk:0123456789abcdef,fedcba9876543210".into());
+    settings.serve_config().unwrap();
+    settings.api_token = Some("desk:0123456789abcdef,fedcba987654321".into());
+    assert!(settings.serve_config().is_err(), "one short token is enough");
+}
+
+#[test]
+fn an_empty_list_of_tokens_does_not_open_a_listener_of_the_embedded_mode() {
+    for text in [",", " , "] {
+        let api = Settings { api_token: Some(text.into()), ..Settings::default() };
+        let callbacks = Settings { callback_token: Some(text.into()), ..Settings::default() };
+        assert!(api.serve_config().is_err() && callbacks.serve_config().is_err(), "{text:?}");
+    }
 }

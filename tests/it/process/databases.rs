@@ -118,7 +118,9 @@ async fn a_database_that_refuses_writes_is_not_said_to_be_ok() {
     let name = options.get_database().unwrap().to_owned();
     let pools = Database::new(options.to_url_lossy().as_str()).unwrap();
     assert!(pools.probe().await.is_err() && !pools.answers().await, "no right to insert");
-    conn.execute(AssertSqlSafe(format!("GRANT INSERT ON ledger TO {role}"))).await.unwrap();
+    // What every callback that is applied writes.
+    let rights = format!("GRANT INSERT ON ledger TO {role}; GRANT UPDATE ON groups TO {role}");
+    conn.execute(AssertSqlSafe(rights)).await.unwrap();
     assert!(pools.probe().await.is_ok() && pools.answers().await);
     conn.execute(AssertSqlSafe(format!(
         "ALTER ROLE {role} IN DATABASE {name} SET default_transaction_read_only = on"
@@ -183,7 +185,9 @@ async fn the_name_of_the_application_is_that_of_the_url() {
     for (url, wanted) in [(&named, "desk"), (&database.url, "group-mirror")] {
         let pools = Database::new(url).unwrap();
         let shown = sqlx::query_scalar("SELECT current_setting('application_name')");
-        let shown: String = shown.fetch_one(pools.reader()).await.unwrap();
+        let mut conn = pools.reader().acquire().await.unwrap();
+        let shown: String = shown.fetch_one(&mut *conn).await.unwrap();
+        drop(conn);
         assert_eq!(shown, wanted);
         pools.close().await;
     }

@@ -24,7 +24,7 @@ async fn a_bad_setting_is_told_in_one_line() {
         ("CALLBACK_LISTEN", "0.0.0.0:0", "CALLBACK_TOKEN is not set"),
         ("RUST_LOG", "a=b=c", "RUST_LOG is \"a=b=c\"; it should read like info"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT is \"xml\"; it should be text or json"),
-        ("DATA_DIR", "/dev/null", "DATA_DIR: cannot make /dev/null: "),
+        ("DATA_DIR", "/dev/null", "DATA_DIR: cannot open /dev/null: Not a directory"),
     ] {
         let mut command = place.command(&[]);
         command.env(name, value);

@@ -99,7 +99,7 @@ async fn migrate_with_no_configuration_makes_the_embedded_database_and_leaves_no
 static STRANGER: Mutex<()> = Mutex::const_new(());
 
 /// Hands a place to an account that is not root's, where this is root. None: there is no such account.
-fn ordinary_user(place: &Place) -> Option<Command> {
+pub(crate) fn ordinary_user(place: &Place) -> Option<Command> {
     let mut command = place.command(&[]);
     if std::fs::metadata(place.path()).unwrap().uid() != 0 {
         return Some(command);
@@ -143,7 +143,7 @@ const HIDE_PROGRAMS: &str = r#"
     for place in /usr/lib/postgresql /usr/pgsql-*; do
         if [ -d "$place" ]; then mount -t tmpfs none "$place" || exit 1; fi
     done
-    PATH=$PG_BIN_DIR exec "$0""#;
+    PATH=$NO_PROGRAMS exec "$0""#;
 
 #[tokio::test]
 async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_printed() {
@@ -152,7 +152,7 @@ async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_p
     std::fs::create_dir(&empty).unwrap();
     let hidden = |program: &str| {
         let mut command = place.program("unshare");
-        command.args(["--mount", "sh", "-c", HIDE_PROGRAMS, program]).env("PG_BIN_DIR", &empty);
+        command.args(["--mount", "sh", "-c", HIDE_PROGRAMS, program]).env("NO_PROGRAMS", &empty);
         command
     };
     if !hidden("/bin/true").output().is_ok_and(|output| output.status.success()) {
@@ -161,8 +161,14 @@ async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_p
     let _alone = STRANGER.lock().await;
     let mut service = Process::start(hidden(BINARY));
     if cfg!(all(feature = "bundled-postgres", target_env = "gnu")) {
-        service.says("started the bundled PostgreSQL ").await;
+        service
+            .says(
+                "started the bundled PostgreSQL 17.5 (released on 8 May 2025, from the crate pglite-rs-lib-",
+            )
+            .await;
         service.says("it has no timers").await;
+        service.says("the bundled PostgreSQL 17.5 is ").await;
+        service.says("minor releases come every three months").await;
         let service = service.ready().await;
         service.takes_a_group().await;
         service.serves_the_group().await;
@@ -173,6 +179,23 @@ async fn without_installed_programs_the_bundled_ones_start_or_the_remedies_are_p
         assert_eq!(ended.code, Some(2), "{ended:?}");
         let told = "\ngroup-mirror: no DATABASE_URL is set and no PostgreSQL server programs were found.\n";
         assert!(ended.stderr.contains(told), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_version_says_what_the_postgresql_inside_the_program_is() {
+    let place = Place::new();
+    let ended = run(place.command(&["version"])).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    let [ours, bundled] = lines[..] else { panic!("{ended:?}") };
+    assert_eq!(ours, concat!("group-mirror ", env!("CARGO_PKG_VERSION")));
+    if cfg!(all(feature = "bundled-postgres", target_env = "gnu")) {
+        let words =
+            ["17.5, released on 8 May 2025 (", " months ago), from the crate pglite-rs-lib-", ", SHA-256 "];
+        assert!(words.iter().all(|word| bundled.contains(word)), "{bundled}");
+    } else {
+        assert_eq!(bundled, "bundled PostgreSQL: none");
     }
 }
 

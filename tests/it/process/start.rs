@@ -1,11 +1,12 @@
 //! The start of the real program: what its first lines say, what a `.env` may hold, which directories it makes.
 
+use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use group_mirror::callback::signature::Token;
 
 use crate::support::postgres::TestDatabase;
-use crate::support::process::{Place, Process, refused, run};
+use crate::support::process::{BINARY, Place, Process, refused, run};
 use crate::support::{APP, OK, fake_postgres, sample};
 
 #[tokio::test]
@@ -78,18 +79,15 @@ async fn sigterm_ends_a_start_on_a_locked_ledger() {
 #[tokio::test]
 async fn the_first_lines_name_the_version_the_settings_file_and_the_absolute_data_directory() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
-    let below = place.path().join("below");
-    std::fs::create_dir(&below).unwrap();
-    let mut command = place.command_on(&database.url, &[]);
-    command.current_dir(&below);
-    let mut service = Process::start(command);
+    std::fs::write(place.path().join(".env"), "").unwrap();
+    let mut service = Process::start(place.command_on(&database.url, &[]));
     service.says("data directory").await;
     let log = service.log();
     let line = log.lines().find(|line| line.contains("data directory")).unwrap();
     for wanted in [
         format!("group-mirror {}", env!("CARGO_PKG_VERSION")),
         place.path().join(".env").display().to_string(),
-        below.join("data").display().to_string(),
+        place.path().join("data").display().to_string(),
     ] {
         assert!(line.contains(&wanted), "{wanted}: {line}");
     }
@@ -143,4 +141,31 @@ async fn a_replay_of_a_database_without_a_ledger_is_refused_with_what_to_run() {
         let line = refused(place.command_on(&database.url, args)).await;
         assert_eq!(line, "the database has no ledger; run `group-mirror migrate`", "{args:?}");
     }
+}
+
+/// Aim: however few open files the process may have, readers cannot take those of callbacks. Method: a limit of 300, and on the
+/// internal listener as many connections as it takes, each with half a request, so that none is closed for being idle.
+#[tokio::test]
+async fn readers_cannot_take_the_descriptors_of_callbacks() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut command = place.program("/bin/sh");
+    command.args(["-c", &format!("ulimit -n 300; exec {BINARY}")]);
+    command.env("DATABASE_URL", &database.url).env("SDK_APP_ID", APP);
+    command.env("CALLBACK_TOKEN", crate::support::TOKEN).env("API_TOKEN", crate::support::API_TOKEN);
+    let mut service = Process::start(command);
+    service.says("may not have").await;
+    service = service.ready().await;
+    let mut readers = Vec::new();
+    for _ in 0..290 {
+        let mut reader = std::net::TcpStream::connect(service.api_address()).unwrap();
+        reader.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+        readers.push(reader);
+    }
+    let body = sample("Group.CallbackAfterCreateGroup").to_string();
+    for _ in 0..20 {
+        let answer = service.post(&crate::support::signed_query(), body.clone()).await;
+        assert_eq!(answer.text().await.unwrap(), OK);
+    }
+    drop(readers);
+    service.ends_well_on("TERM").await;
 }

@@ -355,7 +355,7 @@ async fn data_that_postgres_refuses_is_parked_and_takes_nothing_else_with_it() {
             .await;
     for (number, answer) in answers.into_iter().enumerate() {
         let info = answer.json::<Value>().await.unwrap()["ErrorInfo"].as_str().unwrap().to_owned();
-        assert_eq!(info.starts_with("parked: PostgreSQL refuses it"), number % 16 == 5, "{number}: {info}");
+        assert_eq!(info.starts_with("parked: the database refuses it"), number % 16 == 5, "{number}: {info}");
     }
     let counts: (i64, i64) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM groups), (SELECT count(*) FROM ledger WHERE outcome = 'parked')",

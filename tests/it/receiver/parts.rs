@@ -1,7 +1,7 @@
 //! Bodies of which a part cannot be read, as senders really produce them: the rest is applied, the answer, the ledger, the
 //! feed, the metrics and the history say what was skipped and why.
 
-use group_mirror::callback::ReasonCause;
+use group_mirror::callback::{ReasonCause, SKIPS_LISTED_MAX};
 use serde_json::{Value, json};
 use strum::VariantArray as _;
 
@@ -109,7 +109,7 @@ async fn two_users_or_keys_that_look_alike_after_a_repair_never_become_one() {
     let rest = br#","NewMemberList":[{"Member_Account":"u\ud83d"},{"Member_Account":"dora"},{"Member_Account":"u\ud83e"}]"#;
     let info = post(&app, "NewMemberJoin", 1, rest).await;
     assert!(
-        info.starts_with("partial: skipped: in NewMemberList: \"u\u{fffd}\" is not valid Unicode"),
+        info.starts_with("partial: skipped: in entry 1 of NewMemberList: \"u\u{fffd}\" is not valid Unicode"),
         "{info}"
     );
     let info = post(
@@ -195,8 +195,8 @@ async fn an_unexpected_role_or_entry_is_skipped_alone_and_recorded_everywhere() 
     let info = post(&app, "NewMemberJoin", 5, rest).await;
     assert_eq!(
         info,
-        "partial: skipped: NewMemberList is of another JSON type: \"x\"; skipped: in NewMemberList: the user id is empty; \
-         it must name something; skipped: the body has no Member_Account"
+        "partial: skipped: entry 1 of NewMemberList is of another JSON type: \"x\"; skipped: in entry 3 of NewMemberList: \
+         the user id is empty; it must name something; skipped: entry 4 of NewMemberList has no Member_Account"
     );
     let newest = &app.service.read(&format!("{GROUP}/history")).await["items"][0];
     assert_eq!((&newest["outcome"], &newest["users"]), (&json!("partial"), &json!(["dora"])));
@@ -280,4 +280,55 @@ async fn parked_and_partial_callbacks_are_counted_by_cause_from_the_start_and_lo
     }
     assert!(!log.contains("quoted role") && !log.contains("@TOPIC#_a"), "{log}");
     service.ends_well_on("TERM").await;
+}
+
+/// So long in bytes is one reason at most: 160 characters, of which each takes ten where it has to be escaped.
+const REASON_MAX: usize = 2_000;
+
+#[tokio::test]
+async fn a_reason_quotes_a_limited_part_of_what_was_sent_however_long_that_is() {
+    let app = App::start().await;
+    // Shown as \u{10ffff} where it is quoted.
+    let long = "\u{10ffff}".repeat(200_000);
+    let group = r#""GroupId":"field""#;
+    let change = r#""CallbackCommand":"Group.CallbackAfterMemberFieldChanged""#;
+    let mut bodies = vec![
+        format!(r#"{{"CallbackCommand":"Group.{long}",{group}}}"#),
+        format!(r#"{{"CallbackCommand":"Group.CallbackAfterGroupDestroyed","GroupId":"{long}"}}"#),
+        format!(r#"{{{change},{group},"Member_Account":"bo","Role":"{long}"}}"#),
+        format!(r#"{{{change},{group},"Member_Account":"{long}"}}"#),
+        format!(r#"{{{change},{group},"Member_Account":["{long}"]}}"#),
+        format!(r#"{{{change},{group},"Member_Account":"bo","EventTime":"{long}"}}"#),
+        format!(r#"{{{change},{group},"Member_Account":"bo","Role":{{"{long}":1"#),
+        format!(
+            r#"{{"CallbackCommand":"Group.CallbackAfterDestroyTopic",{group},"TopicIdList":["{long}"]}}"#
+        ),
+    ];
+    let list: Vec<String> =
+        (0..1_000).map(|_| format!(r#"{{"Member_Account":"{}"}}"#, &long[..800])).collect();
+    bodies.push(format!(
+        r#"{{"CallbackCommand":"Group.CallbackAfterNewMemberJoin",{group},"NewMemberList":[{{"Member_Account":"bo"}},{}]}}"#,
+        list.join(",")
+    ));
+    for body in &bodies {
+        let answer: Value = app.service.post_with("", body.clone()).await.json().await.unwrap();
+        let info = answer["ErrorInfo"].as_str().unwrap();
+        assert!(!info.is_empty(), "{}", &body[..80]);
+        let reasons = info.split("; skipped: ").count();
+        assert!(reasons <= SKIPS_LISTED_MAX, "{reasons}");
+        assert!(info.len() <= reasons * REASON_MAX, "{} bytes for {}", info.len(), &body[..80]);
+    }
+    let (mut shown, mut next) = (0, String::new());
+    loop {
+        let page = app.service.read(&format!("/v1/parked?limit=4{next}")).await;
+        for entry in page["items"].as_array().unwrap() {
+            let reason = entry["reason"].as_str().unwrap();
+            assert!(reason.len() <= SKIPS_LISTED_MAX * REASON_MAX, "{}", reason.len());
+            shown += 1;
+        }
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        next = format!("&cursor={cursor}");
+    }
+    assert_eq!(shown, bodies.len());
+    app.stop().await;
 }

@@ -7,8 +7,9 @@ use crate::durability::restart::{DeployedProxy, Restarted, assert_none_lost};
 use crate::support::load::Load;
 use crate::support::postgres::TestDatabase;
 
-/// Callbacks on each side of a pause.
+/// Callbacks on each side of a pause: in an ordinary run, and in a long one, which sends 10,000 in all.
 const BURST: u64 = 100;
+const LONG_BURST: u64 = 2_000;
 
 async fn pauses_behind(proxy: &str) {
     let long = std::env::var_os("LONG_PAUSES").is_some();
@@ -29,7 +30,9 @@ async fn pauses_behind(proxy: &str) {
             .replace("timeout http-keep-alive 60s", "timeout http-keep-alive 2s")
     };
     let Some(proxy) = DeployedProxy::start(proxy, [place.port; 2], change).await else { return };
-    let load = Load::with_bursts(&proxy.address, "after-a-pause", 20, BURST, pauses).await;
+    let load =
+        Load::with_bursts(&proxy.address, "after-a-pause", 20, if long { LONG_BURST } else { BURST }, pauses)
+            .await;
     service.ends_well_on("TERM").await;
     assert_none_lost(&database, load).await;
 }

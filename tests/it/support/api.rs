@@ -6,7 +6,7 @@ use group_mirror::callback::{Decoded, Received, decode};
 use group_mirror::config::Settings;
 use group_mirror::mirror::{Fact, Rows, facts};
 use group_mirror::model::{Millis, SdkAppId};
-use group_mirror::store::held;
+use group_mirror::store::{Database, held, schema};
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
@@ -65,7 +65,27 @@ impl Api {
 
     /// With settings changed by the test; without that the API is read without tokens.
     pub(crate) async fn start(told: Vec<Fact>, change: impl FnOnce(&mut Settings)) -> Self {
-        let database = TestDatabase::create().await;
+        Self::on(TestDatabase::create().await, told, change).await
+    }
+
+    /// On an empty database of the test's choice, which is migrated first.
+    pub(crate) async fn start_on(
+        database: TestDatabase,
+        told: Vec<Fact>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let pools = Database::new(&database.url).unwrap();
+        schema::migrate(&pools).await.unwrap();
+        pools.close().await;
+        Self::on(database, told, change).await
+    }
+
+    /// On a migrated database of the test's choice.
+    pub(crate) async fn on(
+        database: TestDatabase,
+        told: Vec<Fact>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         insert(&database, &Rows::of(told)).await;
         let mut settings = settings(&database.url);
         (settings.api_token, settings.api_auth) = (None, Some("none".to_owned()));

@@ -45,14 +45,23 @@ impl TestDatabase {
         Self::from_template(&format!("template0 ENCODING '{encoding}' LOCALE 'C'")).await
     }
 
+    /// With nothing in it, and these options; an error where the server does not know them.
+    pub(crate) async fn create_empty_as(options: &str) -> Result<Self, sqlx::Error> {
+        Self::try_from_template(&format!("template0 {options}")).await
+    }
+
     async fn from_template(template: &str) -> Self {
+        Self::try_from_template(template).await.unwrap()
+    }
+
+    async fn try_from_template(template: &str) -> Result<Self, sqlx::Error> {
         let server = server();
         let name = format!("{}_{}", server.template, COUNT.fetch_add(1, Ordering::Relaxed));
         let mut conn = PgConnection::connect_with(&server.options).await.unwrap();
         let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
-        conn.execute(AssertSqlSafe(create)).await.unwrap();
-        conn.close().await.unwrap();
-        Self { url: server.options.clone().database(&name).to_url_lossy().to_string(), name }
+        conn.execute(AssertSqlSafe(create)).await?;
+        conn.close().await?;
+        Ok(Self { url: server.options.clone().database(&name).to_url_lossy().to_string(), name })
     }
 
     pub(crate) async fn connect(&self) -> PgConnection {

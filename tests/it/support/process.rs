@@ -26,10 +26,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        // Ends the search for a file of settings, which would go on in the directories above.
-        std::fs::write(dir.path().join(".env"), "").unwrap();
-        Self { dir }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {

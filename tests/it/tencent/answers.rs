@@ -248,3 +248,57 @@ fn unreadable_parts_are_counted_and_only_the_first_are_named() {
     let page = MemberPage::read(body.as_bytes()).unwrap();
     assert_eq!((page.unread.count, page.unread.named.len(), page.members.len()), (1000, 8, 0));
 }
+
+/// A text of Tencent may repeat what was sent to it.
+#[test]
+fn a_word_of_an_error_that_may_be_a_signature_is_left_out() {
+    let sig = "eJ".repeat(40);
+    let body = format!(
+        r#"{{"ActionStatus":"FAIL","ErrorCode":70003,"ErrorInfo":"bad usersig={sig} of\n administrator {}"}}"#,
+        "word ".repeat(100)
+    );
+    let Err(AnswerError::Code(code)) = GroupInfos::read(body.as_bytes()) else { panic!("a code") };
+    assert!(code.info.starts_with("bad … of administrator word"), "{}", code.info);
+    assert_eq!(code.info.chars().count(), 200);
+}
+
+/// Every sample of a command that the client has: a success is read without anything unreadable, a failure is a code.
+#[test]
+fn every_sample_is_read_in_full() {
+    let unread = |name: &str, bytes: &[u8]| -> Result<usize, AnswerError> {
+        let command = name.split('.').next().unwrap();
+        Ok(match command {
+            "get_appid_group_list" => GroupIdPage::read(bytes)?.unread.count,
+            "get_group_info" => {
+                let infos = GroupInfos::read(bytes)?;
+                let inside = infos.elements.iter().filter_map(|element| element.info.as_ref().ok());
+                infos.unread.count + inside.map(|info| info.unread.count).sum::<usize>()
+            }
+            "get_group_member_info" | "get_specified_group_member_info" => {
+                let page = MemberPage::read(bytes)?;
+                page.unread.count + page.members.iter().map(|member| member.unread.count).sum::<usize>()
+            }
+            "get_role_in_group" => RolesAnswer::read(bytes)?.unread.count,
+            "get_group_muted_account" => MutedAnswer::read(bytes)?.unread.count,
+            "get_joined_group_list" => JoinedGroups::read(bytes)?.unread.count,
+            "get_group_attr" => AttributesAnswer::read(bytes)?.unread.count,
+            "get_topic" => TopicsAnswer::read(bytes)?.unread.count,
+            _ => return Ok(usize::MAX),
+        })
+    };
+    let (mut read, mut failed) = (0, 0);
+    for entry in std::fs::read_dir(format!("{}/tests/it/data/rest", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(name) = name.strip_suffix(".response.json") else { continue };
+        match unread(name, &answer(name)) {
+            Ok(usize::MAX) => {}
+            Ok(count) => {
+                assert_eq!(count, 0, "{name}");
+                read += 1;
+            }
+            Err(AnswerError::Code(_)) => failed += 1,
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(read >= 28 && failed >= 4, "{read} read, {failed} failed");
+}

@@ -1,0 +1,176 @@
+//! The settings as text: one clap definition for flags and environment, filled up from the settings file.
+//!
+//! Every value stays text here and is checked by `config`, so that an error names the variable. A flag wins over the
+//! environment, the environment over the file; the file cannot set what decides which program is executed.
+
+use anyhow::bail;
+use clap::Args;
+
+use super::dotenv::DotenvFile;
+use super::secrets::Secret;
+use super::values::set;
+
+/// Flags and environment, as text.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// The mirror's database; unset: an embedded PostgreSQL in `DATA_DIR`
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
+    /// A file that holds `DATABASE_URL`
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", global = true)]
+    pub database_url_file: Option<String>,
+    /// Directory of the spool and of the embedded PostgreSQL; only one `serve` per directory [default: data]
+    #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
+    pub data_dir: Option<String>,
+    /// Limit of the spool, in bytes; K, M, G work too [default: 1G]
+    #[arg(long, env = "SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
+    pub spool_max_bytes: Option<String>,
+    /// Directory of PostgreSQL's server programs for the embedded mode; never from a .env; unset: they are looked for
+    #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
+    pub pg_bin_dir: Option<String>,
+    /// The app whose callbacks are accepted [default: 1400000001 in embedded mode, otherwise required]
+    #[arg(long, env = "SDK_APP_ID", value_name = "ID", global = true)]
+    pub sdk_app_id: Option<String>,
+    /// Token of the console's callback authentication; two, separated by a comma, while one is being replaced
+    #[arg(long, env = "CALLBACK_TOKEN", value_name = "TOKEN[,TOKEN]", hide_env_values = true, global = true)]
+    pub callback_token: Option<String>,
+    /// A file that holds `CALLBACK_TOKEN`, one a line
+    #[arg(long, env = "CALLBACK_TOKEN_FILE", value_name = "PATH", global = true)]
+    pub callback_token_file: Option<String>,
+    /// `token`, or `none` to accept unsigned callbacks [default: token; none in embedded mode on loopback without a token]
+    #[arg(long, env = "CALLBACK_AUTH", value_name = "token|none", global = true)]
+    pub callback_auth: Option<String>,
+    /// Allowed distance of a callback's `RequestTime` from the clock, both ways, in seconds [default: 60]
+    #[arg(long, env = "CALLBACK_MAX_SKEW_SECS", value_name = "SECONDS", global = true)]
+    pub callback_max_skew_secs: Option<String>,
+    /// Public listener: callbacks only [default: 127.0.0.1:8080]
+    #[arg(long, env = "CALLBACK_LISTEN", value_name = "[IP:]PORT", global = true)]
+    pub callback_listen: Option<String>,
+    /// Internal listener: read API, health, metrics [default: 127.0.0.1:8081]
+    #[arg(long, env = "API_LISTEN", value_name = "[IP:]PORT", global = true)]
+    pub api_listen: Option<String>,
+    /// How long an idle connection is kept on both listeners, in seconds [default: 620]
+    #[arg(long, env = "IDLE_SECS", value_name = "SECONDS", global = true)]
+    pub idle_secs: Option<String>,
+    /// Bearer tokens of the read API, separated by commas: `name:token` names the caller in the log, `name@APP:token` reads
+    /// one app, `name+raw:token` raw bodies and client addresses, too
+    #[arg(
+        long,
+        env = "API_TOKEN",
+        value_name = "[[NAME][@APP][+raw]:]TOKEN,…",
+        hide_env_values = true,
+        global = true
+    )]
+    pub api_token: Option<String>,
+    /// A file that holds `API_TOKEN`, one a line
+    #[arg(long, env = "API_TOKEN_FILE", value_name = "PATH", global = true)]
+    pub api_token_file: Option<String>,
+    /// `token`, or `none` on loopback only [default: token; none in embedded mode on loopback without a token]
+    #[arg(long, env = "API_AUTH", value_name = "token|none", global = true)]
+    pub api_auth: Option<String>,
+    /// Mirror the membership of audio-video rooms, too [default: false]
+    #[arg(long, env = "MIRROR_AVCHATROOM_MEMBERS", value_name = "true|false", global = true)]
+    pub mirror_avchatroom_members: Option<String>,
+    /// `text` or `json` [default: text]
+    #[arg(long, env = "LOG_FORMAT", value_name = "text|json", global = true)]
+    pub log_format: Option<String>,
+    /// What is logged, such as `info` or `group_mirror=debug` [default: info]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
+    pub rust_log: Option<String>,
+}
+
+/// The setting that a file must not hold: a user who can write that file could choose a program,
+/// which may run as root.
+const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
+
+impl Settings {
+    /// Every setting by the name of its variable.
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 19] {
+        [
+            ("DATABASE_URL", &mut self.database_url),
+            ("DATABASE_URL_FILE", &mut self.database_url_file),
+            ("DATA_DIR", &mut self.data_dir),
+            ("SPOOL_MAX_BYTES", &mut self.spool_max_bytes),
+            (NEVER_FROM_A_FILE, &mut self.pg_bin_dir),
+            ("SDK_APP_ID", &mut self.sdk_app_id),
+            ("CALLBACK_TOKEN", &mut self.callback_token),
+            ("CALLBACK_TOKEN_FILE", &mut self.callback_token_file),
+            ("CALLBACK_AUTH", &mut self.callback_auth),
+            ("CALLBACK_MAX_SKEW_SECS", &mut self.callback_max_skew_secs),
+            ("CALLBACK_LISTEN", &mut self.callback_listen),
+            ("API_LISTEN", &mut self.api_listen),
+            ("IDLE_SECS", &mut self.idle_secs),
+            ("API_TOKEN", &mut self.api_token),
+            ("API_TOKEN_FILE", &mut self.api_token_file),
+            ("API_AUTH", &mut self.api_auth),
+            ("MIRROR_AVCHATROOM_MEMBERS", &mut self.mirror_avchatroom_members),
+            ("LOG_FORMAT", &mut self.log_format),
+            ("RUST_LOG", &mut self.rust_log),
+        ]
+    }
+
+    /// Takes from the settings file what neither a flag nor the environment has set; an empty value sets nothing. A secret
+    /// that they have set in one of its two ways is not taken from the file in the other.
+    ///
+    /// # Errors
+    /// The file sets `PG_BIN_DIR`; or a secret and the file of it are both set.
+    pub fn fill_up(&mut self, file: &mut DotenvFile) -> anyhow::Result<()> {
+        let twin = |name: &str| match name.strip_suffix("_FILE") {
+            Some(secret) => secret.to_owned(),
+            None => format!("{name}_FILE"),
+        };
+        let is_set = |value: &Option<String>| set(value.as_ref()).is_some();
+        let by_name = self.by_name().into_iter();
+        let set_before: Vec<&str> =
+            by_name.filter(|(_, value)| is_set(value)).map(|(name, _)| name).collect();
+        for (name, value) in self.by_name() {
+            let Some(found) = file.take(name) else { continue };
+            if name == NEVER_FROM_A_FILE && !found.trim().is_empty() {
+                bail!(
+                    "{}: {name} is not taken from a file, because it decides which program is executed; set it in the \
+                     environment or as --pg-bin-dir",
+                    file.path().display()
+                );
+            }
+            if ![name, &twin(name)].iter().any(|name| set_before.contains(name)) {
+                *value = Some(found);
+            }
+        }
+        for secret in [self.database_url_secret(), self.callback_token_secret(), self.api_token_secret()] {
+            secret.check()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn database_url_secret(&self) -> Secret<'_> {
+        Secret::new("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_ref())
+    }
+
+    pub(super) fn callback_token_secret(&self) -> Secret<'_> {
+        Secret::new("CALLBACK_TOKEN", self.callback_token.as_ref(), self.callback_token_file.as_ref())
+    }
+
+    pub(super) fn api_token_secret(&self) -> Secret<'_> {
+        Secret::new("API_TOKEN", self.api_token.as_ref(), self.api_token_file.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Args as _;
+
+    use super::Settings;
+
+    #[test]
+    fn every_setting_of_the_command_line_is_filled_up_from_the_file() {
+        let command = Settings::augment_args(clap::Command::new("x"));
+        let defined: BTreeSet<_> =
+            command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+        let mut settings = Settings::default();
+        let named: BTreeSet<_> = settings.by_name().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(named, defined);
+    }
+}

@@ -1,0 +1,265 @@
+//! The last folds of as-of reads, kept for a minute, so that a list as of a moment is folded once and not once per page.
+//!
+//! A fold is kept with the place up to which the ledger was complete when it was made. A first page uses it while no entry
+//! about the group has come after that place, so a callback that arrives late and changes the past changes the next first
+//! page. The pages after it name the place in their cursor and get the fold that they began with, while it is kept. Where
+//! a writer that does not end hides that place, the fold may lack an entry: it has a random name in place of the place, and
+//! only the walk that began with it gets it again. One fold of a group and a moment runs at a time (single flight), and
+//! requests that come meanwhile wait for it. What is kept is bounded in number, in bytes and in time.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem::size_of;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::{sleep, timeout};
+
+use super::as_of::{self, AsOfError, AsOfPermits, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX};
+use crate::model::UserId;
+use crate::store::feed::{self, FeedPlace};
+use crate::store::high_watermark::{self, LedgerWriters, Proof};
+use crate::store::history;
+use crate::store::members::MemberFilter;
+use crate::store::page::{PAGE_BYTES_MAX, PageRows};
+use crate::store::{Database, READ_WAIT_MAX, in_time};
+
+/// For how long a fold is kept.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// How long a fold waits for writers before it is made without a place: longer than a transaction of callbacks takes, and
+/// short, because it holds a permit and a connection. One writer is waited for once.
+const WRITERS_WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// How many folds are kept, and how many bytes of them, 96 MiB: one of the greatest there may be, or many ordinary ones.
+const KEPT_MAX: usize = 16;
+const KEPT_BYTES_MAX: usize = 96 * 1024 * 1024;
+
+/// The membership of a group at a moment.
+#[derive(Debug)]
+pub struct MemberFold {
+    /// Names the fold in the cursors of its walk: the position in the feed up to which the ledger was complete; where that
+    /// was not known a random negative number, so that no other fold has the same.
+    pub end: i64,
+    place: Option<FeedPlace>,
+    members: Vec<MemberAsOf>,
+}
+
+impl MemberFold {
+    fn new(place: Option<FeedPlace>, members: Vec<MemberAsOf>) -> Self {
+        let end = place.as_ref().map_or_else(|| fastrand::i64(..0), |place| place.position);
+        Self { end, place, members }
+    }
+
+    /// The memberships of this kind after a user, at most `limit` and up to a limit of bytes, but one at least.
+    #[must_use]
+    pub fn page(&self, filter: MemberFilter, after: Option<&UserId>, limit: usize) -> PageRows<MemberAsOf> {
+        let begin = after.map_or(0, |after| self.members.partition_point(|member| member.user <= *after));
+        let mut rest = self.members[begin..].iter().filter(|MemberAsOf { state, .. }| {
+            filter.present.is_none_or(|present| state.present == present)
+                && filter.role.is_none_or(|role| state.role == role)
+        });
+        let (mut members, mut bytes) = (Vec::new(), 0);
+        let bytes_max = usize::try_from(PAGE_BYTES_MAX).unwrap_or(usize::MAX);
+        while members.len() < limit && bytes < bytes_max {
+            let Some(member) = rest.next() else { break };
+            bytes += bytes_of(member);
+            members.push(member.clone());
+        }
+        PageRows { rows: members, more: rest.next().is_some() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.members.iter().map(bytes_of).sum()
+    }
+}
+
+/// About what a membership takes in memory.
+fn bytes_of(member: &MemberAsOf) -> usize {
+    let MemberAsOf { user, state } = member;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let id = |user: &Option<UserId>| user.as_ref().map_or(0, |user| user.as_str().len());
+    let texts = [&state.name_card, &state.join.how, &state.exit.how].map(text);
+    let ids = [&state.join.by, &state.exit.by].map(id);
+    size_of::<MemberAsOf>() + user.as_str().len() + texts.iter().sum::<usize>() + ids.iter().sum::<usize>()
+}
+
+struct KeptFold {
+    wanted: GroupMoment,
+    fold: Arc<MemberFold>,
+    bytes: usize,
+    since: Instant,
+}
+
+/// The folds that are kept, oldest first.
+#[derive(Default)]
+struct KeptFolds(VecDeque<KeptFold>);
+
+impl KeptFolds {
+    fn drop_old(&mut self) {
+        self.0.retain(|kept| kept.since.elapsed() < KEPT_FOR);
+    }
+
+    /// The fold of a group and a moment that a walk began with.
+    fn find(&mut self, wanted: &GroupMoment, end: i64) -> Option<Arc<MemberFold>> {
+        self.newest_that(wanted, |fold| fold.end == end)
+    }
+
+    /// The newest fold of a group and a moment whose place is known, and that place.
+    fn newest_placed(&mut self, wanted: &GroupMoment) -> Option<(Arc<MemberFold>, FeedPlace)> {
+        let fold = self.newest_that(wanted, |fold| fold.place.is_some())?;
+        let place = fold.place.clone()?;
+        Some((fold, place))
+    }
+
+    fn newest_that(
+        &mut self,
+        wanted: &GroupMoment,
+        fits: impl Fn(&MemberFold) -> bool,
+    ) -> Option<Arc<MemberFold>> {
+        self.drop_old();
+        let newest_first = self.0.iter().rev().filter(|kept| kept.wanted == *wanted);
+        newest_first.map(|kept| &kept.fold).find(|fold| fits(fold)).cloned()
+    }
+
+    fn keep(&mut self, wanted: GroupMoment, fold: Arc<MemberFold>) {
+        self.drop_old();
+        let bytes = fold.bytes();
+        if bytes > KEPT_BYTES_MAX {
+            return;
+        }
+        self.0.push_back(KeptFold { wanted, fold, bytes, since: Instant::now() });
+        while self.0.len() > KEPT_MAX || self.0.iter().map(|kept| kept.bytes).sum::<usize>() > KEPT_BYTES_MAX
+        {
+            self.0.pop_front();
+        }
+        assert!(!self.0.is_empty(), "what was kept last fits");
+    }
+}
+
+/// Folds, and keeps what was folded. Cheap to clone.
+#[derive(Clone)]
+pub struct AsOfReader {
+    database: Database,
+    permits: AsOfPermits,
+    kept: Arc<Mutex<KeptFolds>>,
+    /// Writers that the last proof has waited for in vain.
+    slow: Arc<Mutex<LedgerWriters>>,
+    /// One for each group and moment that is being folded or asked for.
+    flights: Arc<Mutex<HashMap<GroupMoment, Arc<AsyncMutex<()>>>>>,
+}
+
+impl std::fmt::Debug for AsOfReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AsOfReader").finish_non_exhaustive()
+    }
+}
+
+impl AsOfReader {
+    /// Reads a database, within these permits.
+    #[must_use]
+    pub fn new(database: Database, permits: AsOfPermits) -> Self {
+        Self { database, permits, kept: Arc::default(), slow: Arc::default(), flights: Arc::default() }
+    }
+
+    /// The permits that it reads within.
+    #[must_use]
+    pub fn permits(&self) -> &AsOfPermits {
+        &self.permits
+    }
+
+    /// The membership of a group at a moment. `end`: that of the fold that a walk began with.
+    ///
+    /// # Errors
+    /// See [`AsOfError`].
+    pub async fn members(
+        &self,
+        wanted: &GroupMoment,
+        end: Option<i64>,
+    ) -> Result<Arc<MemberFold>, AsOfError> {
+        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
+            return Ok(fold);
+        }
+        let flight = self.flight(wanted).await?;
+        // Another may have made it meanwhile.
+        if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
+            return Ok(fold);
+        }
+        let (reader, wanted) = (self.clone(), wanted.clone());
+        // A task of its own: a client that gives up finds the fold when it asks again.
+        let folding = tokio::spawn(async move {
+            let flight = flight;
+            let fold = reader.fresh_or_folded(&wanted).await;
+            drop(flight);
+            reader.flights().retain(|_, flight| Arc::strong_count(flight) > 1);
+            fold
+        });
+        folding.await?
+    }
+
+    async fn fresh_or_folded(&self, wanted: &GroupMoment) -> Result<Arc<MemberFold>, AsOfError> {
+        let newest = self.kept().newest_placed(wanted);
+        if let Some((fold, place)) = newest
+            && in_time(READ_WAIT_MAX, self.is_unchanged(wanted, &place)).await?
+        {
+            return Ok(fold);
+        }
+        let permit = self.permits.fold_permit().await?;
+        let mut conn = self.database.reader().acquire().await?;
+        // Before the snapshot of the fold, which then has every entry up to there.
+        let place = in_time(READ_WAIT_MAX, self.place(&mut conn)).await?;
+        let members = as_of::members(conn, permit, wanted.clone()).await?;
+        let fold = Arc::new(MemberFold::new(place, members));
+        self.keep(wanted.clone(), Arc::clone(&fold));
+        Ok(fold)
+    }
+
+    /// The place up to which the ledger is complete; `None` beside a writer that does not end, and on a standby.
+    async fn place(&self, conn: &mut PgConnection) -> Result<Option<FeedPlace>, AsOfError> {
+        let slow = self.slow().clone();
+        let (place, slow) = match high_watermark::prove_within(conn, &slow, WRITERS_WAIT_MAX).await? {
+            Proof::At(place) => (Some(place), LedgerWriters::new()),
+            Proof::HeldBack(writers) => (None, writers),
+        };
+        *self.slow() = slow;
+        Ok(place)
+    }
+
+    /// True where the ledger still is the one that was folded, and no entry about the group came after that place.
+    async fn is_unchanged(&self, wanted: &GroupMoment, place: &FeedPlace) -> Result<bool, AsOfError> {
+        let mut conn = self.database.reader().acquire().await?;
+        Ok(feed::holds(&mut conn, place).await?
+            && !history::has_entry_after(&mut conn, &wanted.group, place.position).await?)
+    }
+
+    fn keep(&self, wanted: GroupMoment, fold: Arc<MemberFold>) {
+        self.kept().keep(wanted, fold);
+        let kept = Arc::downgrade(&self.kept);
+        // Memory is given back though no request comes any more.
+        tokio::spawn(async move {
+            sleep(KEPT_FOR).await;
+            if let Some(kept) = kept.upgrade() {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).drop_old();
+            }
+        });
+    }
+
+    /// Waits until no other fold of this group and moment runs.
+    async fn flight(&self, wanted: &GroupMoment) -> Result<OwnedMutexGuard<()>, AsOfError> {
+        let flight = Arc::clone(self.flights().entry(wanted.clone()).or_default());
+        timeout(PERMIT_WAIT_MAX, flight.lock_owned()).await.map_err(|_| AsOfError::Busy)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, KeptFolds> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slow(&self) -> MutexGuard<'_, LedgerWriters> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<GroupMoment, Arc<AsyncMutex<()>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,391 @@
+//! The list of groups: its filters, its orders, its statement, and what a page of it costs.
+//!
+//! [`GroupFilter::cost`] is the one place that says whether an index serves a list. A page that none serves could read every
+//! group of the app, so callers run it under a limit of its own.
+//!
+//! A statement is put together from the constants here, never from what a user sent, and has three forms. A list in order
+//! reads the stretches of an index, one for each status and each part of the order. A list of matches begins with the few
+//! groups that an id, an owner or a member names, and looks each up by its key: what the planner believes about the
+//! tables, which is nothing before their first ANALYZE, cannot lead it elsewhere (an `OFFSET 0` is its fence). A search
+//! leaves the way to the planner. Each way keys are chosen first, and what a group shows is read for those on the page. It
+//! is one statement, so one snapshot.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::{Arguments as _, AssertSqlSafe};
+
+use super::groups::{GroupStateRow, LONG_COLUMNS, shown};
+use super::page::{PageRows, bounded, one_more};
+use crate::mirror::{Status, caseless};
+use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
+
+/// Which groups of one app; what is `None` or empty does not filter.
+#[derive(Debug, Clone)]
+pub struct GroupFilter {
+    /// The app.
+    pub app: SdkAppId,
+    /// This one.
+    pub group: Option<GroupId>,
+    /// Of this type, under its present name.
+    pub group_type: Option<String>,
+    /// Owned now by this user.
+    pub owner: Option<UserId>,
+    /// With this user as a present member.
+    pub member: Option<UserId>,
+    /// With this text as a part of the name, in any case; no character has a special meaning.
+    pub name_part: Option<String>,
+    /// With this status.
+    pub status: Option<Status>,
+    /// With each of these user-defined fields. The statement grows with their number; the caller sets the limit.
+    pub user_defined_fields: Vec<(FieldKey, String)>,
+    /// Created later than this.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Created earlier than this.
+    pub created_before: Option<DateTime<Utc>>,
+}
+
+/// In which order; missing times last, ties by the bytes of the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// Newest first.
+    Newest,
+    /// Oldest first.
+    Oldest,
+    /// By the bytes of the id.
+    Id,
+}
+
+/// The place of a row in any [`GroupOrder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupCursorKey {
+    /// `created_at` of the row; [`GroupOrder::Id`] does not look at it.
+    pub created_at: Option<DateTime<Utc>>,
+    /// `group_id` of the row.
+    pub group_id: String,
+}
+
+/// What a page of a list costs at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListCost {
+    /// Its rows: an index has them, in this order, and no others.
+    Page,
+    /// All rows that match a filter: an index finds these, and they are put in order. A user may be in any number of groups.
+    Matches,
+    /// All groups of the app: no index finds the matches.
+    Search,
+}
+
+impl GroupFilter {
+    /// What a page of this list costs. With the numbers of members it costs all memberships of its groups as well.
+    #[must_use]
+    pub fn cost(&self, order: GroupOrder, with_member_count: bool) -> ListCost {
+        let by_key = self.group.is_some();
+        let by_user = self.owner.is_some() || self.member.is_some();
+        let has_times = self.created_after.is_some() || self.created_before.is_some();
+        let by_value = self.group_type.is_some() || !self.user_defined_fields.is_empty();
+        let of_rows = if by_key {
+            ListCost::Page
+        } else if by_user {
+            ListCost::Matches
+        } else if self.name_part.is_some() {
+            ListCost::Search
+        } else if by_value || (has_times && order == GroupOrder::Id) {
+            ListCost::Matches
+        } else {
+            ListCost::Page
+        };
+        if with_member_count { of_rows.max(ListCost::Matches) } else { of_rows }
+    }
+
+    /// The statuses that are wanted.
+    fn statuses(&self) -> Vec<&'static str> {
+        let all = [Status::Active, Status::Destroyed, Status::Unseen];
+        all.into_iter()
+            .filter(|status| self.status.is_none_or(|wanted| wanted == *status))
+            .map(Status::as_str)
+            .collect()
+    }
+}
+
+const MEMBER_COUNT: &str = "
+       (SELECT count(*) FROM group_member_states c
+         WHERE c.sdk_app_id = p.sdk_app_id AND c.group_id = p.group_id AND c.present)";
+
+const CREATED: &str = "
+           AND ($5::timestamptz IS NULL OR s.created_at > $5)
+           AND ($6::timestamptz IS NULL OR s.created_at < $6)";
+
+/// In this and the next two the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
+/// state decides. The state alone is an expression that no index knows and whose frequency the planner cannot guess; `COALESCE`
+/// keeps a wrong guess out of the plan.
+const TYPED: &str = "
+           AND s.newest_type = $3 AND COALESCE(s.type = $3, false)";
+
+/// The name that a group shows is the newest one, or none.
+const NAMED: &str = "
+           AND s.newest_name_caseless LIKE $7 AND COALESCE(s.name IS NOT NULL, false)";
+
+const OWNED: &str = "
+           AND s.newest_owner = $8 AND COALESCE(s.owner = $8, false)";
+
+const JOINED: &str = "
+           AND EXISTS (SELECT FROM group_member_states m
+                        WHERE m.sdk_app_id = $1 AND m.group_id = c.group_id AND m.user_id = $9 AND m.present)";
+
+/// With the value of a user-defined field; an index of the values may lead the plan.
+fn with_field(number: usize) -> String {
+    format!(
+        "
+           AND EXISTS (SELECT FROM group_user_defined_fields f
+                        WHERE f.sdk_app_id = $1 AND f.group_id = s.group_id
+                          AND f.key = ($10::text[])[{number}] AND f.value = ($11::text[])[{number}]
+                          AND left(f.value, 64) = left(($11::text[])[{number}], 64)
+                          AND f.value_stamp >= s.fields_from)"
+    )
+}
+
+/// The same where the fields of each group are looked up by its key.
+fn with_field_by_key(number: usize) -> String {
+    format!(
+        "
+           AND EXISTS (SELECT FROM (SELECT f.key, f.value, f.value_stamp FROM group_user_defined_fields f
+                                     WHERE f.sdk_app_id = $1 AND f.group_id = s.group_id OFFSET 0) f
+                        WHERE f.key = ($10::text[])[{number}] AND f.value = ($11::text[])[{number}]
+                          AND f.value_stamp >= s.fields_from OFFSET 0)"
+    )
+}
+
+/// A part of the rows that follow a place, in an order that an index has.
+struct Part {
+    condition: &'static str,
+    order: &'static str,
+}
+
+const NEWEST: &str = "created_at DESC NULLS LAST, group_id";
+const OLDEST: &str = "created_at ASC NULLS LAST, group_id";
+
+/// Oldest first, as the index for the newest is read backwards; for parts without missing times. Ids run backwards then, so
+/// they are left to the order of the whole, and a part ends behind all that share the time of its last row.
+const BACKWARDS: &str = "created_at ASC NULLS FIRST";
+
+const ALL: Part = Part { condition: "true", order: NEWEST };
+/// Not an equation, from which the planner would see that any index in the order of ids has this order.
+const SAME_TIME: Part =
+    Part { condition: "s.created_at BETWEEN $13 AND $13 AND s.group_id > $14", order: NEWEST };
+const OLDER: Part = Part { condition: "s.created_at < $13", order: NEWEST };
+const TIMED: Part = Part { condition: "s.created_at IS NOT NULL", order: BACKWARDS };
+const NEWER: Part = Part { condition: "s.created_at > $13", order: BACKWARDS };
+/// Missing times come last in both orders.
+const WITHOUT_TIME: Part = Part { condition: "s.created_at IS NULL", order: NEWEST };
+const REST_WITHOUT_TIME: Part =
+    Part { condition: "s.created_at IS NULL AND s.group_id > $14", order: NEWEST };
+const BY_ID: Part = Part { condition: "true", order: "group_id" };
+const REST_BY_ID: Part = Part { condition: "s.group_id > $14", order: "group_id" };
+
+/// The parts that follow a place. Each is one range of an index: a comparison of time and id together would be none,
+/// because they run in different directions.
+fn parts(order: GroupOrder, after: Option<&GroupCursorKey>) -> &'static [Part] {
+    let timed = after.map(|place| place.created_at.is_some());
+    match (order, timed) {
+        (GroupOrder::Newest, None) => &[ALL],
+        (GroupOrder::Newest, Some(true)) => &[SAME_TIME, OLDER, WITHOUT_TIME],
+        (GroupOrder::Oldest, None) => &[TIMED, WITHOUT_TIME],
+        (GroupOrder::Oldest, Some(true)) => &[SAME_TIME, NEWER, WITHOUT_TIME],
+        (GroupOrder::Newest | GroupOrder::Oldest, Some(false)) => &[REST_WITHOUT_TIME],
+        (GroupOrder::Id, None) => &[BY_ID],
+        (GroupOrder::Id, Some(_)) => &[REST_BY_ID],
+    }
+}
+
+/// The order of the whole.
+fn order_of(order: GroupOrder) -> &'static str {
+    match order {
+        GroupOrder::Newest => NEWEST,
+        GroupOrder::Oldest => OLDEST,
+        GroupOrder::Id => "group_id",
+    }
+}
+
+/// What all groups on the page must match beside their status; of a list of matches also what has chosen them.
+fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
+    let mut text = String::new();
+    if filter.created_after.is_some() || filter.created_before.is_some() {
+        text.push_str(CREATED);
+    }
+    for (is_wanted, condition) in [
+        (filter.group_type.is_some(), TYPED),
+        (filter.name_part.is_some(), NAMED),
+        (filter.owner.is_some(), OWNED),
+        (filter.member.is_some(), JOINED),
+    ] {
+        if is_wanted {
+            text.push_str(condition);
+        }
+    }
+    let with_field = if matches(filter, order).is_some() { with_field_by_key } else { with_field };
+    (1..=filter.user_defined_fields.len()).for_each(|number| text.push_str(&with_field(number)));
+    text
+}
+
+/// The few groups that a list of matches begins with; none: the list is read in order. The groups of an owner have an index
+/// in the order of their times, because a service may own all of them; a search through these is not left to the planner.
+fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
+    if filter.group.is_some() {
+        Some("SELECT $2::text AS group_id")
+    } else if filter.member.is_some() {
+        Some(
+            "SELECT m.group_id FROM group_members m WHERE m.sdk_app_id = $1 AND m.user_id = $9 AND NOT m.has_left",
+        )
+    } else if filter.owner.is_some() && (order == GroupOrder::Id || filter.name_part.is_some()) {
+        Some("SELECT g.group_id FROM groups g WHERE g.sdk_app_id = $1 AND g.owner = $8")
+    } else {
+        None
+    }
+}
+
+/// The keys of the groups behind a place, by a list of matches: each group is looked up by its key, and only then filtered.
+/// In one step the planner may take another index, of those that match no more than the key as far as it knows.
+fn keys_of_matches(matches: &str, filters: &str, parts: &[Part]) -> String {
+    let conditions: Vec<String> = parts.iter().map(|part| format!("({})", part.condition)).collect();
+    format!(
+        "SELECT s.created_at, s.group_id
+          FROM ({matches} OFFSET 0) c
+         CROSS JOIN LATERAL (
+        SELECT s.created_at, s.group_id
+          FROM (SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = c.group_id OFFSET 0) s
+         WHERE s.status = ANY ($4)
+           AND ({}){filters}
+        OFFSET 0) s",
+        conditions.join(" OR ")
+    )
+}
+
+/// The same of a list in order: the stretches of an index, each for as many rows as a page can show.
+fn keys_in_order(filters: &str, Part { condition, order }: &Part) -> String {
+    format!(
+        "SELECT s.created_at, s.group_id
+          FROM UNNEST($4::text[]) w (status)
+         CROSS JOIN LATERAL (
+        SELECT s.created_at, s.group_id FROM group_states s
+         WHERE s.sdk_app_id = $1 AND s.status = w.status
+           AND {condition}{filters}
+         ORDER BY {order} FETCH FIRST ($12) ROWS WITH TIES) s"
+    )
+}
+
+/// The same of a search: one pass through all groups, in order where the planner expects many matches.
+fn keys_of_search(filter: &GroupFilter, filters: &str, Part { condition, order }: &Part) -> String {
+    let status = if filter.status.is_some() { "($4::text[])[1]" } else { "ANY ($4)" };
+    format!(
+        "(SELECT s.created_at, s.group_id FROM group_states s
+         WHERE s.sdk_app_id = $1 AND s.status = {status}
+           AND {condition}{filters}
+         ORDER BY {order} FETCH FIRST ($12) ROWS WITH TIES)"
+    )
+}
+
+fn list_statement(
+    filter: &GroupFilter,
+    order: GroupOrder,
+    after: Option<&GroupCursorKey>,
+    with_member_count: bool,
+) -> String {
+    let (parts, filters) = (parts(order, after), filters(filter, order));
+    let keys_of_part = |part| match filter.name_part {
+        Some(_) => keys_of_search(filter, &filters, part),
+        None => keys_in_order(&filters, part),
+    };
+    let keys = match matches(filter, order) {
+        Some(matches) => keys_of_matches(matches, &filters, parts),
+        None => parts.iter().map(keys_of_part).collect::<Vec<_>>().join("\n         UNION ALL\n        "),
+    };
+    let (order, count) = (order_of(order), if with_member_count { MEMBER_COUNT } else { "NULL::bigint" });
+    let select = format!(
+        "SELECT {}, {count} AS member_count
+  FROM (SELECT * FROM (
+        {keys}) k ORDER BY {order} LIMIT $12) k
+ CROSS JOIN LATERAL (
+       SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = k.group_id OFFSET 0) p",
+        shown()
+    );
+    bounded(&select, "group_id", order, &LONG_COLUMNS)
+}
+
+/// The groups that match, in this order, after this place; at most `rows_max`, and up to a limit of bytes.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn list(
+    connection: &mut PgConnection,
+    filter: &GroupFilter,
+    order: GroupOrder,
+    after: Option<&GroupCursorKey>,
+    rows_max: usize,
+    with_member_count: bool,
+) -> Result<PageRows<GroupStateRow>, sqlx::Error> {
+    let statement = list_statement(filter, order, after, with_member_count);
+    let arguments = bound(filter, after, one_more(rows_max))?;
+    let answer = sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
+    PageRows::of(&answer, rows_max)
+}
+
+/// How the database goes about [`list`], as `EXPLAIN` with these options shows it; for tests and benchmarks.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn explain(
+    connection: &mut PgConnection,
+    options: &str,
+    filter: &GroupFilter,
+    order: GroupOrder,
+    after: Option<&GroupCursorKey>,
+    rows_max: usize,
+) -> Result<String, sqlx::Error> {
+    let statement = format!("EXPLAIN ({options}) {}", list_statement(filter, order, after, false));
+    let arguments = bound(filter, after, one_more(rows_max))?;
+    let lines: Vec<String> =
+        sqlx::query_scalar_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
+    Ok(lines.join("\n"))
+}
+
+fn bound(
+    filter: &GroupFilter,
+    after: Option<&GroupCursorKey>,
+    limit: i64,
+) -> Result<PgArguments, sqlx::Error> {
+    let (keys, values): (Vec<_>, Vec<_>) =
+        filter.user_defined_fields.iter().map(|(key, value)| (key.as_str(), value.as_str())).unzip();
+    let mut arguments = PgArguments::default();
+    let added = [
+        arguments.add(filter.app.get()),
+        arguments.add(filter.group.as_ref().map(GroupId::as_str)),
+        arguments.add(filter.group_type.as_deref()),
+        arguments.add(filter.statuses()),
+        arguments.add(filter.created_after),
+        arguments.add(filter.created_before),
+        arguments.add(filter.name_part.as_deref().map(part_pattern)),
+        arguments.add(filter.owner.as_ref().map(UserId::as_str)),
+        arguments.add(filter.member.as_ref().map(UserId::as_str)),
+        arguments.add(keys),
+        arguments.add(values),
+        arguments.add(limit),
+        arguments.add(after.and_then(|place| place.created_at)),
+        arguments.add(after.map(|place| place.group_id.as_str())),
+    ];
+    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
+}
+
+/// The `LIKE` pattern of a part in caseless form; what would be a wildcard stands for itself.
+fn part_pattern(part: &str) -> String {
+    let mut pattern = String::with_capacity(part.len() + 2);
+    pattern.push('%');
+    for character in caseless(part).chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}

@@ -1,0 +1,143 @@
+//! A pool of read-only sessions, and the connection that it lends for one read.
+//!
+//! A read may be abandoned at any point: its client leaves, or its time is over. Its connection then still has an answer to
+//! come, and the pool would wait for that without limit, with the slot taken: for a server that has stalled, or has
+//! vanished without closing its connections, until TCP gives up after a quarter of an hour. So the return of a connection
+//! to the pool has a limit, beyond which the connection is closed and its slot free; and [`in_time`] is the limit of the
+//! read itself, because only a server that works keeps `statement_timeout`.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, Postgres};
+use tokio::time::timeout;
+
+use super::hosts::Hosts;
+use super::session::{self, READ_SECS_MAX, SessionSettings};
+use super::writers::{ACQUIRE_WAIT_MAX, FRESH};
+
+/// How much longer this side waits than the limit that a working server keeps itself.
+pub const STALL_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long one read of an ordinary limit may take.
+pub const READ_WAIT_MAX: Duration = Duration::from_secs(READ_SECS_MAX as u64).saturating_add(STALL_WAIT_MAX);
+
+/// How long a connection may take to answer when its read has ended, before it is lent again.
+const RETURN_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long one that was idle may take to answer before it is lent; less than the wait for a connection, of which a new one
+/// needs the rest.
+const PING_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// The result of a read, or an error where it takes longer than `max`: the read is dropped then, with its connection.
+///
+/// # Errors
+/// The read's; [`sqlx::Error::Io`] of the kind `TimedOut`.
+pub async fn in_time<T, E: From<sqlx::Error>>(
+    max: Duration,
+    read: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = |late| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late));
+    timeout(max, read).await.unwrap_or_else(|elapsed| Err(late(elapsed).into()))
+}
+
+/// A pool for reading. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ReadPool(PgPool);
+
+impl ReadPool {
+    /// Connects when a connection is needed; what it needs of the server is set then.
+    pub(super) fn new(hosts: &Arc<Hosts>, connections: u32, settings: SessionSettings) -> Self {
+        let settings = Arc::new(settings);
+        let (refuse_standby, used_hosts) = (hosts.are_several(), Arc::clone(hosts));
+        let options = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_WAIT_MAX)
+            .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+            .test_before_acquire(false)
+            .after_connect(move |conn, _| {
+                let settings = Arc::clone(&settings);
+                Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
+            })
+            .before_acquire(move |conn, meta| {
+                let left_behind = used_hosts.have_moved_since(meta.age);
+                Box::pin(async move {
+                    if !left_behind && meta.idle_for > FRESH {
+                        in_time(PING_WAIT_MAX, conn.ping()).await?;
+                    }
+                    Ok(!left_behind)
+                })
+            });
+        Self(options.connect_lazy_with(hosts.options()))
+    }
+
+    /// A connection for one read.
+    ///
+    /// # Errors
+    /// No server, or no free connection in time.
+    pub async fn acquire(&self) -> Result<ReadConnection, sqlx::Error> {
+        Ok(ReadConnection { conn: self.0.acquire().await?, is_closed_on_drop: false })
+    }
+
+    /// How many connections it has, and how many of them are idle.
+    pub(super) fn size(&self) -> (u32, usize) {
+        (self.0.size(), self.0.num_idle())
+    }
+
+    /// New connections lead there.
+    pub(super) fn lead_to(&self, options: PgConnectOptions) {
+        self.0.set_connect_options(options);
+    }
+
+    /// Closes it after what is running.
+    pub(super) async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// A connection that is lent for one read, and goes back when it is dropped, if it answers.
+#[derive(Debug)]
+pub struct ReadConnection {
+    conn: PoolConnection<Postgres>,
+    is_closed_on_drop: bool,
+}
+
+impl ReadConnection {
+    /// Closes it when it is dropped: its session has a state that the next read must not find.
+    pub(super) fn close_on_drop(&mut self) {
+        self.is_closed_on_drop = true;
+        self.conn.close_on_drop();
+    }
+}
+
+impl Drop for ReadConnection {
+    fn drop(&mut self) {
+        // What the pool itself does, but with a limit. One that is to be closed has nothing to return: its own drop closes it.
+        if !self.is_closed_on_drop {
+            let returned = self.conn.return_to_pool();
+            tokio::spawn(async move {
+                if timeout(RETURN_WAIT_MAX, returned).await.is_err() {
+                    tracing::debug!("a connection whose read has ended does not answer and is closed");
+                }
+            });
+        }
+    }
+}
+
+impl Deref for ReadConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.conn
+    }
+}
+
+impl DerefMut for ReadConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.conn
+    }
+}
