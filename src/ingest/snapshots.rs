@@ -18,6 +18,7 @@ use crate::store::Database;
 use crate::store::errors::{Failure, classify};
 use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
+use crate::store::passes::{self, PassNote};
 use crate::store::verifications::{self, VerifiedPart};
 
 /// The most snapshots of one batch: the groups of one packed answer, or a quarter of the ranges of a large group, whose
@@ -60,6 +61,19 @@ pub async fn commit_snapshots(
     snapshots: &[Snapshot],
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+    commit_reads(database, snapshots, &PassNote::default(), received_at).await
+}
+
+/// The same, with what the batch comes to for the pass that read it, in the same transaction.
+///
+/// # Errors
+/// No connection, or a statement's; nothing is committed then.
+pub async fn commit_reads(
+    database: &Database,
+    snapshots: &[Snapshot],
+    note: &PassNote,
+    received_at: Millis,
+) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     assert!(snapshots.len() <= SNAPSHOTS_MAX, "a batch has at most {SNAPSHOTS_MAX} snapshots");
     let read = |snapshot: &Snapshot| {
         let read = snapshot.check_time(received_at).and_then(|()| ComparedSnapshot::of(snapshot.clone()));
@@ -68,7 +82,7 @@ pub async fn commit_snapshots(
     let read: Vec<Compared> = snapshots.iter().map(read).collect();
     let mut retries = 0;
     loop {
-        match transact(database, &read, received_at).await {
+        match transact(database, &read, note, received_at).await {
             Err(error)
                 if matches!(classify(&error), Failure::Retry | Failure::Stale) && retries < RETRIES_MAX =>
             {
@@ -83,10 +97,11 @@ pub async fn commit_snapshots(
 async fn transact(
     database: &Database,
     read: &[Compared],
+    note: &PassNote,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let mut tx = database.begin("snapshots").await?;
-    match write(tx.conn(), read, received_at).await {
+    match write(tx.conn(), read, note, received_at).await {
         Ok(outcomes) => {
             tx.commit().await?;
             Ok(outcomes)
@@ -105,6 +120,7 @@ async fn transact(
 async fn write(
     conn: &mut PgConnection,
     read: &[Compared],
+    note: &PassNote,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
@@ -126,6 +142,7 @@ async fn write(
     held::write(conn, &new, &before, &comparison.into_rows()).await?;
     let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
     verifications::note(conn, &verified).await?;
+    passes::note(conn, note).await?;
     Ok(compared.into_iter().map(Compared::outcome).collect())
 }
 

@@ -1,0 +1,271 @@
+//! The work list: groups that are to be read by themselves, why, and not before when.
+//!
+//! Callbacks mark groups by way of the ledger ([`mark`]), so that the hot path writes nothing here; a pass adds what the sweep
+//! cannot read by the way. A row ends when a read as of a time not before its newest mark has brought all its parts. The
+//! statements work on the connection they are given and never commit.
+
+use sqlx::{FromRow, PgConnection};
+
+use super::feed::{FeedPlace, place_at};
+use crate::mirror::GroupKey;
+use crate::model::{Millis, SdkAppId};
+
+/// Bit of [`WorkRow::parts`]: the members.
+pub const MEMBERS: i16 = 1;
+
+/// Bit of [`WorkRow::parts`]: the attributes.
+pub const ATTRIBUTES: i16 = 2;
+
+/// Bit of [`WorkRow::parts`]: the topics.
+pub const TOPICS: i16 = 4;
+
+/// How many positions of the ledger are looked at in one transaction.
+const MARKED_MAX: i64 = 5_000;
+
+/// A group that is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkRow {
+    /// The group.
+    pub group: GroupKey,
+    /// 1 to 5: see `migrations/0010_reconcile.sql`.
+    pub class: i16,
+    /// Why.
+    pub cause: &'static str,
+    /// What beside the profile.
+    pub parts: i16,
+    /// Not before.
+    pub due: Millis,
+}
+
+/// A group that was taken from the list.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct DueGroup {
+    /// The group.
+    pub group_id: String,
+    /// Its class.
+    pub class: i16,
+    /// What beside the profile.
+    pub parts: i16,
+    /// Event time of the newest mark.
+    pub newest_ms: i64,
+    /// How often it was read in vain.
+    pub attempts: i32,
+    /// `MemberNum`, as last read.
+    pub member_num: Option<i64>,
+    /// True where the mirror shows the group and it is not destroyed.
+    pub is_shown: bool,
+    /// An owner or a member, in whose name topics are asked for.
+    pub asker: Option<String>,
+}
+
+/// What came of reading a group of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkDone {
+    /// The group.
+    pub group: GroupKey,
+    /// Which parts were read.
+    pub parts: i16,
+    /// As of when.
+    pub sigma: Millis,
+    /// When it is read again, unless that was enough.
+    pub again: Millis,
+}
+
+const PUT: &str = "
+INSERT INTO group_work AS t (sdk_app_id, group_id, class, cause, parts, due_at, pass)
+SELECT k.app, k.id, k.class, k.cause, k.parts, to_timestamp(k.due_ms / 1000.0), $7
+  FROM UNNEST($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::smallint[], $6::bigint[])
+       AS k (app, id, class, cause, parts, due_ms)
+ ORDER BY k.app, k.id
+ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    class = LEAST(t.class, EXCLUDED.class), parts = t.parts | EXCLUDED.parts,
+    cause = CASE WHEN EXCLUDED.class < t.class THEN EXCLUDED.cause ELSE t.cause END,
+    due_at = LEAST(t.due_at, EXCLUDED.due_at), pass = COALESCE(EXCLUDED.pass, t.pass)";
+
+/// Adds groups, each once; what is there already becomes more urgent, never less.
+///
+/// # Errors
+/// The statement's.
+pub async fn put(conn: &mut PgConnection, rows: &[WorkRow], pass: Option<i64>) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(PUT)
+        .bind(rows.iter().map(|row| row.group.app.get()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.group.group.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.class).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.cause).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.parts).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.due.get()).collect::<Vec<_>>())
+        .bind(pass)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// The asker of topics need not be right: whether Tencent wants a member is not documented, and an answer that refuses
+/// changes nothing.
+const TAKE: &str = "
+SELECT w.group_id, w.class, w.parts, w.newest_ms, w.attempts, r.member_num,
+       COALESCE(g.status <> 'destroyed' AND g.updated_stamp > '', false) AS is_shown,
+       CASE WHEN w.parts & 4 > 0 THEN COALESCE(g.owner,
+           (SELECT m.user_id FROM active_group_members m
+             WHERE m.sdk_app_id = w.sdk_app_id AND m.group_id = w.group_id LIMIT 1)) END AS asker
+  FROM group_work w
+  LEFT JOIN groups g ON g.sdk_app_id = w.sdk_app_id AND g.group_id = w.group_id
+  LEFT JOIN group_reads r ON r.sdk_app_id = w.sdk_app_id AND r.group_id = w.group_id
+ WHERE w.sdk_app_id = $1 AND w.class = $2 AND w.due_at <= to_timestamp($3 / 1000.0)
+   AND w.group_id <> ALL ($4)
+ ORDER BY w.due_at LIMIT $5";
+
+/// Groups of a class that are due, the longest waiting first, without those that are being read.
+///
+/// # Errors
+/// The statement's.
+pub async fn due(
+    conn: &mut PgConnection,
+    (app, class): (SdkAppId, i16),
+    now: Millis,
+    busy: &[String],
+    limit: i64,
+) -> Result<Vec<DueGroup>, sqlx::Error> {
+    let query = sqlx::query_as(TAKE).bind(app.get()).bind(class).bind(now.get());
+    query.bind(busy).bind(limit).fetch_all(conn).await
+}
+
+const FINISH: &str = "
+DELETE FROM group_work t
+ USING UNNEST($1::bigint[], $2::text[], $3::smallint[], $4::bigint[]) AS k (app, id, parts, sigma)
+ WHERE t.sdk_app_id = k.app AND t.group_id = k.id AND t.newest_ms <= k.sigma AND t.parts & ~k.parts = 0";
+
+/// What remains is asked for again at the newest mark and the spare behind it, or when the caller says, if that is later.
+const POSTPONE: &str = "
+UPDATE group_work t
+   SET parts = CASE WHEN t.newest_ms <= k.sigma THEN t.parts & ~k.parts ELSE t.parts END, attempts = t.attempts + 1,
+       due_at = GREATEST(to_timestamp((t.newest_ms + $5) / 1000.0), to_timestamp(k.again / 1000.0))
+  FROM UNNEST($1::bigint[], $2::text[], $3::smallint[], $4::bigint[], $6::bigint[]) AS k (app, id, parts, sigma, again)
+ WHERE t.sdk_app_id = k.app AND t.group_id = k.id";
+
+/// Ends the rows of groups that were read, and puts off those of which something is still to be read.
+///
+/// # Errors
+/// A statement's.
+pub async fn done(conn: &mut PgConnection, read: &[WorkDone], spare_ms: i64) -> Result<(), sqlx::Error> {
+    if read.is_empty() {
+        return Ok(());
+    }
+    let apps: Vec<i64> = read.iter().map(|done| done.group.app.get()).collect();
+    let ids: Vec<&str> = read.iter().map(|done| done.group.group.as_str()).collect();
+    let parts: Vec<i16> = read.iter().map(|done| done.parts).collect();
+    let sigmas: Vec<i64> = read.iter().map(|done| done.sigma.get()).collect();
+    let again: Vec<i64> = read.iter().map(|done| done.again.get()).collect();
+    let finish = sqlx::query(FINISH).bind(&apps).bind(&ids).bind(&parts).bind(&sigmas);
+    let finished = finish.execute(&mut *conn).await?.rows_affected();
+    if finished < read.len() as u64 {
+        let postpone = sqlx::query(POSTPONE).bind(&apps).bind(&ids).bind(&parts).bind(&sigmas);
+        postpone.bind(spare_ms).bind(&again).execute(conn).await?;
+    }
+    Ok(())
+}
+
+/// How many rows there are of an app: those that are due, all, and those that a pass waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow)]
+pub struct WorkCounts {
+    /// Marked by callbacks.
+    pub follow_ups: i64,
+    /// All.
+    pub all: i64,
+    /// Of this pass.
+    pub of_pass: i64,
+    /// When the next one is due, Unix milliseconds.
+    pub next_due_ms: Option<i64>,
+}
+
+const COUNTS: &str = "
+SELECT count(*) FILTER (WHERE class = 1) AS follow_ups, count(*) AS all,
+       count(*) FILTER (WHERE pass = $2) AS of_pass,
+       (extract(epoch FROM min(due_at)) * 1000)::bigint AS next_due_ms
+  FROM group_work WHERE sdk_app_id = $1";
+
+/// Counts the list of an app.
+///
+/// # Errors
+/// The statement's.
+pub async fn counts(conn: &mut PgConnection, app: SdkAppId, pass: i64) -> Result<WorkCounts, sqlx::Error> {
+    sqlx::query_as(COUNTS).bind(app.get()).bind(pass).fetch_one(conn).await
+}
+
+/// A callback below the time of the newest read that was received after it changes nothing that the read showed, and may
+/// say that the read was stale; G is added, because the read was asked for that much later than it counts.
+///
+/// A group whose attributes or topics are unclear stays so until a read, so any of its entries may mark it.
+const MARK: &str = "
+INSERT INTO group_work AS t (sdk_app_id, group_id, class, cause, parts, newest_ms, due_at)
+SELECT m.sdk_app_id, m.group_id, 1, min(m.cause), bit_or(m.parts), max(m.time_ms),
+       to_timestamp((min(m.time_ms) + $5) / 1000.0)
+  FROM (SELECT l.sdk_app_id, l.group_id, l.time_ms,
+               CASE WHEN l.command = $4 THEN 'created' WHEN g.status = 'unseen' THEN 'unseen'
+                    WHEN l.outcome = 'partial' THEN 'partial'
+                    WHEN g.attributes_unclear > g.attributes_barrier THEN 'attributes'
+                    WHEN g.topics_unclear > g.topics_barrier THEN 'topics'
+                    WHEN l.time_ms < extract(epoch FROM GREATEST(v.verified_at, v.members_verified_at)) * 1000
+                     AND extract(epoch FROM l.received_at) * 1000
+                         > extract(epoch FROM GREATEST(v.verified_at, v.members_verified_at)) * 1000 + $5 THEN 'late' END AS cause,
+               (1 + CASE WHEN g.attributes_unclear > g.attributes_barrier OR l.outcome = 'partial' THEN 2 ELSE 0 END
+                  + CASE WHEN g.topics_unclear > g.topics_barrier
+                           OR starts_with(l.group_id, $6) AND (l.outcome = 'partial' OR l.command = $4) THEN 4 ELSE 0 END
+               )::smallint AS parts
+          FROM ledger l
+          JOIN groups g ON g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id
+          LEFT JOIN group_verifications v ON v.sdk_app_id = l.sdk_app_id AND v.group_id = l.group_id
+         WHERE l.position > $1 AND l.position <= $2 AND l.source = 'callback' AND l.sdk_app_id = ANY ($3)
+           AND l.outcome <> 'parked' AND g.status <> 'destroyed') m
+ WHERE m.cause IS NOT NULL
+ GROUP BY m.sdk_app_id, m.group_id ORDER BY m.sdk_app_id, m.group_id
+ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    class = 1, parts = t.parts | EXCLUDED.parts, newest_ms = GREATEST(t.newest_ms, EXCLUDED.newest_ms),
+    cause = CASE WHEN t.class = 1 THEN t.cause ELSE EXCLUDED.cause END,
+    due_at = CASE WHEN t.class = 1 THEN t.due_at ELSE EXCLUDED.due_at END";
+
+const NEXT: &str = "SELECT min(position) FROM ledger WHERE position > $1";
+
+/// How marks are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Marking<'a> {
+    /// Apps that are read from Tencent.
+    pub apps: &'a [SdkAppId],
+    /// The command that creates a group.
+    pub create: &'a str,
+    /// How the id of a community begins.
+    pub community: &'a str,
+    /// How long after its event time a mark is due, in milliseconds.
+    pub spare_ms: i64,
+}
+
+/// Marks the groups of callbacks between two places of the ledger, a limited number of positions; answers up to where.
+///
+/// # Errors
+/// A statement's.
+pub async fn mark(
+    conn: &mut PgConnection,
+    after: &FeedPlace,
+    high_watermark: &FeedPlace,
+    marking: Marking<'_>,
+) -> Result<FeedPlace, sqlx::Error> {
+    let first: Option<i64> = sqlx::query_scalar(NEXT).bind(after.position).fetch_one(&mut *conn).await?;
+    let Some(first) = first.filter(|first| *first <= high_watermark.position) else {
+        return Ok(high_watermark.clone().or_later(after));
+    };
+    let last = high_watermark.position.min(first.saturating_add(MARKED_MAX));
+    let apps: Vec<i64> = marking.apps.iter().map(|app| app.get()).collect();
+    sqlx::query(MARK)
+        .bind(after.position)
+        .bind(last)
+        .bind(apps)
+        .bind(marking.create)
+        .bind(marking.spare_ms)
+        .bind(marking.community)
+        .execute(&mut *conn)
+        .await?;
+    place_at(conn, last).await
+}
