@@ -24,6 +24,7 @@
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
 //! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
 //! | how bytes become JSON, and what is repaired | `json.rs` |
+//! | how a group is read from Tencent, and what such a read may claim | [`reconcile`] |
 //! | a Tencent to try things out with: how it behaves, a knob | [`fake`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
@@ -31,7 +32,7 @@
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! `reconcile` stands above `ingest`, `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no
 //! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
@@ -63,6 +64,7 @@ pub mod spool;
 pub mod store;
 
 pub mod ingest;
+pub mod reconcile;
 pub mod replay;
 
 pub mod api;

@@ -85,7 +85,8 @@ pub struct Snapshot {
     pub time: ReadTime,
     /// What was asked.
     pub kind: ReadKind,
-    /// True where a list is known to be whole: only then does it say who is not in it.
+    /// True where a list is known to be whole: only then does it say who is not in it. Of a profile it is about the list
+    /// of custom fields.
     pub is_complete: bool,
     /// The range that a part of a large list is complete for.
     pub range: Option<ListRange>,
@@ -209,7 +210,7 @@ impl Snapshot {
         let stamp = Stamp::of_read(self.time.sigma, self.time.sent, digest);
         let mut kinds = vec![FactKind::Seen];
         match self.kind {
-            ReadKind::Profile => profile_facts(&self.profile()?, &mut kinds),
+            ReadKind::Profile => profile_facts(&self.profile()?, self.is_complete, &mut kinds),
             ReadKind::Gone => kinds.push(FactKind::Barrier(GroupBarrier::GoneStamp)),
             ReadKind::Members => self.member_facts(&mut kinds)?,
             ReadKind::Attributes => self.attribute_facts(&mut kinds)?,
@@ -301,7 +302,7 @@ impl Snapshot {
 /// Codes of a single topic that say that it is gone (`get_topic`).
 const TOPIC_GONE_CODES: [i64; 2] = [110_002, 110_003];
 
-fn profile_facts(info: &GroupInfo, kinds: &mut Vec<FactKind>) {
+fn profile_facts(info: &GroupInfo, is_complete: bool, kinds: &mut Vec<FactKind>) {
     kinds.push(FactKind::Barrier(GroupBarrier::ReadStamp));
     let group_type = info.group_type.as_deref().map(|name| present_type_name(name).to_owned());
     let texts = [
@@ -321,7 +322,7 @@ fn profile_facts(info: &GroupInfo, kinds: &mut Vec<FactKind>) {
         create_secs: info.create_secs.filter(|secs| *secs > 0),
     }));
     if let Some(fields) = &info.custom_fields {
-        if info.unread.is_empty() {
+        if is_complete && info.unread.is_empty() {
             kinds.push(FactKind::Barrier(GroupBarrier::FieldsBarrier));
         }
         let fields = fields.iter().cloned();

@@ -190,6 +190,11 @@ impl Calls {
         })
     }
 
+    /// A lower bound of Tencent's clock now, as far as ours is right: what stands for a `Date` that did not come.
+    pub(super) fn clock_bound(&self) -> Millis {
+        Millis::new((self.now)().get().saturating_sub(CLOCK_MARGIN_MS))
+    }
+
     pub(super) fn halted(&self) -> Option<ApiCode> {
         lock(&self.halted).clone()
     }

@@ -12,7 +12,7 @@ use super::details::{AttributesAnswer, TopicsAnswer};
 use super::groups::{GroupIdPage, GroupInfos, JoinedGroups};
 use super::members::{MemberPage, MutedAnswer, RolesAnswer};
 use super::transport::AddressError;
-use crate::model::{FieldKey, GroupId, TopicId, UserId};
+use crate::model::{FieldKey, GroupId, Millis, TopicId, UserId};
 
 /// A client of one app.
 #[derive(Debug)]
@@ -27,6 +27,13 @@ impl TencentClient {
     /// An address that is none, or is not safe.
     pub fn new(settings: ClientSettings) -> Result<Self, AddressError> {
         Calls::new(settings).map(|calls| Self { calls })
+    }
+
+    /// Our clock minus [`CLOCK_MARGIN_MS`](super::CLOCK_MARGIN_MS): a lower bound of Tencent's for an answer whose time is
+    /// not known, such as an error code.
+    #[must_use]
+    pub fn clock_bound(&self) -> Millis {
+        self.calls.clock_bound()
     }
 
     /// Why no calls are made: the code that halted the client. None: they are made.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 24] = [
+const IMPORTS: [(&str, &[&str]); 25] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -19,6 +19,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
     ("store", &["mirror", "callback", "model"]),
     ("replay", &["store", "mirror", "callback", "model"]),
     ("ingest", &["replay", "spool", "store", "mirror", "callback", "model"]),
+    ("reconcile", &["ingest", "mirror", "tencent", "callback", "model"]),
     ("refusals", &["clock", "model"]),
     ("receiver", &["ingest", "refusals", "callback", "clock", "model"]),
     ("api", &["ingest", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
