@@ -107,33 +107,27 @@ COMMENT ON COLUMN group_work.pass IS 'The pass that does not end before this is 
 CREATE TABLE gone_candidates (
     sdk_app_id bigint NOT NULL,
     group_id   text   COLLATE "C" NOT NULL,
-    pass       bigint NOT NULL,
     asked_ms   bigint NOT NULL,
     CONSTRAINT gone_candidates_pkey PRIMARY KEY (sdk_app_id, group_id)
 );
-COMMENT ON TABLE gone_candidates IS 'Groups of the mirror for which Tencent has said once that there is no such group. They stay what they are until the end of the pass, when it is known how many there are and they are asked for again.';
+COMMENT ON TABLE gone_candidates IS 'Groups of the mirror for which Tencent has said once that there is no such group. They stay what they are until the end of the pass, when it is known how many there are and they are asked for again. A new pass begins without any.';
 COMMENT ON COLUMN gone_candidates.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN gone_candidates.group_id IS 'The group.';
-COMMENT ON COLUMN gone_candidates.pass IS 'The pass that met it; a later one begins anew.';
 COMMENT ON COLUMN gone_candidates.asked_ms IS 'A lower bound of Tencent''s clock when it was asked, Unix milliseconds.';
 
 -- A complete list of a large group takes many calls. Its pages wait here, so that an interruption costs one of them; when
 -- the list is complete they become one snapshot.
 CREATE TABLE list_pages (
-    sdk_app_id bigint   NOT NULL,
-    group_id   text     COLLATE "C" NOT NULL,
-    page       integer  NOT NULL,
-    sigma_ms   bigint   NOT NULL,
-    sent_ms    bigint   NOT NULL,
-    next       text     COLLATE "C" NOT NULL,
-    answer     bytea    NOT NULL,
+    sdk_app_id bigint  NOT NULL,
+    group_id   text    COLLATE "C" NOT NULL,
+    page       integer NOT NULL,
+    mark       text    NOT NULL,
+    answer     bytea   NOT NULL,
     CONSTRAINT list_pages_pkey PRIMARY KEY (sdk_app_id, group_id, page)
 );
 COMMENT ON TABLE list_pages IS 'Pages of lists of members that are being read, until the last one has come.';
 COMMENT ON COLUMN list_pages.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN list_pages.group_id IS 'The group.';
 COMMENT ON COLUMN list_pages.page IS 'Number of the page, from 0.';
-COMMENT ON COLUMN list_pages.sigma_ms IS 'As of when the list counts: that of its first page, Unix milliseconds.';
-COMMENT ON COLUMN list_pages.sent_ms IS 'A lower bound of Tencent''s clock when the first page was asked for, Unix milliseconds.';
-COMMENT ON COLUMN list_pages.next IS 'Where the page after this one begins.';
-COMMENT ON COLUMN list_pages.answer IS 'The members of the page, in the canonical form of a list.';
+COMMENT ON COLUMN list_pages.mark IS 'Where the page after this one begins, and as of when the list counts; JSON.';
+COMMENT ON COLUMN list_pages.answer IS 'The members that the page added, in the canonical form of a list.';

@@ -24,7 +24,7 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, UserId};
 
-pub use commands::{STATE_COMMANDS, Scope, command_label, scope};
+pub use commands::{CREATE_COMMAND, STATE_COMMANDS, Scope, command_label, scope};
 pub use decode::{Decoded, decode, decode_at};
 pub use mentions::mentions;
 pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};

@@ -151,6 +151,27 @@ pub enum Command {
         #[arg(long, value_name = "LABEL", requires = "parked")]
         cause: Option<String>,
     },
+    /// Read all groups from Tencent's REST API into the mirror; goes on where it was interrupted, beside a running `serve`
+    #[command(
+        after_help = "Example:\n  TENCENT_API_URL=https://console.tim.qq.com TENCENT_SECRET_KEY_FILE=key group-mirror backfill"
+    )]
+    Backfill {
+        /// Only this app of `SDK_APP_ID`
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+    },
+    /// Compare all groups with Tencent's REST API at once, and repair what differs
+    #[command(
+        after_help = "Examples:\n  group-mirror reconcile            # one full pass; prints what it repaired\n  group-mirror reconcile --dry-run  # writes nothing; exit 1 if anything differs"
+    )]
+    Reconcile {
+        /// Only this app of `SDK_APP_ID`
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+        /// Write nothing: print how much differs, by kind, and exit with 1 if anything does
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
     #[command(after_help = "Example:\n  group-mirror version")]
     Version,

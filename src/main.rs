@@ -81,6 +81,10 @@ fn run() -> anyhow::Result<ExitCode> {
                 let wanted = app::ReplayWanted { verify, parked, cause };
                 app::replay(&cli.settings.config(), wanted).await
             }
+            Command::Backfill { app } => app::backfill(&cli.settings, app.as_deref()).await,
+            Command::Reconcile { app, dry_run } => {
+                app::reconcile(&cli.settings, app.as_deref(), dry_run).await
+            }
             Command::Version => app::version(),
             Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Openapi => app::openapi(),

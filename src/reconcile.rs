@@ -4,6 +4,13 @@
 //! per group. It knows no database; which groups are read, and when, is decided elsewhere. What a reading may claim,
 //! and under which assumption, stands in `docs/reconcile.md`.
 
+mod app_run;
+mod engine;
+mod lead;
+mod pass;
+mod pass_gone;
+mod pass_sweep;
+mod pass_work;
 mod reading;
 mod reading_details;
 mod reading_evidence;
@@ -12,7 +19,12 @@ mod reading_members;
 mod reading_packed;
 mod reading_rows;
 mod reading_verdict;
+mod rolling;
+mod shares;
 
+pub use engine::{AppSource, Engine, PassCounts, PassEnd, PassKind, PassSettings};
+pub use lead::{FOLLOW_UPS_MAX, LEASE};
+pub use pass_gone::{gone_limit, mass_gone};
 pub use reading::{AskedFields, GroupReader, IdPage, UNANSWERED_MAX};
 pub use reading_details::{DetailReading, DetailState};
 pub use reading_evidence::{
@@ -27,3 +39,4 @@ pub use reading_verdict::{
     GroupReading, GroupVerdict, IncompleteWhy, ListReading, ListState, MembersRead, ReadHalt, ReadSpare,
     UnknownWhy, Witnesses,
 };
+pub use rolling::ended_line;

@@ -8,6 +8,7 @@
 
 mod entry;
 pub mod errors;
+pub mod evidence;
 pub mod feed;
 mod given_up;
 pub mod group_list;

@@ -14,9 +14,12 @@ pub enum Scope {
     Unknown,
 }
 
+/// The command that says that a group was created.
+pub const CREATE_COMMAND: &str = "Group.CallbackAfterCreateGroup";
+
 /// The group commands that change state.
 pub const STATE_COMMANDS: [&str; 11] = [
-    "Group.CallbackAfterCreateGroup",
+    CREATE_COMMAND,
     "Group.CallbackAfterNewMemberJoin",
     "Group.CallbackAfterMemberExit",
     "Group.CallbackAfterGroupDestroyed",

@@ -293,7 +293,7 @@ impl ListReading {
     }
 
     /// The snapshots in their order: one, or one per range, or parts of a list that is not complete.
-    fn snapshots(&self) -> Box<dyn Iterator<Item = Snapshot> + '_> {
+    fn snapshots(&self) -> Box<dyn Iterator<Item = Snapshot> + Send + '_> {
         match self.state {
             ListState::Gone | ListState::Unsupported | ListState::Unknown(_) => Box::new(std::iter::empty()),
             ListState::Complete if self.is_small() => {

@@ -258,6 +258,34 @@ pub struct PassNote {
     pub listed: Vec<GroupKey>,
 }
 
+impl PassNote {
+    /// True where there is nothing to note.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+            && self.alive.is_empty()
+            && self.candidates.is_empty()
+            && self.forgotten.is_empty()
+            && self.work.is_empty()
+            && self.done.is_empty()
+            && self.listed.is_empty()
+    }
+
+    /// Both of them; of one pass, or one of none.
+    pub fn append(&mut self, other: Self) {
+        self.pass = self.pass.or(other.pass);
+        self.spare_ms = self.spare_ms.max(other.spare_ms);
+        self.found_alive += other.found_alive;
+        self.asked.extend(other.asked);
+        self.alive.extend(other.alive);
+        self.candidates.extend(other.candidates);
+        self.forgotten.extend(other.forgotten);
+        self.work.extend(other.work);
+        self.done.extend(other.done);
+        self.listed.extend(other.listed);
+    }
+}
+
 const ASKED: &str = "
 INSERT INTO group_reads AS t (sdk_app_id, group_id, pass, member_num, last_info_secs, next_message, create_secs)
 SELECT k.app, k.id, $3, k.num, k.info, k.msg, k.made
@@ -275,12 +303,13 @@ UPDATE reconcile_passes SET asked = asked + $3, found_alive = found_alive + $4
  WHERE sdk_app_id = $1 AND number = $2";
 
 const CANDIDATES: &str = "
-INSERT INTO gone_candidates (sdk_app_id, group_id, pass, asked_ms)
-SELECT k.app, k.id, $3, k.ms FROM UNNEST($1::bigint[], $2::text[], $4::bigint[]) AS k (app, id, ms)
+INSERT INTO gone_candidates (sdk_app_id, group_id, asked_ms)
+SELECT k.app, k.id, k.ms FROM UNNEST($1::bigint[], $2::text[], $3::bigint[]) AS k (app, id, ms)
  ORDER BY k.app, k.id
 ON CONFLICT DO NOTHING";
 
-const OF_KEYS: &str = "USING UNNEST($1::bigint[], $2::text[]) AS k (app, id) WHERE t.sdk_app_id = k.app AND t.group_id = k.id";
+const OF_KEYS: &str =
+    "USING UNNEST($1::bigint[], $2::text[]) AS k (app, id) WHERE t.sdk_app_id = k.app AND t.group_id = k.id";
 
 fn keys<'a>(groups: impl IntoIterator<Item = &'a GroupKey>) -> (Vec<i64>, Vec<&'a str>) {
     groups.into_iter().map(|key| (key.app.get(), key.group.as_str())).unzip()
@@ -318,7 +347,7 @@ pub async fn note(conn: &mut PgConnection, note: &PassNote) -> Result<(), sqlx::
     if !note.candidates.is_empty() {
         let (apps, ids) = keys(note.candidates.iter().map(|(group, _)| group));
         let asked: Vec<i64> = note.candidates.iter().map(|(_, asked)| asked.get()).collect();
-        let query = sqlx::query(CANDIDATES).bind(apps).bind(ids).bind(number).bind(asked);
+        let query = sqlx::query(CANDIDATES).bind(apps).bind(ids).bind(asked);
         query.execute(&mut *conn).await?;
     }
     for table in ["group_reads", "group_work", "gone_candidates", "list_pages"] {
@@ -349,4 +378,30 @@ pub async fn candidates(
         "SELECT group_id, asked_ms FROM gone_candidates WHERE sdk_app_id = $1 ORDER BY group_id LIMIT $2",
     );
     query.bind(app.get()).bind(limit).fetch_all(conn).await
+}
+
+const CANDIDATE_COUNT: &str = "SELECT count(*) FROM gone_candidates WHERE sdk_app_id = $1";
+
+/// How many candidates there are.
+///
+/// # Errors
+/// The statement's.
+pub async fn candidate_count(conn: &mut PgConnection, app: SdkAppId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(CANDIDATE_COUNT).bind(app.get()).fetch_one(conn).await
+}
+
+/// A loose index scan over the keys would need the group first; the table is read once per pass.
+const FIELD_KEYS: &str = "
+SELECT DISTINCT key FROM group_user_defined_fields WHERE sdk_app_id = $1 ORDER BY key LIMIT $2";
+
+/// The keys of user-defined fields that the mirror holds of an app.
+///
+/// # Errors
+/// The statement's.
+pub async fn field_keys(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    limit: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(FIELD_KEYS).bind(app.get()).bind(limit).fetch_all(conn).await
 }

@@ -89,15 +89,20 @@ mod tencent {
     mod answers;
     mod calls;
     mod command;
-    mod fake;
+    pub(crate) mod fake;
     mod fake_callbacks;
     mod fake_entrance;
     mod fake_reads;
     mod fake_rules;
-    mod life;
+    pub(crate) mod life;
     mod rates_and_codes;
     mod scripted;
     mod usersig;
+}
+
+/// Passes over Tencent's REST API into the mirror.
+mod reconcile {
+    pub(crate) mod passes;
 }
 
 /// Settings, start, stop, exit codes of the binary.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use group_mirror::fake::Fake;
 use serde_json::{Map, Value, json};
+use sqlx::postgres::PgConnection;
 
 use super::fake::fake;
 use crate::support::App;
@@ -61,8 +62,12 @@ fn of_mirror(group: &Value, with_topics: bool) -> Value {
 
 /// Lines that say where mirror and fake differ.
 async fn differences(app: &App, fake: &Fake, with_topics: bool) -> Vec<String> {
-    let mut conn = app.connect().await;
-    let mirror: BTreeMap<String, Value> = views(&mut conn).await;
+    differences_in(&mut app.connect().await, fake, with_topics).await
+}
+
+/// The same for the mirror in a database.
+pub(crate) async fn differences_in(conn: &mut PgConnection, fake: &Fake, with_topics: bool) -> Vec<String> {
+    let mirror: BTreeMap<String, Value> = views(conn).await;
     let state = fake.state(None);
     let truth = state.as_object().unwrap();
     let mut lines = Vec::new();

@@ -1,0 +1,221 @@
+//! The reads of one app while the lease is held: the reader, what all tasks share, and how a batch is committed.
+//!
+//! A batch is what some groups were read as, with what that comes to for the pass, in one transaction. Batches are kept
+//! small, because the groups in one are locked while it is written, and a callback of one of them waits meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::SemaphorePermit;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{AppSource, Engine, PassCounts, PassEnd};
+use super::reading::{AskedFields, GroupReader};
+use super::reading_evidence::KnownOfGroup;
+use crate::ingest::{self, SNAPSHOTS_MAX, SnapshotOutcome};
+use crate::mirror::{GroupKey, Snapshot};
+use crate::model::{FieldKey, Millis, UserId};
+use crate::store::Tx;
+use crate::store::evidence;
+use crate::store::passes::{self, PassNote};
+
+/// A batch is committed before it has more bytes of answers: that is about a thousand members.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+
+/// How often a batch is tried that the database does not take, and the pause before the second time; it doubles.
+const TRIES_MAX: u32 = 6;
+const TRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How far back something that happened can be evidence of a stale read, in milliseconds.
+const RECENT_MS: i64 = 10 * 60 * 1000;
+
+/// The most keys of custom fields that are asked for.
+const FIELD_KEYS_MAX: i64 = 50;
+
+/// The reads of one app.
+#[derive(Debug)]
+pub(super) struct AppRun {
+    pub(super) engine: Engine,
+    pub(super) source: AppSource,
+    pub(super) reader: GroupReader,
+    pub(super) counts: Arc<PassCounts>,
+    pub(super) stop: CancellationToken,
+    candidates: AtomicI64,
+}
+
+/// What one or several groups were read as.
+#[derive(Debug, Default)]
+pub(super) struct ReadBatch {
+    pub(super) snapshots: Vec<Snapshot>,
+    pub(super) note: PassNote,
+}
+
+impl ReadBatch {
+    fn bytes(&self) -> usize {
+        self.snapshots.iter().map(|snapshot| snapshot.answer.len()).sum()
+    }
+
+    /// True where this and another one are too much for one transaction.
+    fn is_full_with(&self, other: &Self) -> bool {
+        self.snapshots.len() + other.snapshots.len() > SNAPSHOTS_MAX
+            || self.bytes() + other.bytes() > BATCH_BYTES_MAX
+    }
+
+    fn append(&mut self, other: Self) {
+        self.snapshots.extend(other.snapshots);
+        self.note.append(other.note);
+    }
+}
+
+impl AppRun {
+    /// Ready to read; the keys of custom fields are those that the mirror holds, and those of the settings.
+    pub(super) async fn new(
+        engine: Engine,
+        source: AppSource,
+        counts: Arc<PassCounts>,
+        stop: CancellationToken,
+    ) -> Result<Self, PassEnd> {
+        let app = source.app;
+        let mut tx = engine.begin().await?;
+        let held = passes::field_keys(tx.conn(), app, FIELD_KEYS_MAX).await;
+        let held = tx.end(held).await?;
+        let mut group: Vec<FieldKey> = held.iter().filter_map(|key| FieldKey::parse(key).ok()).collect();
+        group.extend(engine.settings.group_fields.iter().cloned());
+        group.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        group.dedup();
+        let fields = AskedFields { group, members: engine.settings.member_fields.clone() };
+        let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
+        Ok(Self { engine, source, reader, counts, stop, candidates: AtomicI64::new(0) })
+    }
+
+    /// How many groups of the mirror Tencent has denied once.
+    pub(super) fn candidates(&self) -> i64 {
+        self.candidates.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_candidates(&self, count: i64) {
+        self.candidates.store(count, Ordering::Relaxed);
+    }
+
+    /// Commits what groups were read as, in as few transactions as may be.
+    pub(super) async fn commit_all(&self, read: Vec<ReadBatch>) -> Result<(), PassEnd> {
+        let mut batch = ReadBatch::default();
+        for group in read {
+            if batch.is_full_with(&group) {
+                let full = std::mem::take(&mut batch);
+                self.commit(full.snapshots, full.note).await?;
+            }
+            batch.append(group);
+        }
+        self.commit(batch.snapshots, batch.note).await
+    }
+
+    /// Commits snapshots, and in the transaction of the last of them what they come to.
+    pub(super) async fn commit(&self, snapshots: Vec<Snapshot>, note: PassNote) -> Result<(), PassEnd> {
+        if snapshots.is_empty() && note.is_empty() {
+            return Ok(());
+        }
+        let mut parts: Vec<&[Snapshot]> = snapshots.chunks(SNAPSHOTS_MAX).collect();
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            self.commit_part(part, &PassNote::default()).await?;
+        }
+        self.commit_part(last, &note).await?;
+        let candidates = i64::try_from(note.candidates.len()).unwrap_or(i64::MAX);
+        self.candidates.fetch_add(candidates, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn commit_part(&self, snapshots: &[Snapshot], note: &PassNote) -> Result<(), PassEnd> {
+        let mut tries = 1;
+        loop {
+            let Ok(permit) = self.engine.commits.acquire().await else {
+                unreachable!("the permits of commits are never closed")
+            };
+            let done =
+                ingest::commit_reads(&self.engine.database, snapshots, note, (self.engine.now)()).await;
+            drop(permit);
+            match done {
+                Ok(outcomes) => {
+                    outcomes.iter().for_each(|outcome| self.count(outcome));
+                    return Ok(());
+                }
+                Err(error) if tries < TRIES_MAX => {
+                    tracing::debug!("a batch of reads is tried again: {error}");
+                    let pause = sleep(TRY_PAUSE * (1 << (tries - 1)));
+                    self.stop.run_until_cancelled(pause).await.ok_or(PassEnd::Interrupted)?;
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn count(&self, outcome: &SnapshotOutcome) {
+        match outcome {
+            SnapshotOutcome::Entered(drift) => self.counts.add_drift(drift),
+            SnapshotOutcome::Unreadable(why) => tracing::warn!("a read is thrown away: {why}"),
+            SnapshotOutcome::Unchanged | SnapshotOutcome::Unknown => {}
+        }
+    }
+
+    /// What callbacks have said of groups a short while ago.
+    pub(super) async fn known_of(
+        &self,
+        groups: &[GroupKey],
+    ) -> Result<BTreeMap<String, KnownOfGroup>, PassEnd> {
+        let since = Millis::new((self.engine.now)().get() - RECENT_MS);
+        let mut tx = self.engine.begin().await?;
+        let read = evidence::recent(tx.conn(), groups, since).await;
+        let rows = tx.end(read).await?;
+        let mut known = BTreeMap::<String, KnownOfGroup>::new();
+        for row in rows {
+            let of = known.entry(row.group_id).or_default();
+            of.newest_profile_callback = row.profile_ms.map(Millis::new);
+            let user = row.user_id.and_then(|user| UserId::parse(&user).ok());
+            of.leaves.extend(user.zip(row.left_ms.map(Millis::new)));
+        }
+        Ok(known)
+    }
+}
+
+/// A transaction that is about passes alone. It holds one of the permits of commits.
+#[derive(Debug)]
+pub(super) struct PassTx<'a> {
+    _permit: SemaphorePermit<'a>,
+    tx: Tx,
+}
+
+impl Engine {
+    /// Begins a transaction that is about passes alone.
+    pub(super) async fn begin(&self) -> Result<PassTx<'_>, PassEnd> {
+        let Ok(permit) = self.commits.acquire().await else {
+            unreachable!("the permits of commits are never closed")
+        };
+        Ok(PassTx { _permit: permit, tx: self.database.begin("pass").await? })
+    }
+}
+
+impl PassTx<'_> {
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
+        self.tx.conn()
+    }
+
+    /// Commits what went well, and rolls back what did not.
+    pub(super) async fn end<T>(self, done: Result<T, sqlx::Error>) -> Result<T, PassEnd> {
+        match done {
+            Ok(done) => {
+                self.tx.commit().await?;
+                Ok(done)
+            }
+            Err(error) => {
+                self.tx.roll_back().await;
+                Err(error.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Being the one that reads from Tencent: the lease is taken, renewed, and given back around the work; and callbacks mark
+//! their groups meanwhile.
+//!
+//! A process that cannot renew in time stops its work before the lease ends, and starts again when it gets one. Where a
+//! replica dies, another takes over when the lease has ended, after [`LEASE`] at the latest and a look every
+//! [`LOOK_PAUSE`].
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use crate::callback::CREATE_COMMAND;
+use crate::model::SdkAppId;
+use crate::store::high_watermark::{self, LedgerWriters, Proof};
+use crate::store::work::{self, Marking};
+use crate::store::{OwnSession, lease};
+use crate::tencent::groups::COMMUNITY_PREFIX;
+
+/// How long a lease is held without being renewed.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// How often it is renewed.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// How often a process without the lease looks whether it has ended.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often callbacks mark their groups.
+const MARK_PAUSE: Duration = Duration::from_secs(1);
+
+/// So many marked groups may wait for each app; the ledger is not followed further while there are more, and nothing is
+/// forgotten.
+pub const FOLLOW_UPS_MAX: i64 = 100_000;
+
+/// A lease that is held.
+#[derive(Debug)]
+pub(super) struct HeldLease {
+    session: OwnSession,
+    term: i64,
+    /// When it was renewed last, before the statement was sent.
+    renewed: Instant,
+    slow: LedgerWriters,
+}
+
+/// Why no lease was taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LeaseError {
+    /// Another process has it.
+    #[error("{0} reads from Tencent for this database; it has the lease")]
+    Held(String),
+    /// The database.
+    #[error("the lease cannot be taken: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Takes the lease.
+pub(super) async fn take(engine: &Engine, is_command: bool) -> Result<HeldLease, LeaseError> {
+    let renewed = Instant::now();
+    let mut session = engine.database.own_session().await?;
+    match lease::take(session.conn(), &engine.holder, is_command, LEASE).await? {
+        Some(term) => Ok(HeldLease { session, term, renewed, slow: LedgerWriters::new() }),
+        None => {
+            let holder = lease::holder(session.conn()).await?;
+            Err(LeaseError::Held(holder.unwrap_or_else(|| "another process".to_owned())))
+        }
+    }
+}
+
+/// Takes the lease as soon as it is free; none where `stop` comes first.
+pub(super) async fn wait(engine: &Engine, stop: &CancellationToken) -> Option<HeldLease> {
+    let mut is_reported = false;
+    loop {
+        match stop.run_until_cancelled(take(engine, false)).await? {
+            Ok(lease) => return Some(lease),
+            Err(error) => {
+                if !is_reported {
+                    tracing::info!("no pass here: {error}");
+                }
+                is_reported = true;
+            }
+        }
+        stop.run_until_cancelled(sleep(LOOK_PAUSE)).await?;
+    }
+}
+
+impl HeldLease {
+    /// Keeps the lease and marks groups until the lease is lost or `stop` comes.
+    pub(super) async fn keep(&mut self, engine: &Engine, apps: &[SdkAppId], stop: &CancellationToken) {
+        loop {
+            if self.renewed.elapsed() >= RENEWAL {
+                let asked = Instant::now();
+                match lease::renew(self.session.conn(), self.term, LEASE).await {
+                    Ok(true) => self.renewed = asked,
+                    Ok(false) => {
+                        tracing::info!("the pass stops here: another process has taken the lease");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!("the lease of the passes is not renewed: {error}");
+                        if let Ok(session) = engine.database.own_session().await {
+                            self.session = session;
+                        }
+                    }
+                }
+            }
+            if self.renewed.elapsed() + 2 * RENEWAL >= LEASE {
+                tracing::warn!("the pass stops here: the lease could not be renewed in time");
+                return;
+            }
+            if let Err(error) = self.mark(engine, apps).await {
+                tracing::warn!("callbacks do not mark their groups: {error}");
+            }
+            if stop.run_until_cancelled(sleep(MARK_PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Ends it, if it is still held.
+    pub(super) async fn give_back(mut self) {
+        if let Err(error) = lease::give_back(self.session.conn(), self.term).await {
+            tracing::warn!("the lease of the passes is not given back and ends by itself: {error}");
+        }
+    }
+
+    /// Marks the groups of the callbacks that have come since the last time.
+    async fn mark(&mut self, engine: &Engine, apps: &[SdkAppId]) -> Result<(), sqlx::Error> {
+        let conn = self.session.conn();
+        for app in apps {
+            if work::counts(conn, *app, 0).await?.follow_ups >= FOLLOW_UPS_MAX {
+                return Ok(());
+            }
+        }
+        let high_watermark = match high_watermark::prove(conn, &self.slow).await? {
+            Proof::At(place) => {
+                self.slow.clear();
+                place
+            }
+            Proof::HeldBack(slow) => {
+                self.slow = slow;
+                high_watermark::noted(conn).await?
+            }
+        };
+        let after = match lease::followed(conn).await? {
+            // Another ledger, or a shorter one: what was before is the matter of the next pass.
+            Some(place) if crate::store::feed::holds(conn, &place).await? => place,
+            _ => high_watermark.clone(),
+        };
+        let spare_ms = engine.settings.follow_up.ms + MARK_MARGIN_MS;
+        let marking = Marking { apps, create: CREATE_COMMAND, community: COMMUNITY_PREFIX, spare_ms };
+        let mut tx = engine.database.begin("marks").await?;
+        let place = work::mark(tx.conn(), &after, &high_watermark, marking).await?;
+        if lease::follow(tx.conn(), self.term, &place).await? {
+            tx.commit().await
+        } else {
+            tx.roll_back().await;
+            Ok(())
+        }
+    }
+}
+
+/// How much later than its event time and G a marked group is due: `Date` has whole seconds.
+const MARK_MARGIN_MS: i64 = 2_000;

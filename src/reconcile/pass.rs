@@ -1,0 +1,224 @@
+//! One pass over all groups of an app: the list of ids, the sweep, what is read one by one, the candidates for gone.
+//!
+//! The phases follow each other, and each of them goes on where it was: how far a pass is stands in the database, in the
+//! transaction of what was read. While a pass runs the work list is worked off beside it (`pass_work`), so that a group which
+//! a callback has marked does not wait for the end of a pass.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::app_run::AppRun;
+use super::engine::{AppSource, Engine, PassCounts, PassEnd, PassKind};
+use super::pass_work::work_off;
+use super::reading::IdPage;
+use crate::model::{Millis, SdkAppId};
+use crate::store::passes::{self, PassRow};
+use crate::store::work;
+
+/// The pause between two looks at whether the work list is done.
+const WORK_LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a page of ids is asked for that could not be read.
+const ID_PAGE_TRIES_MAX: u32 = 5;
+
+/// The pause before the second time; it doubles.
+const ID_PAGE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// One whole pass over an app, from where the last one of its kind was interrupted; the lease has to be held. What was
+    /// committed before a stop stays.
+    ///
+    /// # Errors
+    /// The pass stopped, was interrupted, or the database does not take it.
+    pub async fn pass(
+        &self,
+        source: &AppSource,
+        kind: PassKind,
+        stop: &CancellationToken,
+        counts: &Arc<PassCounts>,
+    ) -> Result<(), PassEnd> {
+        let row = self.begin_or_resume(source, kind).await?;
+        let stop = stop.child_token();
+        let run = AppRun::new(self.clone(), source.clone(), Arc::clone(counts), stop.clone()).await?;
+        let run = Arc::new(run);
+        let working = work_off(Arc::clone(&run));
+        let ended = tokio::select! {
+            ended = run.phases(kind) => ended,
+            ended = working => ended.and(Err(PassEnd::Interrupted)),
+        };
+        stop.cancel();
+        self.note_end(source, row.number, ended).await
+    }
+
+    /// The pass that is not ended, if it is one of this kind; else a new one.
+    async fn begin_or_resume(&self, source: &AppSource, kind: PassKind) -> Result<PassRow, PassEnd> {
+        let (app, now) = (source.app, (self.now)());
+        let mut tx = self.begin().await?;
+        let begun = begun(tx.conn(), (app, kind), now).await;
+        tx.end(begun).await
+    }
+
+    async fn note_end(
+        &self,
+        source: &AppSource,
+        number: i64,
+        ended: Result<(), PassEnd>,
+    ) -> Result<(), PassEnd> {
+        if let Err(PassEnd::Stopped(why)) = &ended {
+            let (app, now) = (source.app, (self.now)());
+            let mut tx = self.begin().await?;
+            let noted = passes::stopped(tx.conn(), (app, number), Some(why), now).await;
+            tx.end(noted).await?;
+        }
+        ended
+    }
+}
+
+/// Goes on with the pass that has not ended, or begins one.
+async fn begun(
+    conn: &mut PgConnection,
+    (app, kind): (SdkAppId, PassKind),
+    now: Millis,
+) -> Result<PassRow, sqlx::Error> {
+    // A serve ends what a command has begun and not ended.
+    let goes_on =
+        |row: &PassRow| row.phase != "ended" && (row.kind == kind.name() || kind == PassKind::Rolling);
+    if let Some(row) = passes::newest(conn, app).await?.filter(goes_on) {
+        passes::stopped(conn, (app, row.number), None, now).await?;
+        return Ok(row);
+    }
+    passes::begin(conn, app, kind.name(), now).await?;
+    passes::newest(conn, app).await?.ok_or(sqlx::Error::RowNotFound)
+}
+
+impl AppRun {
+    /// The pass as it stands.
+    pub(super) async fn row(&self) -> Result<PassRow, PassEnd> {
+        let app = self.source.app;
+        let mut tx = self.engine.begin().await?;
+        let read = passes::newest(tx.conn(), app).await;
+        let row = tx.end(read).await?;
+        row.ok_or(PassEnd::Interrupted)
+    }
+
+    async fn phases(self: &Arc<Self>, kind: PassKind) -> Result<(), PassEnd> {
+        self.count_candidates().await?;
+        loop {
+            let row = self.row().await?;
+            self.counts.asked.store(u64::try_from(row.asked).unwrap_or(0), Ordering::Relaxed);
+            let groups = row.known.max(row.ids_listed);
+            self.counts.groups.store(u64::try_from(groups).unwrap_or(0), Ordering::Relaxed);
+            // A serve that ends a command's pass reads what that would have read.
+            let kind = row.kind.parse().unwrap_or(kind);
+            let next = match row.phase.as_str() {
+                "ids" => {
+                    self.read_ids(&row).await?;
+                    "known"
+                }
+                "known" => {
+                    self.sweep(&row, true, kind).await?;
+                    self.count_candidates().await?;
+                    let row = self.row().await?;
+                    self.check_candidates(&row, true)?;
+                    "new"
+                }
+                "new" => {
+                    self.sweep(&row, false, kind).await?;
+                    "lists"
+                }
+                "lists" => {
+                    self.work_done(row.number).await?;
+                    "gone"
+                }
+                "gone" => {
+                    self.confirm_gone(&row).await?;
+                    "ended"
+                }
+                _ => return Ok(()),
+            };
+            let (of, now) = ((self.source.app, row.number), (self.engine.now)());
+            let mut tx = self.engine.begin().await?;
+            let noted = passes::enter(tx.conn(), of, next, now).await;
+            tx.end(noted).await?;
+        }
+    }
+
+    /// Reads the list of ids from where it was. What is missing in it is no candidate: every group of the mirror is asked
+    /// for by the sweep, and only that answer counts.
+    async fn read_ids(&self, row: &PassRow) -> Result<(), PassEnd> {
+        let (mut next, mut listed): (u64, i64) = (row.ids_next.parse().unwrap_or(0), row.ids_listed);
+        let (mut pages, of) = (0_u64, (self.source.app, row.number));
+        if next == 0 && listed > 0 {
+            return Ok(());
+        }
+        loop {
+            let page = self.id_page(next).await?;
+            let before = next;
+            next = page.next;
+            listed = listed.saturating_add(i64::try_from(page.groups.len()).unwrap_or(i64::MAX));
+            let mut tx = self.engine.begin().await?;
+            let noted = passes::list(tx.conn(), of, &page.groups, next).await;
+            tx.end(noted).await?;
+            self.counts.groups.store(u64::try_from(listed.max(row.known)).unwrap_or(0), Ordering::Relaxed);
+            pages += 1;
+            if next == 0 {
+                break;
+            }
+            if next == before || pages > ID_PAGES_MAX {
+                return Err(PassEnd::Stopped(
+                    "the list of group ids of Tencent does not come to an end".to_owned(),
+                ));
+            }
+        }
+        if listed == 0 && row.known >= self.engine.settings.all_gone_min {
+            return Err(PassEnd::Stopped(format!(
+                "Tencent lists no group at all and the mirror has {}; that looks like the credentials of another app, and \
+                 nothing is changed",
+                row.known
+            )));
+        }
+        Ok(())
+    }
+
+    async fn id_page(&self, next: u64) -> Result<crate::tencent::groups::GroupIdPage, PassEnd> {
+        let mut tries = 1;
+        loop {
+            match self.reader.id_page(next).await? {
+                IdPage::Read(page) => return Ok(page),
+                IdPage::Unknown(why) if tries >= ID_PAGE_TRIES_MAX => {
+                    let why: &str = why.into();
+                    return Err(PassEnd::Stopped(format!("the list of group ids cannot be read: {why}")));
+                }
+                IdPage::Unknown(_) => {
+                    let pause = sleep(ID_PAGE_PAUSE * (1 << (tries - 1)));
+                    self.stop.run_until_cancelled(pause).await.ok_or(PassEnd::Interrupted)?;
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    /// Waits until the work list holds nothing that belongs to the pass.
+    async fn work_done(&self, number: i64) -> Result<(), PassEnd> {
+        let app = self.source.app;
+        loop {
+            let mut tx = self.engine.begin().await?;
+            let read = work::counts(tx.conn(), app, number).await;
+            let counts = tx.end(read).await?;
+            self.counts.waiting.store(counts.of_pass, Ordering::Relaxed);
+            if counts.of_pass == 0 {
+                return Ok(());
+            }
+            let pause = self.stop.run_until_cancelled(sleep(WORK_LOOK_PAUSE));
+            pause.await.ok_or(PassEnd::Interrupted)?;
+        }
+    }
+}
+
+/// The most pages of a list of ids: 100 million groups.
+const ID_PAGES_MAX: u64 = 10_000;

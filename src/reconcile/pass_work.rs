@@ -1,0 +1,387 @@
+//! The work list worked off: groups that callbacks have marked, and what the sweep could not read by the way.
+//!
+//! Rows of one class are taken together, so that small groups come packed in one call; a list by itself, attributes and topics
+//! follow group by group. A row ends when a read as of a time not before its newest mark has brought all its parts, or
+//! after some vain attempts, and then the next pass asks for the group again. Slots are shared among the classes (`shares`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::app_run::{AppRun, ReadBatch};
+use super::engine::{PassCounts, PassEnd};
+use super::pass_sweep::{AGAIN_MS, noted};
+use super::reading_details::{DetailReading, DetailState};
+use super::reading_evidence::KnownOfGroup;
+use super::reading_list::{ListMark, ListProgress};
+use super::reading_members::ListStep;
+use super::reading_packed::AskedGroup;
+use super::reading_verdict::{
+    GroupReading, GroupVerdict, ListReading, ListState, MembersRead, ReadSpare, Witnesses,
+};
+use super::shares::{CLASSES, next_class};
+use crate::model::{GroupId, Millis, UserId};
+use crate::store::evidence;
+use crate::store::work::{self, ATTRIBUTES, DueGroup, MEMBERS, TOPICS, WorkDone};
+
+/// How many rows one slot takes: few, so that another class need not wait for long.
+const ROWS_MAX: i64 = 20;
+
+/// The pause while nothing is due.
+const IDLE_PAUSE: Duration = Duration::from_millis(250);
+
+/// After so many vain attempts a row ends all the same.
+const ATTEMPTS_MAX: i32 = 6;
+
+/// The greatest distance of two attempts, in milliseconds.
+const AGAIN_MAX_MS: i64 = 15 * 60 * 1000;
+
+/// Everything of a row that can be read.
+const ALL_PARTS: i16 = MEMBERS | ATTRIBUTES | TOPICS;
+
+/// What a slot gives back.
+type SlotEnd = (usize, Vec<String>, Result<(), PassEnd>);
+
+/// Works the list of an app off until it is dropped, or until it cannot.
+pub(super) async fn work_off(run: Arc<AppRun>) -> Result<(), PassEnd> {
+    let mut slots = JoinSet::<SlotEnd>::new();
+    let (mut held, mut busy) = ([0_usize; CLASSES], BTreeSet::<String>::new());
+    loop {
+        while let Some(ended) = slots.try_join_next() {
+            free(ended, &mut held, &mut busy)?;
+        }
+        let mut wants = [true; CLASSES];
+        while let Some(class) = next_class(wants, held) {
+            let rows = run.due(class, &busy).await?;
+            if rows.is_empty() {
+                wants[class] = false;
+                continue;
+            }
+            held[class] += 1;
+            let ids: Vec<String> = rows.iter().map(|row| row.group_id.clone()).collect();
+            busy.extend(ids.iter().cloned());
+            let run = Arc::clone(&run);
+            slots.spawn(async move {
+                let done = run.work(&rows).await;
+                (class, ids, done)
+            });
+        }
+        tokio::select! {
+            Some(ended) = slots.join_next() => free(ended, &mut held, &mut busy)?,
+            () = sleep(IDLE_PAUSE) => {}
+        }
+    }
+}
+
+fn free(
+    ended: Result<SlotEnd, tokio::task::JoinError>,
+    held: &mut [usize; CLASSES],
+    busy: &mut BTreeSet<String>,
+) -> Result<(), PassEnd> {
+    let (class, ids, done) =
+        ended.map_err(|error| PassEnd::Stopped(format!("a read of a pass ended by itself: {error}")))?;
+    assert!(held[class] > 0, "a slot that ends was held");
+    held[class] -= 1;
+    busy.retain(|id| !ids.contains(id));
+    done
+}
+
+impl AppRun {
+    async fn due(&self, class: usize, busy: &BTreeSet<String>) -> Result<Vec<DueGroup>, PassEnd> {
+        let busy: Vec<String> = busy.iter().cloned().collect();
+        let number = i16::try_from(class + 1).unwrap_or(i16::MAX);
+        let (of, now) = ((self.source.app, number), (self.engine.now)());
+        let mut tx = self.engine.begin().await?;
+        let read = work::due(tx.conn(), of, now, &busy, ROWS_MAX).await;
+        tx.end(read).await
+    }
+
+    fn spare(&self, row: &DueGroup) -> ReadSpare {
+        if row.class == 1 { self.engine.settings.follow_up } else { self.engine.settings.rolling }
+    }
+
+    /// Reads rows of one class.
+    async fn work(&self, rows: &[DueGroup]) -> Result<(), PassEnd> {
+        let asked: Vec<AskedGroup> = rows.iter().filter_map(asked).collect();
+        let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
+        let Some(spare) = rows.first().map(|row| self.spare(row)) else { return Ok(()) };
+        let readings = self.reader.groups(&asked, spare).await?;
+        let readings = self.confirm_packed(readings).await?;
+        let known = self.known_of(&keys).await?;
+        let (none, mut first, mut later) = (KnownOfGroup::default(), Vec::new(), Vec::new());
+        for reading in readings {
+            let id = reading.group.group.as_str().to_owned();
+            let Some(row) = rows.iter().find(|row| row.group_id == id) else { continue };
+            let known = known.get(&id).unwrap_or(&none);
+            let (mut batch, mut done, witnesses) = self.packed(row, reading, known);
+            match witnesses.filter(|_| row.parts & !done.parts != 0) {
+                Some(witnesses) => later.push((row, done, witnesses)),
+                None => {
+                    self.end(row, &mut done);
+                    batch.note.done.push(done);
+                }
+            }
+            first.push(batch);
+        }
+        PassCounts::add(&self.counts.work, first.len());
+        self.commit_all(first).await?;
+        for (row, done, witnesses) in later {
+            self.remainder(row, done, &witnesses, known.get(&row.group_id).unwrap_or(&none)).await?;
+        }
+        Ok(())
+    }
+
+    /// What the packed read of a row comes to, which parts that brought, and the witnesses of a group that is alive.
+    fn packed(
+        &self,
+        row: &DueGroup,
+        reading: GroupReading,
+        known: &KnownOfGroup,
+    ) -> (ReadBatch, WorkDone, Option<Witnesses>) {
+        let mut batch = ReadBatch::default();
+        batch.note.spare_ms = self.engine.settings.follow_up.ms;
+        let group = reading.group.clone();
+        let sigma = reading.time.map_or(Millis::new(-1), |time| time.sigma);
+        let again = AGAIN_MS.saturating_mul(1 << row.attempts.clamp(0, 10)).min(AGAIN_MAX_MS);
+        let again = Millis::new((self.engine.now)().get().saturating_add(again));
+        let mut done = WorkDone { group: group.clone(), parts: 0, sigma, again };
+        match reading.verdict {
+            GroupVerdict::Alive => {}
+            GroupVerdict::GoneCandidate(_) => {
+                match reading.time.filter(|_| row.is_shown) {
+                    Some(time) => batch.note.candidates.push((group, time.sent)),
+                    None if row.is_shown => return (batch, done, None),
+                    None => batch.note.forgotten.push(group),
+                }
+                // The next pass asks again, and the end of this one.
+                (done.parts, done.sigma) = (ALL_PARTS, Millis::new(i64::MAX));
+                return (batch, done, None);
+            }
+            GroupVerdict::Unknown(_) => {
+                PassCounts::add(&self.counts.unknown, 1);
+                return (batch, done, None);
+            }
+            GroupVerdict::Unsupported => {
+                done.parts = ALL_PARTS;
+                return (batch, done, None);
+            }
+        }
+        let is_accepted = row.attempts >= STALE_ATTEMPTS;
+        let stale = reading.staleness(known).is_some();
+        if stale {
+            PassCounts::add(&self.counts.stale, 1);
+        }
+        if stale && !is_accepted {
+            done.sigma = Millis::new(-1);
+            return (batch, done, None);
+        }
+        batch.note.asked.push(noted(&reading));
+        if self.candidates() > 0 {
+            batch.note.alive.push(group);
+        }
+        let witnesses = reading.witnesses.clone();
+        batch.snapshots.extend(reading.profile);
+        match reading.members {
+            MembersRead::Whole(list) => {
+                if list.staleness(known).is_some() && !is_accepted {
+                    PassCounts::add(&self.counts.stale, 1);
+                    return (batch, done, None);
+                }
+                list.batches().for_each(|part| batch.snapshots.extend(part));
+                done.parts |= if list.is_complete() { MEMBERS } else { 0 };
+                PassCounts::add(&self.counts.members, list.rows.len());
+            }
+            MembersRead::NoList | MembersRead::NotAsked => done.parts |= MEMBERS,
+            MembersRead::Wanted => {}
+        }
+        (batch, done, witnesses)
+    }
+
+    /// Ends a row that was read in vain often enough.
+    fn end(&self, row: &DueGroup, done: &mut WorkDone) {
+        let is_done = done.parts & row.parts == row.parts && row.newest_ms <= done.sigma.get();
+        if !is_done && row.attempts >= ATTEMPTS_MAX {
+            tracing::debug!(group.id = row.group_id, "a group could not be read and waits for the next pass");
+            (done.parts, done.sigma) = (ALL_PARTS, Millis::new(i64::MAX));
+        }
+    }
+
+    /// Reads what the packed read could not bring of one group.
+    async fn remainder(
+        &self,
+        row: &DueGroup,
+        mut done: WorkDone,
+        witnesses: &Witnesses,
+        known: &KnownOfGroup,
+    ) -> Result<(), PassEnd> {
+        let spare = self.spare(row);
+        let (group, missing) = (&witnesses.group.group, row.parts & !done.parts);
+        let mut batch = ReadBatch::default();
+        batch.note.spare_ms = self.engine.settings.follow_up.ms;
+        // The pages of the list are kept until the row is done with: an interruption before that costs the last of them.
+        batch.note.listed.extend((missing & MEMBERS > 0).then(|| witnesses.group.clone()));
+        if missing & MEMBERS > 0 && self.read_list(row, witnesses, (spare, known)).await? {
+            done.parts |= MEMBERS;
+        }
+        if missing & ATTRIBUTES > 0 {
+            let read = self.reader.attributes(group, spare).await?;
+            done.parts |= taken(&mut batch, &mut done.sigma, read, ATTRIBUTES);
+        }
+        if missing & TOPICS > 0 {
+            let asker = row.asker.as_deref().and_then(|asker| UserId::parse(asker).ok());
+            let speakers: Vec<UserId> = witnesses.owner.iter().cloned().chain(asker).collect();
+            let read = self.reader.topics(group, &speakers, spare).await?;
+            done.parts |= taken(&mut batch, &mut done.sigma, read, TOPICS);
+        }
+        self.end(row, &mut done);
+        batch.note.done.push(done);
+        self.commit(batch.snapshots, batch.note).await
+    }
+
+    /// Reads one list of members; true where that is done with.
+    async fn read_list(
+        &self,
+        row: &DueGroup,
+        witnesses: &Witnesses,
+        (spare, known): (ReadSpare, &KnownOfGroup),
+    ) -> Result<bool, PassEnd> {
+        let list = self.whole_list(witnesses, spare).await?;
+        if matches!(list.state, ListState::Gone | ListState::Unknown(_)) {
+            return Ok(false);
+        }
+        if list.staleness(known).is_some() && row.attempts < STALE_ATTEMPTS {
+            PassCounts::add(&self.counts.stale, 1);
+            let group = &witnesses.group;
+            let mut tx = self.engine.begin().await?;
+            let noted = evidence::drop_pages(tx.conn(), group).await;
+            tx.end(noted).await?;
+            return Ok(false);
+        }
+        let list = self.confirmed(list).await?;
+        let is_done = matches!(list.state, ListState::Complete | ListState::Unsupported);
+        PassCounts::add(&self.counts.members, list.rows.len());
+        for part in list.batches() {
+            self.commit(part, crate::store::passes::PassNote::default()).await?;
+        }
+        Ok(is_done)
+    }
+
+    /// Reads a list page by page, from where it was interrupted; each page is kept until the list is whole.
+    async fn whole_list(&self, witnesses: &Witnesses, spare: ReadSpare) -> Result<ListReading, PassEnd> {
+        let group = &witnesses.group;
+        let mut tx = self.engine.begin().await?;
+        let read = evidence::kept_pages(tx.conn(), group).await;
+        let kept = tx.end(read).await?;
+        let mark = kept.last().and_then(|(_, mark, _)| serde_json::from_str::<ListMark>(mark).ok());
+        let pages = kept.iter().map(|(.., answer)| answer.as_slice());
+        let resumed = mark.and_then(|mark| ListProgress::resume(group.clone(), mark, pages));
+        let mut page = if resumed.is_some() { kept.last().map_or(0, |(page, ..)| page + 1) } else { 0 };
+        let mut list = resumed.unwrap_or_else(|| ListProgress::new(witnesses, spare));
+        drop(kept);
+        loop {
+            match self.reader.next_page(&mut list).await? {
+                ListStep::Done(reading) => return Ok(reading),
+                ListStep::Page { mark: None, .. } => {
+                    let mut tx = self.engine.begin().await?;
+                    let noted = evidence::drop_pages(tx.conn(), group).await;
+                    tx.end(noted).await?;
+                    page = 0;
+                }
+                ListStep::Page { mark: Some(mark), rows } => {
+                    let Ok(mark) = serde_json::to_string(&mark) else {
+                        unreachable!("texts and numbers can be written as JSON")
+                    };
+                    let kept = (mark.as_str(), rows.as_slice());
+                    let mut tx = self.engine.begin().await?;
+                    let noted = evidence::keep_page(tx.conn(), group, page, kept).await;
+                    tx.end(noted).await?;
+                    page += 1;
+                }
+            }
+        }
+    }
+
+    /// Asks by name for those whom complete lists leave out and the mirror shows.
+    pub(super) async fn confirm_packed(
+        &self,
+        mut readings: Vec<GroupReading>,
+    ) -> Result<Vec<GroupReading>, PassEnd> {
+        let lists: Vec<&ListReading> = readings
+            .iter()
+            .filter_map(|reading| match &reading.members {
+                MembersRead::Whole(list) => Some(list),
+                _ => None,
+            })
+            .collect();
+        let left_out = self.left_out(&lists).await?;
+        for reading in &mut readings {
+            let id = reading.group.group.as_str();
+            let users: Vec<UserId> =
+                left_out.iter().filter(|(of, _)| of == id).map(|(_, user)| user.clone()).collect();
+            let members = std::mem::replace(&mut reading.members, MembersRead::NotAsked);
+            reading.members = match members {
+                MembersRead::Whole(list) if !users.is_empty() => {
+                    MembersRead::Whole(self.reader.confirmed(list, &users).await?)
+                }
+                other => other,
+            };
+        }
+        Ok(readings)
+    }
+
+    async fn confirmed(&self, list: ListReading) -> Result<ListReading, PassEnd> {
+        if !list.is_complete() {
+            return Ok(list);
+        }
+        let users: Vec<UserId> = self.left_out(&[&list]).await?.into_iter().map(|(_, user)| user).collect();
+        if users.is_empty() {
+            return Ok(list);
+        }
+        Ok(self.reader.confirmed(list, &users).await?)
+    }
+
+    /// Who is shown by the mirror and is in none of these lists, each with the group.
+    async fn left_out(&self, lists: &[&ListReading]) -> Result<Vec<(String, UserId)>, PassEnd> {
+        if lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let groups: Vec<_> = lists.iter().map(|list| list.group.clone()).collect();
+        let members: Vec<_> = lists.iter().map(|list| (list.group.group.as_str(), list.rows.all())).collect();
+        let listed: Vec<(&str, &str)> = members
+            .iter()
+            .flat_map(|(group, rows)| rows.iter().map(|row| (*group, row.user.as_str())))
+            .collect();
+        let mut tx = self.engine.begin().await?;
+        let read = evidence::left_out(tx.conn(), &groups, &listed).await;
+        let found = tx.end(read).await?;
+        Ok(found.into_iter().filter_map(|(group, user)| Some((group, UserId::parse(&user).ok()?))).collect())
+    }
+}
+
+/// The third try of a stale read: three of them take more than a minute.
+const STALE_ATTEMPTS: i32 = 2;
+
+fn asked(row: &DueGroup) -> Option<AskedGroup> {
+    let expected = row.member_num.and_then(|num| u64::try_from(num).ok());
+    Some(AskedGroup {
+        group: GroupId::parse(&row.group_id).ok()?,
+        members: row.parts & MEMBERS > 0,
+        expected,
+    })
+}
+
+/// Takes attributes or topics; answers the part that is done with.
+fn taken(batch: &mut ReadBatch, sigma: &mut Millis, read: DetailReading, part: i16) -> i16 {
+    if let Some(snapshot) = read.snapshots.first() {
+        *sigma = (*sigma).min(snapshot.time.sigma);
+    }
+    let is_done = match read.state {
+        DetailState::Read | DetailState::Unsupported => true,
+        DetailState::Gone | DetailState::Unknown(_) => false,
+    };
+    batch.snapshots.extend(read.snapshots);
+    if is_done { part } else { 0 }
+}

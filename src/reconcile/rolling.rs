@@ -1,0 +1,178 @@
+//! Who makes passes, and when: without end inside `serve`, once by command; both under the lease.
+//!
+//! Inside `serve` a pass follows the other, with a pause between them in which the work list alone is worked off. A pass
+//! that stopped is tried again with exponential back-off, because some causes heal by themselves (a plan that was paid for
+//! takes minutes); callbacks are taken meanwhile. The first pass of an app that never had one reads everything, as
+//! `backfill` does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::app_run::AppRun;
+use super::engine::{AppSource, Engine, PassCounts, PassEnd, PassKind};
+use super::lead::{self, HeldLease};
+use super::pass_work::work_off;
+use crate::model::SdkAppId;
+use crate::store::passes;
+
+/// The pause after the database did not take something.
+const DATABASE_PAUSE: Duration = Duration::from_secs(5);
+
+/// So often in a row a command goes on after the database did not take something.
+const DATABASE_TRIES_MAX: u32 = 6;
+
+impl Engine {
+    /// Passes without end, while this process has the lease; ends with `stop`.
+    pub async fn rolling(self, sources: Vec<AppSource>, stop: CancellationToken) {
+        let apps: Vec<SdkAppId> = sources.iter().map(|source| source.app).collect();
+        while let Some(mut lease) = lead::wait(&self, &stop).await {
+            tracing::info!("this process reads from Tencent: it has the lease of the passes");
+            metrics::gauge!("group_mirror_pass_leader").set(1.0);
+            let held = stop.child_token();
+            let mut loops = JoinSet::new();
+            for source in &sources {
+                loops.spawn(self.clone().app_rolling(source.clone(), held.clone()));
+            }
+            lease.keep(&self, &apps, &stop).await;
+            held.cancel();
+            while loops.join_next().await.is_some() {}
+            metrics::gauge!("group_mirror_pass_leader").set(0.0);
+            lease.give_back().await;
+        }
+    }
+
+    /// The passes of one app; ends when the lease is lost.
+    async fn app_rolling(self, source: AppSource, stop: CancellationToken) {
+        let mut pause = self.settings.stopped_pause;
+        let mut reported = None;
+        while !stop.is_cancelled() {
+            let ended = self.next_pass(&source, &stop).await;
+            let wait = match ended {
+                Ok(()) => {
+                    (pause, reported) = (self.settings.stopped_pause, None);
+                    metrics::gauge!("group_mirror_pass_stopped").set(0.0);
+                    continue;
+                }
+                Err(PassEnd::Interrupted) => return,
+                Err(PassEnd::Database(error)) => {
+                    tracing::warn!("the pass over app {} waits for the database: {error}", source.app);
+                    DATABASE_PAUSE
+                }
+                Err(PassEnd::Stopped(why)) => {
+                    metrics::counter!("group_mirror_passes_total", "end" => "stopped").increment(1);
+                    metrics::gauge!("group_mirror_pass_stopped").set(1.0);
+                    if reported.as_ref() != Some(&why) {
+                        tracing::error!("the pass over app {} stopped: {why}", source.app);
+                    }
+                    reported = Some(why);
+                    let now = pause;
+                    pause = (pause * 2).min(self.settings.stopped_pause_max);
+                    now
+                }
+            };
+            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+                return;
+            }
+            source.client.resume();
+        }
+    }
+
+    /// One pass, and the pause behind it.
+    async fn next_pass(&self, source: &AppSource, stop: &CancellationToken) -> Result<(), PassEnd> {
+        let mut tx = self.begin().await?;
+        let newest = passes::newest(tx.conn(), source.app).await;
+        let newest = tx.end(newest).await?;
+        let kind = if newest.is_none() { PassKind::Backfill } else { PassKind::Rolling };
+        let counts = Arc::new(PassCounts::default());
+        self.pass(source, kind, stop, &counts).await?;
+        metrics::counter!("group_mirror_passes_total", "end" => "ended").increment(1);
+        tracing::info!("{}", ended_line(source.app, &counts));
+        let run = AppRun::new(self.clone(), source.clone(), counts, stop.clone()).await?;
+        match timeout(self.settings.rolling_pause, work_off(Arc::new(run))).await {
+            Ok(ended) => ended,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// One pass over each of these apps, under the lease that a command takes from a `serve`.
+    ///
+    /// # Errors
+    /// Another command has the lease; a pass stopped, was interrupted, or the database does not take it.
+    pub async fn once(
+        &self,
+        sources: &[AppSource],
+        kind: PassKind,
+        stop: &CancellationToken,
+        counts: &Arc<PassCounts>,
+    ) -> Result<(), PassEnd> {
+        let taken = lead::take(self, true).await;
+        let mut lease = taken.map_err(|error| PassEnd::Stopped(error.to_string()))?;
+        let held = stop.child_token();
+        let apps: Vec<SdkAppId> = sources.iter().map(|source| source.app).collect();
+        let ended = self.all_under(&mut lease, (sources, &apps), kind, (&held, counts)).await;
+        held.cancel();
+        lease.give_back().await;
+        ended
+    }
+
+    async fn all_under(
+        &self,
+        lease: &mut HeldLease,
+        (sources, apps): (&[AppSource], &[SdkAppId]),
+        kind: PassKind,
+        (held, counts): (&CancellationToken, &Arc<PassCounts>),
+    ) -> Result<(), PassEnd> {
+        let passes = async {
+            for source in sources {
+                self.insistent(source, kind, held, counts).await?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = passes => ended,
+            () = lease.keep(self, apps, held) => Err(PassEnd::Interrupted),
+        }
+    }
+
+    /// A pass that goes on after short troubles of the database.
+    async fn insistent(
+        &self,
+        source: &AppSource,
+        kind: PassKind,
+        stop: &CancellationToken,
+        counts: &Arc<PassCounts>,
+    ) -> Result<(), PassEnd> {
+        let mut tries = 1;
+        loop {
+            match self.pass(source, kind, stop, counts).await {
+                Err(PassEnd::Database(error)) if tries < DATABASE_TRIES_MAX => {
+                    tracing::warn!("the pass over app {} waits for the database: {error}", source.app);
+                    let pause = stop.run_until_cancelled(sleep(DATABASE_PAUSE));
+                    pause.await.ok_or(PassEnd::Interrupted)?;
+                    tries += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+}
+
+/// What a pass came to, in one line.
+#[must_use]
+pub fn ended_line(app: SdkAppId, counts: &PassCounts) -> String {
+    use std::sync::atomic::Ordering::Relaxed;
+    let drift: u64 = counts.drift().values().sum();
+    format!(
+        "the pass over app {app} has ended: {} groups asked for, {} members listed, {} differences repaired, {} groups not \
+         read, {} stale answers",
+        counts.asked.load(Relaxed),
+        counts.members.load(Relaxed),
+        drift,
+        counts.unknown.load(Relaxed),
+        counts.stale.load(Relaxed),
+    )
+}
