@@ -62,7 +62,7 @@ impl Reading {
 }
 
 /// Limits that do not hold a test up.
-pub(crate) fn unlimited(more: Value) -> Value {
+pub(crate) fn unlimited(more: &Value) -> Value {
     let mut knobs = json!({ "rate_factor": 1000.0 });
     knobs.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     knobs
@@ -71,7 +71,7 @@ pub(crate) fn unlimited(more: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_nothing() {
     let existing = ExistingGroups { groups: 130, members: 12 };
-    let fake = fake_with(&unlimited(json!({})), None, 1, existing).await;
+    let fake = fake_with(&unlimited(&json!({})), None, 1, existing).await;
     let reading = Reading::of(&fake, quick()).await;
     let first = reading.pass(PassKind::Backfill).await.unwrap();
     assert_eq!(first.asked.load(std::sync::atomic::Ordering::Relaxed), 130);
