@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 12] = [
+const TABLES: [(&str, &[&str]); 15] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("feed", &["SELECT", "UPDATE"]),
@@ -24,6 +24,9 @@ const TABLES: [(&str, &[&str]); 12] = [
     ("group_topics", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_list_ranges", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_verifications", &["SELECT", "INSERT", "UPDATE"]),
+    ("id_list_passes", &["SELECT", "INSERT", "UPDATE"]),
+    ("drift_totals", &["SELECT", "INSERT", "UPDATE"]),
+    ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("_sqlx_migrations", &["SELECT"]),
 ];
 
