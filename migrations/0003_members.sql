@@ -95,17 +95,105 @@ COMMENT ON COLUMN group_list_ranges.group_id IS 'The group.';
 COMMENT ON COLUMN group_list_ranges.range IS 'First byte of the SHA-256 of the user ids in the range, two hexadecimal digits.';
 COMMENT ON COLUMN group_list_ranges.list_stamp IS 'Newest complete list of the users of this range; what groups.members_barrier is for all users.';
 
--- When a group was read with success, be it that the read said nothing new. Outside the fold: no ledger entry says it, and
--- replay leaves it alone.
+-- How fresh each group is. Outside the fold: a read that says nothing new has no ledger entry, and replay leaves the times
+-- alone. Each group has a row from its first fact on, kept by the triggers below, so that what was never read stands in
+-- the indexes too: no list and no count has to look for groups that are missing here. The narrow copies of status, time of
+-- creation and type are for these indexes: a time that moves at every pass may stand in no index of groups, whose updates
+-- would no longer be HOT.
 CREATE TABLE group_verifications (
-    sdk_app_id          bigint NOT NULL,
-    group_id            text   COLLATE "C" NOT NULL,
+    sdk_app_id          bigint  NOT NULL,
+    group_id            text    COLLATE "C" NOT NULL,
+    status              text    NOT NULL DEFAULT 'unseen',
+    created_at          timestamptz,
+    has_member_list     boolean NOT NULL DEFAULT true,
     verified_at         timestamptz,
     members_verified_at timestamptz,
+    -- LEAST passes over what is NULL, so both are asked for.
+    whole_verified_at   timestamptz GENERATED ALWAYS AS (CASE
+        WHEN NOT has_member_list THEN verified_at
+        WHEN verified_at IS NOT NULL AND members_verified_at IS NOT NULL
+        THEN LEAST(verified_at, members_verified_at) END) STORED,
     CONSTRAINT group_verifications_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE group_verifications IS 'How fresh each group is: the time as of which it was last read from Tencent with success.';
+-- Serves the orders and the filter of GET /v1/groups, as groups_time_idx does: each status has a stretch of its own.
+CREATE INDEX group_verifications_time_idx
+    ON group_verifications (sdk_app_id, status, verified_at DESC NULLS LAST, group_id);
+-- Serves the passes, which read the oldest first, the ages in /v1/stats, and whether a gap can be closed.
+CREATE INDEX group_verifications_whole_idx
+    ON group_verifications (sdk_app_id, whole_verified_at NULLS FIRST, group_id) WHERE status <> 'destroyed';
+COMMENT ON TABLE group_verifications IS 'How fresh each group is: the time as of which it was last read from Tencent with success. A row per group.';
 COMMENT ON COLUMN group_verifications.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN group_verifications.group_id IS 'The group.';
+COMMENT ON COLUMN group_verifications.status IS 'Copy of groups.status.';
+COMMENT ON COLUMN group_verifications.created_at IS 'Copy of groups.created_at.';
+COMMENT ON COLUMN group_verifications.has_member_list IS 'False for an audio-video room, whose members Tencent does not list.';
 COMMENT ON COLUMN group_verifications.verified_at IS 'As of when its profile was read; NULL: never.';
 COMMENT ON COLUMN group_verifications.members_verified_at IS 'As of when its list of members was read completely; NULL: never.';
+COMMENT ON COLUMN group_verifications.whole_verified_at IS 'The older of both times, of a group without a list of members that of the profile; NULL: never.';
+
+CREATE FUNCTION group_verifications_follow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO group_verifications (sdk_app_id, group_id, status, created_at, has_member_list)
+    VALUES (NEW.sdk_app_id, NEW.group_id, NEW.status, NEW.created_at, NEW.type IS DISTINCT FROM 'AVChatRoom')
+    ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+        status = EXCLUDED.status, created_at = EXCLUDED.created_at, has_member_list = EXCLUDED.has_member_list;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION group_verifications_follow() IS 'Keeps a row of group_verifications for each group, with copies of three columns.';
+
+-- A trigger and no part of the upsert: what an update has changed is known of the row itself alone, because a statement
+-- that waited for the lock of a group still sees group_verifications as it was before.
+CREATE TRIGGER group_appeared AFTER INSERT ON groups
+    FOR EACH ROW EXECUTE FUNCTION group_verifications_follow();
+CREATE TRIGGER group_moved AFTER UPDATE ON groups
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.created_at IS DISTINCT FROM NEW.created_at
+                       OR OLD.type IS DISTINCT FROM NEW.type)
+    EXECUTE FUNCTION group_verifications_follow();
+
+CREATE TABLE id_list_passes (
+    sdk_app_id     bigint      NOT NULL,
+    first_began_at timestamptz NOT NULL,
+    began_at       timestamptz NOT NULL,
+    completed_at   timestamptz NOT NULL,
+    CONSTRAINT id_list_passes_app_key UNIQUE (sdk_app_id)
+);
+COMMENT ON TABLE id_list_passes IS 'When the list of all ids of an app was read to its end: only that shows groups whose create was lost. A row per app.';
+COMMENT ON COLUMN id_list_passes.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN id_list_passes.first_began_at IS 'When the first completed pass began: from then on the app is known whole, and a group created later that is not known has lost its create.';
+COMMENT ON COLUMN id_list_passes.began_at IS 'When the newest completed pass began.';
+COMMENT ON COLUMN id_list_passes.completed_at IS 'When it was completed.';
+
+CREATE TABLE drift_totals (
+    sdk_app_id bigint      NOT NULL,
+    class      text        NOT NULL,
+    kind       text        NOT NULL,
+    count      bigint      NOT NULL,
+    first_at   timestamptz NOT NULL,
+    last_at    timestamptz NOT NULL,
+    CONSTRAINT drift_totals_kind_key UNIQUE (sdk_app_id, class, kind)
+) WITH (fillfactor = 50); -- counted up by nearly every batch of a backfill
+COMMENT ON TABLE drift_totals IS 'How much reads of the REST API have changed of what was shown, by class and kind; counted in the transaction that changes it.';
+COMMENT ON COLUMN drift_totals.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN drift_totals.class IS 'repaired: callbacks should have said it; silent: Tencent reports it by no callback; found: it was not known before.';
+COMMENT ON COLUMN drift_totals.kind IS 'What was different, such as member_gone.';
+COMMENT ON COLUMN drift_totals.count IS 'How often.';
+COMMENT ON COLUMN drift_totals.first_at IS 'Receipt of the first such answer.';
+COMMENT ON COLUMN drift_totals.last_at IS 'Receipt of the newest.';
+
+CREATE TABLE gaps (
+    sdk_app_id bigint      NOT NULL,
+    cause      text        NOT NULL,
+    first_at   timestamptz NOT NULL,
+    last_at    timestamptz NOT NULL,
+    callbacks  bigint      NOT NULL,
+    closed_at  timestamptz,
+    CONSTRAINT gaps_first_key UNIQUE (sdk_app_id, first_at, cause)
+);
+COMMENT ON TABLE gaps IS 'Periods in which callbacks were not made durable, as the replicas have noted them in their spools, and whether what they may have touched is verified.';
+COMMENT ON COLUMN gaps.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN gaps.cause IS 'Why, such as spool_full.';
+COMMENT ON COLUMN gaps.first_at IS 'Receipt of the first callback that was lost.';
+COMMENT ON COLUMN gaps.last_at IS 'Receipt of the last one.';
+COMMENT ON COLUMN gaps.callbacks IS 'How many; 0 where that is not known.';
+COMMENT ON COLUMN gaps.closed_at IS 'When every group that it may have touched was found verified again; NULL: it is open.';

@@ -18,7 +18,8 @@ use super::pass_work::work_off;
 use super::reading::IdPage;
 use crate::model::{Millis, SdkAppId};
 use crate::store::passes::{self, PassRow};
-use crate::store::work;
+use crate::store::{verifications, work};
+use crate::tencent::CLOCK_MARGIN_MS;
 
 /// The pause between two looks at whether the work list is done.
 const WORK_LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -129,6 +130,7 @@ impl AppRun {
                 }
                 "new" => {
                     self.sweep(&row, false, kind).await?;
+                    self.note_id_list(&row).await?;
                     "lists"
                 }
                 "lists" => {
@@ -183,6 +185,15 @@ impl AppRun {
             )));
         }
         Ok(())
+    }
+
+    /// The list was read to its end, and each of its groups was asked for.
+    async fn note_id_list(&self, row: &PassRow) -> Result<(), PassEnd> {
+        let began = Millis::new(row.begun_ms - CLOCK_MARGIN_MS);
+        let (app, now) = (self.source.app, (self.engine.now)());
+        let mut tx = self.engine.begin().await?;
+        let noted = verifications::note_id_list_pass(tx.conn(), app, began, now).await;
+        tx.end(noted).await
     }
 
     async fn id_page(&self, next: u64) -> Result<crate::tencent::groups::GroupIdPage, PassEnd> {

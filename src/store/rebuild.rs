@@ -105,6 +105,19 @@ const VIEWS: [&str; 8] = [
     "active_group_topics",
 ];
 
+/// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
+const BESIDE: [&str; 9] = [
+    "group_verifications",
+    "id_list_passes",
+    "drift_totals",
+    "gaps",
+    "reconcile_passes",
+    "group_reads",
+    "group_work",
+    "gone_candidates",
+    "list_pages",
+];
+
 const ABSENT: &str = "SELECT name FROM UNNEST($1::text[]) AS wanted (name)
  WHERE to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) IS NULL";
 
@@ -127,7 +140,7 @@ pub async fn has_ledger(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// The statement's.
 pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let tables = tables();
-    let tables = tables.iter().map(|table| table.table).chain(["group_verifications"]);
+    let tables = tables.iter().map(|table| table.table).chain(BESIDE);
     let names: Vec<&str> = tables.chain(VIEWS).collect();
     absent(conn, &names).await
 }
@@ -142,6 +155,56 @@ SELECT c.relname::text, c.relkind = 'v', format('CREATE VIEW %I AS %s', c.relnam
  WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'database_identity'
    AND NOT EXISTS (SELECT FROM pg_class l WHERE l.relnamespace = $2::regnamespace AND l.relname = c.relname)
  ORDER BY c.relkind, c.oid";
+
+/// Asked for with the schema at the side in the search path, so that nothing is named with its schema.
+const TRIGGERS: &str = r"
+SELECT c.relname::text, t.tgname::text, p.proname::text, pg_get_triggerdef(t.oid, true)
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+ WHERE c.relnamespace = $1::regnamespace AND NOT t.tgisinternal
+ ORDER BY t.oid";
+
+const HAS_FUNCTION: &str =
+    "SELECT EXISTS (SELECT FROM pg_proc WHERE pronamespace = $1::regnamespace AND proname = $2)";
+
+const HAS_TRIGGER: &str = r"
+SELECT EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+                WHERE c.relnamespace = $1::regnamespace AND c.relname = $2 AND t.tgname = $3)";
+
+/// A table that was moved keeps its triggers only as long as their functions exist, which stand in the schema at the side.
+/// So functions that `home` lacks are moved as well, and triggers that are lost are made again.
+async fn restore_triggers(
+    conn: &mut PgConnection,
+    home: &str,
+    wanted: &[(String, String, String, String)],
+) -> Result<(), sqlx::Error> {
+    let run = |statement: String| AssertSqlSafe(statement);
+    for (_, _, function, _) in wanted {
+        let is_there: bool =
+            sqlx::query_scalar(HAS_FUNCTION).bind(home).bind(function).fetch_one(&mut *conn).await?;
+        if !is_there {
+            conn.execute(run(format!("ALTER FUNCTION {SIDE_SCHEMA}.{function}() SET SCHEMA {home}"))).await?;
+        }
+    }
+    conn.execute(run(format!("DROP SCHEMA {SIDE_SCHEMA} CASCADE"))).await?;
+    for (table, trigger, _, create) in wanted {
+        let is_there: bool = sqlx::query_scalar(HAS_TRIGGER)
+            .bind(home)
+            .bind(table)
+            .bind(trigger)
+            .fetch_one(&mut *conn)
+            .await?;
+        if !is_there {
+            conn.execute(run(create.clone())).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What the triggers on `groups` would have written, had the table been there.
+const FILL_VERIFICATIONS: &str = r"
+INSERT INTO group_verifications (sdk_app_id, group_id, status, created_at, has_member_list)
+SELECT sdk_app_id, group_id, status, created_at, type IS DISTINCT FROM 'AVChatRoom' FROM groups
+ON CONFLICT DO NOTHING";
 
 /// Makes the tables and views of the mirror that are not there, by running the migrations in a schema at the side and
 /// moving what is missing. The id of the database is no fold of the ledger and is not made here: `migrate` writes a new
@@ -159,6 +222,8 @@ pub async fn restore_tables(conn: &mut PgConnection) -> Result<Vec<String>, sqlx
     }
     let missing: Vec<(String, bool, String, String)> =
         sqlx::query_as(MISSING).bind(SIDE_SCHEMA).bind(&home).fetch_all(&mut *conn).await?;
+    let triggers: Vec<(String, String, String, String)> =
+        sqlx::query_as(TRIGGERS).bind(SIDE_SCHEMA).fetch_all(&mut *conn).await?;
     for (name, ..) in missing.iter().filter(|(_, is_view, ..)| !is_view) {
         conn.execute(run(format!("ALTER TABLE {SIDE_SCHEMA}.{name} SET SCHEMA {home}"))).await?;
     }
@@ -167,6 +232,9 @@ pub async fn restore_tables(conn: &mut PgConnection) -> Result<Vec<String>, sqlx
         conn.execute(run(create.clone())).await?;
         conn.execute(run(comments.clone())).await?;
     }
-    conn.execute(run(format!("DROP SCHEMA {SIDE_SCHEMA} CASCADE"))).await?;
+    restore_triggers(conn, &home, &triggers).await?;
+    if missing.iter().any(|(name, ..)| name == "group_verifications") {
+        conn.execute(FILL_VERIFICATIONS).await?;
+    }
     Ok(missing.into_iter().map(|(name, ..)| name).collect())
 }

@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 18] = [
+const TABLES: [(&str, &[&str]); 21] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("feed", &["SELECT", "UPDATE"]),
@@ -30,6 +30,9 @@ const TABLES: [(&str, &[&str]); 18] = [
     ("group_work", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("gone_candidates", &["SELECT", "INSERT", "DELETE"]),
     ("list_pages", &["SELECT", "INSERT", "DELETE"]),
+    ("id_list_passes", &["SELECT", "INSERT", "UPDATE"]),
+    ("drift_totals", &["SELECT", "INSERT", "UPDATE"]),
+    ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("_sqlx_migrations", &["SELECT"]),
 ];
 

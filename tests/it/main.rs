@@ -8,7 +8,8 @@ mod support;
 mod rules {
     pub(crate) mod cases;
     mod digests;
-    mod door;
+    pub(crate) mod door;
+    mod freshness;
     pub(crate) mod laws;
     mod oracle;
     mod presence;

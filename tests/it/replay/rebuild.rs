@@ -107,6 +107,8 @@ async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() 
     let before = lines::of_tables(&mut conn, lines::ALL).await.unwrap();
     let shape = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
         SELECT indexdef AS line FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
         UNION ALL SELECT viewname || definition FROM pg_views WHERE schemaname = 'public'
         UNION ALL SELECT c.relname || coalesce(a.attname, '') || coalesce(d.description, '')
           FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -116,6 +118,7 @@ async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() 
     for dropped in [
         "DROP TABLE group_members CASCADE",
         "DROP TABLE groups, group_members, group_user_defined_fields, group_attributes, group_topics CASCADE",
+        "DROP TABLE group_members, group_verifications, gaps CASCADE; DROP FUNCTION group_verifications_follow CASCADE",
     ] {
         conn.execute(dropped).await.unwrap();
         let report = run(&app, Mode::Rebuild).await;
@@ -123,6 +126,9 @@ async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() 
         assert_eq!(lines::of_tables(&mut conn, lines::ALL).await.unwrap(), before, "{dropped}");
         let shape_after: String = sqlx::query_scalar(shape).fetch_one(&mut conn).await.unwrap();
         assert_eq!(shape_after, shape_before, "{dropped}");
+        let copies = "SELECT (SELECT count(*) FROM groups) = count(*) FROM groups g
+            JOIN group_verifications v USING (sdk_app_id, group_id, status) WHERE v.created_at IS NOT DISTINCT FROM g.created_at";
+        assert!(sqlx::query_scalar::<_, bool>(copies).fetch_one(&mut conn).await.unwrap(), "{dropped}");
     }
     app.service.taken(&sample("Group.CallbackAfterCreateGroup")).await;
     app.service.read("/v1/groups/%40TGS%232RIVERB7QK").await;
