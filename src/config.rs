@@ -24,6 +24,7 @@ use listenfd::ListenFd;
 use crate::api::auth::ApiAuth;
 use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
+use crate::reconcile::PassSettings;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
 use apps::{NO_APP, app_ids, without_token};
@@ -83,6 +84,8 @@ pub struct ServeConfig {
     pub apps: Vec<AppSettings>,
     /// Whether the rolling passes that compare the mirror with Tencent run.
     pub reconcile: bool,
+    /// How they behave. No setting.
+    pub passes: PassSettings,
     /// The allowed distance of a callback's `RequestTime` from the clock in seconds, both ways.
     pub max_skew_secs: u64,
     /// Public listener.
@@ -262,6 +265,7 @@ impl Settings {
         Ok(ServeConfig {
             spool: SpoolPlace { dir: self.config().data_dir, max_bytes: self.spool_max_bytes()? },
             reconcile: self.reconcile(&apps)?,
+            passes: PassSettings::default(),
             apps,
             max_skew_secs: self.max_skew_secs()?,
             callback_listen,

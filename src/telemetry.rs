@@ -138,5 +138,14 @@ fn describe() {
         "For how long the feed has not reached the end of the ledger; 0 while it does."
     );
     describe_counter!("group_mirror_feed_outages_total", "Times when the feed began not to be readable.");
+    describe_gauge!(
+        "group_mirror_pass_leader",
+        "1 while this process makes the passes over Tencent's REST API, else 0."
+    );
+    describe_gauge!(
+        "group_mirror_pass_stopped",
+        "1 while a pass is stopped and waits to be tried again, else 0; the log and reconcile_passes say why."
+    );
+    describe_counter!("group_mirror_passes_total", "Passes over all groups of an app, by how they ended.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }

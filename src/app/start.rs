@@ -20,6 +20,7 @@ use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
+use super::passes;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
 use crate::api::auth::ConfiguredApp;
@@ -30,10 +31,11 @@ use crate::api::list_permits::ListPermits;
 use crate::api::live::LiveFeed;
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
-use crate::clock::ReceiptClock;
+use crate::clock::{self, ReceiptClock};
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
+use crate::reconcile::Engine;
 use crate::refusals::RefusalLog;
 use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
@@ -192,9 +194,27 @@ pub async fn start(
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    begin_passes(serving, &running)?;
     running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     running.tasks.close();
     Ok(running)
+}
+
+/// Begins the passes over Tencent's REST API, where they are wanted; they wait until the database fits.
+fn begin_passes(serving: &ServeConfig, running: &RunningService) -> anyhow::Result<()> {
+    let sources = if serving.reconcile { passes::sources(&serving.apps)? } else { Vec::new() };
+    if sources.is_empty() {
+        return Ok(());
+    }
+    let holder = format!("serve on {} (process {})", running.callback_addr, std::process::id());
+    let engine = Engine::new(running.database.clone(), serving.passes.clone(), clock::now, &holder);
+    let (schema, stop) = (running.schema.clone(), running.stop.clone());
+    running.tasks.spawn(async move {
+        if stop.run_until_cancelled(schema.fitting()).await.is_some() {
+            engine.rolling(sources, stop).await;
+        }
+    });
+    Ok(())
 }
 
 /// Sets the gauges, and reports what was not taken.

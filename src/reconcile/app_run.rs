@@ -80,7 +80,7 @@ impl AppRun {
         stop: CancellationToken,
     ) -> Result<Self, PassEnd> {
         let app = source.app;
-        let mut tx = engine.begin().await?;
+        let mut tx = engine.pass_tx().await?;
         let held = passes::field_keys(tx.conn(), app, FIELD_KEYS_MAX).await;
         let held = tx.end(held).await?;
         let mut group: Vec<FieldKey> = held.iter().filter_map(|key| FieldKey::parse(key).ok()).collect();
@@ -169,7 +169,7 @@ impl AppRun {
         groups: &[GroupKey],
     ) -> Result<BTreeMap<String, KnownOfGroup>, PassEnd> {
         let since = Millis::new((self.engine.now)().get() - RECENT_MS);
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = evidence::recent(tx.conn(), groups, since).await;
         let rows = tx.end(read).await?;
         let mut known = BTreeMap::<String, KnownOfGroup>::new();
@@ -192,7 +192,7 @@ pub(super) struct PassTx<'a> {
 
 impl Engine {
     /// Begins a transaction that is about passes alone.
-    pub(super) async fn begin(&self) -> Result<PassTx<'_>, PassEnd> {
+    pub(super) async fn pass_tx(&self) -> Result<PassTx<'_>, PassEnd> {
         let Ok(permit) = self.commits.acquire().await else {
             unreachable!("the permits of commits are never closed")
         };

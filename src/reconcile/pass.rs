@@ -59,7 +59,7 @@ impl Engine {
     /// The pass that is not ended, if it is one of this kind; else a new one.
     async fn begin_or_resume(&self, source: &AppSource, kind: PassKind) -> Result<PassRow, PassEnd> {
         let (app, now) = (source.app, (self.now)());
-        let mut tx = self.begin().await?;
+        let mut tx = self.pass_tx().await?;
         let begun = begun(tx.conn(), (app, kind), now).await;
         tx.end(begun).await
     }
@@ -72,7 +72,7 @@ impl Engine {
     ) -> Result<(), PassEnd> {
         if let Err(PassEnd::Stopped(why)) = &ended {
             let (app, now) = (source.app, (self.now)());
-            let mut tx = self.begin().await?;
+            let mut tx = self.pass_tx().await?;
             let noted = passes::stopped(tx.conn(), (app, number), Some(why), now).await;
             tx.end(noted).await?;
         }
@@ -101,7 +101,7 @@ impl AppRun {
     /// The pass as it stands.
     pub(super) async fn row(&self) -> Result<PassRow, PassEnd> {
         let app = self.source.app;
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = passes::newest(tx.conn(), app).await;
         let row = tx.end(read).await?;
         row.ok_or(PassEnd::Interrupted)
@@ -144,7 +144,7 @@ impl AppRun {
                 _ => return Ok(()),
             };
             let (of, now) = ((self.source.app, row.number), (self.engine.now)());
-            let mut tx = self.engine.begin().await?;
+            let mut tx = self.engine.pass_tx().await?;
             let noted = passes::enter(tx.conn(), of, next, now).await;
             tx.end(noted).await?;
         }
@@ -163,7 +163,7 @@ impl AppRun {
             let before = next;
             next = page.next;
             listed = listed.saturating_add(i64::try_from(page.groups.len()).unwrap_or(i64::MAX));
-            let mut tx = self.engine.begin().await?;
+            let mut tx = self.engine.pass_tx().await?;
             let noted = passes::list(tx.conn(), of, &page.groups, next).await;
             tx.end(noted).await?;
             self.counts.groups.store(u64::try_from(listed.max(row.known)).unwrap_or(0), Ordering::Relaxed);
@@ -191,7 +191,7 @@ impl AppRun {
     async fn note_id_list(&self, row: &PassRow) -> Result<(), PassEnd> {
         let began = Millis::new(row.begun_ms - CLOCK_MARGIN_MS);
         let (app, now) = (self.source.app, (self.engine.now)());
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let noted = verifications::note_id_list_pass(tx.conn(), app, began, now).await;
         tx.end(noted).await
     }
@@ -218,7 +218,7 @@ impl AppRun {
     async fn work_done(&self, number: i64) -> Result<(), PassEnd> {
         let app = self.source.app;
         loop {
-            let mut tx = self.engine.begin().await?;
+            let mut tx = self.engine.pass_tx().await?;
             let read = work::counts(tx.conn(), app, number).await;
             let counts = tx.end(read).await?;
             self.counts.waiting.store(counts.of_pass, Ordering::Relaxed);

@@ -61,7 +61,7 @@ impl AppRun {
     pub(super) async fn confirm_gone(&self, row: &PassRow) -> Result<(), PassEnd> {
         let limit = gone_limit(row.known, &self.engine.settings);
         let app = self.source.app;
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = passes::candidates(tx.conn(), app, limit.saturating_add(1)).await;
         let candidates = tx.end(read).await?;
         // The count is taken anew: what is entered below is what was counted.
@@ -123,7 +123,7 @@ impl AppRun {
     /// Candidates of which the next one counts as well.
     pub(super) async fn count_candidates(&self) -> Result<(), PassEnd> {
         let app = self.source.app;
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = passes::candidate_count(tx.conn(), app).await;
         let count = tx.end(read).await?;
         self.set_candidates(count);

@@ -47,7 +47,7 @@ impl AppRun {
         let (mut reads, mut open, mut window) = (JoinSet::new(), OpenWindows::default(), 0);
         loop {
             let from = after.clone();
-            let mut tx = self.engine.begin().await?;
+            let mut tx = self.engine.pass_tx().await?;
             let read = passes::next_groups(tx.conn(), (app, of.number), of_mirror, &from, WINDOW).await;
             let rows = tx.end(read).await?;
             let Some(last) = rows.last().map(|row| row.group_id.clone()) else { break };
@@ -62,7 +62,7 @@ impl AppRun {
                 self.check_candidates(row, false)?;
             }
             if let Some(to) = open.swept() {
-                let mut tx = self.engine.begin().await?;
+                let mut tx = self.engine.pass_tx().await?;
                 let noted = passes::swept(tx.conn(), (app, of.number), &row.phase, &to).await;
                 tx.end(noted).await?;
             }

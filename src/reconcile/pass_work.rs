@@ -94,7 +94,7 @@ impl AppRun {
         let busy: Vec<String> = busy.iter().cloned().collect();
         let number = i16::try_from(class + 1).unwrap_or(i16::MAX);
         let (of, now) = ((self.source.app, number), (self.engine.now)());
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = work::due(tx.conn(), of, now, &busy, ROWS_MAX).await;
         tx.end(read).await
     }
@@ -255,7 +255,7 @@ impl AppRun {
         if list.staleness(known).is_some() && row.attempts < STALE_ATTEMPTS {
             PassCounts::add(&self.counts.stale, 1);
             let group = &witnesses.group;
-            let mut tx = self.engine.begin().await?;
+            let mut tx = self.engine.pass_tx().await?;
             let noted = evidence::drop_pages(tx.conn(), group).await;
             tx.end(noted).await?;
             return Ok(false);
@@ -272,7 +272,7 @@ impl AppRun {
     /// Reads a list page by page, from where it was interrupted; each page is kept until the list is whole.
     async fn whole_list(&self, witnesses: &Witnesses, spare: ReadSpare) -> Result<ListReading, PassEnd> {
         let group = &witnesses.group;
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = evidence::kept_pages(tx.conn(), group).await;
         let kept = tx.end(read).await?;
         let mark = kept.last().and_then(|(_, mark, _)| serde_json::from_str::<ListMark>(mark).ok());
@@ -285,7 +285,7 @@ impl AppRun {
             match self.reader.next_page(&mut list).await? {
                 ListStep::Done(reading) => return Ok(reading),
                 ListStep::Page { mark: None, .. } => {
-                    let mut tx = self.engine.begin().await?;
+                    let mut tx = self.engine.pass_tx().await?;
                     let noted = evidence::drop_pages(tx.conn(), group).await;
                     tx.end(noted).await?;
                     page = 0;
@@ -295,7 +295,7 @@ impl AppRun {
                         unreachable!("texts and numbers can be written as JSON")
                     };
                     let kept = (mark.as_str(), rows.as_slice());
-                    let mut tx = self.engine.begin().await?;
+                    let mut tx = self.engine.pass_tx().await?;
                     let noted = evidence::keep_page(tx.conn(), group, page, kept).await;
                     tx.end(noted).await?;
                     page += 1;
@@ -354,7 +354,7 @@ impl AppRun {
             .iter()
             .flat_map(|(group, rows)| rows.iter().map(|row| (*group, row.user.as_str())))
             .collect();
-        let mut tx = self.engine.begin().await?;
+        let mut tx = self.engine.pass_tx().await?;
         let read = evidence::left_out(tx.conn(), &groups, &listed).await;
         let found = tx.end(read).await?;
         Ok(found.into_iter().filter_map(|(group, user)| Some((group, UserId::parse(&user).ok()?))).collect())

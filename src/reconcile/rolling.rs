@@ -83,7 +83,7 @@ impl Engine {
 
     /// One pass, and the pause behind it.
     async fn next_pass(&self, source: &AppSource, stop: &CancellationToken) -> Result<(), PassEnd> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.pass_tx().await?;
         let newest = passes::newest(tx.conn(), source.app).await;
         let newest = tx.end(newest).await?;
         let kind = if newest.is_none() { PassKind::Backfill } else { PassKind::Rolling };
