@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::reading::{LIMIT_LARGE, LIMIT_SAFE, ROWS_MAX};
-use super::reading_rows::MemberRows;
+use super::reading_rows::ListRows;
 use super::reading_verdict::{IncompleteWhy, ListReading, ListState, ReadSpare, Witnesses};
 use crate::mirror::{GroupKey, ReadTime};
 use crate::model::Millis;
@@ -69,7 +69,7 @@ pub struct ListProgress {
     pub(super) group: GroupKey,
     mark: ListMark,
     is_begun: bool,
-    rows: MemberRows,
+    rows: ListRows,
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -103,7 +103,7 @@ impl ListProgress {
             is_begun_again: false,
         };
         let group = witnesses.group.clone();
-        Self { group, mark, is_begun: false, rows: MemberRows::default(), permit: None }
+        Self { group, mark, is_begun: false, rows: ListRows::default(), permit: None }
     }
 
     /// Goes on behind a mark, with the rows of all pages up to it; `None` where those cannot be read.
@@ -116,7 +116,7 @@ impl ListProgress {
         if is_community(&group.group) != matches!(mark.place, Place::Cursor(_)) {
             return None;
         }
-        let mut rows = MemberRows::default();
+        let mut rows = ListRows::default();
         for page in pages {
             MemberPage::read(page).ok()?.members.iter().for_each(|member| rows.push(member));
         }
@@ -277,7 +277,7 @@ impl ListProgress {
             Place::Cursor(_) => {
                 self.mark.place = Place::Cursor(String::new());
                 (self.mark.is_begun_again, self.is_begun) = (true, false);
-                self.rows = MemberRows::default();
+                self.rows = ListRows::default();
                 true
             }
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::reading::{CallFailure, GroupReader};
-use super::reading_rows::MemberRows;
+use super::reading_rows::ListRows;
 use super::reading_verdict::{
     GroupReading, GroupVerdict, ListReading, ListState, MembersRead, ReadHalt, ReadSpare, UnknownWhy,
     Witnesses,
@@ -227,7 +227,7 @@ impl GroupReader {
                 group: witnesses.group.clone(),
                 time,
                 state: ListState::Complete,
-                rows: MemberRows::of(members),
+                rows: ListRows::of(members),
                 member_num: info.member_num,
                 calls: 0,
                 _permit: None,
