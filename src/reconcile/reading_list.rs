@@ -137,6 +137,7 @@ impl ListProgress {
 
     /// What to ask for: no more than `limit_max` rows by offset.
     pub(super) fn question(&mut self, limit_max: u32) -> (PageBegin, u32) {
+        self.mark.calls = self.mark.calls.saturating_add(1);
         match &self.mark.place {
             Place::Offset(offset) => {
                 self.mark.limit = self.mark.limit.min(limit_max);
@@ -157,7 +158,6 @@ impl ListProgress {
             self.is_begun = true;
             self.mark.sent = reply.asked_at.get();
         }
-        self.mark.calls = self.mark.calls.saturating_add(1);
         self.mark.member_num = page.member_num.or(self.mark.member_num);
         self.mark.has_unread |= !page.unread.is_empty();
         if self.rows.len() + page.members.len() > ROWS_MAX as usize {

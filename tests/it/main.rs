@@ -89,15 +89,25 @@ mod tencent {
     mod answers;
     mod calls;
     mod command;
-    mod fake;
+    pub(crate) mod fake;
     mod fake_callbacks;
     mod fake_entrance;
     mod fake_reads;
     mod fake_rules;
     mod life;
     mod rates_and_codes;
-    mod scripted;
+    pub(crate) mod scripted;
     mod usersig;
+}
+
+/// Groups read from Tencent: what is asked, and what an answer may claim.
+mod reconcile {
+    mod codes;
+    mod details;
+    mod lists;
+    mod lives;
+    mod packed;
+    mod reader;
 }
 
 /// Settings, start, stop, exit codes of the binary.
