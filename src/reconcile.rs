@@ -34,7 +34,7 @@ pub use reading_evidence::{
 pub use reading_list::{ListMark, ListProgress};
 pub use reading_members::{LIST_ROWS_AT_ONCE_MAX, ListStep};
 pub use reading_packed::{AskedGroup, PACKED_MEMBERS_MAX};
-pub use reading_rows::MemberRows;
+pub use reading_rows::ListRows;
 pub use reading_verdict::{
     GroupReading, GroupVerdict, IncompleteWhy, ListReading, ListState, MembersRead, ReadHalt, ReadSpare,
     UnknownWhy, Witnesses,

@@ -97,13 +97,21 @@ mod tencent {
     mod fake_rules;
     pub(crate) mod life;
     mod rates_and_codes;
-    mod scripted;
+    pub(crate) mod scripted;
     mod usersig;
 }
 
 /// Passes over Tencent's REST API into the mirror.
 mod reconcile {
     pub(crate) mod passes;
+/// Groups read from Tencent: what is asked, and what an answer may claim.
+mod reconcile {
+    mod codes;
+    mod details;
+    mod lists;
+    mod lives;
+    mod packed;
+    mod reader;
 }
 
 /// Settings, start, stop, exit codes of the binary.
