@@ -91,7 +91,7 @@ SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
 ///
 /// # Errors
 /// The statement's.
-async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let schemas: Vec<String> = sqlx::query_scalar(SCHEMAS).bind(MIGRATIONS).fetch_all(&mut *conn).await?;
     if !schemas.is_empty() {
         return Ok(schemas);
