@@ -85,6 +85,7 @@ mod feed {
 mod tencent {
     mod answers;
     mod calls;
+    mod check_calls;
     mod command;
     mod fake;
     mod fake_callbacks;
@@ -92,6 +93,7 @@ mod tencent {
     mod fake_reads;
     mod fake_rules;
     mod life;
+    mod probe;
     mod rates_and_codes;
     mod scripted;
     mod usersig;
