@@ -93,6 +93,9 @@ async fn look(
             format!("as the owner of the tables: {grant}"),
         ));
     }
+    if rights::hide_schema(&missing) {
+        return Ok(false);
+    }
     let mismatch = schema::check(conn).await?;
     let fits = mismatch.is_none();
     lines.push(schema_line(mismatch, expected));

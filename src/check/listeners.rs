@@ -1,15 +1,13 @@
 //! The listeners: whether each address is free, or used by our own service.
 //!
-//! A socket is bound and not listened on, with `SO_REUSEADDR`, so that a `serve` which starts in the same moment is not
-//! kept from its port.
+//! Who answers there was found before; here stands what that means, and why an address at which none answers cannot be
+//! used, if so.
 
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpSocket;
-
 use super::line::{CheckLine, CheckSubject};
-use super::service::{Answering, DirUse};
+use super::service::{Answering, DirUse, bind};
 
 /// What there is to say about one listener.
 #[must_use]
@@ -55,10 +53,4 @@ fn remedy(error: &io::Error, name: &str) -> String {
         }
         _ => format!("set {name} to an address that can be listened on"),
     }
-}
-
-fn bind(listen: SocketAddr) -> io::Result<()> {
-    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(listen)
 }

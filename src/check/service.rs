@@ -4,12 +4,14 @@
 //! `/v1/stats`, is asked with the token of the settings. Nothing is sent to it but reads.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use super::line::{CheckLine, CheckSubject};
 
@@ -40,7 +42,7 @@ pub enum Answering {
     Mirror(Option<ServiceState>),
     /// Something that takes connections and is no group-mirror, or does not answer in time.
     Other(String),
-    /// No program listens.
+    /// No program listens, or it is no address of this machine.
     None,
 }
 
@@ -97,8 +99,16 @@ impl ServiceClient {
         Ok(Self(Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build()?))
     }
 
-    /// Who answers at the address of a listener.
+    /// Who answers at the address of a listener. Nothing is sent to an address that is not this machine's, nor to a port
+    /// that is free.
     pub async fn ask(&self, listen: SocketAddr) -> Answering {
+        let may_answer = matches!(
+            bind(listen).map_err(|error| error.kind()),
+            Err(io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+        );
+        if !may_answer {
+            return Answering::None;
+        }
         let address = reached_at(listen);
         let answer = match self.0.get(format!("http://{address}/readyz")).send().await {
             Ok(answer) => answer,
@@ -142,6 +152,14 @@ impl ReadyBody {
             spool_oldest_age_secs: spool.oldest_age,
         })
     }
+}
+
+/// Whether an address can be bound. The socket is not listened on, and has `SO_REUSEADDR`, so that a `serve` which starts in
+/// the same moment is not kept from its port.
+pub(super) fn bind(listen: SocketAddr) -> io::Result<()> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)
 }
 
 /// Where a listener is reached from this machine.

@@ -63,7 +63,7 @@ impl Rights {
     /// The statement's; and where not even the state of the schema can be read.
     pub async fn look(&self, conn: &mut PgConnection) -> Result<bool, StoreError> {
         let missing = missing(conn).await?;
-        if missing.iter().any(|grant| grant.contains(MIGRATIONS) || grant.contains(" ON SCHEMA ")) {
+        if hide_schema(&missing) {
             return Err(Unusable::Rights(missing.join("; ")).into());
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,6 +78,12 @@ impl Rights {
         known.clone_from(&missing);
         Ok(missing.is_empty())
     }
+}
+
+/// True where, without one of these rights, not even the state of the schema can be read.
+#[must_use]
+pub fn hide_schema(missing: &[String]) -> bool {
+    missing.iter().any(|grant| grant.contains(MIGRATIONS) || grant.contains(" ON SCHEMA "))
 }
 
 /// A schema that has the tables and cannot be used looks as if it were not there.

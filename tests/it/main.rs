@@ -87,7 +87,7 @@ mod tencent {
     mod calls;
     mod check_calls;
     mod command;
-    mod fake;
+    pub(crate) mod fake;
     mod fake_callbacks;
     mod fake_entrance;
     mod fake_reads;
@@ -95,13 +95,15 @@ mod tencent {
     mod life;
     mod probe;
     mod rates_and_codes;
-    mod scripted;
+    pub(crate) mod scripted;
     mod usersig;
 }
 
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod apps;
+    mod check;
+    mod check_waits;
     mod config;
     mod databases;
     mod errors;

@@ -79,7 +79,10 @@ async fn an_app_that_does_what_the_pages_say_answers_every_question() {
             (Q::InfoSeq, "served for 0 of 7"),
             (Q::MuteAllSpelling, "MuteAllMember 7 times"),
             (Q::AvchatroomFields, "MemberNum on 0 of 1"),
-            (Q::PackedMembers, "as long as MemberNum 5 times, shorter 0, longer 0, absent 0; the longest list has 251"),
+            (
+                Q::PackedMembers,
+                "as long as MemberNum 5 times, shorter 0, longer 0, absent 0; the longest list has 251",
+            ),
             (Q::MemberOrder, "by join 4 times"),
             (Q::MemberNum, "equal 5 times"),
             (Q::LargeLimit, "served: 251 rows [one group of 251 members, Limit 6000]"),
@@ -90,7 +93,10 @@ async fn an_app_that_does_what_the_pages_say_answers_every_question() {
             (Q::EmptyAttributes, "empty list 5 times"),
             (Q::EmptyTopics, "empty list 2 times [1 communities]"),
             (Q::TopicsFromAdmin, "as administrator: answered 1 times; as owner: answered 1 times"),
-            (Q::UnsupportedCodes, "members of an audio-video room: 10007; muted list of a Work group: 10007; topics of"),
+            (
+                Q::UnsupportedCodes,
+                "members of an audio-video room: 10007; muted list of a Work group: 10007; topics of",
+            ),
             (Q::ErrorInfo, "empty text"),
             (Q::DateHeader, "against this host's clock"),
             (Q::ContentType, "application/json"),
@@ -161,7 +167,8 @@ async fn answers_follow_the_groups_that_there_are() {
     let empty = super::fake::fake(&json!({}), None, 1).await;
     let answers = asked(&client(&empty)).await;
     assert_eq!(answers.len(), ProbeQuestion::VARIANTS.len());
-    for question in [Q::ElementOrder, Q::MemberOrder, Q::LargeLimit, Q::EmptyAttributes, Q::UnsupportedCodes] {
+    for question in [Q::ElementOrder, Q::MemberOrder, Q::LargeLimit, Q::EmptyAttributes, Q::UnsupportedCodes]
+    {
         assert!(answer(&answers, question).contains("not known"), "{answers:?}");
     }
 }
