@@ -3,6 +3,9 @@
 //! The only place that knows all others. A test starts the same service on port 0 by [`start()`].
 
 mod announce;
+mod check;
+mod check_apps;
+mod check_report;
 mod connection_limits;
 mod counters;
 mod database;
@@ -21,6 +24,7 @@ mod simulate;
 mod start;
 mod version;
 
+pub use check::{CheckedFiles, check};
 pub use fake_tencent::fake_tencent;
 pub use migrate::migrate;
 pub use openapi::openapi;

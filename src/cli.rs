@@ -112,6 +112,29 @@ pub struct FakeTencentArgs {
     pub knob: Vec<String>,
 }
 
+/// What `check` does beside looking.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckArgs {
+    /// Then wait for one callback, and say what came; so many seconds at most
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "120",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub wait: Option<u64>,
+    /// Ask Tencent what its pages do not say: reads alone, few and slow; the answers hold no ids and no names
+    #[arg(long)]
+    pub probe: bool,
+    /// Of several apps only this one
+    #[arg(long, value_name = "ID")]
+    pub app: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The key of the fake where none is set. It protects nothing: the fake listens on loopback and has a door without a key.
 const FAKE_SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -172,6 +195,11 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Look at everything that the service relies on, beside a running one or before it; exit 1 if something is wrong
+    #[command(
+        after_help = "Examples:\n  group-mirror check\n  group-mirror check --wait          # then make a group in the app\n  group-mirror check --probe --app 1400000001 > answers.txt"
+    )]
+    Check(CheckArgs),
     /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
     #[command(after_help = "Example:\n  group-mirror version")]
     Version,

@@ -5,6 +5,7 @@
 
 mod apps;
 mod dotenv;
+mod faults;
 mod loopback;
 mod per_app;
 mod secrets;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use listenfd::ListenFd;
 
 use crate::api::auth::ApiAuth;
@@ -37,6 +38,7 @@ pub use apps::{
     APPS_MAX, AppSettings, EMBEDDED_APP_ID, RELAY_TIMEOUT, RELAY_TIMEOUT_MAX, RelaySettings, TencentSettings,
 };
 pub use dotenv::{DotenvFile, read_dotenv};
+pub use faults::{CheckedSettings, SettingFault};
 pub use loopback::LoopbackOnly;
 pub use settings::Settings;
 
@@ -328,7 +330,12 @@ impl Settings {
     }
 }
 
-/// All required settings that are not set, in one line: a person sets them in one go.
+/// Required settings that are not set, a line for each.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", .0.join(". "))]
+struct MissingSettings(Vec<&'static str>);
+
+/// All of them in one line: a person sets them in one go.
 fn missing(app: bool, callback_token: bool, api_token: bool) -> anyhow::Error {
     let lines = [
         (app, NO_APP),
@@ -340,7 +347,7 @@ fn missing(app: bool, callback_token: bool, api_token: bool) -> anyhow::Error {
     ];
     let lines: Vec<&str> = lines.iter().filter(|(missing, _)| *missing).map(|(_, line)| *line).collect();
     assert!(!lines.is_empty(), "an error names what is missing");
-    anyhow!(lines.join(". "))
+    MissingSettings(lines).into()
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ mod check;
 mod private_dir;
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use check::{check_file, open_unfollowed};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{Access as Rights, AtFlags, CWD, OFlags};
 
 pub use check::{FileError, this_user};
 pub use private_dir::{Access, PrivateDir};
@@ -30,4 +31,19 @@ pub fn open_settings(path: &Path) -> Result<Option<File>, FileError> {
     let about = file.metadata().map_err(FileError::io("look at", path))?;
     check_file(path, &about, &[this_user(), 0])?;
     Ok(Some(file))
+}
+
+/// The space of a path's volume that this user may still use.
+///
+/// # Errors
+/// The system cannot say.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let volume = rustix::fs::statvfs(path)?;
+    Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+}
+
+/// Whether this user may make files in a directory, as far as its permissions say.
+#[must_use]
+pub fn may_write(dir: &Path) -> bool {
+    rustix::fs::accessat(CWD, dir, Rights::WRITE_OK | Rights::EXEC_OK, AtFlags::EACCESS).is_ok()
 }

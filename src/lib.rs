@@ -29,6 +29,7 @@
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | which files are opened, and whose they must be | [`files`] |
+//! | what `check` looks at, and what it asks of the real Tencent | [`check`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
@@ -73,6 +74,7 @@ pub mod refusals;
 pub mod server;
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod embedded;

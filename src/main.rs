@@ -4,10 +4,11 @@
 //! difference was found; 2, the command could not run.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use group_mirror::app;
+use group_mirror::app::{self, CheckedFiles};
 use group_mirror::cli::{Cli, Command};
 use group_mirror::config;
 use group_mirror::embedded::EmbeddedError;
@@ -60,7 +61,16 @@ fn run() -> anyhow::Result<ExitCode> {
         Err(error) => anyhow::bail!("{}; see --help", one_line(&error.to_string())),
     };
     let mut dotenv = config::read_dotenv()?;
-    cli.settings.fill_up(&mut dotenv)?;
+    let filled = cli.settings.fill_up(&mut dotenv);
+    if let Some(Command::Check(args)) = &cli.command {
+        let files = CheckedFiles {
+            dotenv: dotenv.found().map(Path::to_owned),
+            unknown: dotenv.unknown(),
+            fault: filled.err().map(|error| described(&error)),
+        };
+        return run_to_end(app::check(&cli.settings, &files, args));
+    }
+    filled?;
     let (format, filter) = cli.settings.logging()?;
     telemetry::start_logging(format, filter)?;
     if let Some(names) = dotenv.unknown() {
@@ -69,8 +79,7 @@ fn run() -> anyhow::Result<ExitCode> {
             dotenv.path().display()
         );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
+    run_to_end(async {
         match cli.command.unwrap_or(Command::Serve { adopt_database: false }) {
             Command::Serve { adopt_database } => {
                 app::serve(&cli.settings, dotenv.found(), adopt_database).await
@@ -88,8 +97,15 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Version => app::version(),
             Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Openapi => app::openapi(),
+            Command::Check(_) => unreachable!("it has returned above, before logging began"),
         }
-    });
+    })
+}
+
+/// Runs a command on a runtime of its own.
+fn run_to_end(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(command);
     // Everything that matters is stopped by now; work that was given up, after a second signal, is not waited for.
     runtime.shutdown_background();
     done

@@ -60,8 +60,15 @@ impl RefusalCause {
         self.into()
     }
 
+    /// Those that a callback of Tencent can be refused for, as against what strangers send.
+    pub fn callback_causes() -> impl Iterator<Item = Self> {
+        let of_strangers = [Self::Browser, Self::Malformed, Self::SlowHead];
+        Self::VARIANTS.iter().copied().filter(move |cause| !of_strangers.contains(cause))
+    }
+
     /// What happened, and what to look at.
-    fn remedy(self) -> &'static str {
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
         match self {
             Self::App => {
                 "SdkAppid is missing or another app's: is SDK_APP_ID the app whose console has this address?"

@@ -5,6 +5,7 @@
 //! them. The spool answers with its own result and knows nothing of lanes, batches or PostgreSQL.
 
 mod file;
+pub mod inspect;
 mod losses;
 mod mark;
 mod record;

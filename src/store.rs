@@ -6,6 +6,7 @@
 //! of their functions takes the connection it works on and never commits, so that callers compose several into one
 //! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
+pub mod condition;
 mod entry;
 pub mod errors;
 pub mod evidence;
@@ -42,7 +43,9 @@ pub mod work;
 mod writers;
 
 pub use errors::StoreError;
-pub use pools::{Database, FEED_CONNECTIONS_MAX, OwnSession, READER_CONNECTIONS_MAX};
+pub use pools::{
+    Database, FEED_CONNECTIONS_MAX, OwnSession, READER_CONNECTIONS_MAX, SERVICE_CONNECTIONS_MAX,
+};
 pub use probe::GiveUpTurn;
 pub use read_pool::{READ_WAIT_MAX, ReadConnection, ReadPool, STALL_WAIT_MAX, in_time};
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};

@@ -27,4 +27,4 @@ pub mod usersig;
 pub use calls::{CLOCK_MARGIN_MS, CallError, ClientSettings, Reply};
 pub use fields::{UNREAD_NAMED_MAX, UnreadPart, UnreadParts};
 pub use session::{SIG_LIFE_SECS, SIG_RENEWAL_SECS};
-pub use transport::{ANSWER_BYTES_MAX, AddressError, CALL_TIMEOUT, ExchangeFault};
+pub use transport::{ANSWER_BYTES_MAX, AddressError, AnswerHead, CALL_TIMEOUT, ExchangeFault};

@@ -3,8 +3,9 @@
 //! A command that starts the embedded server also stops it; one that found it running leaves it alone. Only `serve` and
 //! `migrate` make a new cluster: a command that reads would answer from an empty mirror made in the wrong directory.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -15,6 +16,12 @@ use crate::store::Database;
 
 /// The file of the data directory that only one `serve` can lock.
 const LOCK_NAME: &str = "serve.lock";
+
+/// How long a start waits for the lock: `check` holds it for moments, while it looks at a spool that no `serve` has open.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How often it looks meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// What happens where the data directory holds no cluster of an embedded server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,17 +85,41 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Held for the life of the process; the system gives it back however that ends.
-pub(super) fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
+/// Held for the life of the process; the system gives it back however that ends. Another `serve` that has it keeps it, so
+/// the wait is for `check` alone.
+pub(super) async fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
     let file =
         PrivateDir::make(dir).and_then(|dir| dir.file(LOCK_NAME, Access::Write)).context("DATA_DIR")?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("DATA_DIR: another `serve` uses {}; give each its own directory", dir.display())
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("DATA_DIR: cannot lock {}", dir.join(LOCK_NAME).display()))
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT_MAX => {
+                tokio::time::sleep(LOCK_POLL).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                bail!("DATA_DIR: another `serve` uses {}; give each its own directory", dir.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error)
+                    .with_context(|| format!("DATA_DIR: cannot lock {}", dir.join(LOCK_NAME).display()));
+            }
         }
     }
+}
+
+/// A look at the lock of a directory.
+pub(super) struct DirLock {
+    /// Whether a `serve` works on it.
+    pub(super) is_served: bool,
+    /// Held, where there is the file and no `serve`: one that starts waits as long.
+    _held: Option<File>,
+}
+
+/// Looks at the lock of a directory, and makes nothing. What is not known counts as free.
+pub(super) fn look_at_lock(dir: &Path) -> DirLock {
+    let held = PrivateDir::open(dir).and_then(|dir| dir.file(LOCK_NAME, Access::Read)).ok();
+    let is_served =
+        held.as_ref().is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    DirLock { is_served, _held: held }
 }

@@ -30,7 +30,7 @@ pub async fn serve(
     let (config, mut serving) = (settings.config(), settings.serve_config()?);
     serving.adopt_database = adopt_database;
     let signals = Signals::new()?;
-    let _lock = lock_data_dir(&config.data_dir)?;
+    let _lock = lock_data_dir(&config.data_dir).await?;
     let listeners = bind(&serving).await?;
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
     let database =

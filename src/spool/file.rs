@@ -13,8 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    StorageError, TableDefinition, TableError,
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, StorageError, TableDefinition, TableError,
 };
 
 use super::mark::{MARK_NAME, Mark, Synced};
@@ -23,7 +23,7 @@ use crate::callback::BODY_BYTES_MAX;
 use crate::files::{Access, FileError, PrivateDir};
 
 /// The file's name in the data directory.
-const FILE_NAME: &str = "spool.redb";
+pub(super) const FILE_NAME: &str = "spool.redb";
 
 /// Callbacks by time of receipt in ms and a number that makes it unique.
 const RECEIVED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("received");
@@ -270,20 +270,26 @@ impl SpoolFile {
     }
 
     fn read_status(&mut self) -> Result<FileStatus, redb::Error> {
-        let transaction = self.store.begin_read()?;
-        let table = match transaction.open_table(RECEIVED) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(FileStatus::default()),
-            table => table?,
-        };
-        let counts = transaction.open_table(COUNTS)?.get(())?.map(|counts| counts.value());
-        let (bytes, last) = counts.unwrap_or_default();
+        let (status, last) = status_of(&self.store.begin_read()?)?;
         self.next = last;
-        Ok(FileStatus { depth: table.len()?, bytes, oldest_ms: table.first()?.map(|(key, _)| key.value().0) })
+        Ok(status)
     }
 }
 
+/// What is in the file, and the last number given.
+pub(super) fn status_of(transaction: &ReadTransaction) -> Result<(FileStatus, u64), redb::Error> {
+    let table = match transaction.open_table(RECEIVED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok((FileStatus::default(), 0)),
+        table => table?,
+    };
+    let counts = transaction.open_table(COUNTS)?.get(())?.map(|counts| counts.value());
+    let (bytes, last) = counts.unwrap_or_default();
+    let oldest_ms = table.first()?.map(|(key, _)| key.value().0);
+    Ok((FileStatus { depth: table.len()?, bytes, oldest_ms }, last))
+}
+
 /// Runs one operation of the store. A panic inside it is the store's way to report pages that it cannot have written.
-fn guarded<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, SpoolError> {
+pub(super) fn guarded<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, SpoolError> {
     // A file that panicked is discarded, so nothing half-changed is used again.
     match catch_unwind(AssertUnwindSafe(operation)) {
         Ok(done) => Ok(done?),
@@ -316,7 +322,7 @@ fn open_or_make(dir: &PrivateDir) -> Result<File, FileError> {
 
 /// A file that begins otherwise is not what the store wrote; a file of zeros is one. The store calls that a failure of the
 /// disk, which would be tried again without end.
-fn check_magic(file: &File) -> Result<(), redb::Error> {
+pub(super) fn check_magic(file: &File) -> Result<(), redb::Error> {
     let mut begin = [0; MAGIC.len()];
     let length = file.metadata()?.len();
     if length == 0 || (file.read_exact_at(&mut begin, 0).is_ok() && begin == MAGIC) {

@@ -68,9 +68,14 @@ impl Mark {
     /// Opens the mark of a spool, or makes it, and answers what it says.
     pub(super) fn open(dir: &PrivateDir) -> Result<(Self, Option<Synced>), FileError> {
         let file = dir.file(MARK_NAME, Access::Write)?;
-        let mut bytes = [0; CONTENT_BYTES + CHECKSUM_BYTES];
-        let synced = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Synced::decode(&bytes));
+        let synced = Self::content(&file);
         Ok((Self(file), synced))
+    }
+
+    /// What an open file says; none where it was written in part.
+    pub(super) fn content(file: &File) -> Option<Synced> {
+        let mut bytes = [0; CONTENT_BYTES + CHECKSUM_BYTES];
+        file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Synced::decode(&bytes))
     }
 
     /// What the mark in a data directory says, where the spool's file cannot be opened.

@@ -37,6 +37,15 @@ const LOOKUP_CONNECTIONS_MAX: u32 = 4;
 /// Connections for pages of the feed, and for followers that are behind.
 pub const FEED_CONNECTIONS_MAX: u32 = 4;
 
+/// Connections of a service beside its pools: the reader of the feed, the watch of the schema with the second connection
+/// by which it recognises a pooler, the probe of the circuit breaker.
+const OTHER_CONNECTIONS_MAX: usize = 4;
+
+/// All connections that one service may have at the same time.
+pub const SERVICE_CONNECTIONS_MAX: usize = WRITER_CONNECTIONS_MAX
+    + (READER_CONNECTIONS_MAX + LOOKUP_CONNECTIONS_MAX + FEED_CONNECTIONS_MAX) as usize
+    + OTHER_CONNECTIONS_MAX;
+
 /// How long a connection made outside the pools may take; the same for each of several hosts, of which a dead one must not
 /// use up the time of the next.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -74,7 +74,7 @@ impl Rights {
     /// The statement's; and where not even the state of the schema can be read.
     pub async fn look(&self, conn: &mut PgConnection) -> Result<bool, StoreError> {
         let missing = missing(conn).await?;
-        if missing.iter().any(|grant| grant.contains(MIGRATIONS) || grant.contains(" ON SCHEMA ")) {
+        if hide_schema(&missing) {
             return Err(Unusable::Rights(missing.join("; ")).into());
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,6 +91,12 @@ impl Rights {
     }
 }
 
+/// True where, without one of these rights, not even the state of the schema can be read.
+#[must_use]
+pub fn hide_schema(missing: &[String]) -> bool {
+    missing.iter().any(|grant| grant.contains(MIGRATIONS) || grant.contains(" ON SCHEMA "))
+}
+
 /// A schema that has the tables and cannot be used looks as if it were not there.
 const SCHEMAS: &str = "
 SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
@@ -102,7 +108,7 @@ SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
 ///
 /// # Errors
 /// The statement's.
-async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let schemas: Vec<String> = sqlx::query_scalar(SCHEMAS).bind(MIGRATIONS).fetch_all(&mut *conn).await?;
     if !schemas.is_empty() {
         return Ok(schemas);

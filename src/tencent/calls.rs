@@ -23,7 +23,7 @@ use super::retry::{
     AGAIN_REPEATS_MAX, BAN_REPEATS_MAX, Pauses, RATE_REPEATS_MAX, Repeats, SIGNATURE_REPEATS_MAX, back_off,
 };
 use super::session::{Renewal, Session};
-use super::transport::{AddressError, CALL_TIMEOUT, Exchange, ExchangeFault, Transport};
+use super::transport::{AddressError, AnswerHead, CALL_TIMEOUT, ExchangeFault, Transport};
 use super::usersig::SecretKey;
 use crate::model::{Millis, SdkAppId};
 
@@ -45,6 +45,8 @@ pub struct ClientSettings {
     pub rate_share: f64,
     /// 1, or more where Tencent's limits were raised.
     pub rate_factor: f64,
+    /// False: passing faults and rate codes are given to the caller at once, for one who asks for a person that waits.
+    pub repeats: bool,
     /// Pauses between attempts.
     pub pauses: Pauses,
     /// How long one exchange may take.
@@ -64,6 +66,7 @@ impl ClientSettings {
             secret_key,
             rate_share: 0.2,
             rate_factor: 1.0,
+            repeats: true,
             pauses: Pauses::default(),
             timeout: CALL_TIMEOUT,
             now,
@@ -152,12 +155,14 @@ pub(super) struct Calls {
     /// Everything of a path but the service, command, UserSig and random number.
     query: String,
     now: fn() -> Millis,
+    repeats: bool,
     pauses: Pauses,
     transport: Transport,
     session: Session,
     /// By the number of the command.
     limiters: Vec<RateLimiter>,
     halted: Mutex<Option<ApiCode>>,
+    last_head: Mutex<Option<(AnswerHead, Millis)>>,
     banned_until: Mutex<Option<Instant>>,
     /// Commands and codes that were reported as a fault of this program.
     reported: Mutex<BTreeSet<(&'static str, i64)>>,
@@ -173,18 +178,20 @@ fn percent_encoded(text: &str) -> String {
 
 impl Calls {
     pub(super) fn new(settings: ClientSettings) -> Result<Self, AddressError> {
-        let ClientSettings { url, app, admin, secret_key, rate_share, rate_factor, pauses, timeout, now } =
-            settings;
+        let ClientSettings { url, app, admin, secret_key, rate_share, rate_factor, .. } = settings;
+        let ClientSettings { repeats, pauses, timeout, now, .. } = settings;
         let limiter =
             |command: &ReadCommand| RateLimiter::new(command.published_rate() * rate_factor, rate_share);
         Ok(Self {
             query: format!("sdkappid={app}&identifier={}&contenttype=json", percent_encoded(&admin)),
             now,
+            repeats,
             pauses,
             transport: Transport::new(&url, timeout)?,
             session: Session::new(secret_key, app, admin),
             limiters: ReadCommand::VARIANTS.iter().map(limiter).collect(),
             halted: Mutex::default(),
+            last_head: Mutex::default(),
             banned_until: Mutex::default(),
             reported: Mutex::default(),
         })
@@ -197,6 +204,11 @@ impl Calls {
 
     pub(super) fn halted(&self) -> Option<ApiCode> {
         lock(&self.halted).clone()
+    }
+
+    /// The head of the newest answer, whatever that said, and our clock when it came.
+    pub(super) fn last_head(&self) -> Option<(AnswerHead, Millis)> {
+        lock(&self.last_head).clone()
     }
 
     /// Makes calls possible again, after a person has acted.
@@ -260,7 +272,8 @@ impl Calls {
             Ok(exchange) => exchange,
             Err(fault) => return Ok(Err((AttemptFault::Exchange(fault), attempt))),
         };
-        let asked_at = asked_at(&exchange, wall);
+        let asked_at = asked_at(&exchange.head, wall);
+        *lock(&self.last_head) = Some((exchange.head, (self.now)()));
         Ok(match read(&exchange.bytes) {
             Ok(answer) => {
                 self.session.accepted(sig.number);
@@ -343,7 +356,7 @@ impl Calls {
     fn again(&self, repeats: &mut Repeats) -> Option<Duration> {
         repeats.again += 1;
         let pause = || back_off(self.pauses.again, self.pauses.longest, repeats.again, fastrand::f64());
-        (repeats.again <= AGAIN_REPEATS_MAX).then(pause)
+        (self.repeats && repeats.again <= AGAIN_REPEATS_MAX).then(pause)
     }
 
     fn slower(
@@ -360,14 +373,14 @@ impl Calls {
         }
         repeats.rate += 1;
         let pause = || back_off(self.pauses.rate, self.pauses.longest, repeats.rate, fastrand::f64());
-        (repeats.rate <= RATE_REPEATS_MAX).then(pause)
+        (self.repeats && repeats.rate <= RATE_REPEATS_MAX).then(pause)
     }
 
     /// Silence of all calls; this one waits in [`Self::attempt`].
     fn banned(&self, repeats: &mut Repeats) -> Option<Duration> {
         *lock(&self.banned_until) = Some(Instant::now() + self.pauses.ban);
         repeats.banned += 1;
-        (repeats.banned <= BAN_REPEATS_MAX).then_some(Duration::ZERO)
+        (self.repeats && repeats.banned <= BAN_REPEATS_MAX).then_some(Duration::ZERO)
     }
 
     fn halt(&self, code: ApiCode) -> CallError {
@@ -381,9 +394,9 @@ impl Calls {
 }
 
 /// A lower bound of Tencent's clock at sending.
-fn asked_at(exchange: &Exchange, wall: Millis) -> Millis {
-    let took = i64::try_from(exchange.took.as_millis()).unwrap_or(i64::MAX);
-    exchange.date.map_or(Millis::new(wall.get().saturating_sub(CLOCK_MARGIN_MS)), |date| {
+fn asked_at(head: &AnswerHead, wall: Millis) -> Millis {
+    let took = i64::try_from(head.took.as_millis()).unwrap_or(i64::MAX);
+    head.date.map_or(Millis::new(wall.get().saturating_sub(CLOCK_MARGIN_MS)), |date| {
         // A part of a millisecond counts as a whole one.
         Millis::new(date.get().saturating_sub(took).saturating_sub(1))
     })

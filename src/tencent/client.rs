@@ -11,7 +11,7 @@ use super::commands::{self, InfoFilter, PageBegin, ReadCommand};
 use super::details::{AttributesAnswer, TopicsAnswer};
 use super::groups::{GroupIdPage, GroupInfos, JoinedGroups};
 use super::members::{MemberPage, MutedAnswer, RolesAnswer};
-use super::transport::AddressError;
+use super::transport::{AddressError, AnswerHead};
 use crate::model::{FieldKey, GroupId, Millis, TopicId, UserId};
 
 /// A client of one app.
@@ -45,6 +45,12 @@ impl TencentClient {
     /// Makes calls possible again, after a person has acted.
     pub fn resume(&self) {
         self.calls.resume();
+    }
+
+    /// The head of the newest answer, whatever that said, and our clock when it came; `None`: no answer has come.
+    #[must_use]
+    pub fn last_head(&self) -> Option<(AnswerHead, Millis)> {
+        self.calls.last_head()
     }
 
     /// The share of the published limit of a command that is used now.

@@ -25,6 +25,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 /// The largest answer that is read, in bytes. Tencent refuses to send more than 1 MB.
 pub const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// How much of a `Content-Type` is kept, in characters.
+const CONTENT_TYPE_CHARS_MAX: usize = 100;
+
 /// How long a connection is kept without use.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -59,14 +62,22 @@ pub enum ExchangeFault {
     TooLarge,
 }
 
+/// What the head of an answer shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerHead {
+    /// The `Date` header, whole seconds: Tencent's clock.
+    pub date: Option<Millis>,
+    /// The `Content-Type` header.
+    pub content_type: Option<String>,
+    /// From sending to the head of the answer.
+    pub took: Duration,
+}
+
 /// An answer with what its transport shows.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) bytes: Bytes,
-    /// The `Date` header.
-    pub(super) date: Option<Millis>,
-    /// From sending to the head of the answer.
-    pub(super) took: Duration,
+    pub(super) head: AnswerHead,
 }
 
 enum PooledClient {
@@ -141,7 +152,9 @@ async fn exchange(answering: ResponseFuture) -> Result<Exchange, ExchangeFault> 
     if answer.status() != StatusCode::OK {
         return Err(ExchangeFault::Status(answer.status().as_u16()));
     }
-    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(parsed_date);
+    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let content_type = header(CONTENT_TYPE).map(|text| text.chars().take(CONTENT_TYPE_CHARS_MAX).collect());
+    let head = AnswerHead { date: header(DATE).and_then(parsed_date), content_type, took };
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
     let bytes = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -149,7 +162,7 @@ async fn exchange(answering: ResponseFuture) -> Result<Exchange, ExchangeFault> 
         }
         ExchangeFault::Connection(causes(&*error))
     })?;
-    Ok(Exchange { bytes: bytes.to_bytes(), date, took })
+    Ok(Exchange { bytes: bytes.to_bytes(), head })
 }
 
 fn parsed_date(text: &str) -> Option<Millis> {

@@ -89,6 +89,7 @@ mod feed {
 mod tencent {
     mod answers;
     mod calls;
+    mod check_calls;
     mod command;
     pub(crate) mod fake;
     mod fake_callbacks;
@@ -96,27 +97,28 @@ mod tencent {
     mod fake_reads;
     mod fake_rules;
     pub(crate) mod life;
+    mod probe;
     mod rates_and_codes;
     pub(crate) mod scripted;
     mod usersig;
 }
 
-/// Passes over Tencent's REST API into the mirror.
-mod reconcile {
-    pub(crate) mod passes;
-/// Groups read from Tencent: what is asked, and what an answer may claim.
+/// Groups read from Tencent: what is asked, what an answer may claim, and the passes that write it into the mirror.
 mod reconcile {
     mod codes;
     mod details;
     mod lists;
     mod lives;
     mod packed;
+    pub(crate) mod passes;
     mod reader;
 }
 
 /// Settings, start, stop, exit codes of the binary.
 mod process {
     mod apps;
+    mod check;
+    mod check_waits;
     mod config;
     mod databases;
     mod errors;

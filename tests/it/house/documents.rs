@@ -325,3 +325,16 @@ fn the_deployment_page_quotes_lines_of_the_shipped_files_and_links_each() {
         assert!(links.contains(&format!("../deploy/{name}")), "{name} is not linked");
     }
 }
+
+#[test]
+fn everything_that_check_looks_at_or_asks_stands_in_its_page() {
+    use group_mirror::check::{CheckSubject, ProbeQuestion};
+    use strum::VariantArray as _;
+    let page = text("docs/check.md");
+    let subjects = CheckSubject::VARIANTS.iter().map(|subject| -> &str { subject.into() });
+    let questions = ProbeQuestion::VARIANTS.iter().map(|question| -> &str { question.into() });
+    let rows: String = page.lines().filter(|line| line.starts_with("| `")).collect();
+    for label in subjects.chain(questions) {
+        assert!(rows.contains(&format!("`{label}`")), "{label}");
+    }
+}

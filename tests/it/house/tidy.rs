@@ -30,11 +30,13 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     ("config", &["api", "reconcile", "spool", "telemetry", "tencent", "callback", "files", "model"]),
     ("fake", &["tencent", "callback", "model"]),
     ("cli", &["config"]),
+    ("check", &["tencent", "files", "refusals", "spool", "store", "callback", "clock", "model"]),
     (
         "app",
         &[
             "cli",
             "config",
+            "check",
             "simulate",
             "fake",
             "tencent",
@@ -101,15 +103,18 @@ fn a_type_name_stands_once() {
 /// What may stand only in certain places: a piece of text, and the beginnings of the paths that may hold it.
 const PLACES: [(&str, &[&str]); 24] = [
     ("axum::", &["receiver", "api", "server", "app", "fake/http.rs", "fake/door.rs"]),
-    ("tower", &["receiver", "api", "server", "fake/http.rs"]),
+    ("tower", &["receiver", "api", "server", "fake/http.rs", "check/relay_target.rs"]),
     ("sqlx::query", &["store/"]),
     ("QueryBuilder", &[]),
     (".begin()", &[]),
     ("\"BEGIN", &["store/transaction.rs", "store/session.rs"]),
     (".code()", &["store/errors.rs"]),
-    ("reqwest", &["simulate", "fake/delivery.rs"]),
-    ("redb::", &["spool/file.rs", "spool/status.rs"]),
-    ("hyper", &["server", "tencent/calls.rs", "tencent/transport.rs", "fake/http.rs"]),
+    ("reqwest", &["simulate", "fake/delivery.rs", "check/service.rs"]),
+    ("redb::", &["spool/file.rs", "spool/inspect.rs", "spool/status.rs"]),
+    (
+        "hyper",
+        &["server", "tencent/calls.rs", "tencent/transport.rs", "fake/http.rs", "check/relay_target.rs"],
+    ),
     ("clap::", &["config", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),

@@ -1,0 +1,215 @@
+//! A `serve` that runs: whether one works on the data directory, and what it says of itself.
+//!
+//! It is asked by HTTP on its own listeners, as a load balancer asks it: health needs no token. What needs one,
+//! `/v1/stats`, is asked with the token of the settings. Nothing is sent to it but reads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::net::TcpSocket;
+
+use super::line::{CheckLine, CheckSubject};
+
+/// How long an answer may take. A health check answers at once.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// What a service says of itself on its internal listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceState {
+    /// `ready`, `not ready`, `stopping`.
+    pub status: String,
+    /// `ok`, or why callbacks are not committed.
+    pub database: String,
+    /// `ok`, or why the spool takes nothing.
+    pub spool: String,
+    /// Callbacks in the spool.
+    pub spool_depth: u64,
+    /// What they are charged with.
+    pub spool_bytes: u64,
+    /// Age of the oldest.
+    pub spool_oldest_age_secs: Option<i64>,
+}
+
+/// Who answers at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answering {
+    /// A group-mirror, with what its internal listener says; none from the public one.
+    Mirror(Option<ServiceState>),
+    /// Something that takes connections and is no group-mirror, or does not answer in time.
+    Other(String),
+    /// No program listens, or it is no address of this machine.
+    None,
+}
+
+/// Whether a `serve` holds the lock of the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirUse {
+    /// One does.
+    Served,
+    /// None does.
+    Free,
+}
+
+/// What `/v1/stats` says of callbacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ServiceStats {
+    /// When the last one was received.
+    pub last_callback_at: Option<String>,
+    /// Requests that were not taken.
+    pub refusals: StatsRefusals,
+}
+
+/// Requests that were not taken, by cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct StatsRefusals {
+    /// Every cause with its count since the start.
+    pub by_cause: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct ReadyBody {
+    status: String,
+    database: Option<String>,
+    spool: Option<ReadySpool>,
+}
+
+#[derive(Deserialize)]
+struct ReadySpool {
+    state: String,
+    depth: u64,
+    bytes: u64,
+    oldest_age: Option<i64>,
+}
+
+/// A client of listeners on this machine.
+#[derive(Debug, Clone)]
+pub struct ServiceClient(Client);
+
+impl ServiceClient {
+    /// Connects when it asks.
+    ///
+    /// # Errors
+    /// The client cannot be built.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self(Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build()?))
+    }
+
+    /// Who answers at the address of a listener. Nothing is sent to an address that is not this machine's, nor to a port
+    /// that is free.
+    pub async fn ask(&self, listen: SocketAddr) -> Answering {
+        let may_answer = matches!(
+            bind(listen).map_err(|error| error.kind()),
+            Err(io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+        );
+        if !may_answer {
+            return Answering::None;
+        }
+        let address = reached_at(listen);
+        let answer = match self.0.get(format!("http://{address}/readyz")).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.is_connect() => return Answering::None,
+            Err(error) if error.is_timeout() => return Answering::Other("it does not answer".to_owned()),
+            Err(_) => return Answering::Other("it does not speak HTTP/1".to_owned()),
+        };
+        let status = answer.status().as_u16();
+        match answer.json::<ReadyBody>().await {
+            Ok(body) if ["ready", "not ready", "stopping"].contains(&body.status.as_str()) => {
+                Answering::Mirror(body.into_state())
+            }
+            _ => {
+                Answering::Other(format!("it answers /readyz with status {status}, as no group-mirror does"))
+            }
+        }
+    }
+
+    /// What the read API says of callbacks; none where it does not let us in.
+    pub async fn stats(&self, listen: SocketAddr, token: Option<&str>, app: i64) -> Option<ServiceStats> {
+        let url = format!("http://{}/v1/stats?sdk_app_id={app}", reached_at(listen));
+        let request = self.0.get(url);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let answer = request.send().await.ok()?.error_for_status().ok()?;
+        serde_json::from_value(answer.json::<Value>().await.ok()?).ok()
+    }
+}
+
+impl ReadyBody {
+    fn into_state(self) -> Option<ServiceState> {
+        let (database, spool) = (self.database?, self.spool?);
+        Some(ServiceState {
+            status: self.status,
+            database,
+            spool: spool.state,
+            spool_depth: spool.depth,
+            spool_bytes: spool.bytes,
+            spool_oldest_age_secs: spool.oldest_age,
+        })
+    }
+}
+
+/// Whether an address can be bound. The socket is not listened on, and has `SO_REUSEADDR`, so that a `serve` which starts in
+/// the same moment is not kept from its port.
+pub(super) fn bind(listen: SocketAddr) -> io::Result<()> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)
+}
+
+/// Where a listener is reached from this machine.
+#[must_use]
+pub fn reached_at(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// Whether a `serve` works on the directory, and how it fares.
+#[must_use]
+pub fn line(served: DirUse, answering: &Answering, api_listen: SocketAddr) -> CheckLine {
+    let subject = CheckSubject::Service;
+    match (served, answering) {
+        (DirUse::Free, _) => CheckLine::ok(subject, "no `serve` works on this data directory now"),
+        (DirUse::Served, Answering::Mirror(Some(state)))
+            if state.database == "ok" && state.status == "ready" =>
+        {
+            CheckLine::ok(subject, "a `serve` works on this data directory and commits callbacks")
+        }
+        (DirUse::Served, Answering::Mirror(Some(state))) => CheckLine::wrong(
+            subject,
+            format!(
+                "a `serve` works on this data directory, is {} and says: {}",
+                state.status, state.database
+            ),
+            "see the lines about the database and the spool, and its log",
+        ),
+        (DirUse::Served, _) => CheckLine::warning(
+            subject,
+            format!("a `serve` works on this data directory, and not on API_LISTEN ({api_listen})"),
+            "run this with the settings of that `serve`",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reached_at;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_loopback() {
+        for (listen, reached) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
+        {
+            assert_eq!(reached_at(listen.parse().unwrap()).to_string(), reached);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! All that is wrong with the settings at once, for `check`: `serve` ends with the first fault.
+//!
+//! Found by elimination: the settings are checked as `serve` checks them, what the error names is replaced by a value that
+//! is right, and they are checked again. So nothing is checked in a second way that could differ from the first. An error
+//! that names a setting which was replaced before may be a consequence of that and is left out.
+
+use super::MissingSettings;
+use super::apps::EMBEDDED_APP_ID;
+use super::settings::Settings;
+use super::{Config, ServeConfig};
+
+/// A setting that is wrong or missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingFault {
+    /// Its variable, where that is known.
+    pub name: Option<&'static str>,
+    /// What is wrong and what would be right; never a secret.
+    pub line: String,
+}
+
+/// What the settings come to, as far as they are right.
+#[derive(Debug)]
+pub struct CheckedSettings {
+    /// With stand-ins for what is wrong; none where even these do not fit together.
+    pub serving: Option<ServeConfig>,
+    /// What every command needs.
+    pub config: Config,
+    /// What is wrong, in the order in which it was found.
+    pub faults: Vec<SettingFault>,
+    /// The variables that have a stand-in.
+    pub replaced: Vec<&'static str>,
+}
+
+/// What stands in for a token.
+const STAND_IN_TOKEN: &str = "stand-in-for-a-token-that-is-missing";
+
+impl Settings {
+    /// Checks all settings.
+    #[must_use]
+    pub fn check_all(&self) -> CheckedSettings {
+        let mut left = self.clone();
+        let names: Vec<&'static str> = left.by_name().into_iter().map(|(name, _)| name).collect();
+        let (mut faults, mut replaced) = (Vec::new(), Vec::new());
+        if let Err(error) = self.logging() {
+            faults.push(fault(&names, format!("{error:#}")));
+        }
+        let serving = loop {
+            let error = match left.serve_config() {
+                Ok(serving) => break Some(serving),
+                Err(error) => error,
+            };
+            let lines: Vec<String> = match error.downcast_ref::<MissingSettings>() {
+                Some(missing) => missing.0.iter().map(|line| (*line).to_owned()).collect(),
+                None => vec![format!("{error:#}")],
+            };
+            let before = replaced.len();
+            for line in lines {
+                let named = named_in(&names, &line);
+                let first = named.first().copied().filter(|first| !replaced.contains(first));
+                if !named.iter().any(|name| replaced.contains(name)) {
+                    faults.push(fault(&names, line.clone()));
+                }
+                let next = first.or_else(|| named.iter().copied().find(|name| !replaced.contains(name)));
+                if let Some(name) = next {
+                    left.stand_in(name);
+                    replaced.push(name);
+                }
+            }
+            // A fault that names nothing more to replace: no more is known.
+            if replaced.len() == before {
+                break None;
+            }
+        };
+        assert!(replaced.len() <= names.len(), "each setting is replaced once");
+        CheckedSettings { serving, config: self.config(), faults, replaced }
+    }
+
+    /// Replaces one setting by its default, or by a value that is right; a secret with the file of it.
+    fn stand_in(&mut self, name: &'static str) {
+        let secret = name.strip_suffix("_FILE").unwrap_or(name);
+        for (known, value) in self.by_name() {
+            if known == secret || known.strip_suffix("_FILE") == Some(secret) {
+                *value = None;
+            }
+        }
+        match secret {
+            "SDK_APP_ID" => self.sdk_app_id = Some(EMBEDDED_APP_ID.to_owned()),
+            "API_TOKEN" => self.api_token = Some(STAND_IN_TOKEN.to_owned()),
+            // One that fits whatever apps there are.
+            "CALLBACK_TOKEN" => self.callback_auth = Some("none".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+fn fault(names: &[&'static str], line: String) -> SettingFault {
+    let name = named_in(names, &line).first().copied().filter(|name| line.starts_with(name));
+    SettingFault { name, line }
+}
+
+/// The variables that a line names as whole words, in its order.
+fn named_in(names: &[&'static str], line: &str) -> Vec<&'static str> {
+    let words = line.split(|mark: char| !(mark.is_ascii_uppercase() || mark.is_ascii_digit() || mark == '_'));
+    words.filter_map(|word| names.iter().copied().find(|name| *name == word)).collect()
+}
