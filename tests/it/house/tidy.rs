@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 24] = [
+const IMPORTS: [(&str, &[&str]); 25] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -20,7 +20,8 @@ const IMPORTS: [(&str, &[&str]); 24] = [
     ("replay", &["store", "mirror", "callback", "model"]),
     ("ingest", &["replay", "spool", "store", "mirror", "callback", "model"]),
     ("refusals", &["clock", "model"]),
-    ("receiver", &["ingest", "refusals", "callback", "clock", "model"]),
+    ("relay", &["callback", "model"]),
+    ("receiver", &["ingest", "refusals", "relay", "callback", "clock", "model"]),
     ("api", &["ingest", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
     ("server", &["refusals"]),
     ("telemetry", &[]),
@@ -43,6 +44,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
             "server",
             "api",
             "receiver",
+            "relay",
             "refusals",
             "ingest",
             "replay",
@@ -107,7 +109,7 @@ const PLACES: [(&str, &[&str]); 24] = [
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate", "fake/delivery.rs"]),
     ("redb::", &["spool/file.rs", "spool/status.rs"]),
-    ("hyper", &["server", "tencent/calls.rs", "tencent/transport.rs", "fake/http.rs"]),
+    ("hyper", &["server", "tencent/calls.rs", "tencent/transport.rs", "relay", "fake/http.rs"]),
     ("clap::", &["config", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),
