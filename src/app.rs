@@ -3,6 +3,7 @@
 //! The only place that knows all others. A test starts the same service on port 0 by [`start()`].
 
 mod announce;
+mod backends;
 mod check;
 mod check_apps;
 mod check_report;

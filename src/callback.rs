@@ -24,8 +24,8 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, UserId};
 
-pub use commands::{CREATE_COMMAND, STATE_COMMANDS, Scope, command_label, scope};
-pub use decode::{Decoded, decode, decode_at};
+pub use commands::{Answering, CREATE_COMMAND, STATE_COMMANDS, Scope, answering, command_label, scope};
+pub use decode::{Decoded, Unkept, decode, decode_at};
 pub use mentions::mentions;
 pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};
 
@@ -107,6 +107,15 @@ impl Callback {
         self.event
             .as_ref()
             .is_ok_and(|event| event.group_type.as_deref() == Some(AVCHATROOM) && event.kind.is_membership())
+    }
+
+    /// The command for which a backend answers, where one stands behind the mirror; none: it is answered once it is
+    /// durable. The command of the query comes first, because a body that is odd cannot change it: what waits for a
+    /// verdict by either of the two gets one.
+    #[must_use]
+    pub fn answered_by_backend(&self) -> Option<&str> {
+        let named = [self.received.query_command.as_deref(), Some(self.command.as_str())];
+        named.into_iter().flatten().find(|command| answering(command) == Answering::ByBackend)
     }
 
     /// How much of it is applied.

@@ -22,6 +22,7 @@
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
+//! | what is passed on to an existing backend, and how its answers come back | [`relay`] |
 //! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
 //! | how bytes become JSON, and what is repaired | `json.rs` |
 //! | how a group is read from Tencent, and what such a read may claim | [`reconcile`] |
@@ -33,7 +34,7 @@
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `reconcile` stands above `ingest`, `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! `reconcile` stands above `ingest`, `spool` beside `store`, `refusals`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
 //! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
@@ -71,6 +72,7 @@ pub mod replay;
 pub mod api;
 pub mod receiver;
 pub mod refusals;
+pub mod relay;
 pub mod server;
 
 pub mod app;

@@ -2,9 +2,11 @@
 //!
 //! App id and signature are verified from the query before the body is read. A request that is not taken is counted by
 //! cause; an authentic one that is not taken is a loss as well, and forms a gap. Query strings are never logged, because
-//! they carry signatures. The clock is read once per request and handed down.
+//! they carry signatures. The clock is read once per request and handed down. Where a backend stands behind the mirror,
+//! commands that wait for a verdict get its answer, and nothing of that is stored.
 
 mod answer;
+mod passing;
 mod request;
 mod sightings;
 
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -19,12 +22,14 @@ use http_body::Body as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::callback::signature::{self, Gate, Refusal};
-use crate::callback::{self, Decoded, Received};
+use crate::callback::{self, Callback, Decoded, Received, Unkept};
 use crate::clock::{self, ReceiptClock};
 use crate::ingest::{Outcome, Writer};
 use crate::model::{GroupId, Millis};
 use crate::refusals::{RefusalCause, RefusalLog};
+use crate::relay::{LoopSighting, Relays};
 use answer::{Answer, fail};
+use passing::Passing;
 use request::{CallbackQuery, Unread, is_callback_path, is_from_browser, quoted_path, read_body};
 
 pub use request::ReadPermits;
@@ -52,6 +57,8 @@ pub struct ReceiverState {
     pub sightings: Sightings,
     /// Gives every request the time of its receipt.
     pub receipts: ReceiptClock,
+    /// The backends behind the mirror.
+    pub relays: Relays,
 }
 
 /// The routes of the public listener, with those of `health` beside.
@@ -73,6 +80,12 @@ impl ReceiverState {
     /// Counts a request that is not known to be Tencent's.
     fn refuse(&self, cause: RefusalCause, seen: Option<String>) {
         self.refusals.note(cause, seen);
+    }
+
+    /// Counts an authentic callback that is not kept.
+    fn out_of_scope(&self, label: &'static str) {
+        counted(label, "out_of_scope");
+        self.sightings.callback(label, "out_of_scope");
     }
 
     /// Counts an authentic request that is not durable: its sender does not repeat it, so it is a gap.
@@ -97,8 +110,10 @@ async fn receive(State(state): State<ReceiverState>, request: Request) -> Respon
     if request.method() != Method::POST {
         return refuse_method(State(state), request).await;
     }
-    let answer = handle(&state, request, begun + DURABLE_WITHIN).await;
-    metrics::histogram!("group_mirror_answer_seconds").record(begun.elapsed());
+    let answer = handle(&state, request, begun).await;
+    if !answer.is_of_backend() {
+        metrics::histogram!("group_mirror_answer_seconds").record(begun.elapsed());
+    }
     answer.into_response()
 }
 
@@ -112,13 +127,22 @@ async fn refuse_method(State(state): State<ReceiverState>, request: Request) -> 
     answer
 }
 
-async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> Answer {
+async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answer {
+    let deadline = begun + DURABLE_WITHIN;
     let now = clock::now();
     let received_at = state.receipts.receipt(now);
     let (parts, body) = request.into_parts();
     if is_from_browser(&parts.headers) {
         state.refuse(RefusalCause::Browser, None);
         return Answer::Browser;
+    }
+    if let Some(sighting) = state.relays.loop_sighting(&parts.headers) {
+        let sender = match sighting {
+            LoopSighting::Own => "this one sent it",
+            LoopSighting::Other => "another one sent it",
+        };
+        state.refuse(RefusalCause::Loop, Some(sender.to_owned()));
+        return Answer::Loop;
     }
     // The console's check: it may carry neither app id nor signature, and there is nothing to store.
     if body.is_end_stream() {
@@ -151,7 +175,8 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
     if body.is_empty() {
         return empty(state);
     }
-    keep(state, query.received(app, received_at, body), deadline).await
+    let backend = Passing::new(&state.relays, app, &parts, begun);
+    keep(state, query.received(app, received_at, body), backend, deadline).await
 }
 
 fn empty(state: &ReceiverState) -> Answer {
@@ -174,29 +199,47 @@ fn cause_of(refusal: Refusal) -> (RefusalCause, Option<String>) {
     }
 }
 
-/// Decodes, and waits until what is in scope is durable.
-async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> Answer {
+/// Decodes, passes on what is not kept, and waits until what is kept is durable. What is kept and waits for a verdict, an
+/// unknown command of groups for example, waits for both: its answer is the backend's, once it is durable.
+async fn keep(
+    state: &ReceiverState,
+    received: Received,
+    backend: Option<Passing<'_>>,
+    deadline: Instant,
+) -> Answer {
     let callback = match callback::decode(received) {
-        Decoded::OutOfScope(label) => {
-            counted(label, "out_of_scope");
-            state.sightings.callback(label, "out_of_scope");
-            return Answer::Done(String::new());
+        Decoded::OutOfScope(Unkept { label, command, received }) => {
+            state.out_of_scope(label);
+            let Some(backend) = backend else { return Answer::Done(String::new()) };
+            return backend.unkept(&command, received.body.into()).await;
         }
         Decoded::Kept(callback) => callback,
     };
-    let label = callback::command_label(&callback.command);
     if !state.avchatroom_members && callback.is_avchatroom_membership() {
-        counted(label, "out_of_scope");
-        state.sightings.callback(label, "out_of_scope");
+        state.out_of_scope(callback::command_label(&callback.command));
+        if let Some(backend) = backend {
+            backend.notify(callback.received.body.into());
+        }
         return Answer::Done(String::new());
     }
+    let waiting = backend.zip(callback.answered_by_backend().map(str::to_owned));
+    let Some((backend, command)) = waiting else { return make_durable(state, *callback, deadline).await };
+    let body = Bytes::copy_from_slice(&callback.received.body);
+    let verdict = backend.verdict(&command, body);
+    let (durable, verdict) = tokio::join!(make_durable(state, *callback, deadline), verdict);
+    if matches!(durable, Answer::Done(_)) { verdict } else { durable }
+}
+
+/// Waits until a callback is durable.
+async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Instant) -> Answer {
+    let label = callback::command_label(&callback.command);
     let group = callback.group.clone();
     let unread = match &callback.event {
         Err(reason) => Some(Outcome::Parked(reason.clone())),
         Ok(_) if callback.skipped.is_empty() => None,
         Ok(_) => Some(Outcome::Partial(callback.skipped.clone())),
     };
-    match state.writer.submit(*callback, deadline.into()).await {
+    match state.writer.submit(callback, deadline.into()).await {
         Ok(outcome) => {
             counted(label, outcome.label());
             state.sightings.callback(label, outcome.label());

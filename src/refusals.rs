@@ -29,6 +29,8 @@ pub enum RefusalCause {
     Wrong,
     /// A browser sent it.
     Browser,
+    /// 508: a relay sent it, this one or another.
+    Loop,
     /// 404.
     Path,
     /// 405.
@@ -77,6 +79,9 @@ impl RefusalCause {
             Self::Stale => "the signature is too old or from the future: is this host's clock right (NTP)?",
             Self::Wrong => "signature wrong: is CALLBACK_TOKEN the token of the console?",
             Self::Browser => "sent by a browser: callbacks come from Tencent's servers",
+            Self::Loop => {
+                "relayed already by a mirror: does RELAY_URL, here or there, lead to a mirror? It should name the backend itself"
+            }
             Self::Path => "no such path: the address in the console should end in / or /callback",
             Self::Method => "wrong method: callbacks are sent by POST",
             Self::Malformed => {

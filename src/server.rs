@@ -83,6 +83,9 @@ pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, 
         // An answer is one small packet; nothing is gained by holding it back.
         let _ = stream.set_nodelay(true);
         let open = connections.admit().await;
+        if let Ok(peer) = stream.peer_addr() {
+            open.activity.comes_from(peer);
+        }
         tasks.spawn(run_connection(stream, open, Arc::clone(&setup)));
     };
     let mut end = pin!(async {

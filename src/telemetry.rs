@@ -77,6 +77,7 @@ pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: Cancel
 
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_relay();
     describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
     describe_counter!("group_mirror_parked_total", "New ledger entries that are parked, by cause.");
     describe_counter!(
@@ -148,4 +149,28 @@ fn describe() {
     );
     describe_counter!("group_mirror_passes_total", "Passes over all groups of an app, by how they ended.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
+}
+
+fn describe_relay() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(
+        "group_mirror_relayed_total",
+        "Calls of the backend of RELAY_URL by app, class (verdict, notice) and result."
+    );
+    describe_histogram!(
+        "group_mirror_relay_seconds",
+        "Time of a call of the backend of RELAY_URL, by class: verdict, notice."
+    );
+    describe_counter!(
+        "group_mirror_relay_fallbacks_total",
+        "Callbacks that waited for a verdict and got the fallback, by app and cause."
+    );
+    describe_counter!(
+        "group_mirror_relay_dropped_total",
+        "Notifications that were not passed on to the backend, by app and cause."
+    );
+    describe_gauge!(
+        "group_mirror_relay_breaker_open",
+        "1 while the backend of an app is not called, trials aside, by class: verdict, notice; else 0."
+    );
 }

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backends::relays;
 use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::gauges::gauges;
@@ -37,6 +39,7 @@ use crate::ingest::{self, Writer};
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::reconcile::Engine;
 use crate::refusals::RefusalLog;
+use crate::relay::Relays;
 use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
@@ -66,6 +69,7 @@ pub struct RunningService {
     pub api_addr: SocketAddr,
     database: Database,
     writer: Writer,
+    relays: Relays,
     refusals: RefusalLog,
     schema: SchemaState,
     refusal: watch::Receiver<Option<String>>,
@@ -112,7 +116,7 @@ impl RunningService {
         self.stop.cancel();
         self.tasks.wait().await;
         self.receipt_mark.finish(&self.receipts);
-        self.writer.close().await;
+        tokio::join!(self.relays.close(), self.writer.close());
         self.refusals.report_all();
         if tokio::time::timeout(CLOSE_WAIT_MAX, self.database.close()).await.is_err() {
             tracing::warn!("the database does not end its connections; they are dropped");
@@ -133,17 +137,16 @@ pub async fn start(
     let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
-    let metrics = telemetry::start_metrics()?;
-    register_counters();
-    ingest::register_counters();
+    let metrics = start_metrics()?;
+    let relays = relays(&serving.apps, callbacks.local_addr()?)?;
     warn_of_forgetful_volume(&serving.spool.dir);
     let writer = Writer::start(&database, &serving.spool, schema.clone())
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
-    let refusals = RefusalLog::default();
-    let (receipt_mark, receipts) = ReceiptMark::begin(&serving.spool.dir);
-    let receiving = receiver_state(serving, writer.clone(), refusals.clone(), receipts.clone());
+    let (refusals, (receipt_mark, receipts)) =
+        (RefusalLog::default(), ReceiptMark::begin(&serving.spool.dir));
+    let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, &receipts);
     let public = receiver::router(receiving, health::router(health.clone()));
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), limits.followers);
@@ -168,6 +171,7 @@ pub async fn start(
         api_addr: api.local_addr()?,
         database,
         writer,
+        relays,
         refusals,
         schema,
         refusal,
@@ -217,6 +221,14 @@ fn begin_passes(serving: &ServeConfig, running: &RunningService) -> anyhow::Resu
     Ok(())
 }
 
+/// The recorder, with the counters of writer and receiver at zero.
+fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+    let metrics = telemetry::start_metrics()?;
+    register_counters();
+    ingest::register_counters();
+    Ok(metrics)
+}
+
 /// Sets the gauges, and reports what was not taken.
 fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
     let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
@@ -239,18 +251,20 @@ fn warn_of_forgetful_volume(dir: &Path) {
 
 fn receiver_state(
     serving: &ServeConfig,
-    writer: Writer,
-    refusals: RefusalLog,
-    receipts: ReceiptClock,
+    relays: Relays,
+    writer: &Writer,
+    refusals: &RefusalLog,
+    receipts: &ReceiptClock,
 ) -> ReceiverState {
     ReceiverState {
         gate: Arc::new(serving.gate()),
         avchatroom_members: serving.avchatroom_members,
-        writer,
+        writer: writer.clone(),
         reading: ReadPermits::default(),
-        refusals,
+        refusals: refusals.clone(),
         sightings: Sightings::default(),
-        receipts,
+        receipts: receipts.clone(),
+        relays,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The catalogue of commands: which change the state of a group, which are out of scope, and their labels for counters.
+//! The catalogue of commands: which change the state of a group, which are out of scope, whose answer decides something,
+//! and their labels for counters.
 //!
 //! What is out of scope is a closed list, so that no callback is dropped by accident: a group command that the catalogue
 //! does not have is kept and parked. Catalogue: tencentcloud.com/document/product/1047/34355.
@@ -48,6 +49,55 @@ const OUT_OF_SCOPE: [&str; 13] = [
     "Group.CallbackOnMemberStateChange",
     "Group.CallbackOnDailyGroupQuotaAlarm",
 ];
+
+/// Known notifications: something has happened, Tencent ignores the answer, and the mirror does not keep them. Those of
+/// groups, and those of other families at the same URL.
+const NOTIFICATIONS: [&str; 19] = [
+    "Group.CallbackAfterSendMsg",
+    "Group.CallbackSendMsgException",
+    "Group.CallbackAfterGroupFull",
+    "Group.CallbackAfterReadReceipt",
+    "Group.CallbackAfterRecallMsg",
+    "Group.CallbackAfterGroupMsgExtension",
+    "Group.CallbackOnMemberStateChange",
+    "Group.CallbackOnDailyGroupQuotaAlarm",
+    "C2C.CallbackAfterSendMsg",
+    "C2C.CallbackAfterMsgReport",
+    "C2C.CallbackAfterMsgWithDraw",
+    "State.StateChange",
+    "Profile.CallbackPortraitSet",
+    "Sns.CallbackFriendAdd",
+    "Sns.CallbackFriendDelete",
+    "Sns.CallbackBlackListAdd",
+    "Sns.CallbackBlackListDelete",
+    "ContentCallback.ResultNotify",
+    "Alert.RequestOverLimit",
+];
+
+/// Who answers a command where a backend stands behind the mirror, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answering {
+    /// The mirror, once the callback is durable.
+    WhenDurable,
+    /// The mirror, at once: a known notification.
+    AtOnce,
+    /// The backend: its answer decides what happens, or may do so.
+    ByBackend,
+}
+
+/// Who answers a command where a backend stands behind the mirror. Only what is known to be a notification is answered
+/// without the backend: a "before" command of whatever family and name, `Sns.CallbackPrev…` and a command that is not
+/// known wait for it.
+#[must_use]
+pub fn answering(command: &str) -> Answering {
+    if STATE_COMMANDS.contains(&command) {
+        Answering::WhenDurable
+    } else if NOTIFICATIONS.contains(&command) {
+        Answering::AtOnce
+    } else {
+        Answering::ByBackend
+    }
+}
 
 /// Where a command belongs. Every "before" command is out of scope, listed or not: the answer to it must let the
 /// user's action pass. Other families (`State.`, `C2C.`, `Sns.` …) share one label, so that a sender cannot grow

@@ -17,10 +17,21 @@ use crate::model::{Digest, GroupId, Millis, ModelError, storable};
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
-    /// On the closed list of what is counted and not kept; the label is for the counter.
-    OutOfScope(&'static str),
+    /// On the closed list of what is counted and not kept.
+    OutOfScope(Unkept),
     /// A ledger entry: applied, applied in part, or parked.
     Kept(Box<Callback>),
+}
+
+/// A request that is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unkept {
+    /// For the counter.
+    pub label: &'static str,
+    /// The command itself, which may be any of another family.
+    pub command: String,
+    /// As it was received.
+    pub received: Received,
 }
 
 /// Reads a verified request at the moment of its receipt.
@@ -34,7 +45,7 @@ pub fn decode(received: Received) -> Decoded {
 #[must_use]
 pub fn decode_at(received: Received, now: Millis) -> Decoded {
     match contents(&received, now.max(received.received_at)) {
-        Err(label) => Decoded::OutOfScope(label),
+        Err((label, command)) => Decoded::OutOfScope(Unkept { label, command, received }),
         Ok(Contents { command, group, event_time, time, digest, event, skipped }) => {
             let callback = Callback { received, command, group, event_time, time, digest, event, skipped };
             Decoded::Kept(Box::new(callback))
@@ -80,12 +91,12 @@ impl Commands {
     }
 }
 
-/// Everything that a request says; the label of a command out of scope.
-fn contents(received: &Received, known: Millis) -> Result<Contents, &'static str> {
+/// Everything that a request says; label and name of a command out of scope.
+fn contents(received: &Received, known: Millis) -> Result<Contents, (&'static str, String)> {
     let parsed = read(&received.body);
     let commands = Commands::of(received, parsed.as_ref().ok().and_then(as_object));
     if let (Scope::Out(label), None) = (scope(&commands.counts), &commands.differing) {
-        return Err(label);
+        return Err((label, commands.counts));
     }
     Ok(match &parsed {
         Ok(Json::Object(body)) => of_object(received, known, commands, body),

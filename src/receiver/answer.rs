@@ -1,13 +1,16 @@
-//! Answers in Tencent's shape, and the status of each (1047/34354).
+//! Answers in Tencent's shape, and the status of each (1047/34354); those of a backend go back as they are.
 //!
 //! After-callbacks ignore the body; it has the shape all the same, because a person who tries the address reads it.
 
+use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
 
 use crate::callback::BODY_BYTES_MAX;
+use crate::callback::fallback::Fallback;
 use crate::callback::signature::Refusal;
+use crate::relay::RelayAnswer;
 
 /// The shape that Tencent reads.
 #[derive(Debug, Serialize)]
@@ -35,6 +38,19 @@ pub(super) enum Answer {
     Incomplete,
     /// 503: not known to be durable.
     NotDurable(&'static str),
+    /// 508: a relay sent it.
+    Loop,
+    /// What the backend answered.
+    Relayed(RelayAnswer),
+    /// The backend did not answer a command that waits for it.
+    Fallback(Fallback),
+}
+
+impl Answer {
+    /// True where the time until the answer is the backend's, not the mirror's.
+    pub(super) fn is_of_backend(&self) -> bool {
+        matches!(self, Self::Relayed(_) | Self::Fallback(_))
+    }
 }
 
 impl IntoResponse for Answer {
@@ -55,6 +71,15 @@ impl IntoResponse for Answer {
                 let retry = [(header::RETRY_AFTER, "1")];
                 return (retry, fail(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())).into_response();
             }
+            Self::Loop => (
+                StatusCode::LOOP_DETECTED,
+                "another mirror has relayed this callback already: its RELAY_URL, or that of this one, is wrong"
+                    .to_owned(),
+            ),
+            Self::Relayed(RelayAnswer { status, headers, body }) => {
+                return (status, headers, Body::from(body)).into_response();
+            }
+            Self::Fallback(fallback) => return without_verdict(fallback),
         };
         fail(status, info)
     }
@@ -62,6 +87,20 @@ impl IntoResponse for Answer {
 
 fn ok(info: String) -> Response {
     Json(AnswerBody { action_status: "OK", error_info: info, error_code: 0 }).into_response()
+}
+
+/// What a command gets that waits for a backend which does not answer.
+fn without_verdict(fallback: Fallback) -> Response {
+    match fallback {
+        Fallback::Allow => ok(String::new()),
+        // Tencent's samples of a refusal say OK with code 1; the user's client gets Tencent's own error, 10016.
+        Fallback::Refuse => {
+            Json(AnswerBody { action_status: "OK", error_info: String::new(), error_code: 1 }).into_response()
+        }
+        Fallback::Fail => {
+            fail(StatusCode::SERVICE_UNAVAILABLE, "the backend behind this mirror did not answer".to_owned())
+        }
+    }
 }
 
 /// An answer with `FAIL`.

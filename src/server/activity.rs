@@ -4,7 +4,8 @@
 //! table of all connections asks how easily it could be spared. A request is "in work" from its head to the last byte of
 //! its answer that the HTTP library has taken over.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -74,6 +75,8 @@ pub(super) struct PhaseLimits {
 /// The state of one connection, shared by its stream, its service, its task and the table of all.
 #[derive(Debug)]
 pub(super) struct Activity {
+    /// The other end; unset where the system does not know it any more.
+    peer: OnceLock<SocketAddr>,
     state: Mutex<ActivityState>,
     room_needed: Notify,
 }
@@ -91,11 +94,21 @@ impl Activity {
     pub(super) fn new() -> Self {
         let state =
             ActivityState { phase: Phase::New, since: Instant::now(), unsent: None, spoke_tls: false };
-        Self { state: Mutex::new(state), room_needed: Notify::new() }
+        Self { peer: OnceLock::new(), state: Mutex::new(state), room_needed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, ActivityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the other end, once.
+    pub(super) fn comes_from(&self, peer: SocketAddr) {
+        self.peer.get_or_init(|| peer);
+    }
+
+    /// The other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.get().copied()
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -47,7 +48,11 @@ pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rule
         let in_work = activity.begin_request();
         let (router, stop) = (rules.router.clone(), &rules.stop);
         async move {
-            let Ok(mut response) = router.oneshot(request.map(Body::new)).await;
+            let mut request = request.map(Body::new);
+            if let Some(peer) = activity.peer() {
+                request.extensions_mut().insert(ConnectInfo(peer));
+            }
+            let Ok(mut response) = router.oneshot(request).await;
             if stop.is_cancelled() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -31,6 +31,16 @@ mod receiver {
     mod proxies;
 }
 
+/// In front of an existing backend: verdicts, fallbacks, notifications, loops.
+mod relay {
+    mod bytes;
+    mod example;
+    mod fallbacks;
+    mod loops;
+    mod notifications;
+    mod verdicts;
+}
+
 /// Answered means durable: stalls, kills, full disks, replicas.
 mod durability {
     pub(crate) mod chaos;

@@ -2,6 +2,7 @@
 //! does. `App` is filled by callbacks; `api::Api` starts on a database that was filled before.
 
 pub(crate) mod api;
+pub(crate) mod backend;
 pub(crate) mod chaos;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;

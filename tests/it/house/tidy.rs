@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 25] = [
+const IMPORTS: [(&str, &[&str]); 27] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -21,7 +21,8 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     ("ingest", &["replay", "spool", "store", "mirror", "callback", "model"]),
     ("reconcile", &["ingest", "store", "mirror", "tencent", "callback", "model"]),
     ("refusals", &["clock", "model"]),
-    ("receiver", &["ingest", "refusals", "callback", "clock", "model"]),
+    ("relay", &["callback", "model"]),
+    ("receiver", &["ingest", "refusals", "relay", "callback", "clock", "model"]),
     ("api", &["ingest", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
     ("server", &["refusals"]),
     ("telemetry", &[]),
@@ -46,6 +47,7 @@ const IMPORTS: [(&str, &[&str]); 25] = [
             "server",
             "api",
             "receiver",
+            "relay",
             "refusals",
             "reconcile",
             "ingest",
@@ -113,7 +115,14 @@ const PLACES: [(&str, &[&str]); 24] = [
     ("redb::", &["spool/file.rs", "spool/inspect.rs", "spool/status.rs"]),
     (
         "hyper",
-        &["server", "tencent/calls.rs", "tencent/transport.rs", "fake/http.rs", "check/relay_target.rs"],
+        &[
+            "server",
+            "tencent/calls.rs",
+            "tencent/transport.rs",
+            "relay",
+            "fake/http.rs",
+            "check/relay_target.rs",
+        ],
     ),
     ("clap::", &["config", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),

@@ -31,7 +31,7 @@ fn kept(body: &[u8], received: i64) -> Callback {
     };
     match decode(received) {
         Decoded::Kept(callback) => *callback,
-        Decoded::OutOfScope(label) => panic!("{label}"),
+        Decoded::OutOfScope(unkept) => panic!("{}", unkept.label),
     }
 }
 

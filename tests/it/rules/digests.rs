@@ -19,7 +19,7 @@ fn callback(body: &[u8], request: Option<&str>, received_ms: i64) -> Callback {
     };
     match decode(received) {
         Decoded::Kept(callback) => *callback,
-        Decoded::OutOfScope(label) => panic!("{label}"),
+        Decoded::OutOfScope(unkept) => panic!("{}", unkept.label),
     }
 }
 

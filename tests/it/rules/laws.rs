@@ -43,7 +43,7 @@ fn callback_of(app: &str, (body, at, request): (&Value, i64, Option<&str>)) -> C
             assert_eq!(callback.event.as_ref().err(), None, "{body}");
             *callback
         }
-        Decoded::OutOfScope(label) => panic!("{label}: {body}"),
+        Decoded::OutOfScope(unkept) => panic!("{}: {body}", unkept.label),
     }
 }
 

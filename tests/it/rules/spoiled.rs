@@ -315,7 +315,7 @@ fn read(bytes: &[u8]) -> Callback {
     };
     match decode(received) {
         Decoded::Kept(callback) => *callback,
-        Decoded::OutOfScope(label) => panic!("{label}"),
+        Decoded::OutOfScope(unkept) => panic!("{}", unkept.label),
     }
 }
 

@@ -1,0 +1,80 @@
+//! The relay: passes authentic callbacks on to the backend that stands behind the mirror.
+//!
+//! Tencent knows one callback URL per app, so a team that has a backend already can run the mirror only in front of it.
+//! What is passed on keeps its bytes: body, query string and end-to-end headers (`headers`). [`AppRelay`] asks for verdicts
+//! and passes notifications on, each through a gate with a limit and a circuit breaker (`call_gate`, `breaker`); `worth`
+//! says which answers go back. The client of a backend is `target`; `address` reads `RELAY_URL`; `loop_guard` notices
+//! mirrors that relay to each other. Nothing here knows a database or writes to a disk.
+
+mod address;
+mod app_relay;
+mod breaker;
+mod call_gate;
+mod headers;
+mod loop_guard;
+mod target;
+mod worth;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use tokio_util::task::TaskTracker;
+
+use crate::model::SdkAppId;
+
+pub use address::{BackendAddress, BackendAddressError};
+pub use app_relay::{AppRelay, BackendRules, BackendVerdict};
+pub use headers::RelayRequest;
+pub use loop_guard::{LoopGuard, LoopSighting};
+pub use target::{ANSWER_BYTES_MAX, BackendFault, RelayAnswer, RelayTarget};
+
+/// The relays of all apps that have a backend. Cheap to clone; without a backend nothing is relayed.
+#[derive(Debug, Clone, Default)]
+pub struct Relays(Arc<RelayTable>);
+
+#[derive(Debug, Default)]
+struct RelayTable {
+    by_app: BTreeMap<SdkAppId, AppRelay>,
+    guard: LoopGuard,
+    tasks: TaskTracker,
+}
+
+impl Relays {
+    /// One relay for each app with a backend; no connection is made yet.
+    ///
+    /// # Errors
+    /// TLS without certificates of authorities on this machine, with what the system says.
+    pub fn new(
+        backends: impl IntoIterator<Item = (SdkAppId, BackendAddress, BackendRules)>,
+    ) -> std::io::Result<Self> {
+        let (guard, tasks) = (LoopGuard::new(), TaskTracker::new());
+        let mut by_app = BTreeMap::new();
+        for (app, address, rules) in backends {
+            let target = RelayTarget::new(address, guard.clone())?;
+            by_app.insert(app, AppRelay::new(app, target, rules, tasks.clone()));
+        }
+        Ok(Self(Arc::new(RelayTable { by_app, guard, tasks })))
+    }
+
+    /// The relay of an app; none: it has no backend.
+    #[must_use]
+    pub fn of(&self, app: SdkAppId) -> Option<&AppRelay> {
+        self.0.by_app.get(&app)
+    }
+
+    /// Whether a relay has sent these headers. Without a backend nothing can go in a circle, and nothing is looked for.
+    #[must_use]
+    pub fn loop_sighting(&self, headers: &HeaderMap) -> Option<LoopSighting> {
+        if self.0.by_app.is_empty() {
+            return None;
+        }
+        self.0.guard.sighting(headers)
+    }
+
+    /// Waits for the notifications that are under way, each of which ends by itself in 2 s.
+    pub async fn close(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
