@@ -6,6 +6,7 @@
 mod dotenv;
 mod secrets;
 mod settings;
+mod tls;
 mod tokens;
 mod values;
 
@@ -21,6 +22,7 @@ use listenfd::ListenFd;
 use crate::api::auth::ApiAuth;
 use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
+use crate::server::TlsFiles;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
 use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
@@ -78,6 +80,10 @@ pub struct ServeConfig {
     pub callback_listen: SocketAddr,
     /// Internal listener.
     pub api_listen: SocketAddr,
+    /// TLS of the public listener; none: plain HTTP.
+    pub callback_tls: Option<TlsFiles>,
+    /// TLS of the internal listener; none: plain HTTP.
+    pub api_tls: Option<TlsFiles>,
     /// How long an idle connection is kept on both listeners.
     pub idle: Duration,
     /// At a stop: how long connections are still accepted, and how long a silent one is kept. No setting.
@@ -264,6 +270,8 @@ impl Settings {
             },
             callback_listen,
             api_listen,
+            callback_tls: self.callback_tls()?,
+            api_tls: self.api_tls()?,
             idle: self.idle()?,
             stop_silence: STOP_SILENCE,
             api_auth: Arc::new(api_auth),

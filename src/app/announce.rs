@@ -28,13 +28,14 @@ pub(super) fn announce_service(
         absolute(&config.data_dir).display()
     );
     let signed = if serving.gate.tokens.is_empty() { "unsigned ones too" } else { "signed" };
+    let (callback_scheme, api_scheme) = schemes(serving);
     tracing::info!(
-        "callbacks of app {} ({signed}): http://{}/callback",
+        "callbacks of app {} ({signed}): {callback_scheme}://{}/callback",
         serving.gate.app,
         running.callback_addr
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
-    tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+    tracing::info!("read API ({auth}): {api_scheme}://{}/v1/groups", running.api_addr);
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
     if !is_embedded && matches!(*serving.api_auth, ApiAuth::None) {
         tracing::warn!(
@@ -43,6 +44,12 @@ pub(super) fn announce_service(
             running.api_addr
         );
     }
+}
+
+/// How the addresses of both listeners begin.
+fn schemes(serving: &ServeConfig) -> (&'static str, &'static str) {
+    let scheme = |has_tls: bool| if has_tls { "https" } else { "http" };
+    (scheme(serving.callback_tls.is_some()), scheme(serving.api_tls.is_some()))
 }
 
 /// Which database it works with, and what a newcomer can try on it.
@@ -70,7 +77,8 @@ pub(super) fn announce_database(
             bundled.months_old(now_ms)
         );
     }
-    if serving.gate.tokens.is_empty() {
+    // Under the names in a certificate nothing is known here, and `simulate` speaks plain HTTP.
+    if serving.gate.tokens.is_empty() && schemes(serving) == ("http", "http") {
         tracing::info!(
             "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \
              '{{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"first\",\"Type\":\"Public\",\

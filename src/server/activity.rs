@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 /// How long the head of a request may take from its first byte.
 pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long a TLS handshake may take, from the accept on.
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How long a connection without a whole head is safe from being closed first when room is needed.
 const FIRST_HEAD_WAIT_WHEN_FULL: Duration = Duration::from_secs(5);
 
@@ -33,7 +36,12 @@ pub(super) const LINGER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing has come since it was accepted.
+    /// TLS is wanted before anything else, and a byte of its handshake has come or not.
+    Handshake {
+        /// A byte has come.
+        begun: bool,
+    },
+    /// Nothing has come since it was accepted, or since its handshake.
     New,
     /// A head has begun.
     Head,
@@ -49,7 +57,7 @@ pub(super) enum Phase {
 /// connection with a request in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Spare {
-    /// It owes a whole head for longer than [`FIRST_HEAD_WAIT_WHEN_FULL`].
+    /// It owes a whole head, or a handshake, for longer than [`FIRST_HEAD_WAIT_WHEN_FULL`].
     Silent(Instant),
     /// It has its answer and is about to close, for longer than [`LINGER_WAIT_WHEN_FULL`].
     Lingering(Instant),
@@ -57,7 +65,7 @@ pub(super) enum Spare {
     Idle(Instant),
     /// It sent nothing for [`FIRST_BYTE_WAIT_WHEN_FULL`].
     New(Instant),
-    /// Its head has taken [`EXCHANGE_WAIT_WHEN_FULL`].
+    /// Its head, or its handshake, has taken [`EXCHANGE_WAIT_WHEN_FULL`].
     SlowHead(Instant),
     /// It has not read its last answer for [`EXCHANGE_WAIT_WHEN_FULL`].
     Unread(Instant),
@@ -102,7 +110,25 @@ impl Activity {
         self.state().phase
     }
 
-    /// Bytes have come.
+    /// Before anything else a TLS handshake is waited for.
+    pub(super) fn wait_for_handshake(&self) {
+        let mut state = self.state();
+        assert_eq!(state.phase, Phase::New, "a handshake stands at the begin of a connection");
+        state.phase = Phase::Handshake { begun: false };
+    }
+
+    /// The first byte of the handshake has come; its time runs since the accept.
+    pub(super) fn handshake_begins(&self) {
+        self.state().phase = Phase::Handshake { begun: true };
+    }
+
+    /// A request may come.
+    pub(super) fn handshake_ends(&self) {
+        let mut state = self.state();
+        (state.phase, state.since) = (Phase::New, Instant::now());
+    }
+
+    /// Bytes of a request have come.
     pub(super) fn received(&self, bytes: &[u8]) {
         let mut state = self.state();
         // A TLS record of the handshake type begins with these two.
@@ -142,6 +168,7 @@ impl Activity {
             // The time limit of the write ends this.
             Phase::Idle if state.unsent.is_some() => return None,
             Phase::Lingering => return Some(after(state.since, LINGER_WAIT_MAX)),
+            Phase::Handshake { .. } => after(state.since, HANDSHAKE_WAIT_MAX),
             Phase::New | Phase::Idle => after(state.since, limits.idle),
             Phase::Head => after(state.since, HEAD_WAIT_MAX),
         };
@@ -156,14 +183,20 @@ impl Activity {
         let lasts = |since: Instant, wait: Duration| after(since, wait) <= now;
         match (state.phase, state.unsent) {
             (Phase::Request, _) => None,
-            (Phase::New | Phase::Head, _) if lasts(since, FIRST_HEAD_WAIT_WHEN_FULL) => {
+            (Phase::Handshake { .. } | Phase::New | Phase::Head, _)
+                if lasts(since, FIRST_HEAD_WAIT_WHEN_FULL) =>
+            {
                 Some(Spare::Silent(since))
             }
-            (Phase::New, _) => lasts(since, FIRST_BYTE_WAIT_WHEN_FULL).then_some(Spare::New(since)),
+            (Phase::New | Phase::Handshake { begun: false }, _) => {
+                lasts(since, FIRST_BYTE_WAIT_WHEN_FULL).then_some(Spare::New(since))
+            }
             (Phase::Lingering, _) => lasts(since, LINGER_WAIT_WHEN_FULL).then_some(Spare::Lingering(since)),
             (_, Some(unsent)) => lasts(unsent, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::Unread(unsent)),
             (Phase::Idle, None) => Some(Spare::Idle(since)),
-            (Phase::Head, None) => lasts(since, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::SlowHead(since)),
+            (Phase::Head | Phase::Handshake { begun: true }, None) => {
+                lasts(since, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::SlowHead(since))
+            }
         }
     }
 

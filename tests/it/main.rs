@@ -27,6 +27,13 @@ mod receiver {
     mod proxies;
 }
 
+/// TLS of both listeners.
+mod tls {
+    mod handshakes;
+    mod limits;
+    mod reloads;
+}
+
 /// Answered means durable: stalls, kills, full disks, replicas.
 mod durability {
     pub(crate) mod chaos;
