@@ -26,7 +26,7 @@ const FIRST_BYTE_WAIT_WHEN_FULL: Duration = Duration::from_millis(250);
 /// How long the rest of a request that is answered already is read where room is needed.
 const LINGER_WAIT_WHEN_FULL: Duration = Duration::from_millis(250);
 
-/// How long a head may take, or an answer wait for its reader, where room is needed and nothing else can be spared: the
+/// How long a head may take, a record of TLS, or an answer wait for its reader, where room is needed and nothing else can be spared: the
 /// time that Tencent waits for a whole exchange.
 const EXCHANGE_WAIT_WHEN_FULL: Duration = Duration::from_secs(2);
 
@@ -93,12 +93,26 @@ struct ActivityState {
     /// Since when the peer does not take the bytes of an answer.
     unsent: Option<Instant>,
     spoke_tls: bool,
+    /// Since when bytes have come that are no byte of a request yet: a record of TLS is read when it is whole.
+    record: Option<Instant>,
+}
+
+impl ActivityState {
+    /// Since when a record is on its way to a connection that waits for a request.
+    fn record_under_way(&self) -> Option<Instant> {
+        self.record.filter(|_| matches!(self.phase, Phase::New | Phase::Idle))
+    }
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        let state =
-            ActivityState { phase: Phase::New, since: Instant::now(), unsent: None, spoke_tls: false };
+        let state = ActivityState {
+            phase: Phase::New,
+            since: Instant::now(),
+            unsent: None,
+            spoke_tls: false,
+            record: None,
+        };
         Self { state: Mutex::new(state), room_needed: Notify::new() }
     }
 
@@ -125,12 +139,18 @@ impl Activity {
     /// A request may come.
     pub(super) fn handshake_ends(&self) {
         let mut state = self.state();
-        (state.phase, state.since) = (Phase::New, Instant::now());
+        (state.phase, state.since, state.record) = (Phase::New, Instant::now(), None);
+    }
+
+    /// Bytes have come on the wire.
+    pub(super) fn wire_received(&self) {
+        self.state().record.get_or_insert_with(Instant::now);
     }
 
     /// Bytes of a request have come.
     pub(super) fn received(&self, bytes: &[u8]) {
         let mut state = self.state();
+        state.record = None;
         // A TLS record of the handshake type begins with these two.
         state.spoke_tls |= state.phase == Phase::New && bytes.starts_with(&[0x16, 0x03]);
         if matches!(state.phase, Phase::New | Phase::Idle) {
@@ -173,7 +193,9 @@ impl Activity {
             Phase::Head => after(state.since, HEAD_WAIT_MAX),
         };
         let silence = |(stop, silence): (Instant, Duration)| after(state.since.max(stop), silence);
-        Some(limits.stopping.map_or(kept, |stopping| kept.min(silence(stopping))))
+        let kept = limits.stopping.map_or(kept, |stopping| kept.min(silence(stopping)));
+        let record = state.record_under_way().map(|record| after(record, EXCHANGE_WAIT_WHEN_FULL));
+        Some(record.map_or(kept, |record| kept.max(record)))
     }
 
     /// How easily it can be spared at this moment; none: not at all.
@@ -181,6 +203,9 @@ impl Activity {
         let state = self.state();
         let since = state.since;
         let lasts = |since: Instant, wait: Duration| after(since, wait) <= now;
+        if state.record_under_way().is_some_and(|record| !lasts(record, EXCHANGE_WAIT_WHEN_FULL)) {
+            return None;
+        }
         match (state.phase, state.unsent) {
             (Phase::Request, _) => None,
             (Phase::Handshake { .. } | Phase::New | Phase::Head, _)
@@ -294,6 +319,44 @@ mod tests {
             spares(FIRST_HEAD_WAIT_WHEN_FULL)[..],
             [Spare::Silent(_), Spare::Silent(_), Spare::Lingering(_), Spare::Idle(_), Spare::Unread(_)]
         ));
+    }
+
+    #[test]
+    fn a_connection_to_which_a_record_is_on_its_way_is_neither_due_nor_spared_but_not_for_long() {
+        let activity = Arc::new(Activity::new());
+        activity.received(b"POST /");
+        drop(activity.begin_request());
+        let idle_over = PhaseLimits { idle: Duration::ZERO, stopping: None };
+        let now = Instant::now();
+        assert!(activity.due(idle_over).unwrap() <= now && activity.spare(now).is_some());
+        activity.wire_received();
+        assert!(activity.due(idle_over).unwrap() > now && activity.spare(now).is_none());
+        // A second byte does not extend it.
+        activity.wire_received();
+        let later = Instant::now() + EXCHANGE_WAIT_WHEN_FULL;
+        assert!(activity.due(idle_over).unwrap() <= later && activity.spare(later).is_some());
+        activity.received(b"POST /");
+        assert_eq!(activity.phase(), Phase::Head);
+    }
+
+    #[test]
+    fn a_handshake_has_a_time_limit_from_the_accept_on_and_can_be_spared() {
+        let accepted = Instant::now();
+        let activity = Activity::new();
+        activity.wait_for_handshake();
+        assert!(activity.due(limits(None)).unwrap() >= accepted + HANDSHAKE_WAIT_MAX);
+        let spare = |wait: Duration| activity.spare(Instant::now() + wait);
+        assert_eq!(spare(Duration::ZERO), None);
+        assert!(matches!(spare(FIRST_BYTE_WAIT_WHEN_FULL), Some(Spare::New(_))));
+        activity.handshake_begins();
+        activity.wire_received();
+        assert!(activity.due(limits(None)).unwrap() <= Instant::now() + HANDSHAKE_WAIT_MAX);
+        assert_eq!(spare(FIRST_BYTE_WAIT_WHEN_FULL), None);
+        assert!(matches!(spare(EXCHANGE_WAIT_WHEN_FULL), Some(Spare::SlowHead(_))));
+        assert!(matches!(spare(FIRST_HEAD_WAIT_WHEN_FULL), Some(Spare::Silent(_))));
+        activity.handshake_ends();
+        assert_eq!((activity.phase(), spare(Duration::ZERO)), (Phase::New, None));
+        assert!(activity.due(limits(None)).unwrap() >= accepted + 600 * SECOND);
     }
 
     #[test]

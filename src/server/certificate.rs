@@ -13,7 +13,7 @@ use chrono::{DateTime, SecondsFormat};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
@@ -196,6 +196,11 @@ impl TlsFiles {
             error => self.key.wrong(CertificateFault::UnusableKey(error.to_string())),
         })?;
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        if self.client_ca.is_some() {
+            // A resumed session would stand in for a certificate that has ended since.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         assert_eq!(config.max_early_data_size, 0, "early data can be replayed");
         Ok(LoadedCertificate {
             config: Arc::new(config),

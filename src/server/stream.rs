@@ -55,7 +55,12 @@ impl AsyncRead for WireStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(self.inner.as_mut().poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.wire_received();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

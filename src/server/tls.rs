@@ -91,7 +91,8 @@ impl TlsListener {
             };
             let files = self.0.files.clone();
             // A volume of the network may take its time.
-            let Ok(read) = spawn_blocking(move || files.read()).await else { continue };
+            let reading = stop.run_until_cancelled(spawn_blocking(move || files.read()));
+            let Some(Ok(read)) = reading.await else { continue };
             if let Some(result) = self.take(read, asked, &mut rejected) {
                 result.count(listener, 1);
             }

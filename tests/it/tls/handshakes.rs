@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use group_mirror::server::{NamedFile, TlsFiles, TlsListener};
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -236,4 +237,87 @@ async fn openssl_gets_tls_1_2_and_1_3_with_strong_suites_and_nothing_else() {
     stream.shutdown().await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "closed by a close_notify, not cut");
     app.stop().await;
+}
+
+/// How a sender closes its side once its request is out.
+#[derive(Clone, Copy, Debug)]
+enum Close {
+    WithNotify,
+    WithoutNotify,
+}
+
+#[tokio::test]
+async fn a_callback_is_answered_although_its_sender_has_closed_its_side() {
+    let authority = Authority::new();
+    let (app, _files) = start(&authority).await;
+    let connector = connector(&authority, &Offer::default());
+    for close in [Close::WithNotify, Close::WithoutNotify] {
+        let mut stream = connect(app.service.running.callback_addr, &connector).await.unwrap();
+        stream.write_all(&create_request(&format!("{close:?}"))).await.unwrap();
+        match close {
+            Close::WithNotify => stream.shutdown().await.unwrap(),
+            Close::WithoutNotify => stream.get_mut().0.shutdown().await.unwrap(),
+        }
+        assert_eq!(read_answer(&mut stream).await.unwrap().status(), 200, "{close:?}");
+        app.service.read(&format!("/v1/groups/{close:?}")).await;
+    }
+    app.stop().await;
+}
+
+/// Runs `openssl` in a directory; false where it is not installed.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn openssl(dir: &std::path::Path, arguments: &str) -> bool {
+    let Ok(output) = Command::new("openssl").current_dir(dir).args(arguments.split(' ')).output() else {
+        eprintln!("skipped: openssl is not installed");
+        return false;
+    };
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+#[test]
+fn certificates_and_keys_are_taken_in_every_form_that_openssl_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |variable, name: &str| NamedFile { variable, path: dir.path().join(name) };
+    for (kind, make) in [
+        ("rsa", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem"),
+        ("p256", "ecparam -name prime256v1 -genkey -out p256.pem"),
+        ("p384", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.pem"),
+        ("ed25519", "genpkey -algorithm ED25519 -out ed25519.pem"),
+    ] {
+        let certificate = format!(
+            "req -x509 -key {kind}.pem -out {kind}-cert.pem -days 30000 -subj /CN={kind} -addext subjectAltName=DNS:{kind}"
+        );
+        if !openssl(dir.path(), make) || !openssl(dir.path(), &certificate) {
+            return;
+        }
+        let mut forms = vec![format!("{kind}.pem")];
+        if kind != "ed25519" {
+            openssl(dir.path(), &format!("pkey -in {kind}.pem -traditional -out {kind}-old.pem"));
+            forms.push(format!("{kind}-old.pem"));
+        }
+        for form in forms {
+            let files = TlsFiles {
+                certificate: file("CERT", &format!("{kind}-cert.pem")),
+                key: file("KEY", &form),
+                client_ca: Some(file("CA", &format!("{kind}-cert.pem"))),
+            };
+            TlsListener::open(files).unwrap_or_else(|error| panic!("{form}: {error}"));
+        }
+    }
+    openssl(dir.path(), "genrsa -aes128 -passout pass:secret -out locked.pem 2048");
+    openssl(dir.path(), "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out p521.pem");
+    openssl(dir.path(), "x509 -in rsa-cert.pem -outform DER -out rsa.der");
+    for (certificate, key, reason) in [
+        ("rsa-cert.pem", "locked.pem", "KEY: "),
+        ("rsa-cert.pem", "locked.pem", "is encrypted with a passphrase"),
+        ("rsa-cert.pem", "p521.pem", "holds a key that cannot be used"),
+        ("rsa-cert.pem", "p256.pem", "is not the key of the first certificate"),
+        ("rsa.der", "rsa.pem", "holds no certificate in PEM form"),
+    ] {
+        let files =
+            TlsFiles { certificate: file("CERT", certificate), key: file("KEY", key), client_ca: None };
+        let error = TlsListener::open(files).unwrap_err().to_string();
+        assert!(error.contains(reason) && !error.contains('\n'), "{error}");
+    }
 }
