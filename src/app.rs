@@ -13,6 +13,7 @@ mod database;
 mod fake_tencent;
 mod gauges;
 mod known_database;
+mod listeners_tls;
 mod migrate;
 mod openapi;
 mod passes;

@@ -10,6 +10,7 @@ mod loopback;
 mod per_app;
 mod secrets;
 mod settings;
+mod tls;
 mod tokens;
 mod values;
 
@@ -26,6 +27,7 @@ use crate::api::auth::ApiAuth;
 use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
 use crate::reconcile::PassSettings;
+use crate::server::TlsFiles;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
 use apps::{NO_APP, app_ids, without_token};
@@ -94,6 +96,10 @@ pub struct ServeConfig {
     pub callback_listen: SocketAddr,
     /// Internal listener.
     pub api_listen: SocketAddr,
+    /// TLS of the public listener; none: plain HTTP.
+    pub callback_tls: Option<TlsFiles>,
+    /// TLS of the internal listener; none: plain HTTP.
+    pub api_tls: Option<TlsFiles>,
     /// How long an idle connection is kept on both listeners.
     pub idle: Duration,
     /// At a stop: how long connections are still accepted, and how long a silent one is kept. No setting.
@@ -272,6 +278,8 @@ impl Settings {
             max_skew_secs: self.max_skew_secs()?,
             callback_listen,
             api_listen,
+            callback_tls: self.callback_tls()?,
+            api_tls: self.api_tls()?,
             idle: self.idle()?,
             stop_silence: STOP_SILENCE,
             api_auth: Arc::new(api_auth),

@@ -4,9 +4,11 @@
 //! decide which database gets the callbacks. No link is followed to a file (`O_NOFOLLOW`), a file is opened relative to
 //! its open directory (`openat`), and owner, kind, mode and the number of names are those of the open descriptor, so
 //! nothing can be exchanged between check and use. What does not fit is refused with one line that has the remedy.
+//! The exception is `files/followed.rs`: certificates, which are exchanged by links.
 
 mod below;
 mod check;
+mod followed;
 mod private_dir;
 
 use std::fs::File;
@@ -17,6 +19,7 @@ use check::{check_file, open_unfollowed};
 use rustix::fs::{Access as Rights, AtFlags, CWD, OFlags};
 
 pub use check::{FileError, this_user};
+pub use followed::{FollowedFile, read_followed};
 pub use private_dir::{Access, PrivateDir};
 
 /// Opens a file that decides what this program does, for reading. None: there is no such file.

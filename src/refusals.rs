@@ -39,6 +39,20 @@ pub enum RefusalCause {
     Malformed,
     /// A TLS handshake on a listener without TLS.
     Tls,
+    /// Plain HTTP on a listener with TLS.
+    PlainHttp,
+    /// A TLS handshake without a version that this listener speaks.
+    TlsVersion,
+    /// A TLS handshake without a shared cipher suite, key exchange, signature or application protocol.
+    TlsUnshared,
+    /// The caller ended the TLS handshake, mostly because it does not trust the listener's certificate.
+    TlsRefused,
+    /// No client certificate, or one of another authority, where the listener wants one.
+    ClientCertificate,
+    /// The TLS handshake did not come to its end in time.
+    SlowHandshake,
+    /// A TLS handshake that broke off or cannot be read.
+    Handshake,
     /// The head of a request did not come to its end in time.
     SlowHead,
     /// 413.
@@ -90,6 +104,29 @@ impl RefusalCause {
             }
             Self::Tls => {
                 "TLS was spoken to a port without TLS: should the address begin with http, or a proxy end TLS?"
+            }
+            Self::PlainHttp => {
+                "plain HTTP was spoken to a port with TLS: should the address begin with https, or a proxy in front speak TLS?"
+            }
+            Self::TlsVersion => {
+                "no shared version of TLS: this port speaks 1.2 and 1.3, the caller offers older ones"
+            }
+            Self::TlsUnshared => {
+                "no shared cipher suite or protocol: does the caller offer HTTP/2 alone, or suites without forward secrecy?"
+            }
+            Self::TlsRefused => {
+                "the caller ended the TLS handshake: does it know the authority of the certificate, is the chain whole, has \
+                 the certificate ended?"
+            }
+            Self::ClientCertificate => {
+                "the caller has no certificate of CALLBACK_TLS_CLIENT_CA: Tencent's servers show none, a proxy in front can"
+            }
+            Self::SlowHandshake => {
+                "a TLS handshake did not come to its end in time: is the network stuck, or does something open connections \
+                 and send nothing?"
+            }
+            Self::Handshake => {
+                "a TLS handshake broke off or cannot be read: does the sender speak TLS to this port, is the network cut?"
             }
             Self::SlowHead => {
                 "a request's head did not come to its end in time: is the network or a proxy stuck?"

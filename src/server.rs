@@ -1,4 +1,4 @@
-//! A listener's connections: how many may be open, which one is closed when a new one needs the room, and how all of
+//! A listener's connections: TLS, how many may be open, which one is closed when a new one needs the room, and how all of
 //! them end at a stop.
 //!
 //! `axum::serve` has no limit on any of this, so slow, silent and half-open peers could hold up the service. At the
@@ -8,9 +8,12 @@
 //! Knows no route.
 
 mod activity;
+mod certificate;
 mod connection;
 mod connections;
+mod handshake;
 mod stream;
+mod tls;
 
 use std::io;
 use std::pin::pin;
@@ -28,6 +31,10 @@ use tokio_util::task::TaskTracker;
 use crate::refusals::RefusalLog;
 use connection::{ConnectionRules, run_connection};
 use connections::OpenConnections;
+use handshake::HandshakeFaults;
+
+pub use certificate::{CertificateError, CertificateFault, NamedFile, TlsFiles};
+pub use tls::TlsListener;
 
 /// How long a stop takes at most. Longer than the answer budget of a callback.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -57,6 +64,8 @@ pub struct ListenerRules {
     pub half_close: bool,
     /// Where requests are counted that cannot be read as HTTP; none: not counted.
     pub refusals: Option<RefusalLog>,
+    /// None: plain HTTP.
+    pub tls: Option<TlsListener>,
 }
 
 /// Serves until `stop`, then answers what is open and what still comes, for at most [`DRAIN_WAIT_MAX`]. At the limit a
@@ -77,6 +86,7 @@ pub async fn serve(listener: TcpListener, rules: ListenerRules, router: Router, 
         stop: stop.clone(),
         idle: rules.idle,
         stop_silence: rules.stop_silence,
+        tls: rules.tls.map(|tls| (tls, HandshakeFaults::new(rules.name, rules.refusals.clone()))),
         refusals: rules.refusals,
     });
     let begin = async |stream: TcpStream| {

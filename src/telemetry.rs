@@ -78,6 +78,7 @@ pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: Cancel
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_relay();
+    describe_listeners();
     describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
     describe_counter!("group_mirror_parked_total", "New ledger entries that are parked, by cause.");
     describe_counter!(
@@ -117,15 +118,6 @@ fn describe() {
         "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause."
     );
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
-    describe_gauge!("group_mirror_connections", "Open connections of a listener.");
-    describe_counter!(
-        "group_mirror_accept_waits_total",
-        "New connections that waited because all connections of the listener were taken."
-    );
-    describe_counter!(
-        "group_mirror_connections_closed_total",
-        "Connections that were closed to make room for a new one, by cause: silent or idle."
-    );
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
     describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");
@@ -172,5 +164,30 @@ fn describe_relay() {
     describe_gauge!(
         "group_mirror_relay_breaker_open",
         "1 while the backend of an app is not called, trials aside, by class: verdict, notice; else 0."
+    );
+}
+
+fn describe_listeners() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!("group_mirror_connections", "Open connections of a listener.");
+    describe_counter!(
+        "group_mirror_accept_waits_total",
+        "New connections that waited because all connections of the listener were taken."
+    );
+    describe_counter!(
+        "group_mirror_connections_closed_total",
+        "Connections that were closed to make room for a new one, by cause: silent or idle."
+    );
+    describe_counter!(
+        "group_mirror_handshake_failures_total",
+        "TLS handshakes of a listener that failed, by cause."
+    );
+    describe_counter!(
+        "group_mirror_certificate_reloads_total",
+        "Changed certificate files of a listener, by result: loaded or failed."
+    );
+    describe_gauge!(
+        "group_mirror_certificate_expiry_seconds",
+        "Time until the certificate of a listener ends, in seconds; negative once it has."
     );
 }

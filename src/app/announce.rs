@@ -30,13 +30,14 @@ pub(super) fn announce_service(
     let signed = if serving.is_signed() { "signed" } else { "unsigned ones too" };
     let ids: Vec<String> = serving.apps.iter().map(|app| app.app.to_string()).collect();
     let apps = if ids.len() == 1 { "app" } else { "apps" };
+    let (callback_scheme, api_scheme) = schemes(serving);
     tracing::info!(
-        "callbacks of {apps} {} ({signed}): http://{}/callback",
+        "callbacks of {apps} {} ({signed}): {callback_scheme}://{}/callback",
         ids.join(", "),
         running.callback_addr
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
-    tracing::info!("read API ({auth}): http://{}/v1/groups", running.api_addr);
+    tracing::info!("read API ({auth}): {api_scheme}://{}/v1/groups", running.api_addr);
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
     if !is_embedded && matches!(*serving.api_auth, ApiAuth::None) {
         tracing::warn!(
@@ -45,6 +46,12 @@ pub(super) fn announce_service(
             running.api_addr
         );
     }
+}
+
+/// How the addresses of both listeners begin.
+fn schemes(serving: &ServeConfig) -> (&'static str, &'static str) {
+    let scheme = |has_tls: bool| if has_tls { "https" } else { "http" };
+    (scheme(serving.callback_tls.is_some()), scheme(serving.api_tls.is_some()))
 }
 
 /// Which database it works with, and what a newcomer can try on it.
@@ -72,7 +79,8 @@ pub(super) fn announce_database(
             bundled.months_old(now_ms)
         );
     }
-    if !serving.is_signed() {
+    // Under the names in a certificate nothing is known here, and `simulate` speaks plain HTTP.
+    if !serving.is_signed() && schemes(serving) == ("http", "http") {
         tracing::info!(
             "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \
              '{{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"first\",\"Type\":\"Public\",\

@@ -3,14 +3,15 @@
 //! Order of the start: settings, signals, lock of the data directory, listeners, writer and spool; then it serves. The
 //! database is checked in the background; where there is no `DATABASE_URL` the embedded PostgreSQL is started first, which
 //! takes a minute where it has to recover from a crash, and callbacks go to the spool meanwhile. The stop goes the same
-//! way in reverse. A signal that comes during the start ends it as soon as what has begun can be stopped.
+//! way in reverse. A signal that comes during the start ends it as soon as what has begun can be stopped. With TLS a SIGHUP
+//! reads the certificates again.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::announce::{announce_database, announce_service};
 use super::database::{Cluster, lock_data_dir, open_database, open_database_unless, stop_embedded};
-use super::signals::Signals;
+use super::signals::{Signals, hang_ups};
 use super::start::{bind, start};
 use crate::config::{Config, DatabaseChoice, Settings};
 use crate::embedded::{Embedded, EmbeddedError, Interrupt};
@@ -30,6 +31,8 @@ pub async fn serve(
     let (config, mut serving) = (settings.config(), settings.serve_config()?);
     serving.adopt_database = adopt_database;
     let signals = Signals::new()?;
+    let has_tls = serving.callback_tls.is_some() || serving.api_tls.is_some();
+    let hang_ups = has_tls.then(hang_ups).transpose()?;
     let _lock = lock_data_dir(&config.data_dir).await?;
     let listeners = bind(&serving).await?;
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
@@ -37,6 +40,14 @@ pub async fn serve(
         if is_embedded { Database::unlocated() } else { open_database(&config, Cluster::Required).await?.0 };
     let running = start(&serving, database.clone(), listeners).await?;
     announce_service(&running, &serving, &config, dotenv);
+    if let Some(mut hang_ups) = hang_ups {
+        let reload = running.certificate_reload();
+        tokio::spawn(async move {
+            while hang_ups.recv().await.is_some() {
+                reload();
+            }
+        });
+    }
     let started = if is_embedded { start_embedded(&config, &signals, &database).await } else { Ok(None) };
     let (embedded, broken) = match started {
         Ok(embedded) => {

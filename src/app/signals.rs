@@ -1,9 +1,10 @@
 //! SIGINT and SIGTERM, caught before anything is begun, so that none is lost while the service starts.
 //!
 //! The first signal asks for an orderly stop, the second for an immediate one. This file counts them; the command
-//! decides what they mean.
+//! decides what they mean. SIGHUP is caught only where there is something to read again: otherwise it ends the process, as
+//! it does when a terminal is closed, and one that `nohup` has switched off stays so.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// The number of signals since the start.
@@ -35,4 +36,9 @@ impl Signals {
     pub(super) async fn nth(&self, wanted: u32) {
         let _ = self.0.clone().wait_for(|count| *count >= wanted).await;
     }
+}
+
+/// The SIGHUPs from now on.
+pub(super) fn hang_ups() -> anyhow::Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
 }

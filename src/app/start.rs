@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
+use super::listeners_tls::{API, CALLBACKS, ListenersTls};
 use super::passes;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
@@ -75,6 +77,7 @@ pub struct RunningService {
     refusal: watch::Receiver<Option<String>>,
     receipts: ReceiptClock,
     receipt_mark: ReceiptMark,
+    tls: ListenersTls,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -110,6 +113,11 @@ impl RunningService {
         }
     }
 
+    /// What reads the files of TLS at once, and reports what comes of it.
+    pub fn certificate_reload(&self) -> impl Fn() + Send + use<> {
+        self.tls.reload()
+    }
+
     /// Fails `/readyz`, answers what is open and what still comes, makes durable what waits, closes the pools; in this
     /// order.
     pub async fn stop(self) {
@@ -127,12 +135,13 @@ impl RunningService {
 /// Starts everything on listeners that are bound already, and serves before the database has answered.
 ///
 /// # Errors
-/// A data directory that cannot be used, or is in use.
+/// A data directory that cannot be used, or is in use; files of TLS that cannot be used.
 pub async fn start(
     serving: &ServeConfig,
     database: Database,
     (callbacks, api): (TcpListener, TcpListener),
 ) -> anyhow::Result<RunningService> {
+    let tls = ListenersTls::open(serving)?;
     let known = KnownDatabase::open(&serving.spool.dir)?;
     let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
@@ -177,6 +186,7 @@ pub async fn start(
         refusal,
         receipts,
         receipt_mark,
+        tls,
         stop,
         tasks,
     };
@@ -191,9 +201,7 @@ pub async fn start(
     };
     running.tasks.spawn(schema_watch.run(stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
-    let (callback_rules, api_rules) = listener_rules(serving, limits, &running.refusals);
-    running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
-    running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
+    serve_listeners(&running, serving, limits, [(callbacks, public), (api, internal)]);
     let each_second = each_second(&running, &feed);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
@@ -227,6 +235,20 @@ fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     register_counters();
     ingest::register_counters();
     Ok(metrics)
+}
+
+/// Accepts connections from here on: the public listener and the internal one, each with its routes.
+fn serve_listeners(
+    running: &RunningService,
+    serving: &ServeConfig,
+    limits: ConnectionLimits,
+    [(callbacks, public), (api, internal)]: [(TcpListener, Router); 2],
+) {
+    let (stop, tasks) = (&running.stop, &running.tasks);
+    running.tls.keep_up(tasks, stop);
+    let (callback_rules, api_rules) = listener_rules(serving, limits, running);
+    tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
+    tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
 }
 
 /// Sets the gauges, and reports what was not taken.
@@ -272,23 +294,25 @@ fn receiver_state(
 fn listener_rules(
     serving: &ServeConfig,
     limits: ConnectionLimits,
-    refusals: &RefusalLog,
+    running: &RunningService,
 ) -> (ListenerRules, ListenerRules) {
     let callbacks = ListenerRules {
-        name: "callbacks",
+        name: CALLBACKS,
         connections_max: limits.callbacks,
         idle: serving.idle,
         stop_silence: serving.stop_silence,
         // A callback is made durable whether or not its sender waits.
         half_close: true,
-        refusals: Some(refusals.clone()),
+        refusals: Some(running.refusals.clone()),
+        tls: running.tls.callbacks.clone(),
     };
     let api = ListenerRules {
-        name: "api",
+        name: API,
         connections_max: limits.api,
         // A read or a stream that has lost its reader should end.
         half_close: false,
         refusals: None,
+        tls: running.tls.api.clone(),
         ..callbacks.clone()
     };
     (callbacks, api)

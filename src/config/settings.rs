@@ -57,6 +57,21 @@ pub struct Settings {
     /// Internal listener: read API, health, metrics [default: 127.0.0.1:8081]
     #[arg(long, env = "API_LISTEN", value_name = "[IP:]PORT", global = true)]
     pub api_listen: Option<String>,
+    /// Certificate of the public listener, with its chain, in PEM form; read again when it changes; unset: plain HTTP
+    #[arg(long, env = "CALLBACK_TLS_CERT", value_name = "PATH", global = true)]
+    pub callback_tls_cert: Option<String>,
+    /// Private key of that certificate, in PEM form
+    #[arg(long, env = "CALLBACK_TLS_KEY", value_name = "PATH", global = true)]
+    pub callback_tls_key: Option<String>,
+    /// Authorities of client certificates; only callers with a certificate of one are taken; unset: callers show none
+    #[arg(long, env = "CALLBACK_TLS_CLIENT_CA", value_name = "PATH", global = true)]
+    pub callback_tls_client_ca: Option<String>,
+    /// Certificate of the internal listener, with its chain, in PEM form; read again when it changes; unset: plain HTTP
+    #[arg(long, env = "API_TLS_CERT", value_name = "PATH", global = true)]
+    pub api_tls_cert: Option<String>,
+    /// Private key of that certificate, in PEM form
+    #[arg(long, env = "API_TLS_KEY", value_name = "PATH", global = true)]
+    pub api_tls_key: Option<String>,
     /// How long an idle connection is kept on both listeners, in seconds [default: 620]
     #[arg(long, env = "IDLE_SECS", value_name = "SECONDS", global = true)]
     pub idle_secs: Option<String>,
@@ -133,7 +148,7 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 30] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 35] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
@@ -147,6 +162,11 @@ impl Settings {
             ("CALLBACK_MAX_SKEW_SECS", &mut self.callback_max_skew_secs),
             ("CALLBACK_LISTEN", &mut self.callback_listen),
             ("API_LISTEN", &mut self.api_listen),
+            ("CALLBACK_TLS_CERT", &mut self.callback_tls_cert),
+            ("CALLBACK_TLS_KEY", &mut self.callback_tls_key),
+            ("CALLBACK_TLS_CLIENT_CA", &mut self.callback_tls_client_ca),
+            ("API_TLS_CERT", &mut self.api_tls_cert),
+            ("API_TLS_KEY", &mut self.api_tls_key),
             ("IDLE_SECS", &mut self.idle_secs),
             ("API_TOKEN", &mut self.api_token),
             ("API_TOKEN_FILE", &mut self.api_token_file),

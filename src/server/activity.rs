@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 /// How long the head of a request may take from its first byte.
 pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long a TLS handshake may take, from the accept on.
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How long a connection without a whole head is safe from being closed first when room is needed.
 const FIRST_HEAD_WAIT_WHEN_FULL: Duration = Duration::from_secs(5);
 
@@ -24,7 +27,7 @@ const FIRST_BYTE_WAIT_WHEN_FULL: Duration = Duration::from_millis(250);
 /// How long the rest of a request that is answered already is read where room is needed.
 const LINGER_WAIT_WHEN_FULL: Duration = Duration::from_millis(250);
 
-/// How long a head may take, or an answer wait for its reader, where room is needed and nothing else can be spared: the
+/// How long a head may take, a record of TLS, or an answer wait for its reader, where room is needed and nothing else can be spared: the
 /// time that Tencent waits for a whole exchange.
 const EXCHANGE_WAIT_WHEN_FULL: Duration = Duration::from_secs(2);
 
@@ -34,7 +37,12 @@ pub(super) const LINGER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing has come since it was accepted.
+    /// TLS is wanted before anything else, and a byte of its handshake has come or not.
+    Handshake {
+        /// A byte has come.
+        begun: bool,
+    },
+    /// Nothing has come since it was accepted, or since its handshake.
     New,
     /// A head has begun.
     Head,
@@ -50,7 +58,7 @@ pub(super) enum Phase {
 /// connection with a request in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Spare {
-    /// It owes a whole head for longer than [`FIRST_HEAD_WAIT_WHEN_FULL`].
+    /// It owes a whole head, or a handshake, for longer than [`FIRST_HEAD_WAIT_WHEN_FULL`].
     Silent(Instant),
     /// It has its answer and is about to close, for longer than [`LINGER_WAIT_WHEN_FULL`].
     Lingering(Instant),
@@ -58,7 +66,7 @@ pub(super) enum Spare {
     Idle(Instant),
     /// It sent nothing for [`FIRST_BYTE_WAIT_WHEN_FULL`].
     New(Instant),
-    /// Its head has taken [`EXCHANGE_WAIT_WHEN_FULL`].
+    /// Its head, or its handshake, has taken [`EXCHANGE_WAIT_WHEN_FULL`].
     SlowHead(Instant),
     /// It has not read its last answer for [`EXCHANGE_WAIT_WHEN_FULL`].
     Unread(Instant),
@@ -88,12 +96,26 @@ struct ActivityState {
     /// Since when the peer does not take the bytes of an answer.
     unsent: Option<Instant>,
     spoke_tls: bool,
+    /// Since when bytes have come that are no byte of a request yet: a record of TLS is read when it is whole.
+    record: Option<Instant>,
+}
+
+impl ActivityState {
+    /// Since when a record is on its way to a connection that waits for a request.
+    fn record_under_way(&self) -> Option<Instant> {
+        self.record.filter(|_| matches!(self.phase, Phase::New | Phase::Idle))
+    }
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        let state =
-            ActivityState { phase: Phase::New, since: Instant::now(), unsent: None, spoke_tls: false };
+        let state = ActivityState {
+            phase: Phase::New,
+            since: Instant::now(),
+            unsent: None,
+            spoke_tls: false,
+            record: None,
+        };
         Self { peer: OnceLock::new(), state: Mutex::new(state), room_needed: Notify::new() }
     }
 
@@ -115,9 +137,33 @@ impl Activity {
         self.state().phase
     }
 
-    /// Bytes have come.
+    /// Before anything else a TLS handshake is waited for.
+    pub(super) fn wait_for_handshake(&self) {
+        let mut state = self.state();
+        assert_eq!(state.phase, Phase::New, "a handshake stands at the begin of a connection");
+        state.phase = Phase::Handshake { begun: false };
+    }
+
+    /// The first byte of the handshake has come; its time runs since the accept.
+    pub(super) fn handshake_begins(&self) {
+        self.state().phase = Phase::Handshake { begun: true };
+    }
+
+    /// A request may come.
+    pub(super) fn handshake_ends(&self) {
+        let mut state = self.state();
+        (state.phase, state.since, state.record) = (Phase::New, Instant::now(), None);
+    }
+
+    /// Bytes have come on the wire.
+    pub(super) fn wire_received(&self) {
+        self.state().record.get_or_insert_with(Instant::now);
+    }
+
+    /// Bytes of a request have come.
     pub(super) fn received(&self, bytes: &[u8]) {
         let mut state = self.state();
+        state.record = None;
         // A TLS record of the handshake type begins with these two.
         state.spoke_tls |= state.phase == Phase::New && bytes.starts_with(&[0x16, 0x03]);
         if matches!(state.phase, Phase::New | Phase::Idle) {
@@ -155,11 +201,14 @@ impl Activity {
             // The time limit of the write ends this.
             Phase::Idle if state.unsent.is_some() => return None,
             Phase::Lingering => return Some(after(state.since, LINGER_WAIT_MAX)),
+            Phase::Handshake { .. } => after(state.since, HANDSHAKE_WAIT_MAX),
             Phase::New | Phase::Idle => after(state.since, limits.idle),
             Phase::Head => after(state.since, HEAD_WAIT_MAX),
         };
         let silence = |(stop, silence): (Instant, Duration)| after(state.since.max(stop), silence);
-        Some(limits.stopping.map_or(kept, |stopping| kept.min(silence(stopping))))
+        let kept = limits.stopping.map_or(kept, |stopping| kept.min(silence(stopping)));
+        let record = state.record_under_way().map(|record| after(record, EXCHANGE_WAIT_WHEN_FULL));
+        Some(record.map_or(kept, |record| kept.max(record)))
     }
 
     /// How easily it can be spared at this moment; none: not at all.
@@ -167,16 +216,25 @@ impl Activity {
         let state = self.state();
         let since = state.since;
         let lasts = |since: Instant, wait: Duration| after(since, wait) <= now;
+        if state.record_under_way().is_some_and(|record| !lasts(record, EXCHANGE_WAIT_WHEN_FULL)) {
+            return None;
+        }
         match (state.phase, state.unsent) {
             (Phase::Request, _) => None,
-            (Phase::New | Phase::Head, _) if lasts(since, FIRST_HEAD_WAIT_WHEN_FULL) => {
+            (Phase::Handshake { .. } | Phase::New | Phase::Head, _)
+                if lasts(since, FIRST_HEAD_WAIT_WHEN_FULL) =>
+            {
                 Some(Spare::Silent(since))
             }
-            (Phase::New, _) => lasts(since, FIRST_BYTE_WAIT_WHEN_FULL).then_some(Spare::New(since)),
+            (Phase::New | Phase::Handshake { begun: false }, _) => {
+                lasts(since, FIRST_BYTE_WAIT_WHEN_FULL).then_some(Spare::New(since))
+            }
             (Phase::Lingering, _) => lasts(since, LINGER_WAIT_WHEN_FULL).then_some(Spare::Lingering(since)),
             (_, Some(unsent)) => lasts(unsent, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::Unread(unsent)),
             (Phase::Idle, None) => Some(Spare::Idle(since)),
-            (Phase::Head, None) => lasts(since, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::SlowHead(since)),
+            (Phase::Head | Phase::Handshake { begun: true }, None) => {
+                lasts(since, EXCHANGE_WAIT_WHEN_FULL).then_some(Spare::SlowHead(since))
+            }
         }
     }
 
@@ -274,6 +332,44 @@ mod tests {
             spares(FIRST_HEAD_WAIT_WHEN_FULL)[..],
             [Spare::Silent(_), Spare::Silent(_), Spare::Lingering(_), Spare::Idle(_), Spare::Unread(_)]
         ));
+    }
+
+    #[test]
+    fn a_connection_to_which_a_record_is_on_its_way_is_neither_due_nor_spared_but_not_for_long() {
+        let activity = Arc::new(Activity::new());
+        activity.received(b"POST /");
+        drop(activity.begin_request());
+        let idle_over = PhaseLimits { idle: Duration::ZERO, stopping: None };
+        let now = Instant::now();
+        assert!(activity.due(idle_over).unwrap() <= now && activity.spare(now).is_some());
+        activity.wire_received();
+        assert!(activity.due(idle_over).unwrap() > now && activity.spare(now).is_none());
+        // A second byte does not extend it.
+        activity.wire_received();
+        let later = Instant::now() + EXCHANGE_WAIT_WHEN_FULL;
+        assert!(activity.due(idle_over).unwrap() <= later && activity.spare(later).is_some());
+        activity.received(b"POST /");
+        assert_eq!(activity.phase(), Phase::Head);
+    }
+
+    #[test]
+    fn a_handshake_has_a_time_limit_from_the_accept_on_and_can_be_spared() {
+        let accepted = Instant::now();
+        let activity = Activity::new();
+        activity.wait_for_handshake();
+        assert!(activity.due(limits(None)).unwrap() >= accepted + HANDSHAKE_WAIT_MAX);
+        let spare = |wait: Duration| activity.spare(Instant::now() + wait);
+        assert_eq!(spare(Duration::ZERO), None);
+        assert!(matches!(spare(FIRST_BYTE_WAIT_WHEN_FULL), Some(Spare::New(_))));
+        activity.handshake_begins();
+        activity.wire_received();
+        assert!(activity.due(limits(None)).unwrap() <= Instant::now() + HANDSHAKE_WAIT_MAX);
+        assert_eq!(spare(FIRST_BYTE_WAIT_WHEN_FULL), None);
+        assert!(matches!(spare(EXCHANGE_WAIT_WHEN_FULL), Some(Spare::SlowHead(_))));
+        assert!(matches!(spare(FIRST_HEAD_WAIT_WHEN_FULL), Some(Spare::Silent(_))));
+        activity.handshake_ends();
+        assert_eq!((activity.phase(), spare(Duration::ZERO)), (Phase::New, None));
+        assert!(activity.due(limits(None)).unwrap() >= accepted + 600 * SECOND);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One connection from its accept to its end: serves its requests, keeps its times, and says how it ended.
+//! One connection from its accept to its end: its TLS handshake where there is TLS, its requests, its times, and how it ended.
 //!
 //! hyper's own time-out for heads also ends idle connections, so the times are kept here, from the connection's state.
 
@@ -18,15 +18,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::activity::{HEAD_WAIT_MAX, Phase, PhaseLimits, RequestInWork, after};
+use super::activity::{Activity, HEAD_WAIT_MAX, Phase, PhaseLimits, RequestInWork, after};
 use super::connections::OpenConnection;
-use super::stream::TrackedStream;
+use super::handshake::{HandshakeFaults, shake_hands};
+use super::stream::{TrackedStream, WireStream};
+use super::tls::TlsListener;
 use crate::refusals::{RefusalCause, RefusalLog};
 
 /// What all connections of a listener have in common.
@@ -38,11 +41,34 @@ pub(super) struct ConnectionRules {
     pub(super) idle: Duration,
     pub(super) stop_silence: Duration,
     pub(super) refusals: Option<RefusalLog>,
+    /// None: plain HTTP.
+    pub(super) tls: Option<(TlsListener, HandshakeFaults)>,
 }
 
 /// Serves one connection to its end.
 pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rules: Arc<ConnectionRules>) {
     let activity = &open.activity;
+    let Some((tls, faults)) = &rules.tls else {
+        let wire = WireStream::new(stream, Arc::clone(activity));
+        return keep(serve_http(wire, activity, &rules), &open, &rules).await;
+    };
+    activity.wait_for_handshake();
+    let serving = async {
+        match shake_hands(stream, tls, activity, faults).await {
+            Some(stream) => serve_http(stream, activity, &rules).await,
+            None => Ok(()),
+        }
+    };
+    // In the heap, because the state of a handshake is large and connections without TLS have none.
+    keep(Box::pin(serving), &open, &rules).await;
+}
+
+/// Serves the requests of a connection.
+async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    activity: &Arc<Activity>,
+    rules: &ConnectionRules,
+) -> Result<(), hyper::Error> {
     let io = TokioIo::new(TrackedStream::new(stream, Arc::clone(activity)));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let in_work = activity.begin_request();
@@ -59,7 +85,17 @@ pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rule
             Ok::<_, Infallible>(response.map(|body| AnswerInWork { body, _in_work: in_work }))
         }
     });
-    let mut served = pin!(rules.http.serve_connection(io, service));
+    rules.http.serve_connection(io, service).await
+}
+
+/// Keeps a connection until it has ended, its time is over, or a new one needs its room.
+async fn keep(
+    serving: impl Future<Output = Result<(), hyper::Error>>,
+    open: &OpenConnection,
+    rules: &ConnectionRules,
+) {
+    let activity = &open.activity;
+    let mut served = pin!(serving);
     let mut limits = PhaseLimits { idle: rules.idle, stopping: None };
     let mut reason: Option<CloseReason> = None;
     loop {
@@ -68,9 +104,9 @@ pub(super) async fn run_connection(stream: TcpStream, open: OpenConnection, rule
         let look = activity.due(limits).map_or(latest, |due| due.min(latest));
         tokio::select! {
             biased;
-            ended = &mut served => return report(ended.err().as_ref(), &open, &rules),
+            ended = &mut served => return report(ended.err().as_ref(), open, rules),
             reason = ready(reason.take()), if reason.is_some() => {
-                if reason.is_some_and(|reason| holds(reason, &open, limits, &rules)) {
+                if reason.is_some_and(|reason| holds(reason, open, limits, rules)) {
                     return;
                 }
             }
@@ -114,8 +150,13 @@ fn holds(reason: CloseReason, open: &OpenConnection, limits: PhaseLimits, rules:
         }
         CloseReason::Due => {
             let over = activity.due(limits).is_some_and(|due| due <= now);
-            if over && activity.phase() == Phase::Head {
-                refuse(rules, RefusalCause::SlowHead, None);
+            match (activity.phase(), &rules.tls) {
+                (Phase::Head, _) if over => refuse(rules, RefusalCause::SlowHead, None),
+                (Phase::Handshake { begun }, Some((_, faults))) if over => {
+                    let seen = if begun { "it had begun" } else { "nothing came" };
+                    faults.note(RefusalCause::SlowHandshake, seen.to_owned());
+                }
+                _ => {}
             }
             over
         }
@@ -190,6 +231,7 @@ mod tests {
             idle: Duration::from_secs(600),
             stop_silence: Duration::from_secs(2),
             refusals: None,
+            tls: None,
         };
         tokio::spawn(run_connection(listener.accept().await.unwrap().0, open, Arc::new(rules)));
         let answered = |peer: &mut std::net::TcpStream| {

@@ -41,6 +41,13 @@ mod relay {
     mod verdicts;
 }
 
+/// TLS of both listeners.
+mod tls {
+    mod handshakes;
+    mod limits;
+    mod reloads;
+}
+
 /// Answered means durable: stalls, kills, full disks, replicas.
 mod durability {
     pub(crate) mod chaos;

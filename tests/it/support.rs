@@ -15,6 +15,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod reads;
 pub(crate) mod shown;
+pub(crate) mod tls;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

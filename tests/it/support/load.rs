@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ impl RawAnswer {
 }
 
 /// Reads one answer with a length.
-pub(crate) async fn read_answer(stream: &mut TcpStream) -> io::Result<RawAnswer> {
+pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<RawAnswer> {
     let mut bytes = Vec::new();
     let read = async {
         loop {

@@ -208,7 +208,7 @@ impl Process {
     fn address(&self, line: &str) -> String {
         let log = self.log();
         let line = log.lines().find(|text| text.contains(line)).unwrap();
-        let (_, url) = line.split_once("http://").unwrap();
+        let (_, url) = line.split_once("://").unwrap();
         url.split('/').next().unwrap().to_owned()
     }
 
