@@ -11,6 +11,7 @@ mod canonical;
 mod commands;
 mod decode;
 mod events;
+pub mod fallback;
 mod fields;
 #[cfg(test)]
 mod json_laws;

@@ -3,7 +3,10 @@
 //! `config/settings.rs` has the definition of each setting. The error of a bad value is one line that names the variable,
 //! the value (never a secret) and what would be right; required settings that are missing stand in one line together.
 
+mod apps;
 mod dotenv;
+mod loopback;
+mod per_app;
 mod secrets;
 mod settings;
 mod tokens;
@@ -23,14 +26,18 @@ use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
+use apps::{NO_APP, app_ids, without_token};
+use loopback::{NO_CALLBACK_TOKEN, OPEN_API, SHORT_API_TOKEN, is_loopback};
+use per_app::listed;
 use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
 use values::{address, bytes, is_open, set};
 
+pub use apps::{
+    APPS_MAX, AppSettings, EMBEDDED_APP_ID, RELAY_TIMEOUT, RELAY_TIMEOUT_MAX, RelaySettings, TencentSettings,
+};
 pub use dotenv::{DotenvFile, read_dotenv};
+pub use loopback::LoopbackOnly;
 pub use settings::Settings;
-
-/// The app id of the embedded mode, where none has to be set.
-pub const EMBEDDED_APP_ID: &str = "1400000001";
 
 /// The limit of the spool where none is set, 1 GiB: about a million callbacks of 700 bytes.
 pub const SPOOL_MAX_BYTES: u64 = 1024 * 1024 * 1024;
@@ -72,8 +79,12 @@ pub struct Config {
 /// What `serve` needs beside.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
-    /// App and tokens.
-    pub gate: Gate,
+    /// The apps with what is their own, in the order of `SDK_APP_ID`; at least one. The first is read by default.
+    pub apps: Vec<AppSettings>,
+    /// Whether the rolling passes that compare the mirror with Tencent run.
+    pub reconcile: bool,
+    /// The allowed distance of a callback's `RequestTime` from the clock in seconds, both ways.
+    pub max_skew_secs: u64,
     /// Public listener.
     pub callback_listen: SocketAddr,
     /// Internal listener.
@@ -94,34 +105,19 @@ pub struct ServeConfig {
     pub adopt_database: bool,
 }
 
-/// Why a listener has to be on a loopback address, if it has to: what would be right, as a line that a person reads.
-#[derive(Debug, Clone, Copy)]
-pub struct LoopbackOnly {
-    callbacks: Option<&'static str>,
-    api: Option<&'static str>,
-}
-
-impl LoopbackOnly {
-    /// Checks the addresses of the public and the internal listener: those of the settings, and later those of sockets
-    /// that a service manager has handed over in their place.
-    ///
-    /// # Errors
-    /// A listener that another machine can reach, with settings that are safe on this machine alone.
-    pub fn check(&self, callbacks: SocketAddr, api: SocketAddr) -> anyhow::Result<()> {
-        for (name, reason, address) in
-            [("CALLBACK_LISTEN", self.callbacks, callbacks), ("API_LISTEN", self.api, api)]
-        {
-            if let Some(reason) = reason.filter(|_| !is_loopback(address)) {
-                bail!("{name} is {address}, which other machines can reach, and {reason}");
-            }
-        }
-        Ok(())
+impl ServeConfig {
+    /// Who may send callbacks.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        let tokens = self.apps.iter().map(|app| (app.app, app.callback_tokens.clone())).collect();
+        Gate { tokens, max_skew_secs: self.max_skew_secs }
     }
-}
 
-/// Whether only this machine can reach an address; that of IPv4 in the form of IPv6 as well.
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+    /// Whether callbacks have to be signed: those of all apps, or of none.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.apps.iter().all(|app| !app.callback_tokens.is_empty())
+    }
 }
 
 /// The listening sockets that a service manager has handed over (socket activation), that of callbacks and that of the
@@ -218,15 +214,20 @@ impl Settings {
         Ok((format, set(self.rust_log.as_ref()).unwrap_or("info")))
     }
 
-    /// What a sender needs: the app, and the newest token of each listener.
+    /// What a sender needs: the app, which is the first one unless one is named, and the newest token of each listener.
     ///
     /// # Errors
-    /// An app id that is none, or a token that cannot be used.
-    pub fn sender(&self) -> anyhow::Result<(SdkAppId, Option<Token>, Option<String>)> {
-        let app = set(self.sdk_app_id.as_ref()).unwrap_or(EMBEDDED_APP_ID);
-        let app = SdkAppId::parse(app).context("SDK_APP_ID")?;
-        let token = callback_tokens(&self.callback_token_secret())?.into_iter().next().map(Token::new);
-        let api_token = api_tokens(&self.api_token_secret(), app)?.into_iter().next();
+    /// An app id that is none, or not one of `SDK_APP_ID`, or a token that cannot be used.
+    pub fn sender(&self, named: Option<&str>) -> anyhow::Result<(SdkAppId, Option<Token>, Option<String>)> {
+        let text = set(self.sdk_app_id.as_ref()).unwrap_or(EMBEDDED_APP_ID);
+        let apps = app_ids(text)?;
+        let named = named.map(|text| SdkAppId::parse(text).context("--app")).transpose()?;
+        let app = named.unwrap_or(apps[0]);
+        ensure!(apps.contains(&app), "--app is {app}, which is not one of SDK_APP_ID: {}", listed(&apps));
+        let tokens = callback_tokens(&self.callback_token_secret(), &apps)?;
+        let token = tokens.of(app).map(|text| Token::new(text.to_owned()));
+        let mut reading = api_tokens(&self.api_token_secret(), &apps)?.into_iter();
+        let api_token = reading.find(|token| token.only.is_none_or(|only| only == app));
         Ok((app, token, api_token.map(|token| token.text)))
     }
 
@@ -238,18 +239,21 @@ impl Settings {
         let embedded = !self.database_url_secret().is_set();
         let callback_listen = address("CALLBACK_LISTEN", self.callback_listen.as_ref(), "127.0.0.1:8080")?;
         let api_listen = address("API_LISTEN", self.api_listen.as_ref(), "127.0.0.1:8081")?;
-        let tokens = callback_tokens(&self.callback_token_secret())?;
+        let no_token = !self.callback_token_secret().is_set();
         let safe = embedded && is_loopback(callback_listen);
-        let open = is_open("CALLBACK", self.callback_auth.as_ref(), tokens.is_empty(), safe)?;
-        let app = self.app(embedded)?;
-        let api_auth = self.api_auth(embedded, api_listen, app)?;
-        let (app, (api_auth, api_loopback)) = match (app, api_auth) {
-            (Some(app), Some(api_auth)) if open || !tokens.is_empty() => (app, api_auth),
-            (app, api_auth) => {
-                let no_token = !open && tokens.is_empty();
-                return Err(missing(app.is_none(), no_token, api_auth.is_none()));
-            }
+        let open = is_open("CALLBACK", self.callback_auth.as_ref(), no_token, safe)?;
+        let ids = self.app_ids()?;
+        let api_auth = self.api_auth(embedded, api_listen, ids.as_deref())?;
+        let (ids, (api_auth, api_loopback)) = match (ids, api_auth) {
+            (Some(ids), Some(api_auth)) if open || !no_token => (ids, api_auth),
+            (ids, api_auth) => return Err(missing(ids.is_none(), !open && no_token, api_auth.is_none())),
         };
+        let apps = self.apps_of(&ids)?;
+        if let Some(ids) = without_token(&apps).filter(|_| !open) {
+            bail!(
+                "CALLBACK_TOKEN has no token of {ids}; each app of SDK_APP_ID should have its own as APP:TOKEN"
+            );
+        }
         let loopback_only = LoopbackOnly {
             callbacks: (open && set(self.callback_auth.as_ref()).is_none()).then_some(NO_CALLBACK_TOKEN),
             api: api_loopback,
@@ -257,11 +261,9 @@ impl Settings {
         loopback_only.check(callback_listen, api_listen)?;
         Ok(ServeConfig {
             spool: SpoolPlace { dir: self.config().data_dir, max_bytes: self.spool_max_bytes()? },
-            gate: Gate {
-                app,
-                tokens: tokens.into_iter().map(Token::new).collect(),
-                max_skew_secs: self.max_skew_secs()?,
-            },
+            reconcile: self.reconcile(&apps)?,
+            apps,
+            max_skew_secs: self.max_skew_secs()?,
             callback_listen,
             api_listen,
             idle: self.idle()?,
@@ -285,12 +287,6 @@ impl Settings {
         })
     }
 
-    /// The app; none where it has to be set and is not.
-    fn app(&self, embedded: bool) -> anyhow::Result<Option<SdkAppId>> {
-        let text = set(self.sdk_app_id.as_ref()).or(embedded.then_some(EMBEDDED_APP_ID));
-        text.map(|text| SdkAppId::parse(text).context("SDK_APP_ID")).transpose()
-    }
-
     fn max_skew_secs(&self) -> anyhow::Result<u64> {
         let Some(text) = set(self.callback_max_skew_secs.as_ref()) else { return Ok(60) };
         text.parse().ok().filter(|secs| (1..=86_400).contains(secs)).with_context(|| {
@@ -308,7 +304,7 @@ impl Settings {
         &self,
         embedded: bool,
         listen: SocketAddr,
-        app: Option<SdkAppId>,
+        apps: Option<&[SdkAppId]>,
     ) -> anyhow::Result<Option<(ApiAuth, Option<&'static str>)>> {
         let secret = self.api_token_secret();
         let safe = embedded && is_loopback(listen);
@@ -319,8 +315,8 @@ impl Settings {
             return Ok(None);
         }
         // Where the app is missing that is the error of the start.
-        let Some(app) = app else { return Ok(Some((ApiAuth::Tokens(Vec::new()), None))) };
-        let tokens = api_tokens(&secret, app)?;
+        let Some(apps) = apps else { return Ok(Some((ApiAuth::Tokens(Vec::new()), None))) };
+        let tokens = api_tokens(&secret, apps)?;
         assert!(!tokens.is_empty(), "a secret that is set has a value");
         let short = tokens.iter().any(|token| token.text.chars().count() < API_TOKEN_CHARS_MIN);
         let tokens = tokens.into_iter().map(|token| token.token).collect();
@@ -328,20 +324,10 @@ impl Settings {
     }
 }
 
-/// Unsigned callbacks without `CALLBACK_AUTH=none`.
-const NO_CALLBACK_TOKEN: &str = "CALLBACK_TOKEN is not set; set it to the token of the console's callback authentication, or say CALLBACK_AUTH=none to accept unsigned callbacks";
-
-/// `API_AUTH=none`.
-const OPEN_API: &str =
-    "API_AUTH is \"none\"; without tokens it should be a loopback address such as 127.0.0.1:8081";
-
-/// A token that can be guessed.
-const SHORT_API_TOKEN: &str = "a token of API_TOKEN has fewer than 16 characters; such a token works on a loopback address alone, one from `openssl rand -hex 32` everywhere";
-
 /// All required settings that are not set, in one line: a person sets them in one go.
 fn missing(app: bool, callback_token: bool, api_token: bool) -> anyhow::Error {
     let lines = [
-        (app, "SDK_APP_ID is not set; it is the number of your application, such as 1400000001"),
+        (app, NO_APP),
         (callback_token, NO_CALLBACK_TOKEN),
         (
             api_token,

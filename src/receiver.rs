@@ -125,11 +125,14 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
         return empty(state);
     }
     let query = CallbackQuery::parse(&parts);
-    if let Err(refusal) = signature::verify(query.credentials(), &state.gate, now.get() / 1000) {
-        let (cause, seen) = cause_of(refusal);
-        state.refuse(cause, seen);
-        return Answer::Refused(refusal);
-    }
+    let app = match signature::verify(query.credentials(), &state.gate, now.get() / 1000) {
+        Ok(app) => app,
+        Err(refusal) => {
+            let (cause, seen) = cause_of(refusal);
+            state.refuse(cause, seen);
+            return Answer::Refused(refusal);
+        }
+    };
     let body = match read_body(&state.reading, body, deadline.into()).await {
         Ok(body) => body,
         Err(unread) => {
@@ -148,7 +151,7 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
     if body.is_empty() {
         return empty(state);
     }
-    keep(state, query.received(state.gate.app, received_at, body), deadline).await
+    keep(state, query.received(app, received_at, body), deadline).await
 }
 
 fn empty(state: &ReceiverState) -> Answer {

@@ -27,10 +27,12 @@ pub(super) fn announce_service(
         env!("CARGO_PKG_VERSION"),
         absolute(&config.data_dir).display()
     );
-    let signed = if serving.gate.tokens.is_empty() { "unsigned ones too" } else { "signed" };
+    let signed = if serving.is_signed() { "signed" } else { "unsigned ones too" };
+    let ids: Vec<String> = serving.apps.iter().map(|app| app.app.to_string()).collect();
+    let apps = if ids.len() == 1 { "app" } else { "apps" };
     tracing::info!(
-        "callbacks of app {} ({signed}): http://{}/callback",
-        serving.gate.app,
+        "callbacks of {apps} {} ({signed}): http://{}/callback",
+        ids.join(", "),
         running.callback_addr
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
@@ -70,13 +72,13 @@ pub(super) fn announce_database(
             bundled.months_old(now_ms)
         );
     }
-    if serving.gate.tokens.is_empty() {
+    if !serving.is_signed() {
         tracing::info!(
             "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \
              '{{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"first\",\"Type\":\"Public\",\
              \"Name\":\"First\",\"Owner_Account\":\"ana\",\"MemberList\":[]}}' && curl http://{}/v1/groups/first",
             running.callback_addr,
-            serving.gate.app,
+            serving.apps[0].app,
             running.api_addr
         );
         tracing::info!(

@@ -152,7 +152,7 @@ pub async fn start(
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
-        app: ConfiguredApp::new(serving.gate.app),
+        app: ConfiguredApp::new(serving.apps[0].app),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
@@ -224,7 +224,7 @@ fn receiver_state(
     receipts: ReceiptClock,
 ) -> ReceiverState {
     ReceiverState {
-        gate: Arc::new(serving.gate.clone()),
+        gate: Arc::new(serving.gate()),
         avchatroom_members: serving.avchatroom_members,
         writer,
         reading: ReadPermits::default(),

@@ -3,6 +3,8 @@
 //! `Sign` = hex(SHA-256(token ++ `RequestTime`)), 1047/34354. It covers neither body nor command, so a URL that is seen
 //! by a third party can be used again for a minute: HTTPS is needed all the same. The clock is handed in.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use thiserror::Error;
@@ -43,10 +45,9 @@ impl std::fmt::Debug for Token {
 /// What a request must show.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    /// The app whose callbacks are accepted.
-    pub app: SdkAppId,
-    /// Any of these; two while one is being replaced. Empty: signatures are not asked for.
-    pub tokens: Vec<Token>,
+    /// The apps whose callbacks are accepted, each with its own tokens: two while one is being replaced, none where
+    /// signatures are not asked for.
+    pub tokens: BTreeMap<SdkAppId, Vec<Token>>,
     /// The allowed distance of `RequestTime` from the clock in seconds, both ways.
     pub max_skew_secs: u64,
 }
@@ -80,17 +81,17 @@ pub enum Refusal {
     Wrong,
 }
 
-/// Lets a request in, or says why not.
+/// Lets a request of one of the apps in, or says why not. Only the tokens of the app that the request names count: a
+/// signature of another app's token is a wrong one.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Result<(), Refusal> {
-    match credentials.app.map(SdkAppId::parse) {
-        Some(Ok(app)) if app == gate.app => {}
-        other => return Err(Refusal::App(other.and_then(Result::ok))),
-    }
-    if gate.tokens.is_empty() {
-        return Ok(());
+pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Result<SdkAppId, Refusal> {
+    let named = credentials.app.and_then(|text| SdkAppId::parse(text).ok());
+    let found = named.and_then(|app| gate.tokens.get(&app).map(|tokens| (app, tokens)));
+    let Some((app, tokens)) = found else { return Err(Refusal::App(named)) };
+    if tokens.is_empty() {
+        return Ok(app);
     }
     let (Some(sign), Some(request_time)) = (credentials.sign, credentials.request_time) else {
         return Err(Refusal::Missing);
@@ -102,11 +103,10 @@ pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Resul
         return Err(Refusal::Stale(now_secs.saturating_sub(at)));
     }
     // Every token is tried and every byte compared, so that the time taken gives nothing away.
-    let right = gate
-        .tokens
+    let right = tokens
         .iter()
         .fold(Choice::from(0), |right, token| right | token.digest(request_time).as_slice().ct_eq(&sign));
-    if right.into() { Ok(()) } else { Err(Refusal::Wrong) }
+    if right.into() { Ok(app) } else { Err(Refusal::Wrong) }
 }
 
 /// Digits only: the text is hashed as it stands, so a sign or a space would be another time to another reader.
@@ -134,11 +134,12 @@ mod tests {
     const PAGE: &str = "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061";
 
     fn gate(tokens: &[&str]) -> Gate {
-        Gate {
-            app: SdkAppId::parse("1400000001").unwrap(),
-            tokens: tokens.iter().map(|token| Token::new((*token).into())).collect(),
-            max_skew_secs: 60,
-        }
+        let tokens = tokens.iter().map(|token| Token::new((*token).into())).collect();
+        Gate { tokens: [(app("1400000001"), tokens)].into(), max_skew_secs: 60 }
+    }
+
+    fn app(text: &str) -> SdkAppId {
+        SdkAppId::parse(text).unwrap()
     }
 
     fn credentials<'a>(sign: &'a str, request_time: &'a str) -> Credentials<'a> {
@@ -157,7 +158,10 @@ mod tests {
             ),
         ] {
             assert_eq!(Token::new(token.into()).sign(time), sign);
-            assert_eq!(verify(credentials(sign, time), &gate(&[token]), time.parse().unwrap()), Ok(()));
+            assert_eq!(
+                verify(credentials(sign, time), &gate(&[token]), time.parse().unwrap()),
+                Ok(app("1400000001"))
+            );
         }
     }
 
@@ -170,7 +174,10 @@ mod tests {
     #[test]
     fn either_of_two_tokens_and_either_case_will_do() {
         let both = gate(&["new", "xxxxyyyy"]);
-        assert_eq!(verify(credentials(&PAGE.to_uppercase(), "1669872112"), &both, 1_669_872_112), Ok(()));
+        assert_eq!(
+            verify(credentials(&PAGE.to_uppercase(), "1669872112"), &both, 1_669_872_112),
+            Ok(app("1400000001"))
+        );
         assert_eq!(
             verify(credentials(PAGE, "1669872112"), &gate(&["new"]), 1_669_872_112),
             Err(Refusal::Wrong)
@@ -179,9 +186,10 @@ mod tests {
 
     #[test]
     fn the_window_ends_after_a_minute_on_both_sides() {
+        let let_in = Ok(app("1400000001"));
         for (now, verdict) in [
-            (1_669_872_052, Ok(())),
-            (1_669_872_172, Ok(())),
+            (1_669_872_052, let_in),
+            (1_669_872_172, let_in),
             (1_669_872_051, Err(Refusal::Stale(-61))),
             (1_669_872_173, Err(Refusal::Stale(61))),
         ] {
@@ -215,11 +223,32 @@ mod tests {
     }
 
     #[test]
+    fn the_token_of_one_app_does_not_let_a_request_of_another_in() {
+        let token = |text: &str| vec![Token::new(text.into())];
+        let tokens = [(app("1400000001"), token("xxxxyyyy")), (app("1400000002"), token("other"))].into();
+        let both = Gate { tokens, max_skew_secs: 60 };
+        let now = 1_669_872_112;
+        let signed = |id: &'static str, sign: &str| {
+            verify(
+                Credentials { app: Some(id), sign: Some(sign), request_time: Some("1669872112") },
+                &both,
+                now,
+            )
+        };
+        let of_other = Token::new("other".into()).sign("1669872112");
+        assert_eq!(signed("1400000001", PAGE), Ok(app("1400000001")));
+        assert_eq!(signed("1400000002", &of_other), Ok(app("1400000002")));
+        assert_eq!(signed("1400000002", PAGE), Err(Refusal::Wrong));
+        assert_eq!(signed("1400000001", &of_other), Err(Refusal::Wrong));
+        assert_eq!(signed("1400000003", PAGE), Err(Refusal::App(Some(app("1400000003")))));
+    }
+
+    #[test]
     fn without_tokens_the_app_still_counts() {
         let open = gate(&[]);
         assert_eq!(
             verify(Credentials { app: Some("1400000001"), ..Credentials::default() }, &open, 0),
-            Ok(())
+            Ok(app("1400000001"))
         );
         assert_eq!(
             verify(Credentials { app: Some("7"), ..Credentials::default() }, &open, 0),

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::values::set;
+use super::values::{list, set};
 
 /// The largest file of secrets that is read.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -65,13 +65,7 @@ impl<'a> Secret<'a> {
             return Ok(values);
         }
         let Some(text) = set(self.value) else { return Ok(Vec::new()) };
-        let values: Vec<String> = text.split(',').map(|value| value.trim().to_owned()).collect();
-        ensure!(
-            values.iter().all(|value| !value.is_empty()),
-            "{} has an empty value beside a comma; it should be values separated by single commas",
-            self.name
-        );
-        Ok(values)
+        list(self.name, text)
     }
 }
 

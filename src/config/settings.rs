@@ -29,11 +29,18 @@ pub struct Settings {
     /// Directory of PostgreSQL's server programs for the embedded mode; never from a .env; unset: they are looked for
     #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
     pub pg_bin_dir: Option<String>,
-    /// The app whose callbacks are accepted [default: 1400000001 in embedded mode, otherwise required]
-    #[arg(long, env = "SDK_APP_ID", value_name = "ID", global = true)]
+    /// The app whose callbacks are accepted; several, separated by commas [default: 1400000001 in embedded mode, otherwise required]
+    #[arg(long, env = "SDK_APP_ID", value_name = "ID[,ID]", global = true)]
     pub sdk_app_id: Option<String>,
-    /// Token of the console's callback authentication; two, separated by a comma, while one is being replaced
-    #[arg(long, env = "CALLBACK_TOKEN", value_name = "TOKEN[,TOKEN]", hide_env_values = true, global = true)]
+    /// Token of the console's callback authentication; two, separated by a comma, while one is being replaced; with
+    /// several apps each is APP:TOKEN
+    #[arg(
+        long,
+        env = "CALLBACK_TOKEN",
+        value_name = "[APP:]TOKEN[,…]",
+        hide_env_values = true,
+        global = true
+    )]
     pub callback_token: Option<String>,
     /// A file that holds `CALLBACK_TOKEN`, one a line
     #[arg(long, env = "CALLBACK_TOKEN_FILE", value_name = "PATH", global = true)]
@@ -72,6 +79,46 @@ pub struct Settings {
     /// Mirror the membership of audio-video rooms, too [default: false]
     #[arg(long, env = "MIRROR_AVCHATROOM_MEMBERS", value_name = "true|false", global = true)]
     pub mirror_avchatroom_members: Option<String>,
+    /// Tencent's REST API, scheme and host of the app's region, such as <https://console.tim.qq.com>; APP:URL for one app
+    #[arg(long, env = "TENCENT_API_URL", value_name = "[APP:]URL[,…]", global = true)]
+    pub tencent_api_url: Option<String>,
+    /// The administrator account that calls it [default: administrator]
+    #[arg(long, env = "TENCENT_ADMIN", value_name = "ACCOUNT", global = true)]
+    pub tencent_admin: Option<String>,
+    /// The app's secret key in the console; with several apps each is APP:KEY
+    #[arg(
+        long,
+        env = "TENCENT_SECRET_KEY",
+        value_name = "[APP:]KEY[,…]",
+        hide_env_values = true,
+        global = true
+    )]
+    pub tencent_secret_key: Option<String>,
+    /// A file that holds `TENCENT_SECRET_KEY`, one a line
+    #[arg(long, env = "TENCENT_SECRET_KEY_FILE", value_name = "PATH", global = true)]
+    pub tencent_secret_key_file: Option<String>,
+    /// The share of Tencent's published limits that may be used, above 0 and at most 1 [default: 0.2]
+    #[arg(long, env = "TENCENT_RATE_SHARE", value_name = "SHARE", global = true)]
+    pub tencent_rate_share: Option<String>,
+    /// The rolling passes inside `serve` that compare the mirror with Tencent [default: on with a secret key, else off]
+    #[arg(long, env = "RECONCILE", value_name = "on|off", global = true)]
+    pub reconcile: Option<String>,
+    /// The existing backend that gets the callbacks; APP:URL for one app
+    #[arg(long, env = "RELAY_URL", value_name = "[APP:]URL[,…]", hide_env_values = true, global = true)]
+    pub relay_url: Option<String>,
+    /// How long a "before" callback waits for the backend, from receipt, in milliseconds; at most 1400 [default: 1200]
+    #[arg(long, env = "RELAY_TIMEOUT_MS", value_name = "MILLISECONDS", global = true)]
+    pub relay_timeout_ms: Option<String>,
+    /// What a "before" callback gets when the backend does not answer; COMMAND= and one of them for single commands
+    /// [default: fail]
+    #[arg(long, env = "RELAY_FALLBACK", value_name = "[COMMAND=]allow|refuse|fail[,…]", global = true)]
+    pub relay_fallback: Option<String>,
+    /// Signs what is delivered late; APP:TOKEN for one app [default: the app's first `CALLBACK_TOKEN`]
+    #[arg(long, env = "RELAY_TOKEN", value_name = "[APP:]TOKEN[,…]", hide_env_values = true, global = true)]
+    pub relay_token: Option<String>,
+    /// A file that holds `RELAY_TOKEN`, one a line
+    #[arg(long, env = "RELAY_TOKEN_FILE", value_name = "PATH", global = true)]
+    pub relay_token_file: Option<String>,
     /// `text` or `json` [default: text]
     #[arg(long, env = "LOG_FORMAT", value_name = "text|json", global = true)]
     pub log_format: Option<String>,
@@ -86,7 +133,7 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 19] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 30] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
@@ -105,6 +152,17 @@ impl Settings {
             ("API_TOKEN_FILE", &mut self.api_token_file),
             ("API_AUTH", &mut self.api_auth),
             ("MIRROR_AVCHATROOM_MEMBERS", &mut self.mirror_avchatroom_members),
+            ("TENCENT_API_URL", &mut self.tencent_api_url),
+            ("TENCENT_ADMIN", &mut self.tencent_admin),
+            ("TENCENT_SECRET_KEY", &mut self.tencent_secret_key),
+            ("TENCENT_SECRET_KEY_FILE", &mut self.tencent_secret_key_file),
+            ("TENCENT_RATE_SHARE", &mut self.tencent_rate_share),
+            ("RECONCILE", &mut self.reconcile),
+            ("RELAY_URL", &mut self.relay_url),
+            ("RELAY_TIMEOUT_MS", &mut self.relay_timeout_ms),
+            ("RELAY_FALLBACK", &mut self.relay_fallback),
+            ("RELAY_TOKEN", &mut self.relay_token),
+            ("RELAY_TOKEN_FILE", &mut self.relay_token_file),
             ("LOG_FORMAT", &mut self.log_format),
             ("RUST_LOG", &mut self.rust_log),
         ]
@@ -137,7 +195,13 @@ impl Settings {
                 *value = Some(found);
             }
         }
-        for secret in [self.database_url_secret(), self.callback_token_secret(), self.api_token_secret()] {
+        for secret in [
+            self.database_url_secret(),
+            self.callback_token_secret(),
+            self.api_token_secret(),
+            self.tencent_secret_key_secret(),
+            self.relay_token_secret(),
+        ] {
             secret.check()?;
         }
         Ok(())
@@ -153,6 +217,15 @@ impl Settings {
 
     pub(super) fn api_token_secret(&self) -> Secret<'_> {
         Secret::new("API_TOKEN", self.api_token.as_ref(), self.api_token_file.as_ref())
+    }
+
+    pub(super) fn tencent_secret_key_secret(&self) -> Secret<'_> {
+        let (value, file) = (self.tencent_secret_key.as_ref(), self.tencent_secret_key_file.as_ref());
+        Secret::new("TENCENT_SECRET_KEY", value, file)
+    }
+
+    pub(super) fn relay_token_secret(&self) -> Secret<'_> {
+        Secret::new("RELAY_TOKEN", self.relay_token.as_ref(), self.relay_token_file.as_ref())
     }
 }
 

@@ -4,7 +4,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use url::{Host, Url};
+
+use crate::model::SdkAppId;
 
 /// The text of a setting. Unset and empty are the same: a compose file or a `.env` often has `KEY=`.
 pub(super) fn set(value: Option<&String>) -> Option<&str> {
@@ -43,6 +46,48 @@ pub(super) fn bytes(name: &str, text: &str, least: u64) -> anyhow::Result<u64> {
     })
 }
 
+/// Values separated by commas, without white space around them.
+pub(super) fn list(name: &str, text: &str) -> anyhow::Result<Vec<String>> {
+    let values: Vec<String> = text.split(',').map(|value| value.trim().to_owned()).collect();
+    ensure!(
+        values.iter().all(|value| !value.is_empty()),
+        "{name} has an empty value beside a comma; it should be values separated by single commas"
+    );
+    Ok(values)
+}
+
+/// A URL to which secrets are sent: https, or plain HTTP to this machine. A URL with a user name or a password is refused,
+/// and is not shown: it would stand in log lines and errors as a whole.
+pub(super) fn web_url(name: &str, app: SdkAppId, text: &str, form: &str) -> anyhow::Result<Url> {
+    ensure!(
+        !text.contains('@'),
+        "{name} of app {app} holds a user name or an @; it should be {form}, without user name and password"
+    );
+    let wrong = || format!("{name} of app {app} is {text:?}; it should be {form}");
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    // The parser would repair white space, backslashes and missing slashes.
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let url = Url::parse(text).ok().filter(|_| is_plain).with_context(wrong)?;
+    match scheme.as_deref() {
+        Some("https") => {}
+        Some("http") => ensure!(
+            is_loopback_host(&url),
+            "{name} of app {app} is {text:?}; it should begin with https://, because plain HTTP is for this machine alone"
+        ),
+        _ => bail!(wrong()),
+    }
+    Ok(url)
+}
+
+fn is_loopback_host(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
 /// Whether a listener works without tokens. `none` beside a token is a contradiction, not a choice.
 pub(super) fn is_open(name: &str, auth: Option<&String>, no_token: bool, safe: bool) -> anyhow::Result<bool> {
     match set(auth) {
@@ -56,7 +101,41 @@ pub(super) fn is_open(name: &str, auth: Option<&String>, no_token: bool, safe: b
 
 #[cfg(test)]
 mod tests {
-    use super::{address, bytes};
+    use super::{address, bytes, web_url};
+    use crate::model::SdkAppId;
+
+    #[test]
+    fn a_url_is_https_or_of_this_machine_and_holds_no_user() {
+        for (text, right) in [
+            ("https://b.example.org/cb", true),
+            ("HTTPS://b.example.org:8443/a%20b", true),
+            ("https://[2001:db8::1]/", true),
+            ("http://127.0.0.1:9000/cb", true),
+            ("http://127.8.9.1/", true),
+            ("http://[::1]:1/", true),
+            ("http://localhost", true),
+            ("http://b.example.org/cb", false),
+            ("http://10.0.0.7/", false),
+            ("http://localhost.example.org/", false),
+            ("http://127.0.0.1.example.org/", false),
+            ("https://user:secret@b.example.org/", false),
+            ("http://secret@127.0.0.1/", false),
+            ("https:b.example.org", false),
+            ("https:/b.example.org", false),
+            ("https://b.example.org\\x", false),
+            ("https://b.exa mple.org/", false),
+            ("https://", false),
+            ("b.example.org", false),
+            ("localhost:9000", false),
+            ("ftp://127.0.0.1/", false),
+            ("", false),
+        ] {
+            let read = web_url("X", SdkAppId::parse("7").unwrap(), text, "right");
+            assert_eq!(read.is_ok(), right, "{text}");
+            let line = read.err().map_or_else(String::new, |error| format!("{error:#}"));
+            assert!(right || (line.starts_with("X of app 7 ") && !line.contains("secret")), "{line}");
+        }
+    }
 
     #[test]
     fn an_address_may_be_a_port_alone_or_localhost() {

@@ -99,6 +99,7 @@ mod tencent {
 
 /// Settings, start, stop, exit codes of the binary.
 mod process {
+    mod apps;
     mod config;
     mod databases;
     mod errors;

@@ -27,7 +27,7 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     ("telemetry", &[]),
     ("embedded", &["files"]),
     ("simulate", &["store", "mirror", "callback", "clock", "model"]),
-    ("config", &["api", "spool", "telemetry", "callback", "files", "model"]),
+    ("config", &["api", "spool", "telemetry", "tencent", "callback", "files", "model"]),
     ("fake", &["tencent", "callback", "model"]),
     ("cli", &["config"]),
     (

@@ -72,7 +72,7 @@ fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
         (|s| s.api_token = Some(",".into()), "API_TOKEN has an empty value beside a comma"),
         (
             |s| s.api_token = Some("ok,desk@7:secret".into()),
-            "API_TOKEN, entry 2: the app behind the @ is not SDK_APP_ID",
+            "API_TOKEN, entry 2: the app behind the @ is not one of SDK_APP_ID",
         ),
         (
             |s| s.api_listen = Some("0.0.0.0:8081".into()),
@@ -119,8 +119,9 @@ fn a_port_alone_localhost_and_a_size_with_a_unit_work() {
 #[test]
 fn the_embedded_mode_needs_no_setting_and_is_open_on_loopback_only() {
     let serving = Settings::default().serve_config().unwrap();
-    assert_eq!(serving.gate.app.get(), 1_400_000_001);
-    assert!(serving.gate.tokens.is_empty());
+    assert_eq!(serving.apps.len(), 1);
+    assert_eq!(serving.apps[0].app.get(), 1_400_000_001);
+    assert!(!serving.is_signed() && !serving.reconcile);
     let public = Settings { callback_listen: Some("0.0.0.0:8080".into()), ..Settings::default() };
     let error = public.serve_config().unwrap_err().to_string();
     assert!(error.starts_with("CALLBACK_TOKEN is not set"), "{error}");

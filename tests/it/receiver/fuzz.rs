@@ -84,8 +84,7 @@ fn whatever_comes_is_decoded_without_a_panic_and_decodes_the_same_from_the_ledge
 fn no_signature_but_the_right_one_lets_a_request_in() {
     let mut chance = chance(2);
     let gate = Gate {
-        app: SdkAppId::parse(APP).unwrap(),
-        tokens: vec![Token::new(TOKEN.into())],
+        tokens: [(SdkAppId::parse(APP).unwrap(), vec![Token::new(TOKEN.into())])].into(),
         max_skew_secs: 60,
     };
     let mut let_in = 0_u32;
