@@ -81,6 +81,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 let wanted = app::ReplayWanted { verify, parked, cause };
                 app::replay(&cli.settings.config(), wanted).await
             }
+            Command::Relay(args) => app::relay(&cli.settings, &args).await,
             Command::Version => app::version(),
             Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Openapi => app::openapi(),

@@ -25,7 +25,9 @@ use crate::ingest::{Outcome, Writer};
 use crate::model::{GroupId, Millis};
 use crate::refusals::{RefusalCause, RefusalLog};
 use answer::{Answer, fail};
-use request::{CallbackQuery, Unread, is_callback_path, is_from_browser, quoted_path, read_body};
+use request::{
+    CallbackQuery, Unread, is_callback_path, is_from_browser, keep_request, quoted_path, read_body,
+};
 
 pub use request::ReadPermits;
 pub use sightings::Sightings;
@@ -151,7 +153,11 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
     if body.is_empty() {
         return empty(state);
     }
-    keep(state, query.received(app, received_at, body), deadline).await
+    let mut received = query.received(app, received_at, body);
+    if state.writer.relays(app) {
+        keep_request(&mut received, &parts);
+    }
+    keep(state, received, deadline).await
 }
 
 fn empty(state: &ReceiverState) -> Answer {

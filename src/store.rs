@@ -18,6 +18,8 @@ mod hosts;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod outbox;
+pub mod outbox_report;
 pub mod page;
 pub mod parked;
 mod pools;

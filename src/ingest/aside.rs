@@ -298,6 +298,8 @@ mod tests {
             client_ip: None,
             platform: None,
             request_id: None,
+            query: None,
+            content_type: None,
             received_at: Millis::new(1_700_000_000_000),
             body: body.into_bytes(),
         };

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::callback::signature::Credentials;
-use crate::callback::{BODY_BYTES_MAX, QUERY_TEXT_BYTES_MAX, Received};
+use crate::callback::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, Received};
 use crate::model::{Millis, SdkAppId};
 
 /// How many bytes of bodies may be in memory while they are being read, 32 MiB. At the limit a body waits for room until
@@ -154,10 +154,21 @@ impl CallbackQuery {
             client_ip: kept("ClientIP"),
             platform: kept("OptPlatform"),
             request_id: kept("RequestID").or_else(|| kept("RequestId")),
+            query: None,
+            content_type: None,
             received_at,
             body,
         }
     }
+}
+
+/// Keeps what a later delivery of the request needs beside its body.
+pub(super) fn keep_request(received: &mut Received, parts: &Parts) {
+    received.query = Some(parts.uri.query().unwrap_or_default().to_owned());
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    received.content_type = content_type
+        .filter(|bytes| bytes.len() <= CONTENT_TYPE_BYTES_MAX)
+        .map(|bytes| bytes.iter().copied().map(char::from).collect());
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ fn decode_at(row: &LedgerRow, now: Millis) -> Option<Callback> {
         client_ip: None,
         platform: None,
         request_id: row.request_id.clone(),
+        query: None,
+        content_type: None,
         received_at: Millis::new(row.received_ms),
         body: row.body.clone(),
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 25] = [
+const IMPORTS: [(&str, &[&str]); 26] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -18,16 +18,20 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     ("spool", &["callback", "clock", "files", "model"]),
     ("store", &["mirror", "callback", "model"]),
     ("replay", &["store", "mirror", "callback", "model"]),
-    ("ingest", &["replay", "spool", "store", "mirror", "callback", "model"]),
+    ("outbox", &["relay", "spool", "store", "callback", "clock", "model"]),
+    ("ingest", &["outbox", "replay", "spool", "store", "mirror", "callback", "model"]),
     ("refusals", &["clock", "model"]),
     ("relay", &["callback", "model"]),
     ("receiver", &["ingest", "refusals", "relay", "callback", "clock", "model"]),
-    ("api", &["ingest", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
+    (
+        "api",
+        &["ingest", "outbox", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"],
+    ),
     ("server", &["refusals"]),
     ("telemetry", &[]),
     ("embedded", &["files"]),
     ("simulate", &["store", "mirror", "callback", "clock", "model"]),
-    ("config", &["api", "spool", "telemetry", "tencent", "callback", "files", "model"]),
+    ("config", &["api", "outbox", "spool", "telemetry", "tencent", "callback", "files", "model"]),
     ("fake", &["tencent", "callback", "model"]),
     ("cli", &["config"]),
     (
@@ -45,6 +49,7 @@ const IMPORTS: [(&str, &[&str]); 25] = [
             "api",
             "receiver",
             "relay",
+            "outbox",
             "refusals",
             "ingest",
             "replay",
@@ -109,7 +114,18 @@ const PLACES: [(&str, &[&str]); 24] = [
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate", "fake/delivery.rs"]),
     ("redb::", &["spool/file.rs", "spool/status.rs"]),
-    ("hyper", &["server", "tencent/calls.rs", "tencent/transport.rs", "relay", "fake/http.rs"]),
+    (
+        "hyper",
+        &[
+            "server",
+            "tencent/calls.rs",
+            "tencent/transport.rs",
+            "relay",
+            "outbox/delivery.rs",
+            "outbox/pace.rs",
+            "fake/http.rs",
+        ],
+    ),
     ("clap::", &["config", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),
