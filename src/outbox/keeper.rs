@@ -41,8 +41,8 @@ const OWNERS_PERIOD: Duration = Duration::from_millis(500);
 /// to be started again on its data directory, which gives it the same number.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long callbacks in the ledger wait for those of the run before that are still in the spool, once the database is there:
-/// they were received earlier. Not without limit, because a single one may be set aside.
+/// How long callbacks in the ledger wait, without a record leaving the spool, for those in the spool that are not held: they
+/// were received earlier. Not without limit, because a single one may be set aside.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How many entries one statement notes.
@@ -68,6 +68,8 @@ pub(super) struct Keeper {
     handed_over_after: OrderKey,
     owned_after: OrderKey,
     count_due: Instant,
+    /// Receipt of the spool's oldest record, since when.
+    spool_oldest: (Option<Millis>, Instant),
     failed_since: Option<Instant>,
 }
 
@@ -91,6 +93,7 @@ impl Keeper {
             handed_over_after: OrderKey::default(),
             owned_after: OrderKey::default(),
             count_due: Instant::now(),
+            spool_oldest: (None, Instant::now()),
             failed_since: None,
         }
     }
@@ -121,6 +124,15 @@ impl Keeper {
         let now = Instant::now();
         let hungry = self.outbox.apps.values().filter_map(|of_app| of_app.queue().next_hungry());
         hungry.map(|due| due.saturating_duration_since(now)).min().unwrap_or(POLL).clamp(REST, POLL)
+    }
+
+    /// When the spool's oldest record last changed.
+    fn drained_at(&mut self) -> Instant {
+        let oldest = self.outbox.oldest_in_spool();
+        if oldest != self.spool_oldest.0 {
+            self.spool_oldest = (oldest, Instant::now());
+        }
+        self.spool_oldest.1
     }
 
     fn number(&self) -> i64 {
@@ -155,7 +167,8 @@ impl Keeper {
         }
         self.find_handed_over(conn).await?;
         self.find_unlisted(conn).await?;
-        self.read_hungry(conn, session.since.elapsed() < DRAIN_WAIT_MAX).await?;
+        let drained_at = self.drained_at().max(session.since);
+        self.read_hungry(conn, drained_at.elapsed() < DRAIN_WAIT_MAX).await?;
         self.count(conn).await?;
         self.session = Some(session);
         Ok(())

@@ -96,4 +96,10 @@ impl OutboxState {
             status.depth == 0 && status.failure != Some(SpoolError::Opening)
         })
     }
+
+    /// Receipt of the oldest record in the spool.
+    pub(super) fn oldest_in_spool(&self) -> Option<Millis> {
+        let spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        spool.as_ref().and_then(|spool| spool.borrow().oldest)
+    }
 }

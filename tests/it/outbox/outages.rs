@@ -126,7 +126,12 @@ async fn history(seed: u64) {
     assert!(complete, "seed {seed}: missing {:?}\n{}", missing(), logs());
     for (group, names) in backend.taken() {
         let order = first_of_each(&names);
-        assert!(order.is_sorted(), "seed {seed}: {group}: {order:?}\n{}", logs());
+        assert!(
+            order.is_sorted(),
+            "seed {seed}: {group}: {order:?}\n{}\n{}",
+            backend.deliveries_of(&group),
+            logs()
+        );
     }
     assert!(nothing_waits(&database).await, "seed {seed}");
     for replica in replicas.into_iter().flatten() {

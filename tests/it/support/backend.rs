@@ -157,6 +157,18 @@ impl Backend {
         self.records.lock().unwrap().all.iter().filter(|recorded| recorded.taken).count()
     }
 
+    /// Each request of a group, by whom it came and how it went: for a failure.
+    pub(crate) fn deliveries_of(&self, group: &str) -> String {
+        let line = |recorded: &Recorded| {
+            let (of, name) = recorded.said()?;
+            let sender = recorded.header("x-group-mirror-relay").unwrap_or_default();
+            let kind = recorded.header("x-group-mirror-delivery").unwrap_or("first");
+            (of == group)
+                .then(|| format!("{name} {sender} {kind} {}", if recorded.taken { "taken" } else { "-" }))
+        };
+        self.all().iter().filter_map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// Groups of which two requests were open at the same time.
     pub(crate) fn overlaps(&self) -> Vec<String> {
         self.records.lock().unwrap().overlaps.clone()
