@@ -161,6 +161,7 @@ pub(crate) fn decoded(body: impl Into<Vec<u8>>) -> Callback {
         request_id: None,
         query: None,
         content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(1_800_000_000_000),
         body: body.into(),
     };

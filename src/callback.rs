@@ -38,8 +38,8 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Tencent's, and must not make a ledger row fail.
 pub const QUERY_TEXT_BYTES_MAX: usize = 128;
 
-/// The longest `Content-Type` that is kept, in bytes; a longer one is no media type.
-pub const CONTENT_TYPE_BYTES_MAX: usize = 4096;
+/// The longest `Content-Type`, and the longest `X-Forwarded-For`, that is kept, in bytes; a longer one is dropped.
+pub const HEADER_BYTES_MAX: usize = 4096;
 
 /// A request that was verified, with the moment of its receipt: everything that decoding may depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct Received {
     pub query: Option<String>,
     /// `Content-Type` as it came, each byte as the character of its number; kept where the app has a relay.
     pub content_type: Option<String>,
+    /// `X-Forwarded-For` with the sender's address at its end; kept where the app has a relay, for the first delivery.
+    pub forwarded_for: Option<String>,
     /// Fixed once, before the first attempt to commit.
     pub received_at: Millis,
     /// The body as it came.

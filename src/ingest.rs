@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::callback::Callback;
 use crate::model::{Millis, SdkAppId};
-use crate::outbox::{Durability, Outbox};
+use crate::outbox::Outbox;
 use crate::spool::{Gap, Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
@@ -46,6 +46,7 @@ use drain::Drain;
 use earlier::{CorrectionQueue, Corrections};
 use job::{Claim, Job, Pending};
 use lane::Lane;
+use outcome::durability;
 use prober::{Prober, Suspicion};
 
 pub use commit::commit;
@@ -308,16 +309,6 @@ type DurableResult = Result<Outcome, SubmitError>;
 
 /// A task of the writer.
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What the outcome says about where the callback is.
-fn durability(outcome: &DurableResult) -> Durability {
-    match outcome {
-        Ok(Outcome::Applied | Outcome::Partial(_) | Outcome::Parked(_)) => Durability::Entered,
-        Ok(Outcome::Spooled) => Durability::Spooled,
-        Ok(Outcome::Duplicate) => Durability::Repeated,
-        Err(_) => Durability::NotDurable,
-    }
-}
 
 /// The answer of the one that has the callback on disk first; an error only when neither can have it any more.
 async fn first_durable(

@@ -33,7 +33,7 @@ use crate::spool::SpoolStatus;
 use crate::store::Database;
 use crate::store::ledger::{Entered, OutboxMark};
 use crate::store::schema::SchemaState;
-use delivery::{Delivery, Fingerprint, fingerprint, key_of, order_key_of};
+use delivery::{Fingerprint, OutboxDelivery, fingerprint, key_of, order_key_of};
 use keeper::Keeper;
 use queue::AppQueue;
 use shared::{AppOutbox, OutboxState};
@@ -80,7 +80,8 @@ impl Outbox {
             let app = settings.app;
             register_metrics(app);
             let counted = watch::Sender::new(Backlog::default());
-            (app, AppOutbox { settings, queue, ready: Notify::new(), counted })
+            let spooled = watch::Sender::new((0, None));
+            (app, AppOutbox { settings, queue, ready: Notify::new(), counted, spooled })
         };
         Self(Arc::new(OutboxState {
             number: number.number,
@@ -127,7 +128,7 @@ impl Outbox {
         let app = callback.received.app;
         let of_app = self.0.apps.get(&app)?;
         let order_key = order_key_of(callback);
-        let delivery = Delivery::received(Arc::clone(callback));
+        let delivery = OutboxDelivery::received(Arc::clone(callback));
         let is_spool_empty = self.0.is_spool_empty();
         let ticket = of_app.queue().reserve(&order_key, delivery, is_spool_empty, Instant::now());
         Some(Reservation { outbox: self.clone(), app, order_key, ticket, is_settled: false })
@@ -227,8 +228,13 @@ impl Reservation {
             (Durability::Spooled, ticket) => queue.spooled(&self.order_key, ticket),
             // The transaction has said so already, unless it took another callback for this one.
             (Durability::Entered, Some(ticket)) => queue.cancel(&self.order_key, ticket, true),
-            (Durability::Repeated | Durability::NotDurable, Some(ticket)) => {
-                queue.cancel(&self.order_key, ticket, false);
+            (Durability::Repeated, Some(ticket)) => queue.cancel(&self.order_key, ticket, false),
+            (Durability::NotDurable, ticket) => {
+                // The spool may take it yet.
+                queue.note_overflow();
+                if let Some(ticket) = ticket {
+                    queue.cancel(&self.order_key, ticket, false);
+                }
             }
             (_, None) => {}
         }

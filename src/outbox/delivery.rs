@@ -66,7 +66,7 @@ pub(super) enum DeliveryRequest {
 
 /// A callback to deliver.
 #[derive(Debug, Clone)]
-pub(super) struct Delivery {
+pub(super) struct OutboxDelivery {
     pub(super) key: EntryKey,
     pub(super) name: Fingerprint,
     pub(super) received_at: Millis,
@@ -79,7 +79,7 @@ pub(super) struct Delivery {
     again: bool,
 }
 
-impl Delivery {
+impl OutboxDelivery {
     /// Of a callback that was just received.
     pub(super) fn received(callback: Arc<Callback>) -> Self {
         let key = key_of(&callback);
@@ -129,6 +129,13 @@ impl Delivery {
         self.attempts == 0 && age <= ORIGINAL_MAX_MS && matches!(self.request, DeliveryRequest::Received(_))
     }
 
+    fn forwarded_for(&self) -> Option<&str> {
+        match &self.request {
+            DeliveryRequest::Received(callback) => callback.received.forwarded_for.as_deref(),
+            DeliveryRequest::Kept { .. } => None,
+        }
+    }
+
     /// The request of an attempt at this moment.
     pub(super) fn request(&self, token: Option<&Token>, now: Millis) -> RelayRequest {
         let (query, content_type, body) = match &self.request {
@@ -143,7 +150,11 @@ impl Delivery {
         };
         let content_type = content_type.map(bytes_of_header);
         if self.is_first(now) {
-            return RelayRequest::kept(query, content_type.as_deref(), body);
+            let request = RelayRequest::kept(query, content_type.as_deref(), body);
+            return match self.forwarded_for() {
+                Some(list) => request.forwarded_for(list),
+                None => request,
+            };
         }
         let kept = query.as_deref().map(without_signature).unwrap_or_default();
         let signed = signed_anew(&kept, token, now.get() / 1000);

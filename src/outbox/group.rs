@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::delivery::{Delivery, Fingerprint};
+use super::delivery::{Fingerprint, OutboxDelivery};
 
 /// How durable a callback in memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum HeldState {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) ticket: u64,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: OutboxDelivery,
     pub(super) state: HeldState,
 }
 

@@ -68,6 +68,7 @@ pub(super) struct Keeper {
     handed_over_after: OrderKey,
     owned_after: OrderKey,
     count_due: Instant,
+    count_spooled_due: Instant,
     /// Receipt of the spool's oldest record, since when.
     spool_oldest: (Option<Millis>, Instant),
     failed_since: Option<Instant>,
@@ -93,6 +94,7 @@ impl Keeper {
             handed_over_after: OrderKey::default(),
             owned_after: OrderKey::default(),
             count_due: Instant::now(),
+            count_spooled_due: Instant::now(),
             spool_oldest: (None, Instant::now()),
             failed_since: None,
         }
@@ -106,8 +108,8 @@ impl Keeper {
     }
 
     async fn work(&mut self) {
-        self.schema.clone().fitting().await;
         loop {
+            self.count_spooled();
             if self.schema.fits() {
                 match timeout(ROUND_WAIT_MAX, self.round()).await {
                     Ok(Ok(())) => self.succeeded(),
@@ -124,6 +126,16 @@ impl Keeper {
         let now = Instant::now();
         let hungry = self.outbox.apps.values().filter_map(|of_app| of_app.queue().next_hungry());
         hungry.map(|due| due.saturating_duration_since(now)).min().unwrap_or(POLL).clamp(REST, POLL)
+    }
+
+    fn count_spooled(&mut self) {
+        if self.count_spooled_due <= Instant::now() {
+            self.count_spooled_due = Instant::now() + COUNT_PERIOD;
+            for of_app in self.outbox.apps.values() {
+                let spooled = of_app.queue().spooled_only();
+                of_app.spooled.send_replace(spooled);
+            }
+        }
     }
 
     /// When the spool's oldest record last changed.
@@ -201,9 +213,9 @@ impl Keeper {
         for owner in without_lock {
             self.ended_since.entry(owner).or_insert(now);
         }
-        let nobody = i64::from(NO_OWNER);
+        let unowned = i64::from(NO_OWNER);
         let is_over = |(owner, since): (&i64, &Instant)| {
-            let is_ended = *owner == nobody || since.elapsed() >= GRACE;
+            let is_ended = *owner == unowned || since.elapsed() >= GRACE;
             (is_ended && *owner != self.number()).then_some(*owner)
         };
         let ended: Vec<i64> = self.ended_since.iter().filter_map(is_over).collect();
@@ -212,7 +224,7 @@ impl Keeper {
         }
         let apps: Vec<i64> = self.outbox.apps.keys().map(|app| app.get()).collect();
         let taken = outbox::take_over(conn, &ended, self.number(), &apps).await?;
-        if taken > 0 && ended.iter().any(|owner| *owner != nobody) {
+        if taken > 0 && ended.iter().any(|owner| *owner != unowned) {
             tracing::info!(callbacks = taken, "the relay delivers what another process has left");
         }
         Ok(())

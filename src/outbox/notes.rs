@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
-use super::delivery::{Delivery, Fingerprint};
+use super::delivery::{Fingerprint, OutboxDelivery};
 use crate::store::outbox::{self, EntryKey, FailedAttempt};
 
 /// Notes that wait.
@@ -24,11 +24,11 @@ impl Notes {
     }
 
     /// The last failure of a callback is the one that counts.
-    pub(super) fn fail(&mut self, delivery: &Delivery, failure: String) {
+    pub(super) fn fail(&mut self, delivery: &OutboxDelivery, failure: String) {
         self.failed.insert(delivery.name, attempt(delivery, failure));
     }
 
-    pub(super) fn skip(&mut self, delivery: &Delivery, failure: String) {
+    pub(super) fn skip(&mut self, delivery: &OutboxDelivery, failure: String) {
         self.failed.remove(&delivery.name);
         self.skipped.push((attempt(delivery, failure), delivery.name));
     }
@@ -76,7 +76,7 @@ impl Notes {
     }
 }
 
-fn attempt(delivery: &Delivery, failure: String) -> FailedAttempt {
+fn attempt(delivery: &OutboxDelivery, failure: String) -> FailedAttempt {
     let attempts = i32::try_from(delivery.attempts).unwrap_or(i32::MAX);
     FailedAttempt { key: delivery.key.clone(), attempts, failure }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::delivery::{Delivery, Fingerprint};
+use super::delivery::{Fingerprint, OutboxDelivery};
 use super::group::{GroupQueue, Held, HeldState, Listing};
 use super::notes::Notes;
 use super::outage::{Outage, OutageTurn};
@@ -74,7 +74,7 @@ impl AppQueue {
     pub(super) fn reserve(
         &mut self,
         order_key: &Arc<str>,
-        delivery: Delivery,
+        delivery: OutboxDelivery,
         is_spool_empty: bool,
         now: Instant,
     ) -> Option<u64> {
@@ -267,7 +267,7 @@ impl AppQueue {
     }
 
     fn delivered(&mut self, held: Held) {
-        let Delivery { key, name, .. } = held.delivery;
+        let OutboxDelivery { key, name, .. } = held.delivery;
         if held.state == HeldState::Entered {
             self.delivered.insert(name);
             self.notes.delivered.push((key, name));

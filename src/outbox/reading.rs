@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 
-use super::delivery::Delivery;
+use super::delivery::OutboxDelivery;
 use crate::model::SdkAppId;
 use crate::store::outbox::{self, EntryKey, OrderKey, WaitingRow};
 
@@ -20,7 +20,7 @@ const CALLBACKS_READ_MAX: usize = 64;
 const BYTES_READ_MAX: usize = 8 * 1024 * 1024;
 
 /// What was read of a group, and whether that is all of it.
-pub(super) type ReadGroup = (Vec<Delivery>, bool);
+pub(super) type ReadGroup = (Vec<OutboxDelivery>, bool);
 
 /// Reads the next callbacks of these groups, by group. What exceeds the bytes of one reading stays for the next.
 pub(super) async fn read(
@@ -73,7 +73,7 @@ pub(super) async fn read(
         let request = requests.remove(&row.key);
         let Some((deliveries, is_all)) = read.get_mut(&order_key) else { continue };
         match request {
-            Some(request) => deliveries.push(Delivery::kept(row, request)),
+            Some(request) => deliveries.push(OutboxDelivery::kept(row, request)),
             None => *is_all = false,
         }
     }

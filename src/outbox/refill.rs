@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::delivery::{Delivery, Fingerprint};
+use super::delivery::{Fingerprint, OutboxDelivery};
 use super::group::{Held, HeldState};
 use super::queue::{AppQueue, HELD_BYTES_MAX};
 
@@ -51,7 +51,12 @@ impl AppQueue {
     }
 
     /// What was read of a group; none: it could not be read.
-    pub(super) fn read(&mut self, order_key: &Arc<str>, read: Option<(Vec<Delivery>, bool)>, now: Instant) {
+    pub(super) fn read(
+        &mut self,
+        order_key: &Arc<str>,
+        read: Option<(Vec<OutboxDelivery>, bool)>,
+        now: Instant,
+    ) {
         let Some(group) = self.groups.get_mut(order_key) else {
             unreachable!("a group stays known while it is read")
         };

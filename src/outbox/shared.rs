@@ -51,6 +51,8 @@ pub(super) struct AppOutbox {
     pub(super) ready: Notify,
     /// What the database was last found to have.
     pub(super) counted: watch::Sender<Backlog>,
+    /// What is in memory and in no ledger, as last counted: how many, and the receipt of the oldest.
+    pub(super) spooled: watch::Sender<(u64, Option<Millis>)>,
 }
 
 impl AppOutbox {
@@ -61,13 +63,13 @@ impl AppOutbox {
 
     /// What the database has, and what is in memory alone.
     pub(super) fn backlog(&self) -> Backlog {
-        let queue = self.queue();
-        let (spooled, oldest) = queue.spooled_only();
+        let outage = self.queue().outage.since().map(|since| since.elapsed());
+        let (spooled, oldest) = *self.spooled.borrow();
         let counted = *self.counted.borrow();
         Backlog {
             entries: counted.entries + spooled,
             oldest: [counted.oldest, oldest].into_iter().flatten().min(),
-            outage: queue.outage.since().map(|since| since.elapsed()),
+            outage,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::delivery::Delivery;
+use super::delivery::OutboxDelivery;
 
 /// What the ledger made of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum EntryNews {
 pub(super) struct TakenDelivery {
     pub(super) order_key: Arc<str>,
     pub(super) ticket: u64,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: OutboxDelivery,
 }
 
 /// What a worker does next.

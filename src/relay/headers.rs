@@ -95,6 +95,15 @@ impl RelayRequest {
         self
     }
 
+    /// The same with an `X-Forwarded-For` that holds its sender already. A text that is no value of a header is left out.
+    #[must_use]
+    pub fn forwarded_for(mut self, list: &str) -> Self {
+        if let Ok(value) = http::HeaderValue::from_str(list) {
+            self.headers.insert(FORWARDED_FOR, value);
+        }
+        self
+    }
+
     /// The same with the `RequestTime` of Tencent's request, in Unix seconds, where the query is signed anew.
     #[must_use]
     pub fn originally_at(mut self, request_time: i64) -> Self {

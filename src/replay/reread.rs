@@ -22,6 +22,7 @@ fn decode_at(row: &LedgerRow, now: Millis) -> Option<Callback> {
         request_id: row.request_id.clone(),
         query: None,
         content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(row.received_ms),
         body: row.body.clone(),
     };

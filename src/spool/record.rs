@@ -67,6 +67,8 @@ struct RecordHead {
     query: Option<String>,
     #[serde(default)]
     content_type: Option<String>,
+    #[serde(default)]
+    forwarded_for: Option<String>,
     received_at_ms: i64,
 }
 
@@ -83,6 +85,7 @@ pub(super) fn encode(received: &Received) -> Result<Vec<u8>, RecordError> {
         request_id: received.request_id.clone(),
         query: received.query.clone(),
         content_type: received.content_type.clone(),
+        forwarded_for: received.forwarded_for.clone(),
         received_at_ms: received.received_at.get(),
     };
     let head = serde_json::to_vec(&head).map_err(|_| RecordError::Damaged)?;
@@ -154,6 +157,7 @@ fn decode_parts(head: &[u8], body: &[u8]) -> Result<Received, RecordError> {
         request_id: head.request_id,
         query: head.query,
         content_type: head.content_type,
+        forwarded_for: head.forwarded_for,
         received_at: Millis::new(head.received_at_ms),
         body: body.to_vec(),
     })
@@ -201,6 +205,7 @@ mod tests {
             request_id: Some(String::new()),
             query: Some("SdkAppid=1400000001&a=%41+b&a=%e4&&=?/".into()),
             content_type: Some("text/plain; charset=\"\u{e4}\"".into()),
+            forwarded_for: Some("198.51.100.1, 203.0.113.9".into()),
             received_at: Millis::new(-1),
             body: b"\x00\xff no text \x01".to_vec(),
         }

@@ -191,6 +191,7 @@ fn topic(command: &str, received_ms: i64, request: &str) -> Callback {
         request_id: Some(request.to_owned()),
         query: None,
         content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(received_ms),
         body: sample(command).to_string().into_bytes(),
     };

@@ -64,6 +64,7 @@ fn whatever_comes_is_decoded_without_a_panic_and_decodes_the_same_from_the_ledge
             request_id: None,
             query: None,
             content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(received_at),
             body,
         };
@@ -178,6 +179,7 @@ impl LedgerRow {
             request_id: None,
             query: None,
             content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(self.received_ms),
             body: self.body.clone(),
         }
@@ -226,6 +228,7 @@ async fn whatever_is_authentic_is_kept_byte_for_byte_and_folds_to_the_tables() {
             request_id: None,
             query: None,
             content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(4_000_000_000_000),
             body: body.clone(),
         };

@@ -28,6 +28,7 @@ fn kept(body: &[u8], received: i64) -> Callback {
         request_id: None,
         query: None,
         content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(BASE_MS + received),
         body: body.to_vec(),
     };

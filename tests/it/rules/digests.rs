@@ -16,6 +16,7 @@ fn callback(body: &[u8], request: Option<&str>, received_ms: i64) -> Callback {
         request_id: request.map(str::to_owned),
         query: None,
         content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(received_ms),
         body: body.to_vec(),
     };

@@ -312,6 +312,7 @@ fn read(bytes: &[u8]) -> Callback {
         request_id: None,
         query: None,
         content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(histories::BASE_MS + 60_000),
         body: bytes.to_vec(),
     };
