@@ -159,6 +159,9 @@ pub(crate) fn decoded(body: impl Into<Vec<u8>>) -> Callback {
         client_ip: Some("203.0.113.9".into()),
         platform: Some("Web".into()),
         request_id: None,
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(1_800_000_000_000),
         body: body.into(),
     };

@@ -16,6 +16,7 @@ mod fields;
 #[cfg(test)]
 mod json_laws;
 mod mentions;
+mod query;
 mod reason;
 pub mod signature;
 mod wire;
@@ -27,6 +28,7 @@ use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, U
 pub use commands::{Answering, CREATE_COMMAND, STATE_COMMANDS, Scope, answering, command_label, scope};
 pub use decode::{Decoded, Unkept, decode, decode_at};
 pub use mentions::mentions;
+pub use query::{request_time, signed_anew, without_signature};
 pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};
 
 /// The largest body in bytes. Tencent documents none; a destroyed group of 6,000 members makes about 350 KB.
@@ -35,6 +37,9 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The longest free text from the query string that is kept, in bytes. A longer one is dropped: it is not
 /// Tencent's, and must not make a ledger row fail.
 pub const QUERY_TEXT_BYTES_MAX: usize = 128;
+
+/// The longest `Content-Type`, and the longest `X-Forwarded-For`, that is kept, in bytes; a longer one is dropped.
+pub const HEADER_BYTES_MAX: usize = 4096;
 
 /// A request that was verified, with the moment of its receipt: everything that decoding may depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +54,12 @@ pub struct Received {
     pub platform: Option<String>,
     /// `RequestID` of the query; seen, not documented.
     pub request_id: Option<String>,
+    /// The query string as it came, signature included; kept where the app has a relay.
+    pub query: Option<String>,
+    /// `Content-Type` as it came, each byte as the character of its number; kept where the app has a relay.
+    pub content_type: Option<String>,
+    /// `X-Forwarded-For` with the sender's address at its end; kept where the app has a relay, for the first delivery.
+    pub forwarded_for: Option<String>,
     /// Fixed once, before the first attempt to commit.
     pub received_at: Millis,
     /// The body as it came.

@@ -135,6 +135,30 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
+/// What `relay` does; both work while `serve` runs, which delivers what is queued.
+#[derive(Debug, Clone, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["status", "again"])))]
+pub struct RelayArgs {
+    /// How much waits for the backend of each app, how long, and what was given up
+    #[arg(long)]
+    pub status: bool,
+    /// Queue callbacks of a group once more, whether or not the backend had them
+    #[arg(long, requires_all = ["group", "from", "to"])]
+    pub again: bool,
+    /// With --again: the group
+    #[arg(long, value_name = "GROUP_ID", requires = "again", allow_hyphen_values = true)]
+    pub group: Option<String>,
+    /// With --again: received at this time or later, such as 2026-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME", requires = "again")]
+    pub from: Option<String>,
+    /// With --again: received before this time
+    #[arg(long, value_name = "TIME", requires = "again")]
+    pub to: Option<String>,
+    /// With --again: the app, where several are configured [default: the first of SDK_APP_ID]
+    #[arg(long, value_name = "APP", requires = "again")]
+    pub app: Option<String>,
+}
+
 /// The key of the fake where none is set. It protects nothing: the fake listens on loopback and has a door without a key.
 const FAKE_SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -200,6 +224,11 @@ pub enum Command {
         after_help = "Examples:\n  group-mirror check\n  group-mirror check --wait          # then make a group in the app\n  group-mirror check --probe --app 1400000001 > answers.txt"
     )]
     Check(CheckArgs),
+    /// Show what waits for the backend behind the mirror, or deliver callbacks again
+    #[command(
+        after_help = "Examples:\n  group-mirror relay --status\n  group-mirror relay --again --group @TGS#2RIVERB7QK --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z"
+    )]
+    Relay(RelayArgs),
     /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
     #[command(after_help = "Example:\n  group-mirror version")]
     Version,

@@ -26,6 +26,7 @@ use listenfd::ListenFd;
 use crate::api::auth::ApiAuth;
 use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
+use crate::outbox::DeliveryPauses;
 use crate::reconcile::PassSettings;
 use crate::server::TlsFiles;
 use crate::spool::SpoolPlace;
@@ -114,6 +115,8 @@ pub struct ServeConfig {
     pub spool: SpoolPlace,
     /// Whether a database with another id than the data directory knows is taken.
     pub adopt_database: bool,
+    /// When a delivery to a backend is repeated. No setting.
+    pub delivery_pauses: DeliveryPauses,
 }
 
 impl ServeConfig {
@@ -290,6 +293,7 @@ impl Settings {
                 Some(other) => bail!("MIRROR_AVCHATROOM_MEMBERS is {other:?}; it should be true or false"),
             },
             adopt_database: false,
+            delivery_pauses: DeliveryPauses::default(),
         })
     }
 

@@ -35,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::callback::Callback;
-use crate::model::Millis;
+use crate::model::{Millis, SdkAppId};
+use crate::outbox::Outbox;
 use crate::spool::{Gap, Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
@@ -46,6 +47,7 @@ use drain::Drain;
 use earlier::{CorrectionQueue, Corrections};
 use job::{Claim, Job, Pending};
 use lane::Lane;
+use outcome::durability;
 use prober::{Prober, Suspicion};
 
 pub use commit::commit;
@@ -80,6 +82,7 @@ pub struct Writer {
     closing: CancellationToken,
     ended: CancellationToken,
     last_received: Arc<AtomicI64>,
+    outbox: Outbox,
 }
 
 impl Writer {
@@ -88,14 +91,23 @@ impl Writer {
     ///
     /// # Errors
     /// A spool that is damaged, or that another process has. A full disk is none.
-    pub fn start(database: &Database, place: &SpoolPlace, schema: SchemaState) -> Result<Self, SpoolError> {
+    pub fn start(
+        database: &Database,
+        place: &SpoolPlace,
+        schema: SchemaState,
+        outbox: &Outbox,
+    ) -> Result<Self, SpoolError> {
         let (spool, writing) = Spool::open(place)?;
         let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
-        let (breaker, aside) = (Breaker::new(schema, spool.clone()), SetAside::default());
+        let (breaker, aside) = (Breaker::new(schema.clone(), spool.clone()), SetAside::default());
         let (tasks, spool_thread) = (TaskTracker::new(), TaskTracker::new());
         let suspicion = Suspicion::default();
-        let attempts =
-            Attempts { database: database.clone(), suspicion: suspicion.clone(), closing: closing.clone() };
+        let attempts = Attempts {
+            database: database.clone(),
+            outbox: outbox.clone(),
+            suspicion: suspicion.clone(),
+            closing: closing.clone(),
+        };
         // Dropped however a task ends, a panic included.
         let guard = || ended.clone().drop_guard();
         let run = |task: TaskFuture| {
@@ -143,7 +155,9 @@ impl Writer {
         spool_thread.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
         let last_received = Arc::new(AtomicI64::new(i64::MIN));
-        Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended, last_received })
+        outbox.start(database, schema, spool.watch());
+        let outbox = outbox.clone();
+        Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended, last_received, outbox })
     }
 
     /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
@@ -154,7 +168,11 @@ impl Writer {
     /// as a gap.
     pub async fn submit(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
         let pending = Pending::new(callback);
+        let reservation = self.outbox.reserve(&pending.callback);
         let outcome = self.make_durable(&pending, deadline).await;
+        if let Some(reservation) = reservation {
+            reservation.settle(durability(&outcome));
+        }
         match &outcome {
             Ok(Outcome::Duplicate) => {}
             Ok(_) => {
@@ -227,6 +245,18 @@ impl Writer {
         timeout_at(deadline, first).await.unwrap_or_else(|_| Err(late(pending)))
     }
 
+    /// Whether what is received for an app is delivered to a backend as well.
+    #[must_use]
+    pub fn relays(&self, app: SdkAppId) -> bool {
+        self.outbox.relays(app)
+    }
+
+    /// What is to be delivered to the backends.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// How the spool is.
     #[must_use]
     pub fn spool(&self) -> SpoolStatus {
@@ -264,10 +294,12 @@ impl Writer {
         self.ended.cancelled().await;
     }
 
-    /// Takes nothing more, makes durable what waits, and ends the tasks. What is in the spool stays there.
+    /// Takes nothing more, makes durable what waits, delivers what can be for a moment, and ends the tasks. What is in the
+    /// spool stays there.
     pub async fn close(&self) {
         self.closing.cancel();
         self.tasks.wait().await;
+        self.outbox.close().await;
         if self.spool.close().await {
             self.spool_thread.wait().await;
         }

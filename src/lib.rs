@@ -19,6 +19,7 @@
 //! | how a REST answer enters ledger and mirror | `mirror/snapshot.rs`, `ingest/snapshots.rs`, `store/held.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
+//! | how a stored callback gets to the backend behind the mirror: order, retries, replicas | [`outbox`], `store/outbox.rs` |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
@@ -34,7 +35,8 @@
 //! | a command, a setting | [`app`], [`cli`], [`config`] |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
-//! `reconcile` stands above `ingest`, `spool` beside `store`, `refusals`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! `outbox` stands between `relay`, `spool`, `store` and `ingest`, `reconcile` above `ingest`, `spool` beside `store`,
+//! `refusals`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
 //! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
@@ -66,6 +68,7 @@ pub mod spool;
 pub mod store;
 
 pub mod ingest;
+pub mod outbox;
 pub mod reconcile;
 pub mod replay;
 

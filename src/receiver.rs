@@ -30,7 +30,9 @@ use crate::refusals::{RefusalCause, RefusalLog};
 use crate::relay::{LoopSighting, Relays};
 use answer::{Answer, fail};
 use passing::Passing;
-use request::{CallbackQuery, Unread, is_callback_path, is_from_browser, quoted_path, read_body};
+use request::{
+    CallbackQuery, Unread, is_callback_path, is_from_browser, keep_request, quoted_path, read_body,
+};
 
 pub use request::ReadPermits;
 pub use sightings::Sightings;
@@ -175,8 +177,12 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
     if body.is_empty() {
         return empty(state);
     }
+    let mut received = query.received(app, received_at, body);
+    if state.writer.relays(app) {
+        keep_request(&mut received, &parts);
+    }
     let backend = Passing::new(&state.relays, app, &parts, begun);
-    keep(state, query.received(app, received_at, body), backend, deadline).await
+    keep(state, received, backend, deadline).await
 }
 
 fn empty(state: &ReceiverState) -> Answer {

@@ -22,6 +22,8 @@ pub mod lease;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod outbox;
+pub mod outbox_report;
 pub mod page;
 pub mod parked;
 pub mod passes;

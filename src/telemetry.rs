@@ -140,6 +140,31 @@ fn describe() {
         "1 while a pass is stopped and waits to be tried again, else 0; the log and reconcile_passes say why."
     );
     describe_counter!("group_mirror_passes_total", "Passes over all groups of an app, by how they ended.");
+    describe_counter!(
+        "group_mirror_relay_delivered_total",
+        "Stored callbacks that the backend behind the mirror has taken, by app."
+    );
+    describe_counter!(
+        "group_mirror_relay_late_total",
+        "Those of them that were not delivered at once, and were signed anew."
+    );
+    describe_counter!("group_mirror_relay_failed_total", "Attempts to deliver that failed, by app.");
+    describe_counter!(
+        "group_mirror_relay_skipped_total",
+        "Stored callbacks that the backend did not take and that are not tried any more."
+    );
+    describe_counter!(
+        "group_mirror_relay_refusing_answers_total",
+        "Deliveries that the backend has answered with an ErrorCode other than 0."
+    );
+    describe_gauge!(
+        "group_mirror_relay_backlog_rows",
+        "Stored callbacks that wait for the backend, of all processes on the database, by app."
+    );
+    describe_gauge!(
+        "group_mirror_relay_backlog_age_seconds",
+        "Age of the oldest of them, since its receipt; 0 where none waits."
+    );
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }
 

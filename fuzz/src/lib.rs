@@ -29,6 +29,9 @@ pub fn received(body: &[u8], query_command: Option<String>, received_ms: i64) ->
         client_ip: None,
         platform: None,
         request_id: None,
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(received_ms),
         body: body.to_vec(),
     }

@@ -21,7 +21,9 @@ use super::parameters::AppOnly;
 use super::query::Query;
 use super::state::ApiState;
 use super::timestamp::Timestamp;
+use crate::clock;
 use crate::model::{Millis, SdkAppId};
+use crate::outbox::Backlog;
 use crate::refusals::RefusalTotal;
 use crate::spool::{GAPS_LISTED_MAX, Gap, SpoolError, SpoolStatus};
 use crate::store::stats::{self, AppCounts};
@@ -49,6 +51,8 @@ pub(super) struct StatsView {
     #[schema(max_items = 100)]
     gaps: Vec<GapView>,
     refusals: RefusalsView,
+    /// Callbacks of the app that wait for the backend behind the mirror; null where the app has none.
+    relay: Option<RelayView>,
     /// When the last callback was received, as far as is known; null where none is in the ledger, or none is known.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_callback_at: Option<Timestamp>,
@@ -147,6 +151,33 @@ pub(super) struct RefusalsView {
     by_cause: BTreeMap<&'static str, u64>,
     /// The newest one; null where there was none.
     last: Option<LastRefusal>,
+}
+
+/// What waits for the backend behind the mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct RelayView {
+    /// Callbacks that the backend has not taken yet: those in the database, of all processes, as counted a moment ago, and
+    /// those in the spool of the process that answers.
+    rows: u64,
+    /// Age of the oldest in whole seconds, since its receipt; 0 where none waits.
+    age: u64,
+    /// Receipt of the oldest.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    oldest_at: Option<Timestamp>,
+    /// For how many seconds the backend has taken nothing from the process that answers; null while it does.
+    outage: Option<u64>,
+}
+
+impl From<Backlog> for RelayView {
+    fn from(backlog: Backlog) -> Self {
+        let age_ms = backlog.oldest.map_or(0, |oldest| clock::now().get() - oldest.get());
+        Self {
+            rows: backlog.entries,
+            age: u64::try_from(age_ms / 1000).unwrap_or_default(),
+            oldest_at: backlog.oldest.and_then(time).map(Timestamp),
+            outage: backlog.outage.map(|outage| outage.as_secs()),
+        }
+    }
 }
 
 /// The newest request that was not taken.
@@ -263,6 +294,7 @@ pub(super) async fn stats(
         spool: state.writer.spool().into(),
         gaps: gaps.into_iter().rev().take(GAPS_LISTED_MAX).map(GapView::from).collect(),
         refusals: state.refusals.totals().into(),
+        relay: state.writer.outbox().backlog(app).map(Into::into),
         last_callback_at: latest.unwrap_or_default().max(counted).max(received).map(Timestamp),
         counted_at: counts.as_ref().map(|counts| Timestamp(counts.counted_at)),
     }))

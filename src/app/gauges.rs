@@ -6,11 +6,13 @@
 use crate::api::live::LiveFeed;
 use crate::clock;
 use crate::ingest::Writer;
+use crate::outbox;
 use crate::store::Database;
 
 /// Reads off what is a state, not an event.
 pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
     move || {
+        outbox::set_gauges(writer.outbox());
         let spool = writer.spool();
         let age_ms = spool.oldest.map_or(0, |oldest| (clock::now().get() - oldest.get()).max(0));
         #[expect(clippy::cast_precision_loss, reason = "none of these counts reaches 2^53")]

@@ -298,6 +298,9 @@ mod tests {
             client_ip: None,
             platform: None,
             request_id: None,
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(1_700_000_000_000),
             body: body.into_bytes(),
         };

@@ -16,6 +16,7 @@ use super::outcome::Applied;
 use super::pace::Pace;
 use super::prober::Suspicion;
 use crate::callback::Callback;
+use crate::outbox::Outbox;
 use crate::store::Database;
 
 /// The longest time a batch may take, retries and bisection included. Everyone in it has an answer from the spool by
@@ -26,6 +27,7 @@ const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Attempts {
     pub(super) database: Database,
+    pub(super) outbox: Outbox,
     pub(super) suspicion: Suspicion,
     pub(super) closing: CancellationToken,
 }
@@ -51,7 +53,8 @@ impl Attempts {
         batch: &[C],
         begun: Instant,
     ) -> Option<Vec<Applied>> {
-        let mut committing = Box::pin(commit_batch(&self.database, batch, BatchLimits::SHORT));
+        let mut committing =
+            Box::pin(commit_batch((&self.database, &self.outbox), batch, BatchLimits::SHORT));
         tokio::select! {
             outcomes = &mut committing => return Some(outcomes),
             () = sleep(SLOW_COMMIT) => self.suspicion.report(),

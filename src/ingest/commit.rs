@@ -19,6 +19,7 @@ use super::entry::new_entry;
 use super::outcome::{Applied, NotCommitted, Outcome, count_causes};
 use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
 use crate::mirror::{self, Rows};
+use crate::outbox::Outbox;
 use crate::store::errors::{Failure, classify, refused_data};
 use crate::store::ledger::Entered;
 use crate::store::{Database, SESSION_LOCK_MAX, Tx, ledger, upsert};
@@ -72,10 +73,14 @@ impl BatchLimits {
 /// The same again for each callback of the transaction: no server that works needs as long.
 const STATEMENTS_WAIT_EACH: Duration = Duration::from_millis(20);
 
+/// Where callbacks are committed, and which of them are to be delivered.
+type CommitTarget<'a> = (&'a Database, &'a Outbox);
+
 /// Commits callbacks and answers for each, in the order given; corrects receipts as well. Committing the same again
 /// changes nothing.
 pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]) -> Vec<Applied> {
-    let mut outcomes = commit_batch(database, batch, BatchLimits::LONG).await;
+    let outbox = Outbox::none();
+    let mut outcomes = commit_batch((database, &outbox), batch, BatchLimits::LONG).await;
     for (callback, outcome) in batch.iter().zip(&mut outcomes) {
         if matches!(outcome, Err(NotCommitted::Earlier)) {
             *outcome = match correct(database, callback.borrow()).await {
@@ -89,18 +94,18 @@ pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]
 
 /// Commits a batch and answers for each callback, in the order given.
 pub(super) async fn commit_batch<C: Borrow<Callback> + Sync>(
-    database: &Database,
+    target: CommitTarget<'_>,
     batch: &[C],
     mut limits: BatchLimits,
 ) -> Vec<Applied> {
     let mut bisection = Bisection::of(batch);
     while let Some(range) = bisection.next() {
         let part: Vec<&Callback> = range.iter().map(|at| batch[*at].borrow()).collect();
-        match transact_with_retries(database, &part, limits).await {
+        match transact_with_retries(target, &part, limits).await {
             Ok(done) => bisection.committed(&range, done),
             Err(error) => match classify(&error) {
                 Failure::Data if part.len() == 1 => {
-                    let outcome = park(database, part[0], &error, limits).await;
+                    let outcome = park(target, part[0], &error, limits).await;
                     bisection.parked(&range, outcome);
                 }
                 failure => {
@@ -117,13 +122,13 @@ pub(super) async fn commit_batch<C: Borrow<Callback> + Sync>(
 }
 
 async fn transact_with_retries(
-    database: &Database,
+    target: CommitTarget<'_>,
     part: &[&Callback],
     limits: BatchLimits,
 ) -> Result<Vec<Applied>, sqlx::Error> {
     let (mut retries, mut sessions) = (0, 1);
     loop {
-        let error = match transact(database, part, limits).await {
+        let error = match transact(target, part, limits).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
@@ -140,12 +145,12 @@ async fn transact_with_retries(
 }
 
 async fn transact(
-    database: &Database,
+    (database, outbox): CommitTarget<'_>,
     part: &[&Callback],
     limits: BatchLimits,
 ) -> Result<Vec<Applied>, sqlx::Error> {
     let mut tx = database.begin_within("apply", limits.first_lock).await?;
-    let written = match write_in_time(database, &mut tx, part, limits.statements).await {
+    let written = match write_in_time((database, outbox), &mut tx, part, limits.statements).await {
         Ok(written) => written,
         Err(error) if classify(&error) == Failure::Stale => {
             tx.discard();
@@ -157,14 +162,15 @@ async fn transact(
         }
     };
     tx.commit().await?;
+    part.iter().zip(&written).for_each(|(callback, entered)| outbox.entered(callback, *entered));
     let outcome = |(callback, entered): (&&Callback, &Entered)| match (entered, &callback.event) {
         (Entered::Earlier, _) => Err(NotCommitted::Earlier),
         (Entered::Known, _) => Ok(Outcome::Duplicate),
-        (Entered::New, Ok(_)) if callback.skipped.is_empty() => Ok(Outcome::Applied),
-        (Entered::New, Ok(_)) => Ok(Outcome::Partial(callback.skipped.clone())),
-        (Entered::New, Err(reason)) => Ok(Outcome::Parked(reason.clone())),
+        (Entered::New(_), Ok(_)) if callback.skipped.is_empty() => Ok(Outcome::Applied),
+        (Entered::New(_), Ok(_)) => Ok(Outcome::Partial(callback.skipped.clone())),
+        (Entered::New(_), Err(reason)) => Ok(Outcome::Parked(reason.clone())),
     };
-    let new = part.iter().zip(&written).filter(|(_, entered)| **entered == Entered::New);
+    let new = part.iter().zip(&written).filter(|(_, entered)| matches!(entered, Entered::New(_)));
     new.for_each(|(callback, _)| count_causes(callback));
     Ok(part.iter().zip(&written).map(outcome).collect())
 }
@@ -173,7 +179,7 @@ async fn transact(
 /// for a limit of its own. The commit is not bounded here, because cancelling it would make its answer a lie; nor does one
 /// follow a request to cancel of which it is not known whether it has arrived.
 async fn write_in_time(
-    database: &Database,
+    (database, outbox): CommitTarget<'_>,
     tx: &mut Tx,
     part: &[&Callback],
     base: Duration,
@@ -182,7 +188,7 @@ async fn write_in_time(
     let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let limit = base + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
     let (written, may_commit) = {
-        let mut writing = pin!(write(tx.conn(), part));
+        let mut writing = pin!(write(tx.conn(), outbox, part));
         tokio::select! {
             written = &mut writing => return written,
             () = tokio::time::sleep(limit) => {}
@@ -198,11 +204,15 @@ async fn write_in_time(
 }
 
 /// The ledger entries and their effect; answers for each callback what the ledger made of it.
-async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Entered>, sqlx::Error> {
-    let entries: Vec<_> = part.iter().map(|callback| new_entry(callback)).collect();
+async fn write(
+    conn: &mut PgConnection,
+    outbox: &Outbox,
+    part: &[&Callback],
+) -> Result<Vec<Entered>, sqlx::Error> {
+    let entries: Vec<_> = part.iter().map(|callback| new_entry(callback, outbox.mark(callback))).collect();
     let written = ledger::enter_batch(conn, &entries).await?;
     assert_eq!(written.len(), part.len(), "the ledger answers for every callback");
-    let fresh = part.iter().zip(&written).filter(|(_, entered)| **entered == Entered::New);
+    let fresh = part.iter().zip(&written).filter(|(_, entered)| matches!(entered, Entered::New(_)));
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));
     upsert::upsert(conn, &facts).await?;
     Ok(written)
@@ -210,12 +220,17 @@ async fn write(conn: &mut PgConnection, part: &[&Callback]) -> Result<Vec<Entere
 
 /// Keeps the bytes of a callback that PostgreSQL refuses to apply. Ledger, readers and sender get the reason in words of
 /// this program; the log has the code.
-async fn park(database: &Database, callback: &Callback, error: &sqlx::Error, limits: BatchLimits) -> Applied {
+async fn park(
+    target: CommitTarget<'_>,
+    callback: &Callback,
+    error: &sqlx::Error,
+    limits: BatchLimits,
+) -> Applied {
     let (what, code) = refused_data(error);
     tracing::warn!(sqlstate = code, "PostgreSQL refuses {what}; the callback is parked");
     let refused = Err(Reason::refused(what));
     let parked = Callback { event: refused, skipped: Skips::default(), ..callback.clone() };
-    let outcomes = match transact_with_retries(database, &[&parked], limits).await {
+    let outcomes = match transact_with_retries(target, &[&parked], limits).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
             let (failure, error) = (classify(&error), Arc::new(error));

@@ -94,5 +94,5 @@ impl Corrections {
 pub(super) async fn correct(database: &Database, callback: &Callback) -> Result<(), sqlx::Error> {
     let event = callback.event.as_ref().ok();
     let group = event.map(|event| group_key(callback.received.app, event.group.clone()));
-    replay::receive_earlier(database, &new_entry(callback), group.as_ref()).await
+    replay::receive_earlier(database, &new_entry(callback, None), group.as_ref()).await
 }

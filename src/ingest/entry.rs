@@ -2,12 +2,12 @@
 //!
 //! The ledger has one door for facts of every source; this file says how a callback goes through it.
 
-use crate::callback::Callback;
+use crate::callback::{Callback, without_signature};
 use crate::replay::verdict;
-use crate::store::ledger::{EntrySource, NewEntry};
+use crate::store::ledger::{EntrySource, NewEntry, OutboxMark};
 
-/// The entry of a callback.
-pub(super) fn new_entry(callback: &Callback) -> NewEntry<'_> {
+/// The entry of a callback, and how it is queued for delivery with it.
+pub(super) fn new_entry(callback: &Callback, outbox: Option<OutboxMark>) -> NewEntry<'_> {
     let received = &callback.received;
     NewEntry {
         app: received.app,
@@ -24,6 +24,9 @@ pub(super) fn new_entry(callback: &Callback) -> NewEntry<'_> {
         client_ip: received.client_ip.as_deref(),
         platform: received.platform.as_deref(),
         request_id: received.request_id.as_deref(),
+        query: received.query.as_deref().map(without_signature),
+        content_type: received.content_type.as_deref(),
+        outbox,
         body: &received.body,
     }
 }

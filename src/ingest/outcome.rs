@@ -9,6 +9,7 @@ use strum::VariantArray as _;
 use thiserror::Error;
 
 use crate::callback::{Callback, Reading, Reason, ReasonCause, Skips};
+use crate::outbox::Durability;
 use crate::spool::SpoolError;
 use crate::store::errors::Failure;
 
@@ -114,5 +115,15 @@ impl From<SpoolError> for SubmitError {
             SpoolError::Closed => Self::Closed,
             other => Self::Spool(other),
         }
+    }
+}
+
+/// What the outcome says about where the callback is.
+pub(super) fn durability(outcome: &Result<Outcome, SubmitError>) -> Durability {
+    match outcome {
+        Ok(Outcome::Applied | Outcome::Partial(_) | Outcome::Parked(_)) => Durability::Entered,
+        Ok(Outcome::Spooled) => Durability::Spooled,
+        Ok(Outcome::Duplicate) => Durability::Repeated,
+        Err(_) => Durability::NotDurable,
     }
 }

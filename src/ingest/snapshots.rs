@@ -225,6 +225,9 @@ fn new_entry(compared: &ComparedSnapshot, received_at: Millis) -> NewEntry<'_> {
         client_ip: None,
         platform: None,
         request_id: None,
+        query: None,
+        content_type: None,
+        outbox: None,
         body: &compared.body,
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! Knows nothing of callbacks beyond their query: what a body says is read later.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::callback::signature::Credentials;
-use crate::callback::{BODY_BYTES_MAX, QUERY_TEXT_BYTES_MAX, Received};
+use crate::callback::{BODY_BYTES_MAX, HEADER_BYTES_MAX, QUERY_TEXT_BYTES_MAX, Received};
 use crate::model::{Millis, SdkAppId};
 
 /// How many bytes of bodies may be in memory while they are being read, 32 MiB. At the limit a body waits for room until
@@ -154,10 +156,28 @@ impl CallbackQuery {
             client_ip: kept("ClientIP"),
             platform: kept("OptPlatform"),
             request_id: kept("RequestID").or_else(|| kept("RequestId")),
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             received_at,
             body,
         }
     }
+}
+
+/// Keeps what a later delivery of the request needs beside its body.
+pub(super) fn keep_request(received: &mut Received, parts: &Parts) {
+    received.query = Some(parts.uri.query().unwrap_or_default().to_owned());
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    received.content_type = content_type
+        .filter(|bytes| bytes.len() <= HEADER_BYTES_MAX)
+        .map(|bytes| bytes.iter().copied().map(char::from).collect());
+    let before = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let sender = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let sender = sender.map(|info| info.0.ip().to_canonical().to_string());
+    let list: Vec<String> = before.map(str::to_owned).chain(sender).collect();
+    received.forwarded_for =
+        Some(list.join(", ")).filter(|list| !list.is_empty() && list.len() <= HEADER_BYTES_MAX);
 }
 
 #[cfg(test)]

@@ -20,8 +20,11 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Says of a delivery that it is not the request of Tencent itself.
 const DELIVERY: HeaderName = HeaderName::from_static("x-group-mirror-delivery");
 
+/// `RequestTime` of the request of Tencent, where the query has another one by now.
+const ORIGINAL_TIME: HeaderName = HeaderName::from_static("x-group-mirror-original-request-time");
+
 /// What belongs to a connection or to the message as it was framed, and what is ours to say.
-const NOT_PASSED_ON: [HeaderName; 14] = [
+const NOT_PASSED_ON: [HeaderName; 15] = [
     CONNECTION,
     CONTENT_LENGTH,
     EXPECT,
@@ -35,6 +38,7 @@ const NOT_PASSED_ON: [HeaderName; 14] = [
     TRANSFER_ENCODING,
     UPGRADE,
     DELIVERY,
+    ORIGINAL_TIME,
     LOOP_GUARD,
 ];
 
@@ -88,6 +92,22 @@ impl RelayRequest {
         if let Ok(value) = http::HeaderValue::from_str(delivery) {
             self.headers.insert(DELIVERY, value);
         }
+        self
+    }
+
+    /// The same with an `X-Forwarded-For` that holds its sender already. A text that is no value of a header is left out.
+    #[must_use]
+    pub fn forwarded_for(mut self, list: &str) -> Self {
+        if let Ok(value) = http::HeaderValue::from_str(list) {
+            self.headers.insert(FORWARDED_FOR, value);
+        }
+        self
+    }
+
+    /// The same with the `RequestTime` of Tencent's request, in Unix seconds, where the query is signed anew.
+    #[must_use]
+    pub fn originally_at(mut self, request_time: i64) -> Self {
+        self.headers.insert(ORIGINAL_TIME, http::HeaderValue::from(request_time));
         self
     }
 

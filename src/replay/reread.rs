@@ -23,6 +23,9 @@ fn decode_at(row: &LedgerRow, now: Millis) -> Option<Callback> {
         client_ip: None,
         platform: None,
         request_id: row.request_id.clone(),
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(row.received_ms),
         body: row.body.clone(),
     };

@@ -137,6 +137,9 @@ fn fold(plan: &Plan, sent: &Sent) -> anyhow::Result<(Rows, u64)> {
             client_ip: None,
             platform: None,
             request_id: None,
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             // A guard against event times in the future, which this sender does not send.
             received_at: Millis::new(i64::MAX / 1000),
             body: body.as_bytes().to_vec(),

@@ -38,9 +38,9 @@ const PREFIX_BYTES: usize = 1 + CHECKSUM_BYTES;
 /// What stands before the head.
 const HEADER_BYTES: usize = PREFIX_BYTES + FRAME_MARK.len() + 2 * LENGTH_BYTES;
 
-/// The longest head that is looked for in a damaged file. A head holds values of one URL, which is at most 64 KiB, and JSON
-/// writes a byte in at most six.
-const HEAD_BYTES_MAX: usize = 6 * 64 * 1024;
+/// The longest head that is looked for in a damaged file. A head holds a query, which is at most 64 KiB, some of its values
+/// once more, and a content type of a few KiB, and JSON writes a byte in at most six.
+const HEAD_BYTES_MAX: usize = 6 * 2 * 64 * 1024;
 
 /// The longest record that is looked for.
 pub(super) const RECORD_BYTES_MAX: usize = HEADER_BYTES + HEAD_BYTES_MAX + BODY_BYTES_MAX;
@@ -63,6 +63,12 @@ struct RecordHead {
     client_ip: Option<String>,
     platform: Option<String>,
     request_id: Option<String>,
+    #[serde(default)]
+    query: Option<String>,
+    #[serde(default)]
+    content_type: Option<String>,
+    #[serde(default)]
+    forwarded_for: Option<String>,
     received_at_ms: i64,
 }
 
@@ -77,6 +83,9 @@ pub(super) fn encode(received: &Received) -> Result<Vec<u8>, RecordError> {
         client_ip: received.client_ip.clone(),
         platform: received.platform.clone(),
         request_id: received.request_id.clone(),
+        query: received.query.clone(),
+        content_type: received.content_type.clone(),
+        forwarded_for: received.forwarded_for.clone(),
         received_at_ms: received.received_at.get(),
     };
     let head = serde_json::to_vec(&head).map_err(|_| RecordError::Damaged)?;
@@ -146,6 +155,9 @@ fn decode_parts(head: &[u8], body: &[u8]) -> Result<Received, RecordError> {
         client_ip: head.client_ip,
         platform: head.platform,
         request_id: head.request_id,
+        query: head.query,
+        content_type: head.content_type,
+        forwarded_for: head.forwarded_for,
         received_at: Millis::new(head.received_at_ms),
         body: body.to_vec(),
     })
@@ -191,6 +203,9 @@ mod tests {
             client_ip: None,
             platform: Some("nul\0 \"quote\" ü".into()),
             request_id: Some(String::new()),
+            query: Some("SdkAppid=1400000001&a=%41+b&a=%e4&&=?/".into()),
+            content_type: Some("text/plain; charset=\"\u{e4}\"".into()),
+            forwarded_for: Some("198.51.100.1, 203.0.113.9".into()),
             received_at: Millis::new(-1),
             body: b"\x00\xff no text \x01".to_vec(),
         }

@@ -266,6 +266,9 @@ mod tests {
             client_ip: None,
             platform: None,
             request_id: Some(number.to_string()),
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(1),
             body: vec![b'x'; body_bytes],
         };

@@ -3,7 +3,7 @@
 //! What a callback or a REST answer means is decided by the caller. An entry with a known key, or of a known request, is a
 //! duplicate and is not written; of two receipts of one request the earlier counts, whichever was committed first.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
@@ -70,8 +70,23 @@ pub struct NewEntry<'a> {
     pub platform: Option<&'a str>,
     /// `RequestID` of the query.
     pub request_id: Option<&'a str>,
+    /// The query as it came, without its signature, where the app has a relay.
+    pub query: Option<String>,
+    /// `Content-Type` as it came, where the app has a relay.
+    pub content_type: Option<&'a str>,
+    /// Where it is to be delivered as well.
+    pub outbox: Option<OutboxMark>,
     /// The bytes as they came.
     pub body: &'a [u8],
+}
+
+/// That an entry is to be delivered to the backend of its app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxMark {
+    /// The process that enters it, and delivers it unless another one delivers its group.
+    pub origin: i64,
+    /// `RequestTime` of the query as it came, in Unix seconds.
+    pub request_time: Option<i64>,
 }
 
 impl NewEntry<'_> {
@@ -84,11 +99,20 @@ impl NewEntry<'_> {
     }
 }
 
+/// How an entry was queued for delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// The process that delivers it.
+    pub owner: i64,
+    /// That process has entries of the group before it which another process has entered.
+    pub is_behind_others: bool,
+}
+
 /// What the ledger made of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
-    /// It is written.
-    New,
+    /// It is written; and queued, where it is to be delivered.
+    New(Option<Queued>),
     /// It was there already.
     Known,
     /// Its request was there already, with a later receipt. Nothing is changed: the caller lets [`receive_earlier`] do it,
@@ -140,8 +164,8 @@ pub async fn enter_batch(
     }
     let inserted = insert(conn, batch, &keys, &writes).await?;
     for at in writes {
-        if inserted.contains(&keys[at]) {
-            entered[at] = Entered::New;
+        if let Some(owner) = inserted.get(&keys[at]) {
+            entered[at] = Entered::New(*owner);
         }
     }
     Ok(entered)
@@ -204,23 +228,62 @@ SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(rece
     AS batch (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
               query_command, client_ip, platform, request_id, body)
 ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
-RETURNING sdk_app_id, group_id, time_ms, digest";
+RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false";
 
-/// Inserts some entries of a batch; the keys of those that were not there.
+/// The same where an app of the batch has a relay, in one round trip as well: new entries go to the outbox too. A group
+/// with entries there has a process that delivers it, and the next entry belongs to that one, so that the order of a
+/// group holds across processes.
+const INSERT_WITH_OUTBOX: &str = r"
+WITH batch AS (
+    SELECT *
+      FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[],
+                  $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                  $16::bytea[], $17::text[], $18::text[], $19::bigint[], $20::bigint[])
+        AS b (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
+              query_command, client_ip, platform, request_id, body, query, content_type, origin, request_time)),
+entered AS (
+    INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome,
+                        reason, causes, query_command, client_ip, platform, request_id, body, query, content_type)
+    SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(received_ms / 1000.0), source, outcome,
+           reason, string_to_array(causes, ','), query_command, client_ip, platform, request_id, body, query, content_type
+      FROM batch
+    ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
+    RETURNING sdk_app_id, group_id, time_ms, digest, received_at, position),
+queued AS (
+    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, position, received_at, request_time, origin, owner)
+    SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest, e.position, e.received_at, b.request_time, b.origin,
+           COALESCE((SELECT o.owner FROM relay_outbox o
+                      WHERE e.group_id <> '' AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id
+                      ORDER BY o.owner LIMIT 1), b.origin)
+      FROM entered e JOIN batch b ON (b.app, b.group_id, b.time_ms, b.digest)
+                                   = (e.sdk_app_id, e.group_id, e.time_ms, e.digest)
+     WHERE b.origin IS NOT NULL
+    RETURNING sdk_app_id, group_id, time_ms, digest, owner)
+SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest, q.owner,
+       EXISTS (SELECT FROM relay_outbox o
+                WHERE o.owner = q.owner AND o.owner <> o.origin AND e.group_id <> ''
+                  AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id)
+  FROM entered e LEFT JOIN queued q USING (sdk_app_id, group_id, time_ms, digest)";
+
+/// A key that was not there, the process that delivers its entry, and whether entries of others come before.
+type InsertedRow = (i64, String, i64, Vec<u8>, Option<i64>, bool);
+
+/// Inserts some entries of a batch; the keys of those that were not there, with who delivers each.
 async fn insert(
     conn: &mut PgConnection,
     batch: &[NewEntry<'_>],
     keys: &[Key],
     order: &[usize],
-) -> Result<HashSet<Key>, sqlx::Error> {
+) -> Result<HashMap<Key, Option<Queued>>, sqlx::Error> {
     if order.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
+    let relayed = order.iter().any(|at| batch[*at].query.is_some() || batch[*at].outbox.is_some());
     let column = order.iter().map(|at| &batch[*at]);
     let texts = |pick: fn(&NewEntry<'_>) -> Option<String>| -> Vec<Option<String>> {
         column.clone().map(|entry| pick(entry).map(|text| storable(&text))).collect()
     };
-    let inserted: Vec<Key> = sqlx::query_as(INSERT)
+    let query = sqlx::query_as(if relayed { INSERT_WITH_OUTBOX } else { INSERT })
         .bind(order.iter().map(|at| keys[*at].0).collect::<Vec<_>>())
         .bind(order.iter().map(|at| keys[*at].1.as_str()).collect::<Vec<_>>())
         .bind(order.iter().map(|at| keys[*at].2).collect::<Vec<_>>())
@@ -236,11 +299,26 @@ async fn insert(
         .bind(texts(|entry| entry.client_ip.map(str::to_owned)))
         .bind(texts(|entry| entry.platform.map(str::to_owned)))
         .bind(texts(|entry| entry.request_id.map(str::to_owned)))
-        .bind(column.clone().map(|entry| entry.body).collect::<Vec<_>>())
-        .fetch_all(conn)
-        .await?;
+        .bind(column.clone().map(|entry| entry.body).collect::<Vec<_>>());
+    let query = if relayed {
+        let mark = |pick: fn(OutboxMark) -> Option<i64>| -> Vec<Option<i64>> {
+            column.clone().map(|entry| entry.outbox.and_then(pick)).collect()
+        };
+        query
+            .bind(texts(|entry| entry.query.clone()))
+            .bind(texts(|entry| entry.content_type.map(str::to_owned)))
+            .bind(mark(|mark| Some(mark.origin)))
+            .bind(mark(|mark| mark.request_time))
+    } else {
+        query
+    };
+    let inserted: Vec<InsertedRow> = query.fetch_all(conn).await?;
     assert!(inserted.len() <= order.len(), "no entry is inserted twice");
-    Ok(inserted.into_iter().collect())
+    let queued = |(app, group, time, digest, owner, is_behind_others): InsertedRow| {
+        let queued = owner.map(|owner| Queued { owner, is_behind_others });
+        ((app, group, time, digest), queued)
+    };
+    Ok(inserted.into_iter().map(queued).collect())
 }
 
 impl Verdict {

@@ -7,7 +7,9 @@ use sqlx::PgConnection;
 
 use crate::model::{Digest, GroupId, Millis, storable};
 
-pub use super::entry::{Entered, EntrySource, NewEntry, Verdict, enter_batch, receive_earlier};
+pub use super::entry::{
+    Entered, EntrySource, NewEntry, OutboxMark, Queued, Verdict, enter_batch, receive_earlier,
+};
 
 /// An entry as it is read back.
 #[derive(Debug, Clone, sqlx::FromRow)]

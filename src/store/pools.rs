@@ -19,7 +19,7 @@ use super::given_up::GivenUp;
 use super::hosts::{Hosts, UsedHost};
 use super::read_pool::ReadPool;
 use super::rights::Rights;
-use super::session;
+use super::session::{self, SessionSettings};
 use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
 use super::url;
@@ -154,11 +154,23 @@ impl Database {
     /// # Errors
     /// No server, or no answer in [`CONNECT_WAIT_MAX`]; a standby, where there are several hosts.
     pub async fn own_session(&self) -> Result<OwnSession, sqlx::Error> {
+        self.session_outside_pools(session::following()).await
+    }
+
+    /// A writing session for the outbox of the relay alone, with the host in use. It holds a lock for as long as it lives.
+    ///
+    /// # Errors
+    /// As for [`Database::own_session`].
+    pub async fn outbox_session(&self) -> Result<OwnSession, sqlx::Error> {
+        self.session_outside_pools(session::writing()).await
+    }
+
+    async fn session_outside_pools(&self, settings: SessionSettings) -> Result<OwnSession, sqlx::Error> {
         let made = Instant::now();
         let options = self.hosts.options();
         let opening = async {
             let mut conn = PgConnection::connect_with(&options).await?;
-            session::prepare(&mut conn, &session::following(), self.hosts.are_several()).await?;
+            session::prepare(&mut conn, &settings, self.hosts.are_several()).await?;
             Ok(OwnSession { conn, made, hosts: Arc::clone(&self.hosts) })
         };
         let opened = timeout(CONNECT_WAIT_MAX, opening).await;

@@ -66,6 +66,13 @@ mod durability {
     mod start;
 }
 
+/// What the backend behind the mirror gets of after-callbacks.
+mod outbox {
+    pub(crate) mod first;
+    pub(crate) mod late;
+    mod outages;
+}
+
 /// The ledger folded again.
 mod replay {
     mod as_of;

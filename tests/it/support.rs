@@ -14,6 +14,7 @@ pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod reads;
+pub(crate) mod recording_backend;
 pub(crate) mod shown;
 pub(crate) mod tls;
 
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use group_mirror::app::{self, RunningService};
 use group_mirror::callback::signature::Token;
 use group_mirror::config::Settings;
+use group_mirror::outbox::DeliveryPauses;
 use group_mirror::store::Database;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
@@ -34,6 +36,16 @@ pub(crate) const APP: &str = "1400000001";
 pub(crate) const TOKEN: &str = "mirror-secret-01";
 pub(crate) const API_TOKEN: &str = "desk-secret";
 pub(crate) const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
+
+/// Pauses between deliveries to a backend, so that a test does not wait for minutes.
+const QUICK_PAUSES: DeliveryPauses = DeliveryPauses {
+    first: Duration::from_millis(20),
+    longest: Duration::from_millis(200),
+    refused: Duration::from_millis(100),
+    tried_for: Duration::from_secs(24 * 60 * 60),
+    attempt: Duration::from_secs(5),
+    trial: Duration::from_millis(20),
+};
 
 /// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
@@ -90,6 +102,7 @@ impl Service {
         let mut serving = settings.serve_config()?;
         // A test that is not about the stop does not wait for silences.
         serving.stop_silence = Duration::ZERO;
+        serving.delivery_pauses = QUICK_PAUSES;
         let listeners = app::bind(&serving).await?;
         let database = Database::new(settings.database_url.as_deref().unwrap())?;
         let running = app::start(&serving, database, listeners).await?;

@@ -189,6 +189,9 @@ fn topic(command: &str, received_ms: i64, request: &str) -> Callback {
         client_ip: None,
         platform: None,
         request_id: Some(request.to_owned()),
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(received_ms),
         body: sample(command).to_string().into_bytes(),
     };

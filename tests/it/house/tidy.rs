@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 27] = [
+const IMPORTS: [(&str, &[&str]); 28] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -18,19 +18,34 @@ const IMPORTS: [(&str, &[&str]); 27] = [
     ("spool", &["callback", "clock", "files", "model"]),
     ("store", &["mirror", "callback", "model"]),
     ("replay", &["store", "mirror", "callback", "model"]),
-    ("ingest", &["replay", "spool", "store", "mirror", "callback", "model"]),
+    ("outbox", &["relay", "spool", "store", "callback", "clock", "model"]),
+    ("ingest", &["outbox", "replay", "spool", "store", "mirror", "callback", "model"]),
     ("reconcile", &["ingest", "store", "mirror", "tencent", "callback", "model"]),
     ("refusals", &["clock", "model"]),
     ("relay", &["callback", "model"]),
     ("receiver", &["ingest", "refusals", "relay", "callback", "clock", "model"]),
-    ("api", &["ingest", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"]),
+    (
+        "api",
+        &["ingest", "outbox", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"],
+    ),
     ("server", &["refusals", "files", "clock", "model"]),
     ("telemetry", &[]),
     ("embedded", &["files"]),
     ("simulate", &["store", "mirror", "callback", "clock", "model"]),
     (
         "config",
-        &["api", "reconcile", "server", "spool", "telemetry", "tencent", "callback", "files", "model"],
+        &[
+            "api",
+            "reconcile",
+            "outbox",
+            "server",
+            "spool",
+            "telemetry",
+            "tencent",
+            "callback",
+            "files",
+            "model",
+        ],
     ),
     ("fake", &["tencent", "callback", "model"]),
     ("cli", &["config"]),
@@ -51,6 +66,7 @@ const IMPORTS: [(&str, &[&str]); 27] = [
             "api",
             "receiver",
             "relay",
+            "outbox",
             "refusals",
             "reconcile",
             "ingest",
@@ -125,6 +141,8 @@ const PLACES: [(&str, &[&str]); 26] = [
             "tencent/calls.rs",
             "tencent/transport.rs",
             "relay",
+            "outbox/delivery.rs",
+            "outbox/pace.rs",
             "fake/http.rs",
             "check/relay_target.rs",
         ],

@@ -62,6 +62,9 @@ fn whatever_comes_is_decoded_without_a_panic_and_decodes_the_same_from_the_ledge
             client_ip: None,
             platform: None,
             request_id: None,
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(received_at),
             body,
         };
@@ -174,6 +177,9 @@ impl LedgerRow {
             client_ip: None,
             platform: None,
             request_id: None,
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(self.received_ms),
             body: self.body.clone(),
         }
@@ -220,6 +226,9 @@ async fn whatever_is_authentic_is_kept_byte_for_byte_and_folds_to_the_tables() {
             client_ip: None,
             platform: None,
             request_id: None,
+            query: None,
+            content_type: None,
+            forwarded_for: None,
             received_at: Millis::new(4_000_000_000_000),
             body: body.clone(),
         };

@@ -125,6 +125,9 @@ fn received(body: &Value, at: i64, request: &str) -> group_mirror::callback::Cal
         client_ip: None,
         platform: None,
         request_id: Some(request.to_owned()),
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(at),
         body: body.to_string().into_bytes(),
     };

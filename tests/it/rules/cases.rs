@@ -26,6 +26,9 @@ fn kept(body: &[u8], received: i64) -> Callback {
         client_ip: None,
         platform: None,
         request_id: None,
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(BASE_MS + received),
         body: body.to_vec(),
     };

@@ -14,6 +14,9 @@ fn callback(body: &[u8], request: Option<&str>, received_ms: i64) -> Callback {
         client_ip: Some("203.0.113.9".to_owned()),
         platform: Some("Web".to_owned()),
         request_id: request.map(str::to_owned),
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(received_ms),
         body: body.to_vec(),
     };

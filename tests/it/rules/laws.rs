@@ -35,6 +35,9 @@ fn callback_of(app: &str, (body, at, request): (&Value, i64, Option<&str>)) -> C
         client_ip: None,
         platform: None,
         request_id: request.map(str::to_owned),
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(histories::BASE_MS + at),
         body: body.to_string().into_bytes(),
     };

@@ -23,6 +23,9 @@ fn received(body: &Value, ms: i64, request: Option<&str>) -> Callback {
         client_ip: None,
         platform: None,
         request_id: request.map(str::to_owned),
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(histories::BASE_MS + ms),
         body: body.to_string().into_bytes(),
     };

@@ -310,6 +310,9 @@ fn read(bytes: &[u8]) -> Callback {
         client_ip: None,
         platform: None,
         request_id: None,
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(histories::BASE_MS + 60_000),
         body: bytes.to_vec(),
     };

@@ -25,6 +25,9 @@ pub(crate) fn told(app: &str, body: &Value) -> Vec<Fact> {
         client_ip: None,
         platform: None,
         request_id: None,
+        query: None,
+        content_type: None,
+        forwarded_for: None,
         received_at: Millis::new(T0 + 3_600_000),
         body: body.to_string().into_bytes(),
     };
