@@ -14,7 +14,7 @@ use group_mirror::embedded::{Embedded, Programs};
 use group_mirror::model::{Millis, SdkAppId};
 use group_mirror::store::{Database, schema};
 use sqlx::{Connection as _, Executor as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub(crate) const APP: &str = "1400000001";
@@ -76,9 +76,18 @@ pub(crate) async fn empty(database: &Database) {
 
 /// The whole service on free ports, without authentication.
 pub(crate) async fn service(url: &str, data_dir: &Path) -> RunningService {
+    service_with(url, data_dir, |_| {}).await
+}
+
+/// The same with other settings.
+pub(crate) async fn service_with(
+    url: &str,
+    data_dir: &Path,
+    change: impl FnOnce(&mut Settings),
+) -> RunningService {
     std::fs::create_dir_all(data_dir).unwrap();
     let set = |text: &str| Some(text.to_owned());
-    let settings = Settings {
+    let mut settings = Settings {
         database_url: set(url),
         data_dir: Some(data_dir.display().to_string()),
         sdk_app_id: set(APP),
@@ -88,6 +97,7 @@ pub(crate) async fn service(url: &str, data_dir: &Path) -> RunningService {
         api_listen: set("127.0.0.1:0"),
         ..Settings::default()
     };
+    change(&mut settings);
     let serving = settings.serve_config().unwrap();
     let listeners = app::bind(&serving).await.unwrap();
     let running = app::start(&serving, Database::new(url).unwrap(), listeners).await.unwrap();
@@ -96,15 +106,27 @@ pub(crate) async fn service(url: &str, data_dir: &Path) -> RunningService {
 }
 
 /// One connection that costs little: one request at a time, no more parsing than the length of the answer.
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
 impl Client {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+        Self::on(connected(addr).await)
+    }
+}
+
+/// A connection that holds nothing back.
+pub(crate) async fn connected(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// On a connection of any kind.
+    pub(crate) fn on(stream: S) -> Self {
         Self { stream, buffer: Vec::with_capacity(4096) }
     }
 

@@ -145,10 +145,12 @@ impl HandshakeFaults {
         let count = std::mem::take(&mut line.1);
         line.0 = Some(Instant::now());
         drop(line);
+        let handshakes = if count == 1 { "handshake" } else { "handshakes" };
         tracing::warn!(
             listener = self.listener,
             handshake.cause = cause.label(),
-            "{count} TLS handshakes failed, the last one: {} ({seen})",
+            "{count} TLS {handshakes} of the listener {} failed, the last one: {} ({seen})",
+            self.listener,
             cause.remedy()
         );
     }

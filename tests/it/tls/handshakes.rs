@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::load::{create_request, read_answer};
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process};
 use crate::support::tls::{Authority, CertificateFiles, Offer, connect, connector, get, rest};
 use crate::support::{API_TOKEN, App, OK, PATIENCE, eventually, signed_query};
 
@@ -127,6 +129,36 @@ async fn bytes_that_are_no_handshake_and_one_that_breaks_off_are_counted_and_a_c
 }
 
 #[tokio::test]
+async fn whatever_comes_in_place_of_a_handshake_is_counted_once() {
+    let authority = Authority::new();
+    let (app, _files) = start(&authority).await;
+    let mut random = fastrand::Rng::with_seed(17);
+    for _ in 0..200 {
+        let mut bytes = vec![0; random.usize(1..200)];
+        random.fill(&mut bytes);
+        // Half of them begin as a handshake does.
+        if random.bool() {
+            let begin = &[0x16, 0x03, 0x01, 0x00, 0x40, 0x01][..bytes.len().min(6)];
+            bytes[..begin.len()].copy_from_slice(begin);
+        }
+        let mut stream = TcpStream::connect(app.service.running.callback_addr).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let _ = stream.shutdown().await;
+        rest(&mut stream).await;
+    }
+    let sum = async || {
+        let counts = refusals(&app).await;
+        counts.as_object().unwrap().values().map(|of| of.as_u64().unwrap()).sum::<u64>()
+    };
+    assert!(eventually(async || sum().await == 200).await, "{}", refusals(&app).await);
+    let mut stream =
+        connect(app.service.running.callback_addr, &connector(&authority, &Offer::default())).await.unwrap();
+    stream.write_all(&create_request("after")).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.unwrap().status(), 200);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn with_a_client_authority_only_callers_with_a_certificate_of_it_are_taken() {
     let (authority, callers) = (Authority::new(), Authority::new());
     let files = CertificateFiles::holding(&authority.issue("callbacks.example.org"));
@@ -161,7 +193,7 @@ async fn with_a_client_authority_only_callers_with_a_certificate_of_it_are_taken
 async fn the_internal_listener_can_speak_tls_and_counts_what_fails() {
     let authority = Authority::new();
     let files = CertificateFiles::holding(&authority.issue("mirror.internal"));
-    let database = crate::support::postgres::TestDatabase::create().await;
+    let database = TestDatabase::create().await;
     let mut settings = crate::support::settings(&database.url);
     settings.api_tls_cert = Some(files.path("cert.pem").display().to_string());
     settings.api_tls_key = Some(files.path("key.pem").display().to_string());
@@ -180,6 +212,36 @@ async fn the_internal_listener_can_speak_tls_and_counts_what_fails() {
     plain.write_all(b"GET /v1/groups HTTP/1.1\r\nHost: m\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut plain).await.unwrap().status(), 400);
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_handshakes_of_the_internal_listener_are_in_its_metrics_and_in_the_log() {
+    let (place, database, authority) = (Place::new(), TestDatabase::create().await, Authority::new());
+    let files = CertificateFiles::holding(&authority.issue("mirror.internal"));
+    let mut command = place.command_on(&database.url, &[]);
+    command.env("API_TLS_CERT", files.path("cert.pem")).env("API_TLS_KEY", files.path("key.pem"));
+    let mut service = Process::start(command);
+    service.says("read API (bearer token): https://").await;
+    let address = service.api_address();
+    for _ in 0..3 {
+        let mut plain = TcpStream::connect(&address).await.unwrap();
+        plain.write_all(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n").await.unwrap();
+        assert_eq!(read_answer(&mut plain).await.unwrap().status(), 400);
+    }
+    service.says("1 TLS handshake of the listener api failed, the last one: plain HTTP was spoken to a port with TLS").await;
+    let mut stream = connect(&address, &connector(&authority, &Offer::default())).await.unwrap();
+    let metrics = get(&mut stream, "/metrics", API_TOKEN).await;
+    for series in [
+        "group_mirror_handshake_failures_total{listener=\"api\",cause=\"plain_http\"} 3",
+        "group_mirror_handshake_failures_total{listener=\"api\",cause=\"tls_version\"} 0",
+        "group_mirror_certificate_reloads_total{listener=\"api\",result=\"failed\"} 0",
+        "group_mirror_refusals_total{cause=\"plain_http\"} 0",
+    ] {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
+    assert!(metrics.contains("group_mirror_certificate_expiry_seconds{listener=\"api\"} 31"), "{metrics}");
+    assert_eq!(service.log().matches("of the listener api failed").count(), 1, "{}", service.log());
+    service.ends_well_on("TERM").await;
 }
 
 fn create_body(group: &str) -> String {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -110,6 +110,29 @@ async fn a_handshake_that_does_not_end_is_closed_and_counted() {
     let refusals = app.service.read("/v1/stats").await["refusals"]["by_cause"].clone();
     assert_eq!(refusals["slow_handshake"], 2, "{refusals}");
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_sigterm_kept_and_new_connections_are_answered_over_tls_and_closed_as_tls_wants_it() {
+    let (place, database, authority) = (Place::new(), TestDatabase::create().await, Authority::new());
+    let files = CertificateFiles::holding(&authority.issue("callbacks.example.org"));
+    let mut service = start(&place, &database, &files).await;
+    let (address, connector) = (service.callback_address(), connector(&authority, &Offer::default()));
+    let mut kept = connect(&address, &connector).await.unwrap();
+    kept.write_all(&create_request("before")).await.unwrap();
+    assert_eq!(read_answer(&mut kept).await.unwrap().status(), 200);
+    service.signal("TERM");
+    service.says("stopping").await;
+    let mut new = connect(&address, &connector).await.unwrap();
+    for (stream, group) in [(&mut kept, "kept"), (&mut new, "new")] {
+        stream.write_all(&create_request(group)).await.unwrap();
+        let answer = read_answer(stream).await.unwrap();
+        assert_eq!((answer.status(), answer.body.as_str()), (200, OK), "{group}");
+        assert!(answer.says("connection: close"), "{answer:?}");
+        // A cut without close_notify would be an error here.
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "{group}");
+    }
+    assert_eq!(service.ended().await.code, Some(0));
 }
 
 /// Sends callbacks over TLS until one fails, and answers with the groups that were answered with OK.
