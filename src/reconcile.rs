@@ -5,10 +5,12 @@
 //! and under which assumption, stands in `docs/reconcile.md`.
 
 mod app_run;
+mod dry_run;
 mod engine;
 mod lead;
 mod pass;
 mod pass_gone;
+mod pass_lists;
 mod pass_sweep;
 mod pass_work;
 mod reading;
@@ -34,7 +36,7 @@ pub use reading_evidence::{
 pub use reading_list::{ListMark, ListProgress};
 pub use reading_members::{LIST_ROWS_AT_ONCE_MAX, ListStep};
 pub use reading_packed::{AskedGroup, PACKED_MEMBERS_MAX};
-pub use reading_rows::MemberRows;
+pub use reading_rows::ListRows;
 pub use reading_verdict::{
     GroupReading, GroupVerdict, IncompleteWhy, ListReading, ListState, MembersRead, ReadHalt, ReadSpare,
     UnknownWhy, Witnesses,

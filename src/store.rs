@@ -23,6 +23,7 @@ pub mod lines;
 pub mod members;
 pub mod page;
 pub mod parked;
+pub mod pass_note;
 pub mod passes;
 mod pools;
 mod probe;

@@ -23,7 +23,7 @@ pub enum Spelling {
 pub enum LargeLimit {
     /// Served up to 6,000.
     Served,
-    /// Cut to 200 without a word.
+    /// Cut without a word, to 200 unless another knob says otherwise.
     Cut,
     /// 10004.
     Refused,
@@ -115,6 +115,8 @@ pub struct Knobs {
     pub packed_members_max: usize,
     /// What becomes of a `Limit` above 200.
     pub large_limit: LargeLimit,
+    /// How many rows a cut `Limit` brings; a community's pages are cut like that too.
+    pub cut_rows: u64,
     /// In which order members are listed.
     pub list_order: ListOrder,
     /// Whether `Role` has a blank at its end.
@@ -187,6 +189,7 @@ impl Default for Knobs {
             shuffled: false,
             packed_members_max: 0,
             large_limit: LargeLimit::Served,
+            cut_rows: 200,
             list_order: ListOrder::Join,
             role_blank: false,
             cursor_repeats: 0,
@@ -255,6 +258,7 @@ impl Knobs {
         ] {
             ensure!((0.0..=1.0).contains(&share), "knob {name} is {share}; it should be a share from 0 to 1");
         }
+        ensure!(self.cut_rows > 0, "knob cut_rows is 0; a page has a row");
         ensure!(self.rate_factor > 0.0, "knob rate_factor is {}; it should be above 0", self.rate_factor);
         ensure!(self.app_rate >= 0.0, "knob app_rate is {}; it should not be below 0", self.app_rate);
         Ok(())

@@ -118,6 +118,8 @@ fn community_page(world: &World, body: AskedBody<'_>) -> Result<(usize, u64), Fa
     if limit == 0 || limit > u64::from(COMMUNITY_PAGE_MAX) {
         return Err(FakeCode::bad("Limit is out of its range"));
     }
+    let cut = world.knobs.large_limit == LargeLimit::Cut;
+    let limit = if cut { limit.min(world.knobs.cut_rows) } else { limit };
     let from = match body.optional_text("Next")?.unwrap_or_default() {
         "" => 0,
         next => next
@@ -133,7 +135,7 @@ fn offset_page(world: &World, body: AskedBody<'_>) -> Result<(usize, usize), Fak
     let limit = body.number("Limit")?.unwrap_or(PAGE_OF_TABLE);
     let limit = match world.knobs.large_limit {
         _ if limit == 0 || limit > PAGE_OF_TABLE => return Err(FakeCode::bad("Limit is out of its range")),
-        LargeLimit::Cut => limit.min(PAGE_OF_TEXT),
+        LargeLimit::Cut => limit.min(world.knobs.cut_rows),
         LargeLimit::Refused if limit > PAGE_OF_TEXT => {
             return Err(FakeCode::bad("Limit is out of its range"));
         }

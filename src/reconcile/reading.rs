@@ -137,9 +137,22 @@ impl GroupReader {
         &self,
         reply: Result<Reply<T>, CallError>,
     ) -> Result<Result<Reply<T>, CallFailure>, ReadHalt> {
+        self.judged_by(reply, |_| true)
+    }
+
+    /// The same; an answer that is not about the question counts as none.
+    pub(super) fn judged_by<T>(
+        &self,
+        reply: Result<Reply<T>, CallError>,
+        is_about: impl FnOnce(&T) -> bool,
+    ) -> Result<Result<Reply<T>, CallFailure>, ReadHalt> {
         let error = match reply {
             Ok(reply) => {
-                self.unanswered.store(0, Ordering::Relaxed);
+                if is_about(&reply.answer) {
+                    self.unanswered.store(0, Ordering::Relaxed);
+                } else {
+                    self.without_answer(&"an answer about something else")?;
+                }
                 return Ok(Ok(reply));
             }
             Err(error) => error,
@@ -179,7 +192,7 @@ impl GroupReader {
     }
 
     /// Counts a call that brought nothing about anything.
-    pub(super) fn without_answer(&self, why: &dyn std::fmt::Display) -> Result<(), ReadHalt> {
+    fn without_answer(&self, why: &dyn std::fmt::Display) -> Result<(), ReadHalt> {
         let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if unanswered < UNANSWERED_MAX {
             return Ok(());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::reading::{LIMIT_LARGE, LIMIT_SAFE, ROWS_MAX};
-use super::reading_rows::MemberRows;
+use super::reading_rows::ListRows;
 use super::reading_verdict::{IncompleteWhy, ListReading, ListState, ReadSpare, Witnesses};
 use crate::mirror::{GroupKey, ReadTime};
 use crate::model::Millis;
@@ -69,7 +69,7 @@ pub struct ListProgress {
     pub(super) group: GroupKey,
     mark: ListMark,
     is_begun: bool,
-    rows: MemberRows,
+    rows: ListRows,
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -103,7 +103,7 @@ impl ListProgress {
             is_begun_again: false,
         };
         let group = witnesses.group.clone();
-        Self { group, mark, is_begun: false, rows: MemberRows::default(), permit: None }
+        Self { group, mark, is_begun: false, rows: ListRows::default(), permit: None }
     }
 
     /// Goes on behind a mark, with the rows of all pages up to it; `None` where those cannot be read.
@@ -116,7 +116,7 @@ impl ListProgress {
         if is_community(&group.group) != matches!(mark.place, Place::Cursor(_)) {
             return None;
         }
-        let mut rows = MemberRows::default();
+        let mut rows = ListRows::default();
         for page in pages {
             MemberPage::read(page).ok()?.members.iter().for_each(|member| rows.push(member));
         }
@@ -137,6 +137,7 @@ impl ListProgress {
 
     /// What to ask for: no more than `limit_max` rows by offset.
     pub(super) fn question(&mut self, limit_max: u32) -> (PageBegin, u32) {
+        self.mark.calls = self.mark.calls.saturating_add(1);
         match &self.mark.place {
             Place::Offset(offset) => {
                 self.mark.limit = self.mark.limit.min(limit_max);
@@ -157,7 +158,6 @@ impl ListProgress {
             self.is_begun = true;
             self.mark.sent = reply.asked_at.get();
         }
-        self.mark.calls = self.mark.calls.saturating_add(1);
         self.mark.member_num = page.member_num.or(self.mark.member_num);
         self.mark.has_unread |= !page.unread.is_empty();
         if self.rows.len() + page.members.len() > ROWS_MAX as usize {
@@ -277,7 +277,7 @@ impl ListProgress {
             Place::Cursor(_) => {
                 self.mark.place = Place::Cursor(String::new());
                 (self.mark.is_begun_again, self.is_begun) = (true, false);
-                self.rows = MemberRows::default();
+                self.rows = ListRows::default();
                 true
             }
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::reading::{CallFailure, GroupReader};
-use super::reading_rows::MemberRows;
+use super::reading_rows::ListRows;
 use super::reading_verdict::{
     GroupReading, GroupVerdict, ListReading, ListState, MembersRead, ReadHalt, ReadSpare, UnknownWhy,
     Witnesses,
@@ -55,11 +55,14 @@ struct PackedCall {
     members: bool,
     /// Whether custom fields are asked for.
     fields: bool,
+    /// Whether the same was refused with custom fields.
+    is_retry: bool,
 }
 
 impl PackedCall {
     fn halves(mut self) -> Vec<Self> {
         assert!(self.groups.len() > 1, "one group has no halves");
+        self.is_retry = false;
         let rest = self.groups.split_off(self.groups.len() / 2);
         vec![Self { groups: rest, ..self.clone() }, self]
     }
@@ -69,11 +72,11 @@ impl PackedCall {
         match failure {
             // A key without the permission to be read is refused like this (269/1616).
             CallFailure::Question(CodeClass::Unsupported, _) if self.fields => {
-                Ok(vec![Self { fields: false, ..self }])
+                Ok(vec![Self { fields: false, is_retry: true, ..self }])
             }
             CallFailure::Question(..) | CallFailure::Unreadable if self.groups.len() > 1 => Ok(self.halves()),
             CallFailure::Question(CodeClass::TooMuch, _) | CallFailure::Unreadable if self.members => {
-                Ok(vec![Self { members: false, ..self }])
+                Ok(vec![Self { members: false, is_retry: false, ..self }])
             }
             _ => Err(self),
         }
@@ -85,7 +88,7 @@ fn calls(asked: &[AskedGroup], fields: bool) -> Vec<PackedCall> {
     let mut calls = Vec::<PackedCall>::new();
     for members in [true, false] {
         let (mut expected, mut groups) = (0, Vec::new());
-        let call = |groups: Vec<AskedGroup>| PackedCall { groups, members, fields };
+        let call = |groups: Vec<AskedGroup>| PackedCall { groups, members, fields, is_retry: false };
         for group in asked.iter().filter(|group| group.is_packed() == members) {
             let count = if members { group.expected.unwrap_or(MEMBERS_USUAL) } else { 0 };
             if groups.len() == GROUPS_OF_A_CALL_MAX || expected + count > PACKED_MEMBERS_MAX {
@@ -135,11 +138,17 @@ impl GroupReader {
         };
         let bound = self.client.clock_bound();
         let reply = self.client.group_infos(&groups, &filter, &self.stop).await;
-        match self.judged(reply)? {
+        let is_about = |answer: &GroupInfos| {
+            answer.elements.iter().any(|element| call.groups.iter().any(|asked| asked.group == element.group))
+        };
+        match self.judged_by(reply, is_about)? {
             Ok(reply) => {
-                for (asked, reading) in self.readings(&call, reply, spare)? {
-                    readings.insert(asked, reading);
+                if call.is_retry && !self.are_fields_refused.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "custom fields of groups are not read: Tencent refuses the keys that are set"
+                    );
                 }
+                readings.extend(self.readings(&call, reply, spare));
                 Ok(Vec::new())
             }
             Err(failure) => match call.smaller(failure) {
@@ -162,13 +171,10 @@ impl GroupReader {
         call: &PackedCall,
         reply: Reply<GroupInfos>,
         spare: ReadSpare,
-    ) -> Result<Vec<(GroupId, GroupReading)>, ReadHalt> {
+    ) -> Vec<(GroupId, GroupReading)> {
         let mut elements = BTreeMap::<GroupId, Vec<GroupElement>>::new();
         for element in reply.answer.elements {
             elements.entry(element.group.clone()).or_default().push(element);
-        }
-        if !call.groups.iter().any(|asked| elements.contains_key(&asked.group)) {
-            self.without_answer(&"an answer about none of the groups")?;
         }
         let reading = |asked: &AskedGroup| {
             let mut about = elements.remove(&asked.group).unwrap_or_default();
@@ -179,7 +185,7 @@ impl GroupReader {
             };
             (asked.group.clone(), reading)
         };
-        Ok(call.groups.iter().map(reading).collect())
+        call.groups.iter().map(reading).collect()
     }
 
     fn unknown(&self, asked: &AskedGroup, why: UnknownWhy) -> GroupReading {
@@ -223,15 +229,18 @@ impl GroupReader {
             _ if !asked.members => MembersRead::NotAsked,
             _ if witnesses.has_no_list() => MembersRead::NoList,
             None => MembersRead::Wanted,
-            Some(members) => MembersRead::Whole(ListReading {
-                group: witnesses.group.clone(),
-                time,
-                state: ListState::Complete,
-                rows: MemberRows::of(members),
-                member_num: info.member_num,
-                calls: 0,
-                _permit: None,
-            }),
+            Some(members) => {
+                let list = ListReading {
+                    group: witnesses.group.clone(),
+                    time,
+                    state: ListState::Complete,
+                    rows: ListRows::of(members),
+                    member_num: info.member_num,
+                    calls: 0,
+                    _permit: None,
+                };
+                MembersRead::Whole(list.within_limits())
+            }
         };
         GroupReading {
             group: witnesses.group.clone(),

@@ -148,11 +148,11 @@ impl RangeRows {
 
 /// The rows of a list of members.
 #[derive(Debug, Clone, Default)]
-pub struct MemberRows {
+pub struct ListRows {
     ranges: BTreeMap<ListRange, RangeRows>,
 }
 
-impl MemberRows {
+impl ListRows {
     pub(super) fn of<'a>(members: impl IntoIterator<Item = &'a ListedMember>) -> Self {
         let mut rows = Self::default();
         members.into_iter().for_each(|member| rows.push(member));

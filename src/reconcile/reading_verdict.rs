@@ -8,7 +8,7 @@ use strum::{IntoStaticStr, VariantArray};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::reading_rows::MemberRows;
+use super::reading_rows::ListRows;
 use crate::callback::{AVCHATROOM, present_type_name};
 use crate::ingest::SNAPSHOTS_MAX;
 use crate::mirror::{GroupKey, LIST_BYTES_MAX, LIST_MEMBERS_MAX, ListRange, ReadKind, ReadTime, Snapshot};
@@ -250,7 +250,7 @@ pub struct ListReading {
     /// What is known.
     pub state: ListState,
     /// The members, each once.
-    pub rows: MemberRows,
+    pub rows: ListRows,
     /// `MemberNum` of the newest page.
     pub member_num: Option<u64>,
     /// How many calls it took.

@@ -97,13 +97,19 @@ mod tencent {
     mod fake_rules;
     pub(crate) mod life;
     mod rates_and_codes;
-    mod scripted;
+    pub(crate) mod scripted;
     mod usersig;
 }
 
-/// Passes over Tencent's REST API into the mirror.
+/// Groups read from Tencent: what is asked, what an answer may claim, and passes that enter it into the mirror.
 mod reconcile {
+    mod codes;
+    mod details;
+    mod lists;
+    mod lives;
+    mod packed;
     pub(crate) mod passes;
+    mod reader;
 }
 
 /// Settings, start, stop, exit codes of the binary.
