@@ -5,10 +5,12 @@
 //! and under which assumption, stands in `docs/reconcile.md`.
 
 mod app_run;
+mod dry_run;
 mod engine;
 mod lead;
 mod pass;
 mod pass_gone;
+mod pass_lists;
 mod pass_sweep;
 mod pass_work;
 mod reading;

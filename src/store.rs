@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod outbox_report;
 pub mod page;
 pub mod parked;
+pub mod pass_note;
 pub mod passes;
 mod pools;
 mod probe;

@@ -50,7 +50,7 @@ pub(super) fn sources(apps: &[AppSettings]) -> anyhow::Result<Vec<AppSource>> {
 /// # Errors
 /// A setting that is missing or wrong, a database that cannot be used, or a pass that did not come to its end.
 pub async fn backfill(settings: &Settings, app: Option<&str>) -> anyhow::Result<ExitCode> {
-    pass(settings, PassKind::Backfill, app).await
+    pass(settings, (PassKind::Backfill, false), app).await
 }
 
 /// `reconcile`, `reconcile --dry-run`.
@@ -58,11 +58,10 @@ pub async fn backfill(settings: &Settings, app: Option<&str>) -> anyhow::Result<
 /// # Errors
 /// As above.
 pub async fn reconcile(settings: &Settings, app: Option<&str>, dry_run: bool) -> anyhow::Result<ExitCode> {
-    ensure!(!dry_run, "--dry-run comes next");
-    pass(settings, PassKind::Reconcile, app).await
+    pass(settings, (PassKind::Reconcile, dry_run), app).await
 }
 
-async fn pass(settings: &Settings, kind: PassKind, app: Option<&str>) -> anyhow::Result<ExitCode> {
+async fn pass(settings: &Settings, what: (PassKind, bool), app: Option<&str>) -> anyhow::Result<ExitCode> {
     let signals = Signals::new()?;
     let apps = settings.apps()?;
     let wanted = app.map(|app| SdkAppId::parse(app).context("--app")).transpose()?;
@@ -83,9 +82,9 @@ async fn pass(settings: &Settings, kind: PassKind, app: Option<&str>) -> anyhow:
     };
     let done = match checked.await {
         Ok(None) => {
-            let holder = format!("{} (process {})", kind.name(), std::process::id());
+            let holder = format!("{} (process {})", what.0.name(), std::process::id());
             let engine = Engine::new(database.clone(), PassSettings::default(), clock::now, &holder);
-            run(&engine, &sources, kind, &signals).await
+            run(&engine, &sources, what, &signals).await
         }
         Ok(Some(mismatch)) => Err(anyhow::anyhow!(mismatch.to_string())),
         Err(error) => Err(error),
@@ -98,26 +97,34 @@ async fn pass(settings: &Settings, kind: PassKind, app: Option<&str>) -> anyhow:
 async fn run(
     engine: &Engine,
     sources: &[AppSource],
-    kind: PassKind,
+    (kind, is_dry): (PassKind, bool),
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
     let (stop, counts, bar) = (CancellationToken::new(), Arc::new(PassCounts::default()), bar());
+    let passing = async {
+        if !is_dry {
+            return engine.once(sources, kind, &stop, &counts).await;
+        }
+        for source in sources {
+            engine.dry_run(source, &stop, &counts).await?;
+        }
+        Ok(())
+    };
     let ended = tokio::select! {
-        ended = engine.once(sources, kind, &stop, &counts) => ended,
+        ended = passing => ended,
         () = interrupted(signals, &stop) => Err(PassEnd::Interrupted),
         () = draw(&bar, &counts) => unreachable!("a bar is drawn until the pass ends"),
     };
     bar.finish_and_clear();
     match ended {
         Ok(()) => {
-            for source in sources {
-                writeln!(std::io::stdout(), "{}", ended_line(source.app, &counts))?;
-            }
-            for (kind, count) in counts.drift() {
+            writeln!(std::io::stdout(), "{}", ended_line(sources, &counts, is_dry))?;
+            let drift = counts.drift();
+            for (kind, count) in &drift {
                 let kind: &str = kind.into();
                 writeln!(std::io::stdout(), "{kind} {count}")?;
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(ExitCode::from(u8::from(is_dry && !drift.is_empty())))
         }
         Err(end) => bail!("{} did not end: {end}", kind.name()),
     }

@@ -18,7 +18,7 @@ use crate::store::Database;
 use crate::store::errors::{Failure, classify};
 use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
-use crate::store::passes::{self, PassNote};
+use crate::store::pass_note::{self, PassNote};
 use crate::store::verifications::{self, VerifiedPart};
 
 /// The most snapshots of one batch: the groups of one packed answer, or a quarter of the ranges of a large group, whose
@@ -74,6 +74,28 @@ pub async fn commit_reads(
     note: &PassNote,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+    enter(database, snapshots, Some(note), received_at).await
+}
+
+/// What committing them would come to; nothing is written.
+///
+/// # Errors
+/// No connection, or a statement's.
+pub async fn compare_reads(
+    database: &Database,
+    snapshots: &[Snapshot],
+    received_at: Millis,
+) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+    enter(database, snapshots, None, received_at).await
+}
+
+/// Enters snapshots; without a note it is only tried.
+async fn enter(
+    database: &Database,
+    snapshots: &[Snapshot],
+    note: Option<&PassNote>,
+    received_at: Millis,
+) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     assert!(snapshots.len() <= SNAPSHOTS_MAX, "a batch has at most {SNAPSHOTS_MAX} snapshots");
     let read = |snapshot: &Snapshot| {
         let read = snapshot.check_time(received_at).and_then(|()| ComparedSnapshot::of(snapshot.clone()));
@@ -97,13 +119,16 @@ pub async fn commit_reads(
 async fn transact(
     database: &Database,
     read: &[Compared],
-    note: &PassNote,
+    note: Option<&PassNote>,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let mut tx = database.begin("snapshots").await?;
     match write(tx.conn(), read, note, received_at).await {
         Ok(outcomes) => {
-            tx.commit().await?;
+            match note {
+                Some(_) => tx.commit().await?,
+                None => tx.roll_back().await,
+            }
             Ok(outcomes)
         }
         Err(error) if classify(&error) == Failure::Stale => {
@@ -120,7 +145,7 @@ async fn transact(
 async fn write(
     conn: &mut PgConnection,
     read: &[Compared],
-    note: &PassNote,
+    note: Option<&PassNote>,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
@@ -142,7 +167,9 @@ async fn write(
     held::write(conn, &new, &before, &comparison.into_rows()).await?;
     let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
     verifications::note(conn, &verified).await?;
-    passes::note(conn, note).await?;
+    if let Some(note) = note {
+        pass_note::note(conn, note).await?;
+    }
     Ok(compared.into_iter().map(Compared::outcome).collect())
 }
 

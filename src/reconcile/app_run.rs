@@ -4,8 +4,8 @@
 //! small, because the groups in one are locked while it is written, and a callback of one of them waits meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -21,7 +21,8 @@ use crate::mirror::{GroupKey, Snapshot};
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::Tx;
 use crate::store::evidence;
-use crate::store::passes::{self, PassNote};
+use crate::store::pass_note::PassNote;
+use crate::store::passes;
 
 /// A batch is committed before it has more bytes of answers: that is about a thousand members.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
@@ -44,6 +45,10 @@ pub(super) struct AppRun {
     pub(super) reader: GroupReader,
     pub(super) counts: Arc<PassCounts>,
     pub(super) stop: CancellationToken,
+    /// True where everything is compared and nothing written.
+    pub(super) is_dry: bool,
+    /// What a dry run would have noted and has still to read.
+    pub(super) noted: Mutex<PassNote>,
     candidates: AtomicI64,
 }
 
@@ -89,7 +94,8 @@ impl AppRun {
         group.dedup();
         let fields = AskedFields { group, members: engine.settings.member_fields.clone() };
         let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
-        Ok(Self { engine, source, reader, counts, stop, candidates: AtomicI64::new(0) })
+        let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
+        Ok(Self { engine, source, reader, counts, stop, is_dry: false, noted, candidates })
     }
 
     /// How many groups of the mirror Tencent has denied once.
@@ -127,6 +133,9 @@ impl AppRun {
         self.commit_part(last, &note).await?;
         let candidates = i64::try_from(note.candidates.len()).unwrap_or(i64::MAX);
         self.candidates.fetch_add(candidates, Ordering::Relaxed);
+        if self.is_dry {
+            self.noted.lock().unwrap_or_else(PoisonError::into_inner).append(note);
+        }
         Ok(())
     }
 
@@ -136,8 +145,12 @@ impl AppRun {
             let Ok(permit) = self.engine.commits.acquire().await else {
                 unreachable!("the permits of commits are never closed")
             };
-            let done =
-                ingest::commit_reads(&self.engine.database, snapshots, note, (self.engine.now)()).await;
+            let (database, now) = (&self.engine.database, (self.engine.now)());
+            let done = if self.is_dry {
+                ingest::compare_reads(database, snapshots, now).await
+            } else {
+                ingest::commit_reads(database, snapshots, note, now).await
+            };
             drop(permit);
             match done {
                 Ok(outcomes) => {

@@ -177,14 +177,18 @@ impl AppRun {
                 ));
             }
         }
-        if listed == 0 && row.known >= self.engine.settings.all_gone_min {
-            return Err(PassEnd::Stopped(format!(
-                "Tencent lists no group at all and the mirror has {}; that looks like the credentials of another app, and \
-                 nothing is changed",
-                row.known
-            )));
+        self.check_ids(listed, row.known)
+    }
+
+    /// An empty list beside a mirror full of groups is no list.
+    pub(super) fn check_ids(&self, listed: i64, known: i64) -> Result<(), PassEnd> {
+        if listed > 0 || known < self.engine.settings.all_gone_min {
+            return Ok(());
         }
-        Ok(())
+        Err(PassEnd::Stopped(format!(
+            "Tencent lists no group at all and the mirror has {known}; that looks like the credentials of another app, and \
+             nothing is changed"
+        )))
     }
 
     /// The list was read to its end, and each of its groups was asked for.
@@ -196,7 +200,7 @@ impl AppRun {
         tx.end(noted).await
     }
 
-    async fn id_page(&self, next: u64) -> Result<crate::tencent::groups::GroupIdPage, PassEnd> {
+    pub(super) async fn id_page(&self, next: u64) -> Result<crate::tencent::groups::GroupIdPage, PassEnd> {
         let mut tries = 1;
         loop {
             match self.reader.id_page(next).await? {

@@ -17,7 +17,8 @@ use super::reading_verdict::GroupVerdict;
 use crate::ingest::SNAPSHOTS_MAX;
 use crate::mirror::group_key;
 use crate::model::{GroupId, Millis};
-use crate::store::passes::{self, PassNote, PassRow};
+use crate::store::pass_note::PassNote;
+use crate::store::passes::{self, PassRow};
 use crate::tencent::commands::GROUPS_OF_A_CALL_MAX;
 
 /// How many candidates a pass may have: the share of the known groups, and some in any case.
@@ -71,6 +72,11 @@ impl AppRun {
             .into_iter()
             .filter_map(|(id, asked)| Some((GroupId::parse(&id).ok()?, Millis::new(asked))))
             .collect();
+        self.confirm_each(&candidates).await
+    }
+
+    /// Asks for each again when it is time, and enters those that are denied twice.
+    pub(super) async fn confirm_each(&self, candidates: &[(GroupId, Millis)]) -> Result<(), PassEnd> {
         let distance = i64::try_from(self.engine.settings.gone_distance.as_millis()).unwrap_or(i64::MAX);
         for batch in candidates.chunks(GROUPS_OF_A_CALL_MAX.min(SNAPSHOTS_MAX)) {
             let newest = batch.iter().map(|(_, asked)| asked.get()).max().unwrap_or_default();

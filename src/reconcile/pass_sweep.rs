@@ -1,6 +1,6 @@
 //! The sweep: every group is asked for once, fifty in a call, with the members of small groups.
 //!
-//! Groups go in the order of their ids, so that a pass has one place where it is, no group is skipped for ever, and the time
+//! Groups go in the order of their ids, so that a pass has one place where it is, no group is skipped without end, and the time
 //! between two reads of a group is that of a pass. What one call cannot bring (large lists, attributes, topics) goes to the
 //! work list, by what the cheap witnesses say. What was asked for is noted with the answer, so that nothing is asked twice.
 
@@ -15,23 +15,24 @@ use super::reading_evidence::KnownOfGroup;
 use super::reading_packed::AskedGroup;
 use super::reading_verdict::{GroupReading, GroupVerdict, MembersRead, Witnesses};
 use crate::model::{GroupId, Millis};
-use crate::store::passes::{self, NotedGroup, PassRow, SweepRow};
+use crate::store::pass_note::NotedGroup;
+use crate::store::passes::{self, PassRow, SweepRow};
 use crate::store::work::{ATTRIBUTES, MEMBERS, TOPICS, WorkRow};
 use crate::tencent::commands::GROUPS_OF_A_CALL_MAX;
 use crate::tencent::groups::is_community;
 
 /// How many groups are looked up at once.
-const WINDOW: i64 = 1_000;
+pub(super) const WINDOW: i64 = 1_000;
 
 /// When a stale or an unknown answer is asked for again, in milliseconds: three tries take more than a minute.
 pub(super) const AGAIN_MS: i64 = 31_000;
 
 /// What a batch belongs to.
 #[derive(Debug, Clone, Copy)]
-struct SweepOf {
-    number: i64,
-    of_mirror: bool,
-    is_whole: bool,
+pub(super) struct SweepOf {
+    pub(super) number: i64,
+    pub(super) of_mirror: bool,
+    pub(super) is_whole: bool,
 }
 
 impl AppRun {
@@ -74,7 +75,7 @@ impl AppRun {
         self.check_candidates(row, false)
     }
 
-    async fn read_batch(&self, rows: &[SweepRow], of: SweepOf) -> Result<(), PassEnd> {
+    pub(super) async fn read_batch(&self, rows: &[SweepRow], of: SweepOf) -> Result<(), PassEnd> {
         let asked: Vec<AskedGroup> = rows.iter().filter_map(asked).collect();
         let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
         let readings = self.reader.groups(&asked, self.engine.settings.rolling).await?;
@@ -158,7 +159,9 @@ impl AppRun {
     }
 }
 
-fn joined(read: Option<Result<Result<u64, PassEnd>, tokio::task::JoinError>>) -> Result<u64, PassEnd> {
+pub(super) fn joined(
+    read: Option<Result<Result<u64, PassEnd>, tokio::task::JoinError>>,
+) -> Result<u64, PassEnd> {
     match read {
         Some(Ok(done)) => done,
         Some(Err(error)) => Err(PassEnd::Stopped(format!("a read of the pass ended by itself: {error}"))),

@@ -90,7 +90,7 @@ impl Engine {
         let counts = Arc::new(PassCounts::default());
         self.pass(source, kind, stop, &counts).await?;
         metrics::counter!("group_mirror_passes_total", "end" => "ended").increment(1);
-        tracing::info!("{}", ended_line(source.app, &counts));
+        tracing::info!("{}", ended_line(std::slice::from_ref(source), &counts, false));
         let run = AppRun::new(self.clone(), source.clone(), counts, stop.clone()).await?;
         match timeout(self.settings.rolling_pause, work_off(Arc::new(run))).await {
             Ok(ended) => ended,
@@ -163,12 +163,15 @@ impl Engine {
 
 /// What a pass came to, in one line.
 #[must_use]
-pub fn ended_line(app: SdkAppId, counts: &PassCounts) -> String {
+pub fn ended_line(sources: &[AppSource], counts: &PassCounts, is_dry: bool) -> String {
     use std::sync::atomic::Ordering::Relaxed;
+    let apps: Vec<String> = sources.iter().map(|source| source.app.to_string()).collect();
+    let repaired = if is_dry { "found, none repaired" } else { "repaired" };
     let drift: u64 = counts.drift().values().sum();
     format!(
-        "the pass over app {app} has ended: {} groups asked for, {} members listed, {} differences repaired, {} groups not \
+        "the pass over app {} has ended: {} groups asked for, {} members listed, {} differences {repaired}, {} groups not \
          read, {} stale answers",
+        apps.join(", "),
         counts.asked.load(Relaxed),
         counts.members.load(Relaxed),
         drift,

@@ -1,13 +1,10 @@
 //! Passes: which one an app is in, how far it is, and which groups it has still to ask for.
 //!
-//! What a batch of reads has come to is noted in the transaction of its snapshots ([`note`]), so that an interrupted pass
-//! goes on behind the last batch that was committed. Every note only adds to what is known of the pass with its number: one
-//! that comes late, from a process that has lost the lease, is true and harmless. The statements never commit.
+//! What a batch of reads has come to stands beside it, in `pass_note`. The order of the groups is that of their ids, so that
+//! one id says how far a pass is. The statements work on the connection they are given and never commit.
 
 use sqlx::{FromRow, PgConnection};
 
-use super::work::{self, WorkDone, WorkRow};
-use crate::mirror::GroupKey;
 use crate::model::{GroupId, Millis, SdkAppId};
 
 /// A pass as it stands.
@@ -35,6 +32,24 @@ pub struct PassRow {
     pub begun_ms: i64,
 }
 
+impl SweepRow {
+    /// A group of which nothing is known but its id.
+    #[must_use]
+    pub fn unknown(group_id: String) -> Self {
+        Self {
+            group_id,
+            is_asked: false,
+            member_num: None,
+            last_info_secs: None,
+            next_message: None,
+            create_secs: None,
+            is_shown: false,
+            has_attributes: false,
+            has_topics: false,
+        }
+    }
+}
+
 const COLUMNS: &str = "number, kind, phase, ids_next, ids_listed, swept_to, known, found_alive, asked,
        (extract(epoch FROM begun_at) * 1000)::bigint AS begun_ms";
 
@@ -49,6 +64,18 @@ pub async fn newest(conn: &mut PgConnection, app: SdkAppId) -> Result<Option<Pas
 
 /// Candidates of the pass before are forgotten: each pass proves what it says by itself.
 const FORGET: &str = "DELETE FROM gone_candidates WHERE sdk_app_id = $1";
+
+/// Groups that the mirror shows, destroyed ones not.
+const KNOWN_COUNT: &str = "
+SELECT count(*) FROM groups WHERE sdk_app_id = $1 AND status IN ('active', 'unseen') AND updated_stamp > ''";
+
+/// How many groups the mirror shows of an app, destroyed ones not.
+///
+/// # Errors
+/// The statement's.
+pub async fn known_count(conn: &mut PgConnection, app: SdkAppId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(KNOWN_COUNT).bind(app.get()).fetch_one(conn).await
+}
 
 const BEGIN: &str = "
 INSERT INTO reconcile_passes AS t (sdk_app_id, number, kind, phase, begun_at, known)
@@ -168,7 +195,7 @@ SELECT s.group_id FROM (
    ORDER BY group_id LIMIT $4)) s
  ORDER BY s.group_id LIMIT $4";
 
-/// Groups that the list of ids or an earlier pass has met.
+/// Groups that the list of ids or an earlier pass has named.
 const MET: &str = "
 SELECT group_id FROM group_reads WHERE sdk_app_id = $1 AND group_id > $3 ORDER BY group_id LIMIT $4";
 
@@ -216,153 +243,6 @@ pub async fn swept(
     to: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(SWEPT).bind(app.get()).bind(number).bind(to).bind(phase).execute(conn).await.map(drop)
-}
-
-/// A group that was asked for, with the cheap witnesses of its profile, where there was one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotedGroup {
-    /// The group.
-    pub group: GroupKey,
-    /// `MemberNum`.
-    pub member_num: Option<i64>,
-    /// `LastInfoTime`.
-    pub last_info_secs: Option<i64>,
-    /// `NextMsgSeq`.
-    pub next_message: Option<i64>,
-    /// `CreateTime`.
-    pub create_secs: Option<i64>,
-}
-
-/// What a batch of reads comes to beside its snapshots.
-#[derive(Debug, Clone, Default)]
-pub struct PassNote {
-    /// App and pass, where the batch is one of a pass.
-    pub pass: Option<(SdkAppId, i64)>,
-    /// Who was asked for.
-    pub asked: Vec<NotedGroup>,
-    /// How many groups of the mirror were answered for.
-    pub found_alive: i64,
-    /// Groups that are, and are no candidates.
-    pub alive: Vec<GroupKey>,
-    /// Groups of the mirror for which Tencent says that there is no such group, and when it was asked.
-    pub candidates: Vec<(GroupKey, Millis)>,
-    /// Groups that neither Tencent nor the mirror knows.
-    pub forgotten: Vec<GroupKey>,
-    /// What is to be read later.
-    pub work: Vec<WorkRow>,
-    /// What of the work list was read.
-    pub done: Vec<WorkDone>,
-    /// How long after its mark a group is due, in milliseconds.
-    pub spare_ms: i64,
-    /// Groups whose list of members is complete: their pages are not needed any more.
-    pub listed: Vec<GroupKey>,
-}
-
-impl PassNote {
-    /// True where there is nothing to note.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.asked.is_empty()
-            && self.alive.is_empty()
-            && self.candidates.is_empty()
-            && self.forgotten.is_empty()
-            && self.work.is_empty()
-            && self.done.is_empty()
-            && self.listed.is_empty()
-    }
-
-    /// Both of them; of one pass, or one of none.
-    pub fn append(&mut self, other: Self) {
-        self.pass = self.pass.or(other.pass);
-        self.spare_ms = self.spare_ms.max(other.spare_ms);
-        self.found_alive += other.found_alive;
-        self.asked.extend(other.asked);
-        self.alive.extend(other.alive);
-        self.candidates.extend(other.candidates);
-        self.forgotten.extend(other.forgotten);
-        self.work.extend(other.work);
-        self.done.extend(other.done);
-        self.listed.extend(other.listed);
-    }
-}
-
-const ASKED: &str = "
-INSERT INTO group_reads AS t (sdk_app_id, group_id, pass, member_num, last_info_secs, next_message, create_secs)
-SELECT k.app, k.id, $3, k.num, k.info, k.msg, k.made
-  FROM UNNEST($1::bigint[], $2::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-       AS k (app, id, num, info, msg, made)
- ORDER BY k.app, k.id
-ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
-    pass = GREATEST(t.pass, EXCLUDED.pass), member_num = COALESCE(EXCLUDED.member_num, t.member_num),
-    last_info_secs = COALESCE(EXCLUDED.last_info_secs, t.last_info_secs),
-    next_message = COALESCE(EXCLUDED.next_message, t.next_message),
-    create_secs = COALESCE(EXCLUDED.create_secs, t.create_secs)";
-
-const COUNT: &str = "
-UPDATE reconcile_passes SET asked = asked + $3, found_alive = found_alive + $4
- WHERE sdk_app_id = $1 AND number = $2";
-
-const CANDIDATES: &str = "
-INSERT INTO gone_candidates (sdk_app_id, group_id, asked_ms)
-SELECT k.app, k.id, k.ms FROM UNNEST($1::bigint[], $2::text[], $3::bigint[]) AS k (app, id, ms)
- ORDER BY k.app, k.id
-ON CONFLICT DO NOTHING";
-
-const OF_KEYS: &str =
-    "USING UNNEST($1::bigint[], $2::text[]) AS k (app, id) WHERE t.sdk_app_id = k.app AND t.group_id = k.id";
-
-fn keys<'a>(groups: impl IntoIterator<Item = &'a GroupKey>) -> (Vec<i64>, Vec<&'a str>) {
-    groups.into_iter().map(|key| (key.app.get(), key.group.as_str())).unzip()
-}
-
-async fn delete(conn: &mut PgConnection, table: &str, groups: &[GroupKey]) -> Result<(), sqlx::Error> {
-    if groups.is_empty() {
-        return Ok(());
-    }
-    let (apps, ids) = keys(groups);
-    let statement = sqlx::AssertSqlSafe(format!("DELETE FROM {table} t {OF_KEYS}"));
-    sqlx::query(statement).bind(apps).bind(ids).execute(conn).await.map(drop)
-}
-
-/// Notes what a batch has come to.
-///
-/// # Errors
-/// A statement's.
-pub async fn note(conn: &mut PgConnection, note: &PassNote) -> Result<(), sqlx::Error> {
-    let number = note.pass.map_or(0, |(_, number)| number);
-    if !note.asked.is_empty() {
-        let (apps, ids) = keys(note.asked.iter().map(|asked| &asked.group));
-        sqlx::query(ASKED)
-            .bind(apps)
-            .bind(ids)
-            .bind(number)
-            .bind(note.asked.iter().map(|asked| asked.member_num).collect::<Vec<_>>())
-            .bind(note.asked.iter().map(|asked| asked.last_info_secs).collect::<Vec<_>>())
-            .bind(note.asked.iter().map(|asked| asked.next_message).collect::<Vec<_>>())
-            .bind(note.asked.iter().map(|asked| asked.create_secs).collect::<Vec<_>>())
-            .execute(&mut *conn)
-            .await?;
-    }
-    delete(conn, "gone_candidates", &note.alive).await?;
-    if !note.candidates.is_empty() {
-        let (apps, ids) = keys(note.candidates.iter().map(|(group, _)| group));
-        let asked: Vec<i64> = note.candidates.iter().map(|(_, asked)| asked.get()).collect();
-        let query = sqlx::query(CANDIDATES).bind(apps).bind(ids).bind(asked);
-        query.execute(&mut *conn).await?;
-    }
-    for table in ["group_reads", "group_work", "gone_candidates", "list_pages"] {
-        delete(conn, table, &note.forgotten).await?;
-    }
-    delete(conn, "list_pages", &note.listed).await?;
-    work::put(conn, &note.work, note.pass.map(|(_, number)| number)).await?;
-    work::done(conn, &note.done, note.spare_ms).await?;
-    // Last, because every batch of the pass updates this row: its lock is held for as short a time as possible.
-    if let Some((app, number)) = note.pass {
-        let asked = i64::try_from(note.asked.len()).unwrap_or(i64::MAX);
-        let query = sqlx::query(COUNT).bind(app.get()).bind(number).bind(asked).bind(note.found_alive);
-        query.execute(conn).await?;
-    }
-    Ok(())
 }
 
 /// Groups that were asked for once in vain, and when.

@@ -31,7 +31,7 @@ const TABLES: [(&str, &[&str]); 23] = [
     ("group_reads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_work", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("gone_candidates", &["SELECT", "INSERT", "DELETE"]),
-    ("list_pages", &["SELECT", "INSERT", "DELETE"]),
+    ("list_pages", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("id_list_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("drift_totals", &["SELECT", "INSERT", "UPDATE"]),
     ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),

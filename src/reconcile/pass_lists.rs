@@ -1,0 +1,139 @@
+//! Lists of members for a pass: read by themselves, page by page, and held against what the mirror shows.
+//!
+//! Each page is kept in the database until its list is whole, so that an interruption costs the last page and not a list of
+//! a thousand. Those whom a complete list leaves out and the mirror shows are asked for by name before anyone is taken for
+//! gone.
+
+use super::app_run::AppRun;
+use super::engine::{PassCounts, PassEnd};
+use super::pass_work::STALE_ATTEMPTS;
+use super::reading_evidence::KnownOfGroup;
+use super::reading_list::{ListMark, ListProgress};
+use super::reading_members::ListStep;
+use super::reading_verdict::{GroupReading, ListReading, ListState, MembersRead, ReadSpare, Witnesses};
+use crate::model::UserId;
+use crate::store::evidence;
+use crate::store::pass_note::PassNote;
+use crate::store::work::DueGroup;
+
+impl AppRun {
+    /// Reads one list of members; true where that is done with.
+    pub(super) async fn read_list(
+        &self,
+        row: &DueGroup,
+        witnesses: &Witnesses,
+        (spare, known): (ReadSpare, &KnownOfGroup),
+    ) -> Result<bool, PassEnd> {
+        let list = self.whole_list(witnesses, spare).await?;
+        if matches!(list.state, ListState::Gone | ListState::Unknown(_)) {
+            return Ok(false);
+        }
+        if list.staleness(known).is_some() && row.attempts < STALE_ATTEMPTS {
+            PassCounts::add(&self.counts.stale, 1);
+            let group = &witnesses.group;
+            let mut tx = self.engine.pass_tx().await?;
+            let noted = evidence::drop_pages(tx.conn(), group).await;
+            tx.end(noted).await?;
+            return Ok(false);
+        }
+        let list = self.confirmed(list).await?;
+        let is_done = matches!(list.state, ListState::Complete | ListState::Unsupported);
+        PassCounts::add(&self.counts.members, list.rows.len());
+        for part in list.batches() {
+            self.commit(part, PassNote::default()).await?;
+        }
+        Ok(is_done)
+    }
+
+    /// Reads a list page by page, from where it was interrupted; each page is kept until the list is whole.
+    async fn whole_list(&self, witnesses: &Witnesses, spare: ReadSpare) -> Result<ListReading, PassEnd> {
+        let group = &witnesses.group;
+        let mut tx = self.engine.pass_tx().await?;
+        let read = evidence::kept_pages(tx.conn(), group).await;
+        let kept = tx.end(read).await?;
+        let mark = kept.last().and_then(|(_, mark, _)| serde_json::from_str::<ListMark>(mark).ok());
+        let pages = kept.iter().map(|(.., answer)| answer.as_slice());
+        let resumed = mark.and_then(|mark| ListProgress::resume(group.clone(), mark, pages));
+        let mut page = if resumed.is_some() { kept.last().map_or(0, |(page, ..)| page + 1) } else { 0 };
+        let mut list = resumed.unwrap_or_else(|| ListProgress::new(witnesses, spare));
+        drop(kept);
+        loop {
+            match self.reader.next_page(&mut list).await? {
+                ListStep::Done(reading) => return Ok(reading),
+                ListStep::Page { .. } if self.is_dry => {}
+                ListStep::Page { mark: None, .. } => {
+                    let mut tx = self.engine.pass_tx().await?;
+                    let noted = evidence::drop_pages(tx.conn(), group).await;
+                    tx.end(noted).await?;
+                    page = 0;
+                }
+                ListStep::Page { mark: Some(mark), rows } => {
+                    let Ok(mark) = serde_json::to_string(&mark) else {
+                        unreachable!("texts and numbers can be written as JSON")
+                    };
+                    let kept = (mark.as_str(), rows.as_slice());
+                    let mut tx = self.engine.pass_tx().await?;
+                    let noted = evidence::keep_page(tx.conn(), group, page, kept).await;
+                    tx.end(noted).await?;
+                    page += 1;
+                }
+            }
+        }
+    }
+
+    /// Asks by name for those whom complete lists leave out and the mirror shows.
+    pub(super) async fn confirm_packed(
+        &self,
+        mut readings: Vec<GroupReading>,
+    ) -> Result<Vec<GroupReading>, PassEnd> {
+        let lists: Vec<&ListReading> = readings
+            .iter()
+            .filter_map(|reading| match &reading.members {
+                MembersRead::Whole(list) => Some(list),
+                _ => None,
+            })
+            .collect();
+        let left_out = self.left_out(&lists).await?;
+        for reading in &mut readings {
+            let id = reading.group.group.as_str();
+            let users: Vec<UserId> =
+                left_out.iter().filter(|(of, _)| of == id).map(|(_, user)| user.clone()).collect();
+            let members = std::mem::replace(&mut reading.members, MembersRead::NotAsked);
+            reading.members = match members {
+                MembersRead::Whole(list) if !users.is_empty() => {
+                    MembersRead::Whole(self.reader.confirmed(list, &users).await?)
+                }
+                other => other,
+            };
+        }
+        Ok(readings)
+    }
+
+    async fn confirmed(&self, list: ListReading) -> Result<ListReading, PassEnd> {
+        if !list.is_complete() {
+            return Ok(list);
+        }
+        let users: Vec<UserId> = self.left_out(&[&list]).await?.into_iter().map(|(_, user)| user).collect();
+        if users.is_empty() {
+            return Ok(list);
+        }
+        Ok(self.reader.confirmed(list, &users).await?)
+    }
+
+    /// Who is shown by the mirror and is in none of these lists, each with the group.
+    async fn left_out(&self, lists: &[&ListReading]) -> Result<Vec<(String, UserId)>, PassEnd> {
+        if lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let groups: Vec<_> = lists.iter().map(|list| list.group.clone()).collect();
+        let members: Vec<_> = lists.iter().map(|list| (list.group.group.as_str(), list.rows.all())).collect();
+        let listed: Vec<(&str, &str)> = members
+            .iter()
+            .flat_map(|(group, rows)| rows.iter().map(|row| (*group, row.user.as_str())))
+            .collect();
+        let mut tx = self.engine.pass_tx().await?;
+        let read = evidence::left_out(tx.conn(), &groups, &listed).await;
+        let found = tx.end(read).await?;
+        Ok(found.into_iter().filter_map(|(group, user)| Some((group, UserId::parse(&user).ok()?))).collect())
+    }
+}
