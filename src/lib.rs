@@ -27,7 +27,7 @@
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | which files are opened, and whose they must be | [`files`] |
-//! | a command, a setting | [`app`], [`cli`], [`config`] |
+//! | a command, a setting | [`app`], [`cli`], [`config`]; one that each app has of its own: `config/apps.rs` |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
 //! `spool` stands beside `store`, `refusals` and `tencent` beside `callback`. `callback` and `mirror` are pure: no runtime, no

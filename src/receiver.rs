@@ -22,7 +22,7 @@ use crate::callback::signature::{self, Gate, Refusal};
 use crate::callback::{self, Decoded, Received};
 use crate::clock::{self, ReceiptClock};
 use crate::ingest::{Outcome, Writer};
-use crate::model::{GroupId, Millis};
+use crate::model::{GroupId, Millis, SdkAppId};
 use crate::refusals::{RefusalCause, RefusalLog};
 use answer::{Answer, fail};
 use request::{CallbackQuery, Unread, is_callback_path, is_from_browser, quoted_path, read_body};
@@ -64,26 +64,26 @@ pub fn router(state: ReceiverState, health: Router) -> Router {
         .with_state(state)
         .layer(CatchPanicLayer::custom(move |_| {
             // Before the signature is verified there is next to nothing that could panic, so this is a loss.
-            on_panic.lose(RefusalCause::Fault, clock::now());
+            on_panic.lose(None, RefusalCause::Fault, clock::now());
             fail(StatusCode::SERVICE_UNAVAILABLE, "an internal fault; it is logged".to_owned())
         }))
 }
 
 impl ReceiverState {
-    /// Counts a request that is not known to be Tencent's.
-    fn refuse(&self, cause: RefusalCause, seen: Option<String>) {
-        self.refusals.note(cause, seen);
+    /// Counts a request that is not known to be Tencent's; `app` is one of ours that it names.
+    fn refuse(&self, app: Option<SdkAppId>, cause: RefusalCause, seen: Option<String>) {
+        self.refusals.note(app, cause, seen);
     }
 
     /// Counts an authentic request that is not durable: its sender does not repeat it, so it is a gap.
-    fn lose(&self, cause: RefusalCause, received_at: Millis) {
-        self.refusals.note(cause, None);
-        self.writer.note_loss(received_at, cause.label());
+    fn lose(&self, app: Option<SdkAppId>, cause: RefusalCause, received_at: Millis) {
+        self.refusals.note(app, cause, None);
+        self.writer.note_loss(app, received_at, cause.label());
     }
 }
 
-fn counted(command: &'static str, outcome: &'static str) {
-    metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome)
+fn counted(app: SdkAppId, command: &'static str, outcome: &'static str) {
+    metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome, "app" => app.to_string())
         .increment(1);
 }
 
@@ -91,7 +91,7 @@ fn counted(command: &'static str, outcome: &'static str) {
 async fn receive(State(state): State<ReceiverState>, request: Request) -> Response {
     let begun = Instant::now();
     if !is_callback_path(request.uri().path()) {
-        state.refuse(RefusalCause::Path, Some(quoted_path(request.uri().path())));
+        state.refuse(None, RefusalCause::Path, Some(quoted_path(request.uri().path())));
         return fail(StatusCode::NOT_FOUND, "callbacks are taken at / and /callback".to_owned());
     }
     if request.method() != Method::POST {
@@ -106,7 +106,7 @@ async fn refuse_method(State(state): State<ReceiverState>, request: Request) -> 
     // A method may be any word; only the usual ones are repeated.
     let usual = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
     let seen = usual.contains(request.method()).then(|| request.method().to_string());
-    state.refuse(RefusalCause::Method, seen);
+    state.refuse(None, RefusalCause::Method, seen);
     let mut answer = fail(StatusCode::METHOD_NOT_ALLOWED, "callbacks are sent by POST".to_owned());
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     answer
@@ -117,7 +117,7 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
     let received_at = state.receipts.receipt(now);
     let (parts, body) = request.into_parts();
     if is_from_browser(&parts.headers) {
-        state.refuse(RefusalCause::Browser, None);
+        state.refuse(None, RefusalCause::Browser, None);
         return Answer::Browser;
     }
     // The console's check: it may carry neither app id nor signature, and there is nothing to store.
@@ -129,7 +129,8 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
         Ok(app) => app,
         Err(refusal) => {
             let (cause, seen) = cause_of(refusal);
-            state.refuse(cause, seen);
+            let named = query.credentials().app.and_then(|text| SdkAppId::parse(text).ok());
+            state.refuse(named.filter(|app| state.gate.tokens.contains_key(app)), cause, seen);
             return Answer::Refused(refusal);
         }
     };
@@ -144,7 +145,7 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
                     (RefusalCause::Reading, Answer::NotDurable("too many callbacks are being read"))
                 }
             };
-            state.lose(cause, received_at);
+            state.lose(Some(app), cause, received_at);
             return answer;
         }
     };
@@ -155,7 +156,7 @@ async fn handle(state: &ReceiverState, request: Request, deadline: Instant) -> A
 }
 
 fn empty(state: &ReceiverState) -> Answer {
-    counted("none", "empty");
+    metrics::counter!("group_mirror_callbacks_total", "command" => "none", "outcome" => "empty").increment(1);
     state.sightings.check();
     Answer::Done(String::new())
 }
@@ -176,18 +177,19 @@ fn cause_of(refusal: Refusal) -> (RefusalCause, Option<String>) {
 
 /// Decodes, and waits until what is in scope is durable.
 async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> Answer {
+    let app = received.app;
     let callback = match callback::decode(received) {
         Decoded::OutOfScope(label) => {
-            counted(label, "out_of_scope");
-            state.sightings.callback(label, "out_of_scope");
+            counted(app, label, "out_of_scope");
+            state.sightings.callback(app, label, "out_of_scope");
             return Answer::Done(String::new());
         }
         Decoded::Kept(callback) => callback,
     };
     let label = callback::command_label(&callback.command);
     if !state.avchatroom_members && callback.is_avchatroom_membership() {
-        counted(label, "out_of_scope");
-        state.sightings.callback(label, "out_of_scope");
+        counted(app, label, "out_of_scope");
+        state.sightings.callback(app, label, "out_of_scope");
         return Answer::Done(String::new());
     }
     let group = callback.group.clone();
@@ -198,8 +200,8 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
     };
     match state.writer.submit(*callback, deadline.into()).await {
         Ok(outcome) => {
-            counted(label, outcome.label());
-            state.sightings.callback(label, outcome.label());
+            counted(app, label, outcome.label());
+            state.sightings.callback(app, label, outcome.label());
             // It will be parked when the drain commits it; the sender gets the same answer either way.
             let outcome = match (outcome, unread) {
                 (Outcome::Spooled, Some(unread)) => unread,
@@ -221,9 +223,9 @@ async fn keep(state: &ReceiverState, received: Received, deadline: Instant) -> A
             }
         }
         Err(error) => {
-            counted(label, "not_durable");
+            counted(app, label, "not_durable");
             // The writer has counted the loss, with its cause; this counts the request.
-            state.refuse(RefusalCause::NotDurable, Some(error.label().to_owned()));
+            state.refuse(Some(app), RefusalCause::NotDurable, Some(error.label().to_owned()));
             Answer::NotDurable("it could not be made durable")
         }
     }

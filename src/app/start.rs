@@ -33,6 +33,7 @@ use crate::api::stats_cache::StatsCache;
 use crate::clock::ReceiptClock;
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
+use crate::model::SdkAppId;
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
 use crate::replay::AsOfReader;
@@ -132,7 +133,7 @@ pub async fn start(
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
     let metrics = telemetry::start_metrics()?;
-    register_counters();
+    register_counters(&serving.spool.apps);
     ingest::register_counters();
     warn_of_forgetful_volume(&serving.spool.dir);
     let writer = Writer::start(&database, &serving.spool, schema.clone())
@@ -152,7 +153,7 @@ pub async fn start(
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
-        app: ConfiguredApp::new(serving.apps[0].app),
+        app: ConfiguredApp::first_of(&serving.spool.apps),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
@@ -188,7 +189,7 @@ pub async fn start(
     let (callback_rules, api_rules) = listener_rules(serving, limits, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
-    let each_second = each_second(&running, &feed);
+    let each_second = each_second(&running, serving.spool.apps.clone(), &feed);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
@@ -198,8 +199,8 @@ pub async fn start(
 }
 
 /// Sets the gauges, and reports what was not taken.
-fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
-    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
+fn each_second(running: &RunningService, apps: Vec<SdkAppId>, feed: &LiveFeed) -> impl Fn() + Send + 'static {
+    let set_gauges = gauges(apps, running.writer.clone(), running.database.clone(), feed.clone());
     let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
@@ -229,7 +230,7 @@ fn receiver_state(
         writer,
         reading: ReadPermits::default(),
         refusals,
-        sightings: Sightings::default(),
+        sightings: Sightings::of(serving.spool.apps.iter().copied()),
         receipts,
     }
 }

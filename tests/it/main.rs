@@ -29,6 +29,7 @@ mod receiver {
 
 /// Answered means durable: stalls, kills, full disks, replicas.
 mod durability {
+    mod apps;
     pub(crate) mod chaos;
     mod crash;
     mod damage;
@@ -55,6 +56,7 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod apps;
     mod bounds;
     mod callers;
     mod changes;
