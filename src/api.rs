@@ -47,7 +47,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use errors::ApiError;
-use health::HealthState;
+use health::{HealthState, MetricsState};
 use state::ApiState;
 
 /// The paths of the read API.
@@ -73,7 +73,8 @@ pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState)
         Router::from(health::routes().with_state(health).merge(docs::routes().with_state(state.clone())))
             .method_not_allowed_fallback(async || ApiError::method_not_allowed());
     let auth = Arc::clone(&state.auth);
-    let reads = Router::from(routes().merge(health::metrics_routes().with_state(metrics)))
+    let numbers = MetricsState { metrics, app: state.app };
+    let reads = Router::from(routes().merge(health::metrics_routes().with_state(numbers)))
         .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         // Inside authentication, so that the access log names the caller of a read that panicked.

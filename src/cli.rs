@@ -26,6 +26,9 @@ pub struct Cli {
 /// What `simulate` sends; app and tokens are those of the settings.
 #[derive(Debug, Clone, Args)]
 pub struct SimulateArgs {
+    /// Which app of `SDK_APP_ID` [default: the first]
+    #[arg(long, value_name = "ID")]
+    pub app: Option<String>,
     /// The callback listener
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub callback_url: String,
@@ -76,6 +79,9 @@ pub struct SimulateArgs {
 /// What `fake-tencent` is made of; app and token are those of the settings.
 #[derive(Debug, Clone, Args)]
 pub struct FakeTencentArgs {
+    /// Which app of `SDK_APP_ID` it is [default: the first]
+    #[arg(long, value_name = "ID")]
+    pub app: Option<String>,
     /// Where the REST API listens, on loopback
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
     pub listen: String,

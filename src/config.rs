@@ -51,6 +51,10 @@ pub const SPOOL_MAX_BYTES: u64 = 1024 * 1024 * 1024;
 /// The smallest limit of the spool: room for a few of the largest bodies.
 pub const SPOOL_MAX_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
+/// The smallest share of one app: half of it, which is kept free for the app, has room for the largest body.
+const SPOOL_SHARE_MIN: u64 = 4 * 1024 * 1024;
+const _: () = assert!(SPOOL_SHARE_MIN * APPS_MAX as u64 <= SPOOL_MAX_BYTES);
+
 /// How long an idle connection is kept where nothing else is set: longer than the pools of nginx and ALB (60 s) and of
 /// GCP (600 s), because a request is lost where this side closes first while it is on its way.
 pub const IDLE: Duration = Duration::from_secs(620);
@@ -274,7 +278,11 @@ impl Settings {
         };
         loopback_only.check(callback_listen, api_listen)?;
         Ok(ServeConfig {
-            spool: SpoolPlace { dir: self.config().data_dir, max_bytes: self.spool_max_bytes()? },
+            spool: SpoolPlace {
+                dir: self.config().data_dir,
+                max_bytes: self.spool_max_bytes(ids.len())?,
+                apps: ids,
+            },
             reconcile: self.reconcile(&apps)?,
             passes: PassSettings::default(),
             apps,
@@ -312,9 +320,10 @@ impl Settings {
         })
     }
 
-    fn spool_max_bytes(&self) -> anyhow::Result<u64> {
+    fn spool_max_bytes(&self, apps: usize) -> anyhow::Result<u64> {
+        let least = SPOOL_MAX_BYTES_MIN.max(SPOOL_SHARE_MIN * apps as u64);
         let text = set(self.spool_max_bytes.as_ref());
-        text.map_or(Ok(SPOOL_MAX_BYTES), |text| bytes("SPOOL_MAX_BYTES", text, SPOOL_MAX_BYTES_MIN))
+        text.map_or(Ok(SPOOL_MAX_BYTES), |text| bytes("SPOOL_MAX_BYTES", text, least))
     }
 
     /// Who may read, and why on loopback alone; none where tokens have to be set and are not.

@@ -23,6 +23,7 @@ mod pace;
 mod prober;
 mod snapshots;
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,7 +82,8 @@ pub struct Writer {
     spool_thread: TaskTracker,
     closing: CancellationToken,
     ended: CancellationToken,
-    last_received: Arc<AtomicI64>,
+    /// By app; the apps are those that are served.
+    last_received: Arc<BTreeMap<SdkAppId, AtomicI64>>,
     outbox: Outbox,
 }
 
@@ -154,7 +156,8 @@ impl Writer {
         tasks.close();
         spool_thread.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
-        let last_received = Arc::new(AtomicI64::new(i64::MIN));
+        let never = |app: &SdkAppId| (*app, AtomicI64::new(i64::MIN));
+        let last_received = Arc::new(place.apps.iter().map(never).collect());
         outbox.start(database, schema, spool.watch());
         let outbox = outbox.clone();
         Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended, last_received, outbox })
@@ -176,17 +179,19 @@ impl Writer {
         match &outcome {
             Ok(Outcome::Duplicate) => {}
             Ok(_) => {
-                let received_at = pending.callback.received.received_at.get();
-                self.last_received.fetch_max(received_at, Ordering::Relaxed);
+                let received = &pending.callback.received;
+                if let Some(last) = self.last_received.get(&received.app) {
+                    last.fetch_max(received.received_at.get(), Ordering::Relaxed);
+                }
             }
             Err(error) => pending.lose(&self.spool, error),
         }
         outcome
     }
 
-    /// A callback was refused before it could be submitted: counted, and noted as a gap.
-    pub fn note_loss(&self, received_at: Millis, cause: &'static str) {
-        self.spool.note_loss(received_at, cause);
+    /// A callback was refused before it could be submitted: counted, and noted as a gap, of its app where that is known.
+    pub fn note_loss(&self, app: Option<SdkAppId>, received_at: Millis, cause: &'static str) {
+        self.spool.note_loss(app, received_at, cause);
     }
 
     async fn make_durable(&self, pending: &Pending, deadline: Instant) -> Result<Outcome, SubmitError> {
@@ -275,10 +280,11 @@ impl Writer {
         self.spool.gaps()
     }
 
-    /// Receipt of the newest callback that this process made durable, in ledger or spool; `None`: none since its start.
+    /// Receipt of the newest callback of an app that this process made durable, in ledger or spool; `None`: none since its
+    /// start.
     #[must_use]
-    pub fn last_received(&self) -> Option<Millis> {
-        let millis = self.last_received.load(Ordering::Relaxed);
+    pub fn last_received(&self, app: SdkAppId) -> Option<Millis> {
+        let millis = self.last_received.get(&app)?.load(Ordering::Relaxed);
         (millis != i64::MIN).then(|| Millis::new(millis))
     }
 

@@ -32,7 +32,7 @@
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | which files are opened, and whose they must be | [`files`] |
 //! | what `check` looks at, and what it asks of the real Tencent | [`check`] |
-//! | a command, a setting | [`app`], [`cli`], [`config`] |
+//! | a command, a setting | [`app`], [`cli`], [`config`]; one that each app has of its own: `config/apps.rs` |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
 //! `outbox` stands between `relay`, `spool`, `store` and `ingest`, `reconcile` above `ingest`, `spool` beside `store`,

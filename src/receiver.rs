@@ -25,7 +25,7 @@ use crate::callback::signature::{self, Gate, Refusal};
 use crate::callback::{self, Callback, Decoded, Received, Unkept};
 use crate::clock::{self, ReceiptClock};
 use crate::ingest::{Outcome, Writer};
-use crate::model::{GroupId, Millis};
+use crate::model::{GroupId, Millis, SdkAppId};
 use crate::refusals::{RefusalCause, RefusalLog};
 use crate::relay::{LoopSighting, Relays};
 use answer::{Answer, fail};
@@ -73,32 +73,32 @@ pub fn router(state: ReceiverState, health: Router) -> Router {
         .with_state(state)
         .layer(CatchPanicLayer::custom(move |_| {
             // Before the signature is verified there is next to nothing that could panic, so this is a loss.
-            on_panic.lose(RefusalCause::Fault, clock::now());
+            on_panic.lose(None, RefusalCause::Fault, clock::now());
             fail(StatusCode::SERVICE_UNAVAILABLE, "an internal fault; it is logged".to_owned())
         }))
 }
 
 impl ReceiverState {
-    /// Counts a request that is not known to be Tencent's.
-    fn refuse(&self, cause: RefusalCause, seen: Option<String>) {
-        self.refusals.note(cause, seen);
+    /// Counts a request that is not known to be Tencent's; `app` is one of ours that it names.
+    fn refuse(&self, app: Option<SdkAppId>, cause: RefusalCause, seen: Option<String>) {
+        self.refusals.note(app, cause, seen);
     }
 
     /// Counts an authentic callback that is not kept.
-    fn out_of_scope(&self, label: &'static str) {
-        counted(label, "out_of_scope");
-        self.sightings.callback(label, "out_of_scope");
+    fn out_of_scope(&self, app: SdkAppId, label: &'static str) {
+        counted(app, label, "out_of_scope");
+        self.sightings.callback(app, label, "out_of_scope");
     }
 
     /// Counts an authentic request that is not durable: its sender does not repeat it, so it is a gap.
-    fn lose(&self, cause: RefusalCause, received_at: Millis) {
-        self.refusals.note(cause, None);
-        self.writer.note_loss(received_at, cause.label());
+    fn lose(&self, app: Option<SdkAppId>, cause: RefusalCause, received_at: Millis) {
+        self.refusals.note(app, cause, None);
+        self.writer.note_loss(app, received_at, cause.label());
     }
 }
 
-fn counted(command: &'static str, outcome: &'static str) {
-    metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome)
+fn counted(app: SdkAppId, command: &'static str, outcome: &'static str) {
+    metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome, "app" => app.to_string())
         .increment(1);
 }
 
@@ -106,7 +106,7 @@ fn counted(command: &'static str, outcome: &'static str) {
 async fn receive(State(state): State<ReceiverState>, request: Request) -> Response {
     let begun = Instant::now();
     if !is_callback_path(request.uri().path()) {
-        state.refuse(RefusalCause::Path, Some(quoted_path(request.uri().path())));
+        state.refuse(None, RefusalCause::Path, Some(quoted_path(request.uri().path())));
         return fail(StatusCode::NOT_FOUND, "callbacks are taken at / and /callback".to_owned());
     }
     if request.method() != Method::POST {
@@ -123,7 +123,7 @@ async fn refuse_method(State(state): State<ReceiverState>, request: Request) -> 
     // A method may be any word; only the usual ones are repeated.
     let usual = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
     let seen = usual.contains(request.method()).then(|| request.method().to_string());
-    state.refuse(RefusalCause::Method, seen);
+    state.refuse(None, RefusalCause::Method, seen);
     let mut answer = fail(StatusCode::METHOD_NOT_ALLOWED, "callbacks are sent by POST".to_owned());
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     answer
@@ -135,7 +135,7 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
     let received_at = state.receipts.receipt(now);
     let (parts, body) = request.into_parts();
     if is_from_browser(&parts.headers) {
-        state.refuse(RefusalCause::Browser, None);
+        state.refuse(None, RefusalCause::Browser, None);
         return Answer::Browser;
     }
     if let Some(sighting) = state.relays.loop_sighting(&parts.headers) {
@@ -143,7 +143,7 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
             LoopSighting::Own => "this one sent it",
             LoopSighting::Other => "another one sent it",
         };
-        state.refuse(RefusalCause::Loop, Some(sender.to_owned()));
+        state.refuse(None, RefusalCause::Loop, Some(sender.to_owned()));
         return Answer::Loop;
     }
     // The console's check: it may carry neither app id nor signature, and there is nothing to store.
@@ -155,7 +155,8 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
         Ok(app) => app,
         Err(refusal) => {
             let (cause, seen) = cause_of(refusal);
-            state.refuse(cause, seen);
+            let named = query.credentials().app.and_then(|text| SdkAppId::parse(text).ok());
+            state.refuse(named.filter(|app| state.gate.tokens.contains_key(app)), cause, seen);
             return Answer::Refused(refusal);
         }
     };
@@ -170,7 +171,7 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
                     (RefusalCause::Reading, Answer::NotDurable("too many callbacks are being read"))
                 }
             };
-            state.lose(cause, received_at);
+            state.lose(Some(app), cause, received_at);
             return answer;
         }
     };
@@ -186,7 +187,7 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
 }
 
 fn empty(state: &ReceiverState) -> Answer {
-    counted("none", "empty");
+    metrics::counter!("group_mirror_callbacks_total", "command" => "none", "outcome" => "empty").increment(1);
     state.sightings.check();
     Answer::Done(String::new())
 }
@@ -213,16 +214,17 @@ async fn keep(
     backend: Option<Passing<'_>>,
     deadline: Instant,
 ) -> Answer {
+    let app = received.app;
     let callback = match callback::decode(received) {
         Decoded::OutOfScope(Unkept { label, command, received }) => {
-            state.out_of_scope(label);
+            state.out_of_scope(app, label);
             let Some(backend) = backend else { return Answer::Done(String::new()) };
             return backend.unkept(&command, received.body.into()).await;
         }
         Decoded::Kept(callback) => callback,
     };
     if !state.avchatroom_members && callback.is_avchatroom_membership() {
-        state.out_of_scope(callback::command_label(&callback.command));
+        state.out_of_scope(app, callback::command_label(&callback.command));
         if let Some(backend) = backend {
             backend.notify(callback.received.body.into());
         }
@@ -238,7 +240,7 @@ async fn keep(
 
 /// Waits until a callback is durable.
 async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Instant) -> Answer {
-    let label = callback::command_label(&callback.command);
+    let (app, label) = (callback.received.app, callback::command_label(&callback.command));
     let group = callback.group.clone();
     let unread = match &callback.event {
         Err(reason) => Some(Outcome::Parked(reason.clone())),
@@ -247,8 +249,8 @@ async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Insta
     };
     match state.writer.submit(callback, deadline.into()).await {
         Ok(outcome) => {
-            counted(label, outcome.label());
-            state.sightings.callback(label, outcome.label());
+            counted(app, label, outcome.label());
+            state.sightings.callback(app, label, outcome.label());
             // It will be parked when the drain commits it; the sender gets the same answer either way.
             let outcome = match (outcome, unread) {
                 (Outcome::Spooled, Some(unread)) => unread,
@@ -270,9 +272,9 @@ async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Insta
             }
         }
         Err(error) => {
-            counted(label, "not_durable");
+            counted(app, label, "not_durable");
             // The writer has counted the loss, with its cause; this counts the request.
-            state.refuse(RefusalCause::NotDurable, Some(error.label().to_owned()));
+            state.refuse(Some(app), RefusalCause::NotDurable, Some(error.label().to_owned()));
             Answer::NotDurable("it could not be made durable")
         }
     }

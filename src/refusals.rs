@@ -1,16 +1,17 @@
 //! Requests that the public listener did not take: counted by cause, and reported in the log at a bounded rate.
 //!
 //! A wrong token, a path with a typing error or a proxy that cuts bodies leaves a healthy service with an empty mirror, so
-//! no way of not taking a request is silent. The causes are a closed list; the log has at most one line per cause and
-//! minute, with the number since the line before, what was seen last, and a remedy. Query strings stay out of it.
+//! no way of not taking a request is silent. The causes are a closed list; each app of the service
+//! has its own counts, as far as the request names one, and the log has at most one line per app, cause and minute, with the number since the line before, what was seen last, and a remedy. Query strings stay out of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::clock;
-use crate::model::Millis;
+use crate::model::{Millis, SdkAppId};
 
 /// At most one line per cause in this time.
 const LINE_PERIOD: Duration = Duration::from_secs(60);
@@ -169,20 +170,29 @@ pub struct RefusalTotal {
     pub last_at: Option<Millis>,
 }
 
+/// The tallies of all causes, by app; those of requests whose app is none of ours, or not known, under `None`.
+type TalliesByApp = BTreeMap<Option<SdkAppId>, [CauseTally; RefusalCause::COUNT]>;
+
 /// The counts of one process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct RefusalLog(Arc<Mutex<[CauseTally; RefusalCause::COUNT]>>);
+pub struct RefusalLog(Arc<Mutex<TalliesByApp>>);
 
 impl RefusalLog {
-    fn tallies(&self) -> MutexGuard<'_, [CauseTally; RefusalCause::COUNT]> {
+    fn tallies(&self) -> MutexGuard<'_, TalliesByApp> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one; `seen` is a short text from a closed form, never a piece of a query or a body.
-    pub fn note(&self, cause: RefusalCause, seen: Option<String>) {
-        metrics::counter!("group_mirror_refusals_total", "cause" => cause.label()).increment(1);
+    /// Counts one; `app` is one of this service, else there would be as many as a sender makes up; `seen` is a short text
+    /// from a closed form, never a piece of a query or a body.
+    pub fn note(&self, app: Option<SdkAppId>, cause: RefusalCause, seen: Option<String>) {
+        const NAME: &str = "group_mirror_refusals_total";
+        let counter = match app {
+            Some(app) => metrics::counter!(NAME, "cause" => cause.label(), "app" => app.to_string()),
+            None => metrics::counter!(NAME, "cause" => cause.label()),
+        };
+        counter.increment(1);
         let mut tallies = self.tallies();
-        let tally = &mut tallies[cause as usize];
+        let tally = &mut tallies.entry(app).or_default()[cause as usize];
         tally.count += 1;
         tally.unreported += 1;
         tally.last_at = Some(clock::now());
@@ -190,7 +200,7 @@ impl RefusalLog {
         let line = tally.take_line(cause, LINE_PERIOD);
         drop(tallies);
         if let Some(line) = line {
-            line.write();
+            line.write(app);
         }
     }
 
@@ -205,22 +215,27 @@ impl RefusalLog {
     }
 
     fn report_after(&self, period: Duration) {
-        for cause in RefusalCause::VARIANTS {
-            let line = self.tallies()[*cause as usize].take_line(*cause, period);
-            if let Some(line) = line {
-                line.write();
+        let mut lines = Vec::new();
+        for (app, tallies) in self.tallies().iter_mut() {
+            for cause in RefusalCause::VARIANTS {
+                lines.extend(tallies[*cause as usize].take_line(*cause, period).map(|line| (*app, line)));
             }
         }
+        lines.into_iter().for_each(|(app, line)| line.write(app));
     }
 
-    /// The totals, one per cause.
+    /// The totals of an app, one per cause: its own, and those of requests that name no app of ours.
     #[must_use]
-    pub fn totals(&self) -> Vec<RefusalTotal> {
+    pub fn totals(&self, app: SdkAppId) -> Vec<RefusalTotal> {
         let tallies = self.tallies();
-        assert_eq!(tallies.len(), RefusalCause::VARIANTS.len(), "each cause has its tally");
         let total = |cause: &RefusalCause| {
-            let tally = &tallies[*cause as usize];
-            RefusalTotal { cause: *cause, count: tally.count, last_at: tally.last_at }
+            let counted = [Some(app), None].into_iter().filter_map(|app| tallies.get(&app));
+            let none = RefusalTotal { cause: *cause, count: 0, last_at: None };
+            counted.fold(none, |total, tallies| {
+                let tally = &tallies[*cause as usize];
+                let (count, last_at) = (total.count + tally.count, total.last_at.max(tally.last_at));
+                RefusalTotal { count, last_at, ..total }
+            })
         };
         RefusalCause::VARIANTS.iter().map(total).collect()
     }
@@ -245,11 +260,12 @@ impl CauseTally {
 }
 
 impl RefusalLine {
-    fn write(self) {
+    fn write(self, app: Option<SdkAppId>) {
         let Self { cause, count, seen } = self;
         let seen = seen.map(|seen| format!(" ({seen})")).unwrap_or_default();
         let requests = if count == 1 { "request was" } else { "requests were" };
         tracing::warn!(
+            refusal.app = app.map(SdkAppId::get),
             refusal.cause = cause.label(),
             refusal.count = count,
             "{count} {requests} not taken: {}{seen}",
@@ -274,13 +290,23 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_has_its_own_tally() {
+    fn a_cause_has_its_own_tally_and_so_has_each_app() {
         let log = RefusalLog::default();
-        log.note(RefusalCause::Path, None);
-        log.note(RefusalCause::Path, None);
-        for total in log.totals() {
-            assert_eq!(total.count, if total.cause == RefusalCause::Path { 2 } else { 0 }, "{total:?}");
-            assert_eq!(total.last_at.is_some(), total.cause == RefusalCause::Path);
+        let [ours, other] = ["1", "2"].map(|app| SdkAppId::parse(app).unwrap());
+        log.note(None, RefusalCause::Path, None);
+        log.note(None, RefusalCause::Path, None);
+        log.note(Some(ours), RefusalCause::Wrong, None);
+        log.note(Some(other), RefusalCause::Wrong, None);
+        log.note(Some(other), RefusalCause::Wrong, None);
+        for (app, wrong) in [(ours, 1), (other, 2)] {
+            for total in log.totals(app) {
+                let wanted = match total.cause {
+                    RefusalCause::Path => 2,
+                    RefusalCause::Wrong => wrong,
+                    _ => 0,
+                };
+                assert_eq!((total.count, total.last_at.is_some()), (wanted, wanted > 0), "{total:?}");
+            }
         }
     }
 }

@@ -4,13 +4,16 @@
 //! its lanes put callbacks in; the drain reads them in order of receipt and removes them once PostgreSQL has committed
 //! them. The spool answers with its own result and knows nothing of lanes, batches or PostgreSQL.
 
+mod by_app;
 mod file;
 pub mod inspect;
 mod losses;
 mod mark;
+mod moved;
 mod record;
 mod requests;
 mod salvage;
+mod shares;
 mod status;
 mod thread;
 pub mod volume;
@@ -21,14 +24,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::callback::Callback;
-use crate::model::Millis;
+use crate::model::{Millis, SdkAppId};
 use losses::Losses;
 use salvage::Salvage;
 use thread::SpoolThread;
 
-pub use file::RecordKey;
 pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
-pub use requests::{Completion, Put, ReadRange, SalvagedRecord, SpoolRequest, StoredRecord};
+pub use requests::{Completion, NewRecord, Put, ReadRange, RecordKey, SpoolRequest, StoredRecord};
+pub use shares::AppUse;
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
 
 /// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
@@ -89,9 +92,9 @@ impl Spool {
         self.request(|reply| SpoolRequest::Remove(keys, reply)).await
     }
 
-    /// Notes that a callback was answered with a failure and is not durable.
-    pub fn note_loss(&self, received_at: Millis, cause: &'static str) {
-        self.losses.note(received_at, cause);
+    /// Notes that a callback was answered with a failure and is not durable; its app where that is known.
+    pub fn note_loss(&self, app: Option<SdkAppId>, received_at: Millis, cause: &'static str) {
+        self.losses.note(app, received_at, cause);
     }
 
     /// The state of the spool now.
@@ -153,11 +156,13 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::{Spool, SpoolPlace};
+    use crate::model::SdkAppId;
 
     #[tokio::test]
     async fn closing_does_not_wait_for_a_file_that_is_still_being_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let place = SpoolPlace { dir: dir.path().to_owned(), max_bytes: 1 << 30 };
+        let apps = vec![SdkAppId::parse("1").unwrap()];
+        let place = SpoolPlace { dir: dir.path().to_owned(), max_bytes: 1 << 30, apps };
         let (spool, _thread_that_never_comes_to_it) = Spool::open(&place).unwrap();
         assert!(!spool.close().await);
     }

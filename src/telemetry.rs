@@ -1,7 +1,7 @@
 //! Logs and metrics: one subscriber, one recorder, the help text of every metric.
 //!
-//! Logs never hold bodies, tokens, signatures, query strings or user-defined values; labels of metrics never hold an
-//! id. All logs go to standard error; standard output belongs to what a command prints.
+//! Logs never hold bodies, tokens, signatures, query strings or user-defined values; labels of metrics hold no id but that of
+//! the app. All logs go to standard error; standard output belongs to what a command prints.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_relay();
     describe_listeners();
-    describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command and outcome.");
+    describe_counter!("group_mirror_callbacks_total", "Verified callbacks by command, outcome and app.");
     describe_counter!("group_mirror_parked_total", "New ledger entries that are parked, by cause.");
     describe_counter!(
         "group_mirror_partial_total",
@@ -88,7 +88,7 @@ fn describe() {
     describe_counter!("group_mirror_clock_steps_total", "Jumps of the host's clock, by direction.");
     describe_counter!(
         "group_mirror_refusals_total",
-        "Requests to the callback listener that were not taken, by cause."
+        "Requests to the callback listener that were not taken, by cause, and by app where one of ours was named."
     );
     describe_histogram!(
         "group_mirror_answer_seconds",
@@ -115,11 +115,13 @@ fn describe() {
     );
     describe_counter!(
         "group_mirror_lost_total",
-        "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause."
+        "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause, and by app where that is known."
     );
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
+    describe_gauge!("group_mirror_app_spool_depth", "Callbacks of an app in the spool.");
+    describe_gauge!("group_mirror_app_spool_bytes", "Bytes of the spool's limit that an app takes.");
     describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");
     describe_gauge!(
         "group_mirror_breaker_open",

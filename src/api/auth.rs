@@ -84,41 +84,50 @@ pub(super) struct Caller {
     raw: bool,
 }
 
-/// The configured app, which only an authenticated caller can learn.
+/// The app that is read where neither request nor token names one, which only an authenticated caller can learn.
 #[derive(Debug, Clone, Copy)]
-pub struct ConfiguredApp(SdkAppId);
+pub struct ConfiguredApp {
+    first: SdkAppId,
+    /// No other app is served.
+    is_only: bool,
+}
 
 impl ConfiguredApp {
-    /// The app that is read where neither request nor token names one.
+    /// The first of the apps that are served.
     #[must_use]
-    pub fn new(app: SdkAppId) -> Self {
-        Self(app)
-    }
-
-    /// Whether it is this one.
-    pub(super) fn is(self, app: SdkAppId) -> bool {
-        self.0 == app
+    pub fn first_of(apps: &[SdkAppId]) -> Self {
+        assert!(!apps.is_empty(), "a service has an app");
+        Self { first: apps[0], is_only: apps.len() == 1 }
     }
 }
 
 impl Caller {
-    /// The app of a request: the one that it names, else the caller's, else the configured one.
+    /// The app of a request: the one that it names, else the caller's, else the first of those that are served. A caller
+    /// of all apps may name one that is not served any more: the mirror still has what it knew.
     ///
     /// # Errors
-    /// 403 `forbidden`: the token is for another app. It is not 404, because the caller named the app itself, and nothing
-    /// was looked up.
+    /// 404: the token is for another app. For its caller there is no other, whether or not the mirror has it.
     pub(super) fn app(
         &self,
         named: Option<SdkAppId>,
         configured: ConfiguredApp,
     ) -> Result<SdkAppId, ApiError> {
-        let app = named.or(self.app).unwrap_or(configured.0);
+        let app = named.or(self.app).unwrap_or(configured.first);
         if self.app.is_some_and(|only| only != app) {
-            return Err(ApiError::forbidden(format!(
-                "This token reads one app alone, and {app} is another one."
-            )));
+            return Err(ApiError::not_found(format!("For this token there is no app {app}.")));
         }
         Ok(app)
+    }
+
+    /// Refuses numbers of the process, which are those of all apps together, to a caller of one of several.
+    ///
+    /// # Errors
+    /// 404.
+    pub(super) fn of_process(&self, configured: ConfiguredApp) -> Result<(), ApiError> {
+        if self.app.is_some_and(|only| !configured.is_only || only != configured.first) {
+            return Err(ApiError::not_found("Numbers of all apps are not for a token of one app."));
+        }
+        Ok(())
     }
 
     /// Whether it may read raw bodies and client addresses.

@@ -16,7 +16,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::openapi::{Guarded, OnlyGet};
+use super::auth::{Caller, ConfiguredApp};
+use super::errors::ApiError;
+use super::openapi::{Guarded, NotFound, OnlyGet};
 use crate::clock;
 use crate::ingest::Writer;
 use crate::store::schema::SchemaState;
@@ -80,24 +82,32 @@ pub(super) fn routes() -> OpenApiRouter<HealthState> {
     OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz))
 }
 
+/// The numbers, and whose they are.
+#[derive(Debug, Clone)]
+pub(super) struct MetricsState {
+    pub(super) metrics: PrometheusHandle,
+    pub(super) app: ConfiguredApp,
+}
+
 /// `/metrics`, with its part of the document.
-pub(super) fn metrics_routes() -> OpenApiRouter<PrometheusHandle> {
+pub(super) fn metrics_routes() -> OpenApiRouter<MetricsState> {
     OpenApiRouter::default().routes(routes!(metrics))
 }
 
 /// Numbers for Prometheus.
 ///
-/// No label holds an id.
+/// No label holds an id but that of the app. Where several apps are served a token of one of them has no numbers: 404.
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "metrics",
     tag = "health",
-    responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), Guarded)
+    responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), Guarded, NotFound)
 )]
-async fn metrics(State(metrics): State<PrometheusHandle>) -> Response {
+async fn metrics(State(state): State<MetricsState>, caller: Caller) -> Result<Response, ApiError> {
+    caller.of_process(state.app)?;
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, metrics.render()).into_response()
+    Ok((kind, state.metrics.render()).into_response())
 }
 
 /// The process answers.

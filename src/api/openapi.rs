@@ -161,7 +161,11 @@ impl ProblemKind {
                 "The token has no right to this (`forbidden`); or the service is read without tokens, from its own machine \
                  only, and the request came from another, through a proxy or from a page of another site (`unauthorized`).",
             ),
-            Self::NotFound => ("404", "NotFound", "The path names nothing that is known (`not_found`)."),
+            Self::NotFound => (
+                "404",
+                "NotFound",
+                "The path names nothing that is known, or the token is for another app (`not_found`).",
+            ),
             Self::MethodNotAllowed => {
                 ("405", "MethodNotAllowed", "The API is read with GET (`method_not_allowed`).")
             }
@@ -247,7 +251,12 @@ pub(super) struct Refused;
 impl IntoResponses for Refused {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut responses = Guarded::responses();
-        responses.extend(references([ProblemKind::BadRequest, ProblemKind::Unavailable]));
+        // The token may be for another app than the one that is named.
+        responses.extend(references([
+            ProblemKind::BadRequest,
+            ProblemKind::NotFound,
+            ProblemKind::Unavailable,
+        ]));
         responses
     }
 }

@@ -114,7 +114,11 @@ pub(super) fn app() -> Parameter {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
         .minimum(Some(1))
         .maximum(Some(i64::MAX));
-    query("sdk_app_id", number, "Number of the Tencent Cloud Chat app; without it: the configured one.")
+    query(
+        "sdk_app_id",
+        number,
+        "Number of the Tencent Cloud Chat app; without it: that of the token, else the first configured one.",
+    )
 }
 
 /// Any text.

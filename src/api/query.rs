@@ -189,10 +189,10 @@ impl Query {
         found.into_iter().map(keyed).collect()
     }
 
-    /// The app of `sdk_app_id`, which every path takes, else the caller's, else the configured one.
+    /// The app of `sdk_app_id`, which every path takes, else the caller's, else the first configured one.
     ///
     /// # Errors
-    /// `bad_parameter` for anything but an app id, `forbidden` for one that the caller may not read.
+    /// `bad_parameter` for anything but an app id, `not_found` for one that the caller may not read.
     pub(super) fn take_app(
         &mut self,
         caller: &Caller,

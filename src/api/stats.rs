@@ -35,7 +35,7 @@ const UNKNOWN: &str = "unknown";
 /// server that stalls must not hold up what is known without it.
 const LATEST_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Counts of one app, and what the process that answers knows of itself.
+/// Counts of one app, and what the process that answers knows of the app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct StatsView {
     sdk_app_id: i64,
@@ -47,7 +47,8 @@ pub(super) struct StatsView {
     members: Option<i64>,
     ledger: Option<LedgerCounts>,
     spool: SpoolView,
-    /// The newest periods, at most 100, in which callbacks were not made durable by the process that answers, newest first.
+    /// The newest periods, at most 100, in which callbacks of the app were not made durable by the process that answers,
+    /// newest first.
     #[schema(max_items = 100)]
     gaps: Vec<GapView>,
     refusals: RefusalsView,
@@ -105,7 +106,7 @@ impl From<&AppCounts> for LedgerCounts {
     }
 }
 
-/// The spool of the process that answers.
+/// What the app has in the spool of the process that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct SpoolView {
     /// Callbacks in it; null while it is being opened, as with `bytes`.
@@ -143,7 +144,8 @@ impl From<Gap> for GapView {
     }
 }
 
-/// Requests that the public listener of the process that answers did not take, since its start.
+/// Requests that the public listener of the process that answers did not take, since its start: those that named the app,
+/// and those that named none of the apps that are served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct RefusalsView {
     total: u64,
@@ -226,14 +228,14 @@ impl From<&AppCounts> for GroupCounts {
     }
 }
 
-impl From<SpoolStatus> for SpoolView {
-    fn from(status: SpoolStatus) -> Self {
+impl SpoolView {
+    fn of(status: &SpoolStatus, app: SdkAppId) -> Self {
         let is_known = status.failure != Some(SpoolError::Opening);
-        let oldest = status.oldest.and_then(time);
+        let of_app = status.apps.get(&app).copied().unwrap_or_default();
         Self {
-            depth: Some(status.depth).filter(|_| is_known),
-            bytes: Some(status.bytes).filter(|_| is_known),
-            oldest_at: oldest.map(Timestamp),
+            depth: Some(of_app.depth).filter(|_| is_known),
+            bytes: Some(of_app.bytes).filter(|_| is_known),
+            oldest_at: of_app.oldest.and_then(time).map(Timestamp),
         }
     }
 }
@@ -280,20 +282,19 @@ pub(super) async fn stats(
     }
     let none = AppCounts::default();
     let of_app = counts.as_ref().map(|counts| counts.apps.get(&app.get()).unwrap_or(&none));
-    // All that this process receives belongs to its own app.
-    let received = state.writer.last_received().filter(|_| state.app.is(app)).and_then(time);
+    let received = state.writer.last_received(app).and_then(time);
     let counted = of_app.and_then(|counts| counts.last_callback_at);
-    let gaps = state.writer.gaps();
-    assert!(gaps.len() <= GAPS_LISTED_MAX + 1, "gaps in memory have a limit");
+    // One of no app may be of this one: a damage to the spool's file, which held callbacks of all, or a fault.
+    let gaps = state.writer.gaps().into_iter().filter(|gap| gap.app.is_none_or(|of| of == app.get()));
     Ok(Json(StatsView {
         sdk_app_id: app.get(),
         database_available: latest.is_ok(),
         groups: of_app.map(Into::into),
         members: of_app.map(|counts| counts.members),
         ledger: of_app.map(Into::into),
-        spool: state.writer.spool().into(),
-        gaps: gaps.into_iter().rev().take(GAPS_LISTED_MAX).map(GapView::from).collect(),
-        refusals: state.refusals.totals().into(),
+        spool: SpoolView::of(&state.writer.spool(), app),
+        gaps: gaps.rev().take(GAPS_LISTED_MAX).map(GapView::from).collect(),
+        refusals: state.refusals.totals(app).into(),
         relay: state.writer.outbox().backlog(app).map(Into::into),
         last_callback_at: latest.unwrap_or_default().max(counted).max(received).map(Timestamp),
         counted_at: counts.as_ref().map(|counts| Timestamp(counts.counted_at)),

@@ -6,19 +6,19 @@
 use strum::VariantArray as _;
 
 use crate::callback::STATE_COMMANDS;
+use crate::model::SdkAppId;
 use crate::refusals::RefusalCause;
 use crate::spool::DAMAGED;
 
 /// What a callback of a state command can come to.
 const OUTCOMES: [&str; 6] = ["applied", "partial", "duplicate", "parked", "spooled", "not_durable"];
 
-/// Why an authentic callback was not durable: the causes of the receiver, of the writer, and of the spool.
-const LOSS_CAUSES: [&str; 14] = [
+/// Why an authentic callback of an app was not durable: the causes of the receiver, of the writer, and of the spool.
+const LOSS_CAUSES: [&str; 12] = [
     "too_large",
     "broken_off",
     "budget",
     "reading",
-    "fault",
     "queue_full",
     "stopping",
     "too_late",
@@ -27,30 +27,58 @@ const LOSS_CAUSES: [&str; 14] = [
     "spool_busy",
     "spool_opening",
     "spool_broken",
-    DAMAGED,
 ];
 
-/// Sets every counter to zero that has not been increased yet.
-pub(super) fn register_counters() {
+/// Why a request that names an app of this service is not taken.
+const REFUSALS_OF_AN_APP: [RefusalCause; 8] = [
+    RefusalCause::Missing,
+    RefusalCause::Stale,
+    RefusalCause::Wrong,
+    RefusalCause::TooLarge,
+    RefusalCause::BrokenOff,
+    RefusalCause::Budget,
+    RefusalCause::Reading,
+    RefusalCause::NotDurable,
+];
+
+/// Sets every counter to zero that has not been increased yet. What is counted by app has a series for each app; what can
+/// happen before the app is known, or to all of them, has one without.
+pub(super) fn register_counters(apps: &[SdkAppId]) {
     for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }
     for cause in RefusalCause::VARIANTS {
+        // A connection may break off inside a head as well, before an app is named.
+        if REFUSALS_OF_AN_APP.contains(cause) && *cause != RefusalCause::BrokenOff {
+            continue;
+        }
         metrics::counter!("group_mirror_refusals_total", "cause" => cause.label()).increment(0);
     }
-    for cause in LOSS_CAUSES {
+    for cause in [RefusalCause::Fault.label(), DAMAGED] {
         metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(0);
     }
     for direction in ["back", "forward"] {
         metrics::counter!("group_mirror_clock_steps_total", "direction" => direction).increment(0);
     }
-    for command in STATE_COMMANDS {
-        for outcome in OUTCOMES {
-            metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome)
-                .increment(0);
-        }
-    }
     metrics::counter!("group_mirror_callbacks_total", "command" => "none", "outcome" => "empty").increment(0);
+    apps.iter().for_each(|app| register_app(&app.to_string()));
+}
+
+fn register_app(app: &str) {
+    let app = || app.to_owned();
+    for cause in REFUSALS_OF_AN_APP {
+        metrics::counter!("group_mirror_refusals_total", "cause" => cause.label(), "app" => app())
+            .increment(0);
+    }
+    for cause in LOSS_CAUSES {
+        metrics::counter!("group_mirror_lost_total", "cause" => cause, "app" => app()).increment(0);
+    }
+    for (command, outcome) in
+        STATE_COMMANDS.into_iter().flat_map(|command| OUTCOMES.map(|outcome| (command, outcome)))
+    {
+        metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome, "app" => app())
+            .increment(0);
+    }
 }
 
 #[cfg(test)]
@@ -75,13 +103,8 @@ mod tests {
         ];
         let writer = [SubmitError::Full, SubmitError::Closed, SubmitError::Late];
         let labels = spool.iter().map(SpoolError::label).chain(writer.iter().map(SubmitError::label));
-        let receiver = [
-            RefusalCause::TooLarge,
-            RefusalCause::BrokenOff,
-            RefusalCause::Budget,
-            RefusalCause::Reading,
-            RefusalCause::Fault,
-        ];
+        let receiver =
+            [RefusalCause::TooLarge, RefusalCause::BrokenOff, RefusalCause::Budget, RefusalCause::Reading];
         for label in labels.chain(receiver.map(RefusalCause::label)) {
             assert!(LOSS_CAUSES.contains(&label), "{label}");
         }

@@ -30,7 +30,7 @@ const CHANGES_PER_SEC_MAX: f64 = 10_000.0;
 /// An argument is out of its range, or the port is occupied.
 pub async fn fake_tencent(settings: &Settings, args: &FakeTencentArgs) -> anyhow::Result<ExitCode> {
     let signals = Signals::new()?;
-    let (app, token, _) = settings.sender(None)?;
+    let (app, token, _) = settings.sender(args.app.as_deref())?;
     let rate = args.changes_per_sec;
     ensure!(
         (0.0..=CHANGES_PER_SEC_MAX).contains(&rate),

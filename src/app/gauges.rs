@@ -3,14 +3,18 @@
 //! Counters and histograms stand where things happen. A state has no such place: it is asked for here, so that a scrape
 //! shows the moment of the scrape.
 
+use std::collections::BTreeMap;
+
 use crate::api::live::LiveFeed;
 use crate::clock;
 use crate::ingest::Writer;
+use crate::model::SdkAppId;
 use crate::outbox;
+use crate::spool::AppUse;
 use crate::store::Database;
 
 /// Reads off what is a state, not an event.
-pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
+pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
     move || {
         outbox::set_gauges(writer.outbox());
         let spool = writer.spool();
@@ -26,6 +30,7 @@ pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl
         ] {
             metrics::gauge!(name).set(value);
         }
+        by_app(&apps, &spool.apps);
         for (pool, open, idle) in database.connections() {
             let idle = u32::try_from(idle).unwrap_or(u32::MAX);
             let of =
@@ -33,5 +38,17 @@ pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl
             of("idle").set(f64::from(idle));
             of("used").set(f64::from(open.saturating_sub(idle)));
         }
+    }
+}
+
+/// What each app that is served has in the spool.
+fn by_app(served: &[SdkAppId], in_spool: &BTreeMap<SdkAppId, AppUse>) {
+    for app in served {
+        let of_app = in_spool.get(app).copied().unwrap_or_default();
+        let label = || app.to_string();
+        #[expect(clippy::cast_precision_loss, reason = "neither count reaches 2^53")]
+        let (depth, bytes) = (of_app.depth as f64, of_app.bytes as f64);
+        metrics::gauge!("group_mirror_app_spool_depth", "app" => label()).set(depth);
+        metrics::gauge!("group_mirror_app_spool_bytes", "app" => label()).set(bytes);
     }
 }

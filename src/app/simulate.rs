@@ -30,7 +30,7 @@ pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Resul
     print_answers(&sent.tally)?;
     let mut right = sent.tally.is_clean();
     if args.verify {
-        let (_, _, api_token) = settings.sender(None)?;
+        let (_, _, api_token) = settings.sender(args.app.as_deref())?;
         let opened =
             if args.rows { Some(open_database(&settings.config(), Cluster::Required).await?) } else { None };
         let checking = bar(u64::from(plan.groups), "groups");
@@ -60,7 +60,7 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
         "--callbacks is {}; it should be from 1 to {CALLBACKS_MAX}",
         args.callbacks
     );
-    let (app, token, _) = settings.sender(None)?;
+    let (app, token, _) = settings.sender(args.app.as_deref())?;
     let begin = clock::now();
     Ok(Plan {
         callback_url: args.callback_url.clone(),

@@ -40,6 +40,7 @@ use crate::api::stats_cache::StatsCache;
 use crate::clock::{self, ReceiptClock};
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
+use crate::model::SdkAppId;
 use crate::outbox::Outbox;
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::reconcile::Engine;
@@ -149,7 +150,7 @@ pub async fn start(
     let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
-    let metrics = start_metrics()?;
+    let metrics = start_metrics(&serving.spool.apps)?;
     let relays = relays(&serving.apps, callbacks.local_addr()?)?;
     warn_of_forgetful_volume(&serving.spool.dir);
     let deliveries = deliveries(serving, &relays);
@@ -174,7 +175,7 @@ pub async fn start(
         refusals: refusals.clone(),
         database: database.clone(),
         schema: schema.clone(),
-        app: ConfiguredApp::new(serving.apps[0].app),
+        app: ConfiguredApp::first_of(&serving.spool.apps),
         avchatroom_members: serving.avchatroom_members,
         auth: Arc::clone(&serving.api_auth),
         as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
@@ -210,7 +211,7 @@ pub async fn start(
     running.tasks.spawn(schema_watch.run(stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
     serve_listeners(&running, serving, limits, [(callbacks, public), (api, internal)]);
-    let each_second = each_second(&running, &feed);
+    let each_second = each_second(&running, serving.spool.apps.clone(), &feed);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
@@ -238,9 +239,9 @@ fn begin_passes(serving: &ServeConfig, running: &RunningService) -> anyhow::Resu
 }
 
 /// The recorder, with the counters of writer and receiver at zero.
-fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+fn start_metrics(apps: &[SdkAppId]) -> anyhow::Result<PrometheusHandle> {
     let metrics = telemetry::start_metrics()?;
-    register_counters();
+    register_counters(apps);
     ingest::register_counters();
     Ok(metrics)
 }
@@ -260,8 +261,8 @@ fn serve_listeners(
 }
 
 /// Sets the gauges, and reports what was not taken.
-fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
-    let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
+fn each_second(running: &RunningService, apps: Vec<SdkAppId>, feed: &LiveFeed) -> impl Fn() + Send + 'static {
+    let set_gauges = gauges(apps, running.writer.clone(), running.database.clone(), feed.clone());
     let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
@@ -292,7 +293,7 @@ fn receiver_state(
         writer: writer.clone(),
         reading: ReadPermits::default(),
         refusals: refusals.clone(),
-        sightings: Sightings::default(),
+        sightings: Sightings::of(serving.spool.apps.iter().copied()),
         receipts: receipts.clone(),
         relays,
     }

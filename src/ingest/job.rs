@@ -90,7 +90,8 @@ impl Pending {
     /// Notes that it is not durable, once, whether its sender still waits or has hung up.
     pub(super) fn lose(&self, spool: &Spool, error: &SubmitError) {
         if !self.lost.swap(true, Ordering::AcqRel) {
-            spool.note_loss(self.callback.received.received_at, error.label());
+            let received = &self.callback.received;
+            spool.note_loss(Some(received.app), received.received_at, error.label());
         }
     }
 

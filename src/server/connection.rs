@@ -178,7 +178,7 @@ fn report(error: Option<&hyper::Error>, open: &OpenConnection, rules: &Connectio
 
 fn refuse(rules: &ConnectionRules, cause: RefusalCause, seen: Option<&str>) {
     if let Some(refusals) = &rules.refusals {
-        refusals.note(cause, seen.map(str::to_owned));
+        refusals.note(None, cause, seen.map(str::to_owned));
     }
 }
 

@@ -134,7 +134,7 @@ impl HandshakeFaults {
     pub(super) fn note(&self, cause: RefusalCause, seen: String) {
         self.count(cause, 1);
         if let Some(refusals) = &self.refusals {
-            refusals.note(cause, Some(seen));
+            refusals.note(None, cause, Some(seen));
             return;
         }
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,7 @@ use crate::mirror::{
     self, GroupKey, GroupState, MemberState, Rows, Status, Transition, are_members_known, group_state,
     member_state,
 };
-use crate::model::{FieldKey, Millis, UserId};
+use crate::model::{FieldKey, Millis, SdkAppId, UserId};
 use crate::store::{Database, lines};
 
 /// How many members one request reads: the greatest `limit` of the API.
@@ -74,7 +74,7 @@ pub async fn verify(
     let (rows, uncertain) = fold(plan, sent)?;
     let mut findings = Findings { uncertain, ..Findings::default() };
     let client = Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
-    let reader = Reader { client, url: api_url.trim_end_matches('/'), token: api_token };
+    let reader = Reader { client, url: api_url.trim_end_matches('/'), token: api_token, app: plan.app };
     reader.caught_up().await?;
     let members = by_group(&rows);
     for (key, row) in &rows.groups {
@@ -88,7 +88,7 @@ pub async fn verify(
             })
             .collect();
         let id = percent_encoded(key.group.as_str());
-        let shown = reader.get(&format!("/v1/groups/{id}")).await?;
+        let shown = reader.get(&format!("/v1/groups/{id}?sdk_app_id={}", plan.app)).await?;
         let wanted = group_json(key, &state, &states, &rows);
         if !is_same_group(&shown, &wanted) {
             findings.differs(format!(
@@ -205,6 +205,7 @@ struct Reader<'a> {
     client: Client,
     url: &'a str,
     token: Option<&'a str>,
+    app: SdkAppId,
 }
 
 impl Reader<'_> {
@@ -249,9 +250,9 @@ impl Reader<'_> {
     async fn members(&self, id: &str) -> anyhow::Result<Vec<Value>> {
         let mut all = Vec::new();
         let mut cursor = String::new();
+        let list = format!("/v1/groups/{id}/members?sdk_app_id={}&status=all&limit={PAGE_ITEMS}", self.app);
         loop {
-            let page =
-                self.get(&format!("/v1/groups/{id}/members?status=all&limit={PAGE_ITEMS}{cursor}")).await?;
+            let page = self.get(&format!("{list}{cursor}")).await?;
             all.extend(page["items"].as_array().cloned().unwrap_or_default());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),

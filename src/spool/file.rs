@@ -3,21 +3,23 @@
 //!
 //! Blocking, and used by one thread. It knows bytes and keys, not what they mean. After a failure of the disk the store
 //! refuses everything until it is opened again. A file that the store cannot read, or on which it panics, is damaged: the
-//! thread moves it aside by [`move_aside`]. `docs/formats.md` has the tables and what is assumed of the disk.
+//! thread moves it aside (`moved`). `docs/formats.md` has the tables and what is assumed of the disk.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, StorageError, TableDefinition, TableError,
+    ReadableTableMetadata as _, TableDefinition, TableError,
 };
 
+use super::by_app::{self, AppIndex, UseByApp, id_of};
 use super::mark::{MARK_NAME, Mark, Synced};
+use super::record;
+use super::requests::{NewRecord, RecordKey};
 use super::status::SpoolError;
 use crate::callback::BODY_BYTES_MAX;
 use crate::files::{Access, FileError, PrivateDir};
@@ -34,8 +36,14 @@ const DAMAGED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("da
 /// One row: the bytes that the callbacks are charged with, and the last number given.
 const COUNTS: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("counts");
 
-/// Gaps by the time of receipt, in ms, of the first callback in them.
-const GAPS: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("gaps");
+/// Gaps by the time of receipt, in ms, of the first callback in them, and by app; 0 for all apps.
+const GAPS: TableDefinition<'_, (i64, i64), &[u8]> = TableDefinition::new("app_gaps");
+
+/// The same without apps, as an earlier program wrote it.
+const GAPS_OF_ALL: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("gaps");
+
+/// What a gap is kept by.
+pub(super) type GapKey = (i64, i64);
 
 /// How many gaps are kept; of more the oldest go. A gap is an outage of PostgreSQL and the spool at once.
 const GAPS_MAX: u64 = 1000;
@@ -54,9 +62,6 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The first bytes of every file of the store.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
-
-/// The order of receipt: time of receipt in Unix milliseconds, and a number that makes it unique.
-pub type RecordKey = (i64, u64);
 
 /// What is in the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,14 +91,13 @@ pub(super) const CHARGE_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
 /// One synced transaction.
 #[derive(Debug, Default)]
 pub(super) struct FileWrite {
-    /// Time of receipt and bytes.
-    pub(super) put: Vec<(i64, Vec<u8>)>,
+    pub(super) put: Vec<NewRecord>,
     /// Keys, which may be gone already.
     pub(super) remove: Vec<RecordKey>,
     /// Keys of damaged records, which leave the queue and stay in the file.
     pub(super) set_aside: Vec<RecordKey>,
-    /// The gaps to note, each by its first time.
-    pub(super) gaps: Vec<(i64, Vec<u8>)>,
+    /// The gaps to note.
+    pub(super) gaps: Vec<(GapKey, Vec<u8>)>,
 }
 
 impl FileWrite {
@@ -109,6 +113,7 @@ pub(super) struct SpoolFile {
     file: File,
     next: u64,
     status: FileStatus,
+    apps: UseByApp,
     mark: Mark,
     /// Receipt of the newest record ever put, in Unix milliseconds.
     newest_ms: i64,
@@ -137,8 +142,10 @@ impl SpoolFile {
             let store = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
             let synced = synced.unwrap_or_default();
             let (status, newest_ms) = (FileStatus::default(), synced.newest_ms);
-            let mut file = Self { store, file, next: 0, status, mark, newest_ms, missing: None };
+            let apps = UseByApp::new();
+            let mut file = Self { store, file, next: 0, status, apps, mark, newest_ms, missing: None };
             file.status = file.read_status()?;
+            file.read_apps()?;
             let count = synced.missing_from(file.next);
             file.missing = (count > 0).then_some(MissingRecords { count, last_ms: newest_ms });
             Ok(file)
@@ -149,6 +156,11 @@ impl SpoolFile {
         self.status
     }
 
+    /// What every app has in it.
+    pub(super) fn apps(&self) -> &UseByApp {
+        &self.apps
+    }
+
     /// What the file has lost since its last use, once.
     pub(super) fn take_missing(&mut self) -> Option<MissingRecords> {
         self.missing.take()
@@ -157,7 +169,7 @@ impl SpoolFile {
     /// Returns when everything is on disk; after an error it is not known what is.
     pub(super) fn write(&mut self, write: &FileWrite) -> Result<(), SpoolError> {
         guarded(|| self.commit(write))?;
-        self.newest_ms = write.put.iter().map(|(received_ms, _)| *received_ms).fold(self.newest_ms, i64::max);
+        self.newest_ms = write.put.iter().map(|record| record.received_ms).fold(self.newest_ms, i64::max);
         let synced = Synced { last: self.next, depth: self.status.depth, newest_ms: self.newest_ms };
         if let Err(error) = self.mark.set(synced) {
             // The records are synced, and that is what counts; a loss after a kill would not be noticed.
@@ -167,45 +179,48 @@ impl SpoolFile {
     }
 
     fn commit(&mut self, write: &FileWrite) -> Result<(), redb::Error> {
-        let mut status = self.status;
         let mut transaction = self.store.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        {
+        let (status, apps) = {
             let mut received = transaction.open_table(RECEIVED)?;
-            for (received_ms, record) in &write.put {
+            let mut apps = AppIndex::open(&transaction, &self.apps)?;
+            for NewRecord { received_ms, app, bytes } in &write.put {
                 self.next += 1;
-                received.insert((*received_ms, self.next), record.as_slice())?;
-                status.bytes += charge(record);
+                let key = (*received_ms, self.next);
+                received.insert(key, bytes.as_slice())?;
+                apps.put(key, id_of(*app), charge(bytes))?;
             }
             for key in &write.remove {
-                if let Some(record) = received.remove(key)? {
-                    status.bytes = status.bytes.saturating_sub(charge(record.value()));
+                if received.remove(key)?.is_some() {
+                    apps.remove(*key)?;
                 }
             }
             for key in &write.set_aside {
                 let Some(record) = received.remove(key)? else { continue };
-                status.bytes = status.bytes.saturating_sub(charge(record.value()));
+                apps.remove(*key)?;
                 let mut damaged = transaction.open_table(DAMAGED)?;
                 damaged.insert(key, record.value())?;
                 while damaged.len()? > DAMAGED_MAX {
                     damaged.pop_first()?;
                 }
             }
-            status.depth = received.len()?;
-            status.oldest_ms = received.first()?.map(|(key, _)| key.value().0);
+            let apps = apps.finish()?;
+            let oldest_ms = received.first()?.map(|(key, _)| key.value().0);
+            let status = FileStatus { depth: received.len()?, bytes: bytes_of(&apps), oldest_ms };
             transaction.open_table(COUNTS)?.insert((), (status.bytes, self.next))?;
             if !write.gaps.is_empty() {
                 let mut gaps = transaction.open_table(GAPS)?;
-                for (first_ms, gap) in &write.gaps {
-                    gaps.insert(first_ms, gap.as_slice())?;
+                for (key, gap) in &write.gaps {
+                    gaps.insert(key, gap.as_slice())?;
                 }
                 while gaps.len()? > GAPS_MAX {
                     gaps.pop_first()?;
                 }
             }
-        }
+            (status, apps)
+        };
         transaction.commit()?;
-        self.status = status;
+        (self.status, self.apps) = (status, apps);
         Ok(())
     }
 
@@ -235,18 +250,28 @@ impl SpoolFile {
         })
     }
 
-    /// All gaps, oldest first.
-    pub(super) fn gaps(&self) -> Result<Vec<(i64, Vec<u8>)>, SpoolError> {
+    /// All gaps, those of an earlier program first, then by time.
+    pub(super) fn gaps(&self) -> Result<Vec<Vec<u8>>, SpoolError> {
         guarded(|| {
-            let table = match self.store.begin_read()?.open_table(GAPS) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                table => table?,
-            };
-            let row = |row: Result<
-                (redb::AccessGuard<'_, i64>, redb::AccessGuard<'_, &[u8]>),
-                StorageError,
-            >| { row.map(|(first_ms, gap)| (first_ms.value(), gap.value().to_vec())) };
-            Ok(table.iter()?.map(row).collect::<Result<_, _>>()?)
+            let transaction = self.store.begin_read()?;
+            let mut gaps = Vec::new();
+            match transaction.open_table(GAPS_OF_ALL) {
+                Err(TableError::TableDoesNotExist(_)) => {}
+                table => {
+                    for row in table?.iter()? {
+                        gaps.push(row?.1.value().to_vec());
+                    }
+                }
+            }
+            match transaction.open_table(GAPS) {
+                Err(TableError::TableDoesNotExist(_)) => {}
+                table => {
+                    for row in table?.iter()? {
+                        gaps.push(row?.1.value().to_vec());
+                    }
+                }
+            }
+            Ok(gaps)
         })
     }
 
@@ -269,6 +294,32 @@ impl SpoolFile {
         });
     }
 
+    /// What every app has; made anew from the records where it does not fit them.
+    fn read_apps(&mut self) -> Result<(), redb::Error> {
+        self.apps = by_app::read(&self.store.begin_read()?)?;
+        let depth: u64 = self.apps.values().map(|app| app.depth).sum();
+        if depth == self.status.depth && bytes_of(&self.apps) == self.status.bytes {
+            return Ok(());
+        }
+        let mut transaction = self.store.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        by_app::clear(&transaction)?;
+        let apps = {
+            let received = transaction.open_table(RECEIVED)?;
+            let mut apps = AppIndex::open(&transaction, &UseByApp::new())?;
+            for row in received.iter()? {
+                let (key, record) = row?;
+                let app = record::decode(record.value()).ok().map(|received| received.app);
+                apps.put(key.value(), id_of(app), charge(record.value()))?;
+            }
+            apps.finish()?
+        };
+        transaction.commit()?;
+        self.status.bytes = bytes_of(&apps);
+        self.apps = apps;
+        Ok(())
+    }
+
     fn read_status(&mut self) -> Result<FileStatus, redb::Error> {
         let (status, last) = status_of(&self.store.begin_read()?)?;
         self.next = last;
@@ -286,6 +337,10 @@ pub(super) fn status_of(transaction: &ReadTransaction) -> Result<(FileStatus, u6
     let (bytes, last) = counts.unwrap_or_default();
     let oldest_ms = table.first()?.map(|(key, _)| key.value().0);
     Ok((FileStatus { depth: table.len()?, bytes, oldest_ms }, last))
+}
+
+fn bytes_of(apps: &UseByApp) -> u64 {
+    apps.values().map(|app| app.bytes).sum()
 }
 
 /// Runs one operation of the store. A panic inside it is the store's way to report pages that it cannot have written.
@@ -344,29 +399,4 @@ pub(super) fn check_use(dir: &Path) -> Result<(), SpoolError> {
         }
     }
     Ok(())
-}
-
-/// A damaged file that was moved aside.
-#[derive(Debug)]
-pub(super) struct MovedFile {
-    /// Where it is now.
-    pub(super) path: PathBuf,
-    /// When it was made, as far as the volume knows, and when it was last changed, in Unix milliseconds.
-    pub(super) times_ms: (i64, i64),
-}
-
-/// Gives a damaged file another name, `spool.redb.damaged-SUFFIX`, and keeps it.
-pub(super) fn move_aside(dir: &Path, suffix: &str) -> Result<MovedFile, SpoolError> {
-    let dir = PrivateDir::open(dir)?;
-    let about = dir.file(FILE_NAME, Access::Read)?.metadata().map_err(redb::Error::from)?;
-    let changed = about.modified().map_err(redb::Error::from)?;
-    let made = about.created().unwrap_or(changed).min(changed);
-    let name = format!("{FILE_NAME}.damaged-{suffix}");
-    dir.rename(FILE_NAME, &name)?;
-    dir.sync()?;
-    Ok(MovedFile { path: dir.path().join(name), times_ms: (unix_ms(made), unix_ms(changed)) })
-}
-
-fn unix_ms(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
 }

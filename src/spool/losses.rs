@@ -5,12 +5,12 @@
 //! begins, not one per callback: a line each would fill the disk that may be the cause. The spool's file keeps the gaps
 //! as far as it can be written, so that an operator knows which period has to be read again from Tencent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Millis;
+use crate::model::{Millis, SdkAppId};
 
 /// A loss this long after the one before begins a new gap, in milliseconds.
 const QUIET_MS: i64 = 10_000;
@@ -27,6 +27,10 @@ pub const DAMAGED: &str = "spool_damaged";
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
+    /// The app whose callbacks they were; none where that is not known: the file of all apps is damaged, or a fault of the
+    /// program met a callback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<i64>,
     /// Receipt of the first callback in it, in Unix milliseconds.
     pub first_ms: i64,
     /// Receipt of the last.
@@ -37,15 +41,21 @@ pub struct Gap {
     pub cause: String,
 }
 
-/// The gap that goes on, the newest ones before it, and the number of all gaps. Cheap to clone.
+impl Gap {
+    /// What the file keeps it by.
+    pub(super) fn key(&self) -> (i64, i64) {
+        (self.first_ms, self.app.unwrap_or_default())
+    }
+}
+
+/// The gap of each app that goes on, the newest ones before them, and the number of all gaps. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Losses(Arc<Mutex<LossState>>);
 
 #[derive(Debug, Default)]
 struct LossState {
-    current: Option<Gap>,
-    /// The current gap is not in the file as it is here.
-    changed: bool,
+    /// The gap that goes on, by app; none for what belongs to no app that is known.
+    current: BTreeMap<Option<i64>, CurrentGap>,
     /// Gaps that are over and not in the file yet.
     ended: Vec<Gap>,
     /// The newest gaps that are over, of earlier runs as well, oldest first.
@@ -53,24 +63,42 @@ struct LossState {
     gap_count: u64,
 }
 
+#[derive(Debug)]
+struct CurrentGap {
+    gap: Gap,
+    /// It is not in the file as it is here.
+    changed: bool,
+}
+
 impl LossState {
     fn begin(&mut self, gap: Gap) {
-        self.end();
+        self.end(gap.app);
         self.gap_count += 1;
-        self.current = Some(gap);
-        self.changed = true;
+        self.current.insert(gap.app, CurrentGap { gap, changed: true });
     }
 
-    fn end(&mut self) {
-        let Some(gap) = self.current.take() else { return };
+    fn end(&mut self, app: Option<i64>) {
+        let Some(CurrentGap { gap, changed }) = self.current.remove(&app) else { return };
         if self.past.len() == GAPS_LISTED_MAX {
             self.past.pop_front();
         }
         self.past.push_back(gap.clone());
-        if std::mem::take(&mut self.changed) {
+        if changed {
             self.ended.push(gap);
         }
     }
+}
+
+/// Counts losses, by app where that is known.
+fn count(app: Option<i64>, cause: &str, callbacks: u64) {
+    let cause = cause.to_owned();
+    match app {
+        Some(app) => {
+            metrics::counter!("group_mirror_lost_total", "cause" => cause, "app" => app.to_string())
+        }
+        None => metrics::counter!("group_mirror_lost_total", "cause" => cause),
+    }
+    .increment(callbacks);
 }
 
 impl Losses {
@@ -82,47 +110,55 @@ impl Losses {
         gaps.iter().rev().take(room).for_each(|gap| state.past.push_front(gap.clone()));
     }
 
-    /// Notes one loss.
-    pub(super) fn note(&self, received_at: Millis, cause: &'static str) {
-        metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(1);
+    /// Notes one loss, of an app where that is known.
+    pub(super) fn note(&self, app: Option<SdkAppId>, received_at: Millis, cause: &'static str) {
+        let app = app.map(SdkAppId::get);
+        count(app, cause, 1);
         let now = received_at.get();
         let mut state = self.state();
-        match &mut state.current {
-            Some(gap) if gap.cause == cause && now - gap.last_ms < QUIET_MS => {
+        match state.current.get_mut(&app) {
+            Some(CurrentGap { gap, changed }) if gap.cause == cause && now - gap.last_ms < QUIET_MS => {
                 gap.last_ms = gap.last_ms.max(now);
                 gap.callbacks += 1;
-                state.changed = true;
+                *changed = true;
                 return;
             }
             _ => {}
         }
-        state.begin(Gap { first_ms: now, last_ms: now, callbacks: 1, cause: cause.to_owned() });
+        state.begin(Gap { app, first_ms: now, last_ms: now, callbacks: 1, cause: cause.to_owned() });
         drop(state);
         metrics::counter!("group_mirror_gaps_total").increment(1);
-        tracing::error!(gap.first_ms = now, gap.cause = cause, "a gap begins: callbacks are not durable");
+        tracing::error!(
+            gap.app = app,
+            gap.first_ms = now,
+            gap.cause = cause,
+            "a gap begins: callbacks are not durable"
+        );
     }
 
     /// Says how many callbacks a gap has that was noted as damage, once that is known.
     pub(super) fn complete(&self, gap: Gap) {
-        metrics::counter!("group_mirror_lost_total", "cause" => DAMAGED).increment(gap.callbacks);
+        count(gap.app, DAMAGED, gap.callbacks);
         self.state().ended.push(gap);
     }
 
     /// Notes a gap that is over: records that were durable and cannot be read any more.
     pub(super) fn note_damage(&self, gap: Gap) {
-        metrics::counter!("group_mirror_lost_total", "cause" => DAMAGED).increment(gap.callbacks);
+        count(gap.app, DAMAGED, gap.callbacks);
         metrics::counter!("group_mirror_gaps_total").increment(1);
-        let mut state = self.state();
+        let (mut state, app) = (self.state(), gap.app);
         state.begin(gap);
-        state.end();
+        state.end(app);
     }
 
     /// The gaps that are not in the file as they are here, once after each change.
     pub(super) fn take_changed(&self) -> Vec<Gap> {
         let mut state = self.state();
         let mut gaps = std::mem::take(&mut state.ended);
-        gaps.extend(state.current.clone().filter(|_| state.changed));
-        state.changed = false;
+        for current in state.current.values_mut().filter(|current| current.changed) {
+            gaps.push(current.gap.clone());
+            current.changed = false;
+        }
         gaps
     }
 
@@ -130,9 +166,11 @@ impl Losses {
     pub(super) fn give_back(&self, gaps: Vec<Gap>) {
         let mut state = self.state();
         for gap in gaps {
-            match &state.current {
-                Some(current) if current.first_ms == gap.first_ms && current.cause == gap.cause => {
-                    state.changed = true;
+            match state.current.get_mut(&gap.app) {
+                Some(CurrentGap { gap: current, changed })
+                    if current.first_ms == gap.first_ms && current.cause == gap.cause =>
+                {
+                    *changed = true;
                 }
                 _ => state.ended.push(gap),
             }
@@ -145,10 +183,13 @@ impl Losses {
         self.state().gap_count
     }
 
-    /// The newest gaps, oldest first; the last one may still go on.
+    /// The newest gaps, oldest first; the last one of an app may still go on.
     pub(super) fn newest(&self) -> Vec<Gap> {
         let state = self.state();
-        state.past.iter().chain(&state.current).cloned().collect()
+        let current = state.current.values().map(|current| &current.gap);
+        let mut gaps: Vec<Gap> = state.past.iter().chain(current).cloned().collect();
+        gaps.sort_by_key(|gap| gap.first_ms);
+        gaps
     }
 
     fn state(&self) -> MutexGuard<'_, LossState> {

@@ -169,8 +169,8 @@ pub(super) fn find(bytes: &[u8]) -> Option<usize> {
     begins.zip(0..).find_map(|(window, at)| (window == FRAME_MARK && bytes[at] == VERSION).then_some(at))
 }
 
-/// The record at the begin of any bytes, if a whole one is there, and when it was received.
-pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], Millis)> {
+/// The record at the begin of any bytes, if a whole one is there, with its app and when it was received.
+pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], SdkAppId, Millis)> {
     let (head, rest) = length_of(bytes.get(PREFIX_BYTES + FRAME_MARK.len()..)?).ok()?;
     let (body, _) = length_of(rest).ok()?;
     if head > HEAD_BYTES_MAX || body > BODY_BYTES_MAX {
@@ -178,7 +178,7 @@ pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], Millis)> {
     }
     let record = bytes.get(..HEADER_BYTES + head + body)?;
     assert!(record.len() <= RECORD_BYTES_MAX, "a record keeps its limit");
-    decode(record).ok().map(|received| (record, received.received_at))
+    decode(record).ok().map(|received| (record, received.app, received.received_at))
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -249,7 +249,11 @@ mod tests {
             while whole(&all[at..]).is_none() {
                 at += 1 + find(&all[at + 1..]).unwrap();
             }
-            assert_eq!(whole(&all[at..]), Some((&bytes[..], received().received_at)), "{before:?}");
+            assert_eq!(
+                whole(&all[at..]),
+                Some((&bytes[..], received().app, received().received_at)),
+                "{before:?}"
+            );
         }
         assert_eq!(find(&bytes[1..]), None);
     }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::file::RecordKey;
 use super::status::SpoolError;
 use crate::callback::{Callback, Received};
+use crate::model::SdkAppId;
+
+/// The order of receipt: time of receipt in Unix milliseconds, and a number that makes it unique.
+pub type RecordKey = (i64, u64);
 
 /// What runs when a callback is on disk, or refused.
 pub type Completion = Box<dyn FnOnce(Result<(), SpoolError>) + Send>;
@@ -25,8 +28,16 @@ pub struct Put {
 /// A record read back: its key, and the request in it; none where this program cannot read it.
 pub type StoredRecord = (RecordKey, Option<Received>);
 
-/// Time of receipt, in Unix milliseconds, and bytes of a record that was found in a damaged file.
-pub type SalvagedRecord = (i64, Vec<u8>);
+/// A record to put, with what the file keeps it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Time of receipt in Unix milliseconds.
+    pub received_ms: i64,
+    /// The app; none where the record does not say.
+    pub app: Option<SdkAppId>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
 
 /// Which records to read: those after a key, at most `count`, and at most `bytes` beyond the first.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +57,7 @@ pub enum SpoolRequest {
     /// Remove records.
     Remove(Vec<RecordKey>, oneshot::Sender<Result<(), SpoolError>>),
     /// Make salvaged records durable.
-    Salvaged(Vec<SalvagedRecord>, oneshot::Sender<Result<(), SpoolError>>),
+    Salvaged(Vec<NewRecord>, oneshot::Sender<Result<(), SpoolError>>),
     /// Read records.
     Read(ReadRange, oneshot::Sender<Result<Vec<StoredRecord>, SpoolError>>),
     /// Take no further request, write what waits, end.

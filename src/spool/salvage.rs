@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::losses::{Gap, Losses};
 use super::record::{self, RECORD_BYTES_MAX};
-use super::requests::{SalvagedRecord, SpoolRequest};
+use super::requests::{NewRecord, SpoolRequest};
 use super::status::SpoolError;
 use crate::files::{Access, PrivateDir};
 
@@ -122,7 +122,7 @@ impl Salvage {
         let (mut found, mut batch, mut bytes) = (0, Vec::new(), 0);
         let mut records = Records::of(open(path, Access::Read).map_err(SalvageEnd::Unreadable)?);
         while let Some(record) = records.next().map_err(SalvageEnd::Unreadable)? {
-            bytes += record.1.len();
+            bytes += record.bytes.len();
             batch.push(record);
             found += 1;
             if batch.len() == PUT_RECORDS_MAX || bytes >= PUT_BYTES_MAX {
@@ -141,7 +141,7 @@ impl Salvage {
     }
 
     /// Returns when the records are synced. A spool that is full or fails is waited for.
-    fn put(&self, batch: &[SalvagedRecord]) -> Result<(), SalvageEnd> {
+    fn put(&self, batch: &[NewRecord]) -> Result<(), SalvageEnd> {
         assert!(batch.len() <= PUT_RECORDS_MAX, "a batch keeps its limit");
         loop {
             let (reply, done) = oneshot::channel();
@@ -206,7 +206,7 @@ impl<R: Read> Records<R> {
         Self { from, window: Vec::new(), at: 0, is_at_end: false, seen: HashSet::new() }
     }
 
-    fn next(&mut self) -> io::Result<Option<SalvagedRecord>> {
+    fn next(&mut self) -> io::Result<Option<NewRecord>> {
         loop {
             if !self.is_at_end && self.window.len() - self.at < RECORD_BYTES_MAX {
                 self.fill()?;
@@ -224,7 +224,7 @@ impl<R: Read> Records<R> {
                 self.at += begin;
                 continue;
             }
-            let Some((record, received_at)) = record::whole(&rest[begin..]) else {
+            let Some((record, app, received_at)) = record::whole(&rest[begin..]) else {
                 self.at += begin + 1;
                 continue;
             };
@@ -236,7 +236,11 @@ impl<R: Read> Records<R> {
                 None => true,
             };
             if is_new {
-                return Ok(Some((received_at.get(), record.to_vec())));
+                return Ok(Some(NewRecord {
+                    received_ms: received_at.get(),
+                    app: Some(app),
+                    bytes: record.to_vec(),
+                }));
             }
         }
     }
@@ -277,7 +281,7 @@ mod tests {
 
     fn found(bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut records = Records::of(bytes);
-        std::iter::from_fn(|| records.next().unwrap()).map(|(_, record)| record).collect()
+        std::iter::from_fn(|| records.next().unwrap()).map(|record| record.bytes).collect()
     }
 
     #[test]

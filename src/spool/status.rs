@@ -3,12 +3,14 @@
 //! Plain values without behaviour, apart from sorting the store's errors: a full disk, a damaged file and a failing disk
 //! are answered differently. The thread publishes them; the writer, the metrics, `/readyz` and `/v1/stats` read them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::shares::AppUse;
 use crate::files::FileError;
-use crate::model::Millis;
+use crate::model::{Millis, SdkAppId};
 
 /// Where the spool's file is and how large it may become.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct SpoolPlace {
     pub dir: PathBuf,
     /// The limit of what records take in the file, in bytes.
     pub max_bytes: u64,
+    /// The apps that share it; at least one.
+    pub apps: Vec<SdkAppId>,
 }
 
 /// Why the spool did not take a callback.
@@ -25,7 +29,7 @@ pub enum SpoolError {
     /// The file is not open yet; what is handed over now waits for it.
     #[error("the spool is being opened")]
     Opening,
-    /// At its limit.
+    /// At its limit, or the app is at the limit of its share.
     #[error("the spool is at its limit, SPOOL_MAX_BYTES")]
     Full,
     /// The volume has no space left.
@@ -107,7 +111,9 @@ pub struct SpoolStatus {
     pub bytes: u64,
     /// Receipt of the oldest.
     pub oldest: Option<Millis>,
-    /// Why it would refuse the next callback, whatever its size; none: it would take it.
+    /// The same by app; one that has nothing in it is not there.
+    pub apps: BTreeMap<SdkAppId, AppUse>,
+    /// Why it would refuse the next callback of any app and size; none: it would take one of some app at least.
     pub failure: Option<SpoolError>,
     /// Gaps noted in it, of this run and earlier ones.
     pub gaps: u64,

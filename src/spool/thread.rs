@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::file::{
-    CHARGE_MAX, FileStatus, FileWrite, MissingRecords, RecordKey, SpoolFile, charge, check_use, move_aside,
-};
+use super::by_app::{app_of, used_bytes};
+use super::file::{CHARGE_MAX, FileStatus, FileWrite, MissingRecords, SpoolFile, charge, check_use};
 use super::losses::{DAMAGED, Gap, Losses};
 use super::mark::Mark;
+use super::moved::move_aside;
 use super::record::{self, RecordError};
-use super::requests::{ReadRange, SalvagedRecord, SpoolRequest, StoredRecord};
+use super::requests::{NewRecord, ReadRange, RecordKey, SpoolRequest, StoredRecord};
 use super::salvage::{Salvage, left_over};
+use super::shares::{Shares, UsedBytes};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
 use crate::callback::Callback;
 use crate::clock;
@@ -33,7 +34,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// The owner of the file.
 pub(super) struct SpoolThread {
     dir: PathBuf,
-    max_bytes: u64,
+    shares: Shares,
     file: Option<SpoolFile>,
     failure: Option<SpoolError>,
     /// The gaps of earlier runs have been read.
@@ -55,7 +56,7 @@ impl SpoolThread {
         check_use(&place.dir)?;
         Ok(Self {
             dir: place.dir.clone(),
-            max_bytes: place.max_bytes,
+            shares: Shares::new(place.max_bytes, &place.apps),
             file: None,
             failure: Some(SpoolError::Opening),
             gaps_known: false,
@@ -119,7 +120,7 @@ impl SpoolThread {
     /// Notes a gap for records that were answered with OK and that the file has lost.
     fn note_missing(&self, missing: MissingRecords) {
         let (first_ms, last_ms) = (missing.last_ms, missing.last_ms);
-        let gap = Gap { first_ms, last_ms, callbacks: missing.count, cause: DAMAGED.into() };
+        let gap = Gap { app: None, first_ms, last_ms, callbacks: missing.count, cause: DAMAGED.into() };
         tracing::error!(
             gap.last_ms,
             gap.callbacks,
@@ -148,8 +149,8 @@ impl SpoolThread {
         let first_ms = known.oldest.map_or(made_ms, Millis::get);
         // A file that was never open has no status, and its mark still says how many were in it.
         let stored = Mark::read(&self.dir).map_or(known.depth, |synced| synced.depth.max(known.depth));
-        let gap =
-            Gap { first_ms, last_ms: changed_ms.max(first_ms), callbacks: stored, cause: DAMAGED.into() };
+        let last_ms = changed_ms.max(first_ms);
+        let gap = Gap { app: None, first_ms, last_ms, callbacks: stored, cause: DAMAGED.into() };
         tracing::error!(
             gap.first_ms,
             gap.last_ms,
@@ -172,12 +173,12 @@ impl SpoolThread {
         self.open_again();
         let (mut completions, mut replies, mut reads) = (Vec::new(), Vec::new(), Vec::new());
         let (mut write, mut salvaged) = (FileWrite::default(), 0);
-        let mut bytes = self.file.as_ref().map_or(0, |file| file.status().bytes);
+        let mut used = self.file.as_ref().map_or_else(UsedBytes::new, |file| used_bytes(file.apps()));
         for request in requests {
             match request {
-                SpoolRequest::Put(put) => match self.admit(&put.callback, &mut bytes) {
+                SpoolRequest::Put(put) => match self.admit(&put.callback, &mut used) {
                     Ok(record) => {
-                        write.put.push((put.callback.received.received_at.get(), record));
+                        write.put.push(record);
                         completions.push(put.completion);
                     }
                     Err(error) => (put.completion)(Err(error)),
@@ -186,7 +187,7 @@ impl SpoolThread {
                     write.remove.extend(keys);
                     replies.push(reply);
                 }
-                SpoolRequest::Salvaged(records, reply) => match self.admit_salvaged(&records, &mut bytes) {
+                SpoolRequest::Salvaged(records, reply) => match self.admit_salvaged(&records, &mut used) {
                     Ok(()) => {
                         salvaged += records.len();
                         write.put.extend(records);
@@ -221,37 +222,36 @@ impl SpoolThread {
     }
 
     /// The record of a callback, if it fits.
-    fn admit(&self, callback: &Callback, bytes: &mut u64) -> Result<Vec<u8>, SpoolError> {
-        if self.file.is_none() {
-            return Err(self.failure.clone().unwrap_or(SpoolError::DiskFull));
+    fn admit(&self, callback: &Callback, used: &mut UsedBytes) -> Result<NewRecord, SpoolError> {
+        self.opened_file()?;
+        let received = &callback.received;
+        let bytes = record::encode(received).map_err(|error| SpoolError::Broken(error.to_string()))?;
+        let app = Some(received.app);
+        if !self.shares.admit(used, app, charge(&bytes)) {
+            return Err(SpoolError::Full);
         }
-        let record =
-            record::encode(&callback.received).map_err(|error| SpoolError::Broken(error.to_string()))?;
-        self.charge(charge(&record), bytes)?;
-        Ok(record)
+        Ok(NewRecord { received_ms: received.received_at.get(), app, bytes })
     }
 
     /// Whether salvaged records fit, all or none.
-    fn admit_salvaged(&self, records: &[SalvagedRecord], bytes: &mut u64) -> Result<(), SpoolError> {
-        if self.file.is_none() {
-            return Err(self.failure.clone().unwrap_or(SpoolError::DiskFull));
-        }
-        self.charge(records.iter().map(|(_, record)| charge(record)).sum(), bytes)
-    }
-
-    fn charge(&self, charged: u64, bytes: &mut u64) -> Result<(), SpoolError> {
-        if *bytes + charged > self.max_bytes {
+    fn admit_salvaged(&self, records: &[NewRecord], used: &mut UsedBytes) -> Result<(), SpoolError> {
+        self.opened_file()?;
+        let mut with = used.clone();
+        if !records.iter().all(|record| self.shares.admit(&mut with, record.app, charge(&record.bytes))) {
             return Err(SpoolError::Full);
         }
-        *bytes += charged;
-        assert!(*bytes <= self.max_bytes, "the spool keeps its limit");
+        *used = with;
         Ok(())
+    }
+
+    fn opened_file(&self) -> Result<&SpoolFile, SpoolError> {
+        self.file.as_ref().ok_or_else(|| self.failure.clone().unwrap_or(SpoolError::DiskFull))
     }
 
     /// One transaction, with the gaps that are not written yet. It writes nothing when there is nothing to write.
     fn write(&mut self, write: &mut FileWrite) -> Result<(), SpoolError> {
         let gaps = self.losses.take_changed();
-        let encoded = gaps.iter().map(|gap| Some((gap.first_ms, serde_json::to_vec(gap).ok()?)));
+        let encoded = gaps.iter().map(|gap| Some((gap.key(), serde_json::to_vec(gap).ok()?)));
         write.gaps = encoded.flatten().collect();
         // After a failure an empty write is the proof that the disk takes writes again.
         if write.is_empty() && self.failure.is_none() {
@@ -318,9 +318,7 @@ impl SpoolThread {
     }
 
     fn read_bytes(&mut self, range: ReadRange) -> Result<Vec<(RecordKey, Vec<u8>)>, SpoolError> {
-        let failure = || self.failure.clone().unwrap_or(SpoolError::DiskFull);
-        let file = self.file.as_ref().ok_or_else(failure)?;
-        let records = file.read(range.after, range.count, range.bytes);
+        let records = self.opened_file()?.read(range.after, range.count, range.bytes);
         match &records {
             Ok(records) => assert!(records.len() <= range.count, "a read keeps its limit"),
             Err(error) => {
@@ -340,12 +338,8 @@ impl SpoolThread {
                 "a record of the spool is damaged and is set aside in the file; it is not applied"
             );
             let cause = DAMAGED.into();
-            self.losses.note_damage(Gap {
-                first_ms: *received_ms,
-                last_ms: *received_ms,
-                callbacks: 1,
-                cause,
-            });
+            let (first_ms, last_ms) = (*received_ms, *received_ms);
+            self.losses.note_damage(Gap { app: None, first_ms, last_ms, callbacks: 1, cause });
         }
         self.write(&mut FileWrite { set_aside: keys, ..FileWrite::default() })
     }
@@ -371,7 +365,8 @@ impl SpoolThread {
 
     fn publish(&self) {
         let file = self.file.as_ref().map(SpoolFile::status);
-        let full = file.is_some_and(|file| file.bytes + CHARGE_MAX > self.max_bytes);
+        let apps = self.file.as_ref().map(SpoolFile::apps);
+        let full = apps.is_some_and(|apps| self.shares.are_used_up(&used_bytes(apps), CHARGE_MAX));
         let failure = self.failure.clone().or_else(|| full.then_some(SpoolError::Full));
         self.status.send_modify(|status| {
             // What is in a file that cannot be opened now is still there.
@@ -379,6 +374,8 @@ impl SpoolThread {
                 status.depth = depth;
                 status.bytes = bytes;
                 status.oldest = oldest_ms.map(Millis::new);
+                let apps = apps.into_iter().flatten();
+                status.apps = apps.filter_map(|(id, of_app)| Some((app_of(*id)?, *of_app))).collect();
             }
             status.failure = failure;
         });
@@ -387,5 +384,5 @@ impl SpoolThread {
 
 fn noted_gaps(file: &SpoolFile) -> Result<Vec<Gap>, SpoolError> {
     let rows = file.gaps()?;
-    Ok(rows.iter().filter_map(|(_, gap)| serde_json::from_slice(gap).ok()).collect())
+    Ok(rows.iter().filter_map(|gap| serde_json::from_slice(gap).ok()).collect())
 }

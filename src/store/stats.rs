@@ -30,7 +30,7 @@ pub struct AppCounts {
     pub partial_by_cause: BTreeMap<String, i64>,
     /// The parked ones by cause; each has one.
     pub parked_by_cause: BTreeMap<String, i64>,
-    /// Receipt of the callback that was entered last.
+    /// Receipt of the callback that was entered last, where it is among the newest 100,000 positions.
     pub last_callback_at: Option<DateTime<Utc>>,
 }
 
@@ -48,12 +48,18 @@ SELECT sdk_app_id, type, status, count(*) FROM group_states GROUP BY 1, 2, 3 ORD
 
 const MEMBERS: &str = "SELECT sdk_app_id, count(*) FROM group_member_states WHERE present GROUP BY 1";
 
+/// How far back the newest callback of an app is looked for, in positions: one that has been silent, or is not served any
+/// more, would have the whole ledger read otherwise.
+const LATEST_POSITIONS_MAX: i64 = 100_000;
+
 /// The count reads the primary key alone; bodies are never touched.
 const LEDGER: &str = "
 SELECT e.sdk_app_id, e.entries,
-       (SELECT l.received_at FROM ledger l WHERE l.sdk_app_id = e.sdk_app_id AND l.source = 'callback'
+       (SELECT l.received_at FROM ledger l
+         WHERE l.sdk_app_id = e.sdk_app_id AND l.source = 'callback' AND l.position > p.last - $1
          ORDER BY l.position DESC LIMIT 1)
-  FROM (SELECT sdk_app_id, count(*) AS entries FROM ledger GROUP BY 1) e";
+  FROM (SELECT sdk_app_id, count(*) AS entries FROM ledger GROUP BY 1) e,
+       (SELECT max(position) AS last FROM ledger) p";
 
 /// Reads the index of what was parked or read in part, and its rows.
 const UNREAD: &str = "
@@ -88,7 +94,8 @@ pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
         *whole += entries_first;
         by_cause.insert(cause, entries);
     }
-    let ledger: Vec<(i64, i64, Option<DateTime<Utc>>)> = sqlx::query_as(LEDGER).fetch_all(&mut *conn).await?;
+    let ledger: Vec<(i64, i64, Option<DateTime<Utc>>)> =
+        sqlx::query_as(LEDGER).bind(LATEST_POSITIONS_MAX).fetch_all(&mut *conn).await?;
     for (app, entries, last) in ledger {
         let counts = apps.entry(app).or_default();
         counts.applied = entries - counts.partial - counts.parked;

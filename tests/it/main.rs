@@ -50,6 +50,7 @@ mod tls {
 
 /// Answered means durable: stalls, kills, full disks, replicas.
 mod durability {
+    mod apps;
     pub(crate) mod chaos;
     mod crash;
     mod damage;
@@ -83,6 +84,7 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod apps;
     mod bounds;
     mod callers;
     mod changes;

@@ -2,6 +2,7 @@
 //! does. `App` is filled by callbacks; `api::Api` starts on a database that was filled before.
 
 pub(crate) mod api;
+pub(crate) mod apps;
 pub(crate) mod backend;
 pub(crate) mod chaos;
 pub(crate) mod dump;
@@ -205,9 +206,14 @@ pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) -> bool {
     tokio::time::timeout(PATIENCE, held).await.is_ok()
 }
 
+/// The clock, in Unix seconds.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
 /// `SdkAppid`, `Sign` and `RequestTime`, signed now.
 pub(crate) fn signed_query() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
+    let now = unix_now().to_string();
     format!("SdkAppid={APP}&Sign={}&RequestTime={now}", Token::new(TOKEN.into()).sign(&now))
 }
 

@@ -63,7 +63,7 @@ async fn a_token_of_one_app_reads_that_app_on_every_path_and_no_other_on_any() {
         }
         let other = format!("{path}?sdk_app_id={OTHER_APP}");
         let problem =
-            assert_problem(ask(&app.service, &other, Some("token-of-one-app")).await, 403, "forbidden");
+            assert_problem(ask(&app.service, &other, Some("token-of-one-app")).await, 404, "not_found");
         let problem = problem.await;
         assert!(problem["detail"].as_str().unwrap().contains(OTHER_APP), "{path}: {problem}");
         for (path, token) in [
@@ -75,10 +75,10 @@ async fn a_token_of_one_app_reads_that_app_on_every_path_and_no_other_on_any() {
             assert!([200, 404].contains(&status), "{path}: {status}");
         }
     }
-    // The stream is refused before it is opened, and numbers of the process are no one's.
+    // The stream is refused before it is opened. Where one app is served, its token reads the numbers of the process.
     let stream = app.service.client.get(app.service.api_url(&format!("/v1/changes?sdk_app_id={OTHER_APP}")));
     let stream = stream.bearer_auth("token-of-one-app").header("Accept", "text/event-stream");
-    assert_problem(stream.send().await.unwrap(), 403, "forbidden").await;
+    assert_problem(stream.send().await.unwrap(), 404, "not_found").await;
     assert_eq!(ask(&app.service, "/metrics", Some("token-of-one-app")).await.status(), 200);
     app.stop().await;
 }

@@ -266,7 +266,7 @@ fn noted_gaps(path: &Path) -> Vec<String> {
 /// Cause and number of callbacks of each gap that a file keeps.
 fn gaps_in(path: &Path) -> Vec<(String, u64)> {
     let store = redb::Database::open(path).unwrap();
-    let table = redb::TableDefinition::<i64, &[u8]>::new("gaps");
+    let table = redb::TableDefinition::<(i64, i64), &[u8]>::new("app_gaps");
     let transaction = redb::ReadableDatabase::begin_read(&store).unwrap();
     let table = match transaction.open_table(table) {
         Err(redb::TableError::TableDoesNotExist(_)) => return Vec::new(),

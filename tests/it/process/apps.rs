@@ -107,6 +107,18 @@ fn what_is_not_set_has_the_default_of_the_table() {
 }
 
 #[test]
+fn a_command_that_takes_no_callbacks_needs_no_token_of_them() {
+    let settings = Settings { callback_token: None, relay_token: None, api_token: None, ..two() };
+    let apps = settings.apps().unwrap();
+    assert!(
+        apps.len() == 2 && apps.iter().all(|app| app.tencent.is_some() && app.callback_tokens.is_empty())
+    );
+    assert!(settings.serve_config().is_err());
+    let none = Settings { sdk_app_id: None, ..settings };
+    assert!(none.apps().unwrap_err().to_string().starts_with("SDK_APP_ID is not set"));
+}
+
+#[test]
 fn secrets_of_several_apps_can_stand_in_files_one_a_line_and_hold_commas() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {

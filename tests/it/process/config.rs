@@ -1,4 +1,4 @@
-//! Settings: what is documented is what there is, and a bad value is told in one line.
+//! Settings: what is documented is what there is, and a bad value is an error in one line.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ fn the_table_of_the_operations_page_names_every_setting_and_no_other() {
 }
 
 #[test]
-fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
+fn a_bad_value_is_an_error_in_one_line_with_the_variable_and_what_would_be_right() {
     type Change = fn(&mut Settings);
     let cases: [(Change, &str); 20] = [
         (|s| s.sdk_app_id = Some("12x".into()), "SDK_APP_ID: \"12x\" is not an app id"),
@@ -81,13 +81,13 @@ fn a_bad_value_is_told_in_one_line_with_the_variable_and_what_would_be_right() {
         (|s| s.mirror_avchatroom_members = Some("yes".into()), "MIRROR_AVCHATROOM_MEMBERS is \"yes\""),
         (|s| s.log_format = Some("xml".into()), "LOG_FORMAT is \"xml\"; it should be text or json"),
     ];
-    for (change, told) in cases {
+    for (change, wanted) in cases {
         let mut settings = settings("postgres://db/mirror");
         change(&mut settings);
         let error =
             settings.logging().map(drop).and_then(|()| settings.serve_config().map(drop)).unwrap_err();
         let line = format!("{error:#}");
-        assert!(line.starts_with(told), "{line}");
+        assert!(line.starts_with(wanted), "{line}");
         assert!(!line.contains('\n') && !line.contains("secret"), "{line}");
     }
 }
@@ -114,6 +114,20 @@ fn a_port_alone_localhost_and_a_size_with_a_unit_work() {
     assert_eq!(serving.callback_listen.to_string(), "127.0.0.1:9080");
     assert_eq!(serving.api_listen.to_string(), "127.0.0.1:9081");
     assert_eq!(serving.spool.max_bytes, 2 << 30);
+}
+
+#[test]
+fn the_share_of_each_app_in_the_spool_has_room_for_large_bodies() {
+    for (apps, limit, right) in
+        [("1", "8M", true), ("1,2", "8M", true), ("1,2,3", "8M", false), ("1,2,3", "12M", true)]
+    {
+        let settings = Settings {
+            sdk_app_id: Some(apps.into()),
+            spool_max_bytes: Some(limit.into()),
+            ..Settings::default()
+        };
+        assert_eq!(settings.serve_config().is_ok(), right, "{apps} {limit}");
+    }
 }
 
 #[test]

@@ -67,3 +67,33 @@ async fn a_listener_that_is_not_there_is_not_reached() {
     assert!(ended.stderr.contains("--callback-url is \"127.0.0.1:8080\"; it should read like http://"));
     app.stop().await;
 }
+
+#[tokio::test]
+async fn one_of_several_apps_is_simulated_and_verified_and_the_others_are_left_alone() {
+    use crate::support::apps::{FIRST, SECOND, in_environment, settings_of};
+    let database = crate::support::postgres::TestDatabase::create().await;
+    let settings = settings_of(&[FIRST, SECOND], &database.url);
+    let service = crate::support::Service::start(&settings).await.unwrap();
+    let place = Place::new();
+    let with = |app: &[&str]| {
+        let to = format!("--callback-url=http://{}", service.running.callback_addr);
+        let api = format!("--api-url={}", service.api_url(""));
+        let args =
+            [&["simulate", "--callbacks=40", "--groups=3", "--verify", "--rows", &to, &api], app].concat();
+        let mut command = place.command_on(&database.url, &args);
+        in_environment(&mut command, &settings);
+        command
+    };
+    let ended = run(with(&["--app", SECOND])).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("0 differences: the mirror is what was sent"), "{ended:?}");
+    let apps: Vec<i64> = sqlx::query_scalar("SELECT DISTINCT sdk_app_id FROM ledger")
+        .fetch_all(&mut database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(apps, [1_400_000_002]);
+    let ended = run(with(&["--app", "7"])).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("--app is 7, which is not one of SDK_APP_ID"), "{ended:?}");
+    service.stop().await;
+}

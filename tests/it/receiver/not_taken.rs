@@ -66,6 +66,9 @@ impl Scene {
     }
 }
 
+/// The label of what is counted by app.
+const OF_APP: &str = ",app=\"1400000001\"";
+
 #[tokio::test]
 async fn each_way_of_not_taking_a_request_is_counted_by_cause_and_reported_once_with_a_remedy() {
     let scene = Scene::start().await;
@@ -102,7 +105,8 @@ async fn each_way_of_not_taking_a_request_is_counted_by_cause_and_reported_once_
     for (cause, count) in [("app", 2), ("missing", 2), ("stale", 2), ("wrong", 2), ("path", 2), ("method", 4)]
     {
         assert_eq!(refusals["by_cause"][cause], count, "{refusals}");
-        let series = format!("group_mirror_refusals_total{{cause=\"{cause}\"}}");
+        let app = if ["missing", "stale", "wrong"].contains(&cause) { OF_APP } else { "" };
+        let series = format!("group_mirror_refusals_total{{cause=\"{cause}\"{app}}}");
         assert_eq!(scene.metric(&series).await, Some(count), "{cause}");
         let lines = scene.service.log().matches(&format!("refusal.cause=\"{cause}\"")).count();
         assert_eq!(lines, 1, "one line per cause and minute: {}", scene.service.log());
@@ -145,7 +149,7 @@ async fn an_authentic_callback_that_is_too_large_cut_off_or_late_is_a_loss_and_a
     late.write_all((head(100) + "half a bo").as_bytes()).await.unwrap();
     assert_eq!(read_answer(&mut late).await.unwrap().status(), 503);
     for cause in ["too_large", "broken_off", "budget"] {
-        let series = format!("group_mirror_lost_total{{cause=\"{cause}\"}}");
+        let series = format!("group_mirror_lost_total{{cause=\"{cause}\"{OF_APP}}}");
         assert_eq!(scene.metric(&series).await, Some(1), "{cause}");
         assert_eq!(scene.refusals().await["by_cause"][cause], 1, "{cause}");
     }
@@ -164,7 +168,8 @@ async fn a_callback_whose_connection_is_reset_inside_the_body_is_counted_too() {
     stream.write_all(b"half a bo").await.unwrap();
     drop(stream);
     scene.until_counted("broken_off", 1).await;
-    assert_eq!(scene.metric("group_mirror_lost_total{cause=\"broken_off\"}").await, Some(1));
+    let series = format!("group_mirror_lost_total{{cause=\"broken_off\"{OF_APP}}}");
+    assert_eq!(scene.metric(&series).await, Some(1));
 }
 
 #[tokio::test]
@@ -192,16 +197,19 @@ async fn the_consoles_check_and_the_first_callback_of_a_run_are_reported() {
 async fn counters_exist_with_zero_from_the_start() {
     let scene = Scene::start().await;
     for series in [
-        "group_mirror_refusals_total{cause=\"wrong\"}",
+        "group_mirror_refusals_total{cause=\"wrong\",app=\"1400000001\"}",
+        "group_mirror_refusals_total{cause=\"broken_off\",app=\"1400000001\"}",
+        "group_mirror_refusals_total{cause=\"broken_off\"}",
         "group_mirror_refusals_total{cause=\"path\"}",
         "group_mirror_refusals_total{cause=\"tls\"}",
-        "group_mirror_lost_total{cause=\"queue_full\"}",
-        "group_mirror_lost_total{cause=\"too_large\"}",
+        "group_mirror_lost_total{cause=\"queue_full\",app=\"1400000001\"}",
+        "group_mirror_lost_total{cause=\"too_large\",app=\"1400000001\"}",
+        "group_mirror_lost_total{cause=\"spool_damaged\"}",
         "group_mirror_gaps_total",
         "group_mirror_spooled_total",
         "group_mirror_drained_total",
         "group_mirror_transaction_retries_total",
-        "group_mirror_callbacks_total{command=\"Group.CallbackAfterCreateGroup\",outcome=\"parked\"}",
+        "group_mirror_callbacks_total{command=\"Group.CallbackAfterCreateGroup\",outcome=\"parked\",app=\"1400000001\"}",
         "group_mirror_accept_waits_total{listener=\"callbacks\"}",
         "group_mirror_connections_closed_total{listener=\"api\",cause=\"idle\"}",
     ] {
