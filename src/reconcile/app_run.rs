@@ -17,7 +17,7 @@ use super::engine::{AppSource, Engine, PassCounts, PassEnd};
 use super::reading::{AskedFields, GroupReader};
 use super::reading_evidence::KnownOfGroup;
 use crate::ingest::{self, SNAPSHOTS_MAX, SnapshotOutcome};
-use crate::mirror::{GroupKey, Snapshot};
+use crate::mirror::{GroupKey, ReadKind, Snapshot};
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::Tx;
 use crate::store::evidence;
@@ -154,7 +154,8 @@ impl AppRun {
             drop(permit);
             match done {
                 Ok(outcomes) => {
-                    outcomes.iter().for_each(|outcome| self.count(outcome));
+                    let read = snapshots.iter().zip(&outcomes);
+                    read.for_each(|(snapshot, outcome)| self.count(snapshot.kind, outcome));
                     return Ok(());
                 }
                 Err(error) if tries < TRIES_MAX => {
@@ -168,8 +169,13 @@ impl AppRun {
         }
     }
 
-    fn count(&self, outcome: &SnapshotOutcome) {
+    fn count(&self, kind: ReadKind, outcome: &SnapshotOutcome) {
         match outcome {
+            // What one read of a group would have changed, each of its reads finds again where nothing is written.
+            SnapshotOutcome::Entered(drift) if self.is_dry => {
+                let own = drift.iter().filter(|(of, _)| of.is_found_by(kind));
+                self.counts.add_drift(&own.map(|(of, count)| (*of, *count)).collect());
+            }
             SnapshotOutcome::Entered(drift) => self.counts.add_drift(drift),
             SnapshotOutcome::Unreadable(why) => tracing::warn!("a read is thrown away: {why}"),
             SnapshotOutcome::Unchanged | SnapshotOutcome::Unknown => {}

@@ -105,6 +105,7 @@ mod tencent {
 mod reconcile {
     mod codes;
     mod details;
+    mod interrupted;
     mod lists;
     mod lives;
     mod packed;
