@@ -146,6 +146,10 @@ impl HeldLease {
         let marking = Marking { apps, create: CREATE_COMMAND, community: COMMUNITY_PREFIX, spare_ms };
         let mut tx = engine.database.begin("marks").await?;
         let place = work::mark(tx.conn(), &after, &high_watermark, marking).await?;
+        let gap_spare_ms = engine.settings.rolling.ms + MARK_MARGIN_MS;
+        for app in apps {
+            work::put_of_gaps(tx.conn(), *app, (engine.now)(), gap_spare_ms).await?;
+        }
         if lease::follow(tx.conn(), self.term, &place).await? {
             tx.commit().await
         } else {

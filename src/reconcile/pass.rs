@@ -45,8 +45,11 @@ impl Engine {
     ) -> Result<(), PassEnd> {
         let row = self.begin_or_resume(source, kind).await?;
         let stop = stop.child_token();
-        let run = AppRun::new(self.clone(), source.clone(), Arc::clone(counts), stop.clone()).await?;
-        let run = Arc::new(run);
+        let run = AppRun::new(self.clone(), source.clone(), Arc::clone(counts), stop.clone()).await;
+        let run = match run {
+            Ok(run) => Arc::new(run),
+            Err(end) => return self.note_end(source, row.number, Err(end)).await,
+        };
         let working = work_off(Arc::clone(&run));
         let ended = tokio::select! {
             ended = run.phases(kind) => ended,

@@ -111,6 +111,7 @@ mod reconcile {
     mod packed;
     pub(crate) mod passes;
     mod reader;
+    mod serving;
 }
 
 /// Settings, start, stop, exit codes of the binary.
