@@ -27,6 +27,7 @@ mod shared;
 mod state;
 mod world;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +165,12 @@ impl Fake {
     #[must_use]
     pub fn callbacks(&self) -> Value {
         door::counted(&self.shared)
+    }
+
+    /// How often each command that reads was answered since the start.
+    #[must_use]
+    pub fn reads(&self) -> BTreeMap<String, u64> {
+        self.shared.reads()
     }
 
     /// Waits until no callback is waiting or on its way.

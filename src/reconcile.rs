@@ -25,7 +25,7 @@ mod rolling;
 mod shares;
 
 pub use engine::{AppSource, Engine, PassCounts, PassEnd, PassKind, PassSettings};
-pub use lead::{FOLLOW_UPS_MAX, LEASE};
+pub use lead::FOLLOW_UPS_MAX;
 pub use pass_gone::{gone_limit, mass_gone};
 pub use reading::{AskedFields, GroupReader, IdPage, UNANSWERED_MAX};
 pub use reading_details::{DetailReading, DetailState};

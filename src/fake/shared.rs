@@ -4,6 +4,7 @@
 //! before-callback is waited for without the world's lock, the change is made under it, and its callbacks are handed to
 //! the delivery in the order of the changes.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     /// of the delivery.
     handing_over: tokio::sync::Mutex<fastrand::Rng>,
     admin: String,
+    /// How often each command that reads was answered.
+    reads: Mutex<BTreeMap<String, u64>>,
 }
 
 fn with<T, R>(mutex: &Mutex<T>, act: impl FnOnce(&mut T) -> R) -> R {
@@ -48,6 +51,7 @@ impl Shared {
             // Not the seed of the world, so that more faults do not change what happens.
             handing_over: tokio::sync::Mutex::new(fastrand::Rng::with_seed(seed ^ 0xde11)),
             admin,
+            reads: Mutex::default(),
         }
     }
 
@@ -77,6 +81,7 @@ impl Shared {
             refused = before::verdict(said.as_ref(), blocks)?;
         }
         if command.starts_with("get_") {
+            with(&self.reads, |reads| *reads.entry(command.to_owned()).or_default() += 1);
             return self.with_world(|world| answer(world, (service, command), body, actor, &refused));
         }
         let mut chance = self.handing_over.lock().await;
@@ -86,6 +91,11 @@ impl Shared {
         });
         self.delivery.hand_over(outgoing, &knobs, &mut chance).await;
         result
+    }
+
+    /// How often each command that reads was answered.
+    pub(super) fn reads(&self) -> BTreeMap<String, u64> {
+        with(&self.reads, |reads| reads.clone())
     }
 
     /// One change of the random life; false where it was refused.

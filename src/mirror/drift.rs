@@ -53,6 +53,28 @@ pub enum DriftKind {
     TopicProfile,
 }
 
+impl DriftKind {
+    /// True for what a read of this kind is made to find; other kinds it finds only where nothing is known of the group.
+    #[must_use]
+    pub fn is_found_by(self, read: ReadKind) -> bool {
+        let finds = match self {
+            Self::GroupGone => ReadKind::Gone,
+            Self::GroupFound | Self::Profile | Self::Owner | Self::Silent | Self::UserDefinedField => {
+                ReadKind::Profile
+            }
+            Self::Attribute => ReadKind::Attributes,
+            Self::MemberFound
+            | Self::MemberGone
+            | Self::Role
+            | Self::NameCard
+            | Self::JoinTime
+            | Self::MemberSilent => ReadKind::Members,
+            Self::TopicFound | Self::TopicGone | Self::TopicProfile => ReadKind::Topics,
+        };
+        finds == read
+    }
+}
+
 /// How many differences of each kind; only those that are there.
 pub type Drift = BTreeMap<DriftKind, u64>;
 

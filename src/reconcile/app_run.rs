@@ -14,15 +14,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{AppSource, Engine, PassCounts, PassEnd};
-use super::reading::{AskedFields, GroupReader};
+use super::reading::{AskedFields, GroupReader, IdPage};
 use super::reading_evidence::KnownOfGroup;
 use crate::ingest::{self, SNAPSHOTS_MAX, SnapshotOutcome};
-use crate::mirror::{GroupKey, Snapshot};
+use crate::mirror::{GroupKey, ReadKind, Snapshot};
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::Tx;
 use crate::store::evidence;
 use crate::store::pass_note::PassNote;
 use crate::store::passes;
+use crate::tencent::groups::is_community;
 
 /// A batch is committed before it has more bytes of answers: that is about a thousand members.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
@@ -92,6 +93,9 @@ impl AppRun {
         group.extend(engine.settings.group_fields.iter().cloned());
         group.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         group.dedup();
+        if group.is_empty() {
+            group = discovered(&source, &stop).await?;
+        }
         let fields = AskedFields { group, members: engine.settings.member_fields.clone() };
         let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
         let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
@@ -154,7 +158,8 @@ impl AppRun {
             drop(permit);
             match done {
                 Ok(outcomes) => {
-                    outcomes.iter().for_each(|outcome| self.count(outcome));
+                    let read = snapshots.iter().zip(&outcomes);
+                    read.for_each(|(snapshot, outcome)| self.count(snapshot.kind, outcome));
                     return Ok(());
                 }
                 Err(error) if tries < TRIES_MAX => {
@@ -168,8 +173,13 @@ impl AppRun {
         }
     }
 
-    fn count(&self, outcome: &SnapshotOutcome) {
+    fn count(&self, kind: ReadKind, outcome: &SnapshotOutcome) {
         match outcome {
+            // What one read of a group would have changed, each of its reads finds again where nothing is written.
+            SnapshotOutcome::Entered(drift) if self.is_dry => {
+                let own = drift.iter().filter(|(of, _)| of.is_found_by(kind));
+                self.counts.add_drift(&own.map(|(of, count)| (*of, *count)).collect());
+            }
             SnapshotOutcome::Entered(drift) => self.counts.add_drift(drift),
             SnapshotOutcome::Unreadable(why) => tracing::warn!("a read is thrown away: {why}"),
             SnapshotOutcome::Unchanged | SnapshotOutcome::Unknown => {}
@@ -194,6 +204,23 @@ impl AppRun {
         }
         Ok(known)
     }
+}
+
+/// How many groups are looked at for keys of custom fields.
+const DISCOVERED_GROUPS: usize = 10;
+
+/// The keys of custom fields of some groups, where the mirror holds none: an answer names only those that were asked for.
+async fn discovered(source: &AppSource, stop: &CancellationToken) -> Result<Vec<FieldKey>, PassEnd> {
+    let none = AskedFields::default();
+    let reader = GroupReader::new(Arc::clone(&source.client), source.app, none, stop.clone());
+    let IdPage::Read(page) = reader.id_page(0).await? else { return Ok(Vec::new()) };
+    let mut keys = BTreeMap::new();
+    let small = page.groups.iter().filter(|group| !is_community(group));
+    for group in small.take(DISCOVERED_GROUPS) {
+        let found = reader.field_keys_of(group).await?;
+        keys.extend(found.into_iter().map(|key| (key.as_str().to_owned(), key)));
+    }
+    Ok(keys.into_values().collect())
 }
 
 /// A transaction that is about passes alone. It holds one of the permits of commits.

@@ -93,7 +93,7 @@ impl AppRun {
         let found = self.noted.lock().unwrap_or_else(PoisonError::into_inner).found_alive;
         let counts = (known, self.candidates(), found);
         match mass_gone(counts, is_sweep_done, &self.engine.settings) {
-            Some(why) => Err(PassEnd::Stopped(why)),
+            Some(why) => Err(PassEnd::Denied(why)),
             None => Ok(()),
         }
     }

@@ -38,6 +38,8 @@ pub struct PassSettings {
     pub all_gone_min: i64,
     /// How many packed reads of the sweep run at the same time.
     pub sweep_at_once: usize,
+    /// How long the lease is held without being renewed; it is renewed six times in that time.
+    pub lease: Duration,
     /// The pause between the end of a rolling pass and the next one.
     pub rolling_pause: Duration,
     /// The pause after a pass that stopped; it doubles up to `stopped_pause_max`.
@@ -60,7 +62,8 @@ impl Default for PassSettings {
             gone_percent_max: 1,
             all_gone_min: 5,
             sweep_at_once: 8,
-            rolling_pause: Duration::from_secs(60),
+            lease: Duration::from_secs(30),
+            rolling_pause: Duration::from_secs(10 * 60),
             stopped_pause: Duration::from_secs(60),
             stopped_pause_max: Duration::from_secs(15 * 60),
             group_fields: Vec::new(),
@@ -110,6 +113,10 @@ pub enum PassEnd {
     /// It stopped, with this line; what it has read before stays.
     #[error("{0}")]
     Stopped(String),
+    /// It stopped because its answers cannot be those of this app, with this line: the next pass begins anew, so that what was
+    /// noted of those answers does not count.
+    #[error("{0}")]
+    Denied(String),
     /// The caller's stop came first, or the lease was lost; it goes on from there.
     #[error("interrupted; the next start goes on from here")]
     Interrupted,

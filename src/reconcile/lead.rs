@@ -2,8 +2,7 @@
 //! their groups meanwhile.
 //!
 //! A process that cannot renew in time stops its work before the lease ends, and starts again when it gets one. Where a
-//! replica dies, another takes over when the lease has ended, after [`LEASE`] at the latest and a look every
-//! [`LOOK_PAUSE`].
+//! replica dies, another takes over when the lease has ended, which is after its length and one sixth of that at the latest.
 
 use std::time::Duration;
 
@@ -18,14 +17,8 @@ use crate::store::work::{self, Marking};
 use crate::store::{OwnSession, lease};
 use crate::tencent::groups::COMMUNITY_PREFIX;
 
-/// How long a lease is held without being renewed.
-pub const LEASE: Duration = Duration::from_secs(30);
-
-/// How often it is renewed.
-const RENEWAL: Duration = Duration::from_secs(5);
-
-/// How often a process without the lease looks whether it has ended.
-const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// So often a lease is renewed before it would end.
+const RENEWALS: u32 = 6;
 
 /// How often callbacks mark their groups.
 const MARK_PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +52,7 @@ pub(super) enum LeaseError {
 pub(super) async fn take(engine: &Engine, is_command: bool) -> Result<HeldLease, LeaseError> {
     let renewed = Instant::now();
     let mut session = engine.database.own_session().await?;
-    match lease::take(session.conn(), &engine.holder, is_command, LEASE).await? {
+    match lease::take(session.conn(), &engine.holder, is_command, engine.settings.lease).await? {
         Some(term) => Ok(HeldLease { session, term, renewed, slow: LedgerWriters::new() }),
         None => {
             let holder = lease::holder(session.conn()).await?;
@@ -81,17 +74,18 @@ pub(super) async fn wait(engine: &Engine, stop: &CancellationToken) -> Option<He
                 is_reported = true;
             }
         }
-        stop.run_until_cancelled(sleep(LOOK_PAUSE)).await?;
+        stop.run_until_cancelled(sleep(engine.settings.lease / RENEWALS)).await?;
     }
 }
 
 impl HeldLease {
     /// Keeps the lease and marks groups until the lease is lost or `stop` comes.
     pub(super) async fn keep(&mut self, engine: &Engine, apps: &[SdkAppId], stop: &CancellationToken) {
+        let (length, renewal) = (engine.settings.lease, engine.settings.lease / RENEWALS);
         loop {
-            if self.renewed.elapsed() >= RENEWAL {
+            if self.renewed.elapsed() >= renewal {
                 let asked = Instant::now();
-                match lease::renew(self.session.conn(), self.term, LEASE).await {
+                match lease::renew(self.session.conn(), self.term, length).await {
                     Ok(true) => self.renewed = asked,
                     Ok(false) => {
                         tracing::info!("the pass stops here: another process has taken the lease");
@@ -105,14 +99,14 @@ impl HeldLease {
                     }
                 }
             }
-            if self.renewed.elapsed() + 2 * RENEWAL >= LEASE {
+            if self.renewed.elapsed() + 2 * renewal >= length {
                 tracing::warn!("the pass stops here: the lease could not be renewed in time");
                 return;
             }
             if let Err(error) = self.mark(engine, apps).await {
                 tracing::warn!("callbacks do not mark their groups: {error}");
             }
-            if stop.run_until_cancelled(sleep(MARK_PAUSE)).await.is_none() {
+            if stop.run_until_cancelled(sleep(MARK_PAUSE.min(renewal))).await.is_none() {
                 return;
             }
         }
@@ -152,6 +146,10 @@ impl HeldLease {
         let marking = Marking { apps, create: CREATE_COMMAND, community: COMMUNITY_PREFIX, spare_ms };
         let mut tx = engine.database.begin("marks").await?;
         let place = work::mark(tx.conn(), &after, &high_watermark, marking).await?;
+        let gap_spare_ms = engine.settings.rolling.ms + MARK_MARGIN_MS;
+        for app in apps {
+            work::put_of_gaps(tx.conn(), *app, (engine.now)(), gap_spare_ms).await?;
+        }
         if lease::follow(tx.conn(), self.term, &place).await? {
             tx.commit().await
         } else {

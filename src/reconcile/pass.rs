@@ -45,8 +45,11 @@ impl Engine {
     ) -> Result<(), PassEnd> {
         let row = self.begin_or_resume(source, kind).await?;
         let stop = stop.child_token();
-        let run = AppRun::new(self.clone(), source.clone(), Arc::clone(counts), stop.clone()).await?;
-        let run = Arc::new(run);
+        let run = AppRun::new(self.clone(), source.clone(), Arc::clone(counts), stop.clone()).await;
+        let run = match run {
+            Ok(run) => Arc::new(run),
+            Err(end) => return self.note_end(source, row.number, Err(end)).await,
+        };
         let working = work_off(Arc::clone(&run));
         let ended = tokio::select! {
             ended = run.phases(kind) => ended,
@@ -70,10 +73,13 @@ impl Engine {
         number: i64,
         ended: Result<(), PassEnd>,
     ) -> Result<(), PassEnd> {
-        if let Err(PassEnd::Stopped(why)) = &ended {
-            let (app, now) = (source.app, (self.now)());
+        if let Err(PassEnd::Stopped(why) | PassEnd::Denied(why)) = &ended {
+            let (of, now) = ((source.app, number), (self.now)());
             let mut tx = self.pass_tx().await?;
-            let noted = passes::stopped(tx.conn(), (app, number), Some(why), now).await;
+            let mut noted = passes::stopped(tx.conn(), of, Some(why), now).await;
+            if noted.is_ok() && matches!(ended, Err(PassEnd::Denied(_))) {
+                noted = passes::enter(tx.conn(), of, "ended", now).await;
+            }
             tx.end(noted).await?;
         }
         ended
@@ -185,7 +191,7 @@ impl AppRun {
         if listed > 0 || known < self.engine.settings.all_gone_min {
             return Ok(());
         }
-        Err(PassEnd::Stopped(format!(
+        Err(PassEnd::Denied(format!(
             "Tencent lists no group at all and the mirror has {known}; that looks like the credentials of another app, and \
              nothing is changed"
         )))

@@ -53,7 +53,7 @@ impl AppRun {
     pub(super) fn check_candidates(&self, row: &PassRow, is_sweep_done: bool) -> Result<(), PassEnd> {
         let counts = (row.known, self.candidates(), row.found_alive);
         match mass_gone(counts, is_sweep_done, &self.engine.settings) {
-            Some(why) => Err(PassEnd::Stopped(why)),
+            Some(why) => Err(PassEnd::Denied(why)),
             None => Ok(()),
         }
     }
@@ -80,7 +80,7 @@ impl AppRun {
         let distance = i64::try_from(self.engine.settings.gone_distance.as_millis()).unwrap_or(i64::MAX);
         for batch in candidates.chunks(GROUPS_OF_A_CALL_MAX.min(SNAPSHOTS_MAX)) {
             let newest = batch.iter().map(|(_, asked)| asked.get()).max().unwrap_or_default();
-            self.until(newest.saturating_add(distance)).await?;
+            self.until(newest, distance).await?;
             self.confirm_batch(batch, distance).await?;
         }
         Ok(())
@@ -117,10 +117,12 @@ impl AppRun {
         self.commit(snapshots, note).await
     }
 
-    /// Waits until Tencent's clock is past a time, as far as is known: by ours and the margin of a `Date`.
-    async fn until(&self, millis: i64) -> Result<(), PassEnd> {
+    /// Waits until Tencent's clock is so far past a time: by our clock, and no longer than the distance itself, because
+    /// ours may stand behind. `Date` has whole seconds, hence the margin.
+    async fn until(&self, millis: i64, distance: i64) -> Result<(), PassEnd> {
         const MARGIN_MS: i64 = 1_500;
-        let wait = millis.saturating_add(MARGIN_MS).saturating_sub((self.engine.now)().get());
+        let past = millis.saturating_add(distance).saturating_sub((self.engine.now)().get());
+        let wait = past.min(distance).saturating_add(MARGIN_MS);
         let Ok(wait) = u64::try_from(wait) else { return Ok(()) };
         let waited = self.stop.run_until_cancelled(sleep(Duration::from_millis(wait))).await;
         waited.ok_or(PassEnd::Interrupted)

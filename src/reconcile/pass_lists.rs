@@ -30,6 +30,9 @@ impl AppRun {
         }
         if list.staleness(known).is_some() && row.attempts < STALE_ATTEMPTS {
             PassCounts::add(&self.counts.stale, 1);
+            if self.is_dry {
+                return Ok(false);
+            }
             let group = &witnesses.group;
             let mut tx = self.engine.pass_tx().await?;
             let noted = evidence::drop_pages(tx.conn(), group).await;

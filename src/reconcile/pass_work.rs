@@ -100,7 +100,24 @@ impl AppRun {
 
     /// Reads rows of one class.
     pub(super) async fn work(&self, rows: &[DueGroup]) -> Result<(), PassEnd> {
-        let asked: Vec<AskedGroup> = rows.iter().filter_map(asked).collect();
+        // The sweep has read the profile of what it has left here.
+        let needs_profile = |row: &&DueGroup| row.class == 1 || row.parts == 0 || row.parts & MEMBERS > 0;
+        let (rows, details): (Vec<&DueGroup>, Vec<&DueGroup>) = rows.iter().partition(needs_profile);
+        self.with_profiles(&rows).await?;
+        for row in details {
+            let Ok(group) = GroupId::parse(&row.group_id) else { continue };
+            let key = self.key(&group);
+            let again = self.again(row);
+            let done = WorkDone { group: key.clone(), parts: 0, sigma: Millis::new(i64::MAX), again };
+            PassCounts::add(&self.counts.work, 1);
+            self.remainder(row, done, &Witnesses::unknown(key), &KnownOfGroup::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads rows with their profiles.
+    async fn with_profiles(&self, rows: &[&DueGroup]) -> Result<(), PassEnd> {
+        let asked: Vec<AskedGroup> = rows.iter().copied().filter_map(asked).collect();
         let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
         let Some(spare) = rows.first().map(|row| self.spare(row)) else { return Ok(()) };
         let readings = self.reader.groups(&asked, spare).await?;
@@ -129,6 +146,12 @@ impl AppRun {
         Ok(())
     }
 
+    /// When a row is read again that was read in vain.
+    fn again(&self, row: &DueGroup) -> Millis {
+        let again = AGAIN_MS.saturating_mul(1 << row.attempts.clamp(0, 10)).min(AGAIN_MAX_MS);
+        Millis::new((self.engine.now)().get().saturating_add(again))
+    }
+
     /// What the packed read of a row comes to, which parts that brought, and the witnesses of a group that is alive.
     fn packed(
         &self,
@@ -140,8 +163,7 @@ impl AppRun {
         batch.note.spare_ms = self.engine.settings.follow_up.ms;
         let group = reading.group.clone();
         let sigma = reading.time.map_or(Millis::new(-1), |time| time.sigma);
-        let again = AGAIN_MS.saturating_mul(1 << row.attempts.clamp(0, 10)).min(AGAIN_MAX_MS);
-        let again = Millis::new((self.engine.now)().get().saturating_add(again));
+        let again = self.again(row);
         let mut done = WorkDone { group: group.clone(), parts: 0, sigma, again };
         match reading.verdict {
             GroupVerdict::Alive => {}
@@ -178,7 +200,8 @@ impl AppRun {
             batch.note.alive.push(group);
         }
         let witnesses = reading.witnesses.clone();
-        batch.snapshots.extend(reading.profile);
+        // A dry run has compared the profile already.
+        batch.snapshots.extend(reading.profile.filter(|_| !self.is_dry));
         match reading.members {
             MembersRead::Whole(list) => {
                 if list.staleness(known).is_some() && !is_accepted {

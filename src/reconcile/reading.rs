@@ -17,8 +17,8 @@ use crate::model::{FieldKey, GroupId, SdkAppId};
 use crate::tencent::answers::AnswerError;
 use crate::tencent::client::TencentClient;
 use crate::tencent::codes::CodeClass;
-use crate::tencent::commands::IDS_OF_A_PAGE_MAX;
-use crate::tencent::groups::GroupIdPage;
+use crate::tencent::commands::{IDS_OF_A_PAGE_MAX, InfoFilter};
+use crate::tencent::groups::{GroupIdPage, is_community};
 use crate::tencent::{CallError, Reply};
 
 /// So many calls in a row without an answer, each with all its repetitions, end a pass.
@@ -126,6 +126,23 @@ impl GroupReader {
             Ok(reply) => IdPage::Read(reply.answer),
             Err(failure) => IdPage::Unknown(failure.unknown()),
         })
+    }
+
+    /// The keys of the custom fields that a group has: an answer without a filter names all of them. None of a community, of
+    /// which that is never asked, and none where there is no answer.
+    ///
+    /// # Errors
+    /// No further call.
+    pub async fn field_keys_of(&self, group: &GroupId) -> Result<Vec<FieldKey>, ReadHalt> {
+        if is_community(group) {
+            return Ok(Vec::new());
+        }
+        let filter = InfoFilter { everything: true, ..InfoFilter::default() };
+        let reply = self.client.group_infos(std::slice::from_ref(group), &filter, &self.stop).await;
+        let Ok(reply) = self.judged(reply)? else { return Ok(Vec::new()) };
+        let infos = reply.answer.elements.into_iter().filter_map(|element| element.info.ok());
+        let fields = infos.filter_map(|info| info.custom_fields).flatten();
+        Ok(fields.map(|(key, _)| key).collect())
     }
 
     pub(super) fn key(&self, group: &GroupId) -> GroupKey {

@@ -132,6 +132,7 @@ impl GroupReader {
     ) -> Result<Vec<PackedCall>, ReadHalt> {
         let groups: Vec<GroupId> = call.groups.iter().map(|group| group.group.clone()).collect();
         let filter = InfoFilter {
+            everything: false,
             members: call.members,
             group_fields: if call.fields { self.fields.group.clone() } else { Vec::new() },
             member_fields: if call.members { self.fields.members.clone() } else { Vec::new() },

@@ -62,7 +62,7 @@ impl Engine {
                     tracing::warn!("the pass over app {} waits for the database: {error}", source.app);
                     DATABASE_PAUSE
                 }
-                Err(PassEnd::Stopped(why)) => {
+                Err(PassEnd::Stopped(why) | PassEnd::Denied(why)) => {
                     metrics::counter!("group_mirror_passes_total", "end" => "stopped").increment(1);
                     metrics::gauge!("group_mirror_pass_stopped").set(1.0);
                     if reported.as_ref() != Some(&why) {

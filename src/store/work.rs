@@ -195,6 +195,36 @@ pub async fn counts(conn: &mut PgConnection, app: SdkAppId, pass: i64) -> Result
     sqlx::query_as(COUNTS).bind(app.get()).bind(pass).fetch_one(conn).await
 }
 
+/// The oldest first. Groups that a read as of now cannot verify behind the end of the gap yet are left for later.
+const PUT_OF_GAPS: &str = "
+INSERT INTO group_work (sdk_app_id, group_id, class, cause, parts, due_at)
+SELECT $1, v.group_id, 2, 'gap', 1, to_timestamp($2 / 1000.0)
+  FROM (SELECT max(last_at) AS ended FROM gaps
+         WHERE sdk_app_id = $1 AND closed_at IS NULL AND last_at < to_timestamp(($2 - $3) / 1000.0)) g,
+       group_verifications v
+ WHERE g.ended IS NOT NULL AND v.sdk_app_id = $1 AND v.status <> 'destroyed'
+   AND (v.whole_verified_at IS NULL OR v.whole_verified_at < g.ended)
+   AND (SELECT count(*) FROM group_work w WHERE w.sdk_app_id = $1 AND w.class = 2) < $4
+ ORDER BY v.whole_verified_at NULLS FIRST, v.group_id LIMIT $4
+ON CONFLICT DO NOTHING";
+
+/// So many groups of gaps are in the list at the same time.
+const OF_GAPS_MAX: i64 = 200;
+
+/// Adds groups that were read last before the end of a gap that is open; `spare_ms` is how far a read lies behind.
+///
+/// # Errors
+/// The statement's.
+pub async fn put_of_gaps(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    now: Millis,
+    spare_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(PUT_OF_GAPS).bind(app.get()).bind(now.get()).bind(spare_ms).bind(OF_GAPS_MAX);
+    query.execute(conn).await.map(drop)
+}
+
 /// A callback below the time of the newest read that was received after it changes nothing that the read showed, and may
 /// say that the read was stale; G is added, because the read was asked for that much later than it counts.
 ///

@@ -83,6 +83,8 @@ impl ReadCommand {
 /// What `get_group_info` is asked for beside the ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InfoFilter {
+    /// No filter at all: everything comes, members and all custom fields included. Never asked of a community.
+    pub everything: bool,
     /// The member lists too; never asked of a community.
     pub members: bool,
     /// Keys of custom fields of the group.
@@ -141,7 +143,10 @@ pub(super) fn group_ids(next: u64, limit: u32, group_type: Option<&str>) -> Valu
 
 pub(super) fn group_info(groups: &[GroupId], filter: &InfoFilter) -> Value {
     assert!((1..=GROUPS_OF_A_CALL_MAX).contains(&groups.len()), "1 to {GROUPS_OF_A_CALL_MAX} groups");
-    assert!(!(filter.members && groups.iter().any(is_community)), "a community's members come by cursor");
+    assert!(
+        !((filter.members || filter.everything) && groups.iter().any(is_community)),
+        "a community's members come by cursor"
+    );
     let mut wanted = json!({ "GroupBaseInfoFilter": PROFILE });
     if filter.members {
         // The id is called `Account` in this filter, and `Member_Account` in the answer.
@@ -154,6 +159,9 @@ pub(super) fn group_info(groups: &[GroupId], filter: &InfoFilter) -> Value {
         wanted["AppDefinedDataFilter_GroupMember"] = json!(keys(&filter.member_fields));
     }
     let groups: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
+    if filter.everything {
+        return json!({ "GroupIdList": groups });
+    }
     json!({ "GroupIdList": groups, "ResponseFilter": wanted })
 }
 

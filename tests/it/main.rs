@@ -133,11 +133,13 @@ mod tencent {
 mod reconcile {
     mod codes;
     mod details;
+    mod interrupted;
     mod lists;
     mod lives;
     mod packed;
     pub(crate) mod passes;
     mod reader;
+    mod serving;
 }
 
 /// Settings, start, stop, exit codes of the binary.

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use group_mirror::clock;
 use group_mirror::fake::{ExistingGroups, Fake};
-use group_mirror::model::{FieldKey, SdkAppId};
+use group_mirror::mirror::DriftKind;
+use group_mirror::model::SdkAppId;
 use group_mirror::reconcile::{AppSource, Engine, PassCounts, PassEnd, PassKind, PassSettings, ReadSpare};
+use group_mirror::replay::{self, Mode};
 use group_mirror::store::Database;
+use group_mirror::tencent::ClientSettings;
+use group_mirror::tencent::client::TencentClient;
+use group_mirror::tencent::usersig::SecretKey;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::APP;
 use crate::support::postgres::TestDatabase;
-use crate::tencent::fake::{client, fake_with};
+use crate::support::{APP, eventually};
+use crate::tencent::fake::{client, client_settings, fake_with};
 use crate::tencent::life::differences_in;
 
 /// Settings without the waits of the real ones.
@@ -22,7 +27,6 @@ pub(crate) fn quick() -> PassSettings {
         rolling: ReadSpare { ms: 0 },
         follow_up: ReadSpare { ms: 0 },
         gone_distance: Duration::from_millis(1),
-        group_fields: ["region", "tier"].iter().map(|key| FieldKey::parse(key).unwrap()).collect(),
         ..PassSettings::default()
     }
 }
@@ -82,4 +86,190 @@ async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_no
     assert_eq!(second.asked.load(std::sync::atomic::Ordering::Relaxed), 130);
     assert!(second.drift().is_empty(), "{:?}", second.drift());
     assert_eq!(reading.ledger_rows().await, rows);
+}
+
+async fn lived(fake: &Fake, changes: u32) {
+    let mut done = 0;
+    while done < changes {
+        done += u32::from(fake.live_once().await);
+    }
+}
+
+async fn is_clean(reading: &Reading) {
+    let report = replay::replay(&reading.engine.database, Mode::Verify, |_| {}).await.unwrap();
+    assert_eq!(report.differences, 0, "{:?}", report.lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reconcile_repairs_everything_that_happened_while_no_callback_arrived() {
+    for seed in [3] {
+        let fake =
+            fake_with(&unlimited(&json!({ "silent": 0.3 })), None, seed, ExistingGroups::default()).await;
+        lived(&fake, 150).await;
+        let reading = Reading::of(&fake, quick()).await;
+        reading.pass(PassKind::Backfill).await.unwrap();
+        assert_eq!(reading.differences(&fake).await, Vec::<String>::new(), "seed {seed}");
+        lived(&fake, 150).await;
+        assert!(!reading.differences(&fake).await.is_empty(), "seed {seed}: there is something to repair");
+        fake.step(120_000);
+        let before = reading.ledger_rows().await;
+        let dry = Arc::new(PassCounts::default());
+        reading.engine.dry_run(&reading.source, &CancellationToken::new(), &dry).await.unwrap();
+        assert_eq!(reading.ledger_rows().await, before, "seed {seed}");
+        let counts = reading.pass(PassKind::Reconcile).await.unwrap();
+        let without_roles = |counts: &PassCounts| {
+            // The role of an owner who changed is found with the profile, and again with a list that is read by itself.
+            counts.drift().into_iter().filter(|(kind, _)| *kind != DriftKind::Role).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            without_roles(&dry),
+            without_roles(&counts),
+            "seed {seed}: a dry run finds what is repaired"
+        );
+        assert_eq!(reading.differences(&fake).await, Vec::<String>::new(), "seed {seed}");
+        is_clean(&reading).await;
+    }
+}
+
+async fn statuses(reading: &Reading) -> Vec<(String, i64)> {
+    let mut conn = reading.database.connect().await;
+    let query = "SELECT status, count(*) FROM groups GROUP BY status ORDER BY status";
+    sqlx::query_as(query).fetch_all(&mut conn).await.unwrap()
+}
+
+async fn destroy(fake: &Fake, groups: impl Iterator<Item = u32>) {
+    for number in groups {
+        let ids = [format!("existing {number}"), format!("@TGS#_existing {number}")];
+        let mut codes = Vec::new();
+        for id in ids {
+            codes.push(
+                fake.command("", "destroy_group", &json!({ "GroupId": id })).await["ErrorCode"].clone(),
+            );
+        }
+        assert!(codes.contains(&json!(0)), "{number}: {codes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_gone_after_two_denials_and_a_pass_with_too_many_of_them_changes_nothing() {
+    let existing = ExistingGroups { groups: 130, members: 3 };
+    let fake = fake_with(&unlimited(&json!({})), None, 1, existing).await;
+    let reading = Reading::of(&fake, quick()).await;
+    reading.pass(PassKind::Backfill).await.unwrap();
+    destroy(&fake, 0..4).await;
+    fake.step(120_000);
+    // The fake's clock stands still, so no second answer is far enough from the first.
+    let mut slow = quick();
+    slow.gone_distance = Duration::from_secs(60);
+    let never = Engine::new(reading.engine.database.clone(), slow, clock::now, "a test");
+    let stop = CancellationToken::new();
+    let sources = [reading.source.clone()];
+    let counts = Arc::default();
+    let pass = never.once(&sources, PassKind::Reconcile, &stop, &counts);
+    let waiting = tokio::time::timeout(Duration::from_secs(4), pass).await;
+    assert!(waiting.is_err(), "the pass waits a minute before it asks again");
+    assert_eq!(statuses(&reading).await, [("active".to_owned(), 130)]);
+    release(&reading).await;
+    reading.pass(PassKind::Reconcile).await.unwrap();
+    assert_eq!(statuses(&reading).await, [("active".to_owned(), 126), ("destroyed".to_owned(), 4)]);
+    is_clean(&reading).await;
+
+    destroy(&fake, 4..25).await;
+    fake.step(120_000);
+    let rows = reading.ledger_rows().await;
+    let Err(PassEnd::Denied(why)) = reading.pass(PassKind::Reconcile).await else { panic!("it ended") };
+    assert!(why.contains("does not know 21 of the 126 groups"), "{why}");
+    assert_eq!(reading.ledger_rows().await, rows, "nothing was changed");
+    assert_eq!(statuses(&reading).await, [("active".to_owned(), 126), ("destroyed".to_owned(), 4)]);
+}
+
+/// As if the process with the lease had been killed long ago.
+async fn release(reading: &Reading) {
+    let mut conn = reading.database.connect().await;
+    let ended = "UPDATE reconcile_lease SET held_until = '-infinity', is_command = false";
+    sqlx::query(ended).execute(&mut conn).await.unwrap();
+}
+
+/// A mirror of one fake that is led to another.
+async fn led_to(reading: &Reading, source: AppSource) -> String {
+    let rows = reading.ledger_rows().await;
+    let shown = statuses(reading).await;
+    let stop = CancellationToken::new();
+    let ended = reading.engine.once(&[source], PassKind::Reconcile, &stop, &Arc::default()).await;
+    let Err(PassEnd::Stopped(why) | PassEnd::Denied(why)) = ended else { panic!("{ended:?}") };
+    assert_eq!((reading.ledger_rows().await, statuses(reading).await), (rows, shown), "{why}");
+    assert!(!why.contains('\n') && !why.contains("usersig"), "{why}");
+    let mut conn = reading.database.connect().await;
+    let noted: Option<String> =
+        sqlx::query_scalar("SELECT stopped FROM reconcile_passes").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(noted.as_deref(), Some(why.as_str()));
+    why
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_another_app_an_empty_list_and_a_wrong_region_stop_a_pass_that_changes_nothing() {
+    let existing = ExistingGroups { groups: 12, members: 3 };
+    let fake = fake_with(&unlimited(&json!({})), None, 1, existing).await;
+    let reading = Reading::of(&fake, quick()).await;
+    reading.pass(PassKind::Backfill).await.unwrap();
+    let source = |settings: ClientSettings| AppSource {
+        app: reading.source.app,
+        client: Arc::new(TencentClient::new(settings).unwrap()),
+    };
+    let mut wrong = client_settings(&fake);
+    wrong.secret_key = SecretKey::new("0".repeat(64));
+    let why = led_to(&reading, source(wrong)).await;
+    assert!(why.starts_with("Tencent refuses every call: "), "{why}");
+    let mut stranger = client_settings(&fake);
+    stranger.admin = "stranger".to_owned();
+    let why = led_to(&reading, source(stranger)).await;
+    assert!(why.starts_with("Tencent refuses every call: "), "{why}");
+    let empty = fake_with(&unlimited(&json!({})), None, 1, ExistingGroups::default()).await;
+    let why = led_to(&reading, source(client_settings(&empty))).await;
+    assert!(why.starts_with("Tencent lists no group at all and the mirror has 12"), "{why}");
+    // Another app: it has groups, and none of ours.
+    lived(&empty, 60).await;
+    let why = led_to(&reading, source(client_settings(&empty))).await;
+    assert!(why.starts_with("Tencent knows none of the 12 groups of the mirror"), "{why}");
+    let mut elsewhere = client_settings(&fake);
+    elsewhere.url = "http://127.0.0.1:9".to_owned();
+    let why = led_to(&reading, source(elsewhere)).await;
+    assert!(why.starts_with("Tencent does not answer: ") || why.contains("cannot be read"), "{why}");
+    // With the right ones again everything is as it was.
+    let counts = reading.pass(PassKind::Reconcile).await.unwrap();
+    assert!(counts.drift().is_empty(), "{:?}", counts.drift());
+}
+
+async fn holder(reading: &Reading) -> Option<String> {
+    let mut conn = reading.database.connect().await;
+    let query = "SELECT holder FROM reconcile_lease WHERE held_until > now()";
+    sqlx::query_scalar::<_, Option<String>>(query).fetch_optional(&mut conn).await.unwrap().flatten()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_makes_passes_and_the_other_takes_over_when_that_one_is_gone() {
+    let existing = ExistingGroups { groups: 12, members: 3 };
+    let fake = fake_with(&unlimited(&json!({})), None, 1, existing).await;
+    let settings = PassSettings {
+        lease: Duration::from_millis(1_500),
+        rolling_pause: Duration::from_millis(100),
+        ..quick()
+    };
+    let reading = Reading::of(&fake, settings.clone()).await;
+    let begin = |name: &str| {
+        let engine = Engine::new(reading.engine.database.clone(), settings.clone(), clock::now, name);
+        tokio::spawn(engine.rolling(vec![reading.source.clone()], CancellationToken::new()))
+    };
+    let first = begin("first");
+    assert!(eventually(async || holder(&reading).await.as_deref() == Some("first")).await);
+    let second = begin("second");
+    assert!(eventually(async || reading.differences(&fake).await.is_empty()).await);
+    assert_eq!(holder(&reading).await.as_deref(), Some("first"));
+    // A killed process gives nothing back.
+    first.abort();
+    assert!(eventually(async || holder(&reading).await.as_deref() == Some("second")).await);
+    // A command takes the lease from a serve, which gets it back afterwards.
+    reading.pass(PassKind::Reconcile).await.unwrap();
+    assert!(eventually(async || holder(&reading).await.as_deref() == Some("second")).await);
+    second.abort();
 }

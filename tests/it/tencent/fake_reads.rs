@@ -34,6 +34,7 @@ fn accounts(members: &[ListedMember]) -> Vec<&str> {
 async fn packed(client: &TencentClient, groups: &[&str]) -> Vec<GroupElement> {
     let ids: Vec<GroupId> = groups.iter().map(|text| id(text)).collect();
     let filter = InfoFilter {
+        everything: false,
         members: true,
         group_fields: vec![FieldKey::parse("region").unwrap()],
         member_fields: vec![FieldKey::parse("level").unwrap()],
