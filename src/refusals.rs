@@ -117,10 +117,10 @@ impl RefusalCause {
             }
             Self::TlsRefused => {
                 "the caller ended the TLS handshake: does it know the authority of the certificate, is the chain whole, has \
-                 the certificate ended?"
+                 the certificate expired?"
             }
             Self::ClientCertificate => {
-                "the caller has no certificate of CALLBACK_TLS_CLIENT_CA: Tencent's servers show none, a proxy in front can"
+                "the caller has no certificate of CALLBACK_TLS_CLIENT_CA: Tencent's servers present none, a proxy in front can"
             }
             Self::SlowHandshake => {
                 "a TLS handshake did not come to its end in time: is the network stuck, or does something open connections \

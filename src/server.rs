@@ -1,5 +1,5 @@
-//! A listener's connections: TLS, how many may be open, which one is closed when a new one needs the room, and how all of
-//! them end at a stop.
+//! A listener's connections: TLS, their limit, eviction of the one that is needed least when a new one comes, and the
+//! graceful shutdown of all of them.
 //!
 //! `axum::serve` has no limit on any of this, so slow, silent and half-open peers could hold up the service. At the
 //! limit the connection that needs its room least is closed (see [`connections`]), never one with a request in it. At a

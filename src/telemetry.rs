@@ -215,6 +215,6 @@ fn describe_listeners() {
     );
     describe_gauge!(
         "group_mirror_certificate_expiry_seconds",
-        "Time until the certificate of a listener ends, in seconds; negative once it has."
+        "Time until the certificate of a listener expires, in seconds; negative once it has."
     );
 }

@@ -63,7 +63,7 @@ pub struct Settings {
     /// Private key of that certificate, in PEM form
     #[arg(long, env = "CALLBACK_TLS_KEY", value_name = "PATH", global = true)]
     pub callback_tls_key: Option<String>,
-    /// Authorities of client certificates; only callers with a certificate of one are taken; unset: callers show none
+    /// Authorities of client certificates; only callers with a certificate of one are taken; unset: callers present none
     #[arg(long, env = "CALLBACK_TLS_CLIENT_CA", value_name = "PATH", global = true)]
     pub callback_tls_client_ca: Option<String>,
     /// Certificate of the internal listener, with its chain, in PEM form; read again when it changes; unset: plain HTTP

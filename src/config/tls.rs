@@ -42,7 +42,7 @@ fn tls_files(certificate: Named, key: Named, client_ca: Named) -> anyhow::Result
         }
         ((_, None), (_, None), (_, None)) => Ok(None),
         ((certificate, None), (key, None), (authority, Some(_))) => bail!(
-            "{authority} is set, and {certificate} and {key} are not; callers can show a certificate over TLS alone: set all \
+            "{authority} is set, and {certificate} and {key} are not; callers present a certificate over TLS alone: set all \
              three, or none for plain HTTP"
         ),
         ((certificate, is_set), (key, _), _) => {

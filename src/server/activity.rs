@@ -1,8 +1,8 @@
-//! What one connection is doing, and since when: the state machine by which it is kept or closed.
+//! What one connection is doing, and since when: the state machine by which it is kept, timed out or evicted.
 //!
-//! The stream reports bytes, the service reports requests; the connection's own task asks when its time is over, the
-//! table of all connections asks how easily it could be spared. A request is "in work" from its head to the last byte of
-//! its answer that the HTTP library has taken over.
+//! The handshake reports its begin and end, the stream reports bytes, the service reports requests; the connection's own
+//! task asks when its time is over, the table of all connections asks how easily it could be spared. A request is "in
+//! work" from its head to the last byte of its answer that the HTTP library has taken over.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

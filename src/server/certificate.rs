@@ -51,7 +51,7 @@ pub struct TlsFiles {
     pub certificate: NamedFile,
     /// Its private key.
     pub key: NamedFile,
-    /// The authorities whose certificates callers have to show; none: callers show none.
+    /// The authorities of which callers have to present a certificate; none: callers present none.
     pub client_ca: Option<NamedFile>,
 }
 
@@ -197,7 +197,7 @@ impl TlsFiles {
         })?;
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         if self.client_ca.is_some() {
-            // A resumed session would stand in for a certificate that has ended since.
+            // A resumed session would stand in for a certificate that has expired since.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
@@ -285,4 +285,38 @@ fn shown(alternatives: &[GeneralName]) -> String {
 pub(super) fn moment(at: Millis) -> String {
     DateTime::from_timestamp_millis(at.get())
         .map_or_else(|| at.get().to_string(), |at| at.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// In PEM form, from the first of January of one year to that of another.
+    fn certificate(names: &[&str], begins: i32, ends: i32) -> String {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(begins, 1, 1), date_time_ymd(ends, 1, 1));
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    #[test]
+    fn a_chain_is_valid_while_all_of_it_is_and_has_the_names_of_its_first_certificate() {
+        let file = NamedFile { variable: "X", path: "chain.pem".into() };
+        let leaf =
+            certificate(&["a.example.org", "b.example.org", "c.example.org", "d.example.org"], 2020, 2040);
+        for (others, begins, ends) in [
+            (String::new(), "2020-01-01T00:00:00Z", "2040-01-01T00:00:00Z"),
+            (certificate(&["authority"], 2025, 2030), "2025-01-01T00:00:00Z", "2030-01-01T00:00:00Z"),
+            (certificate(&["authority"], 2010, 2090), "2020-01-01T00:00:00Z", "2040-01-01T00:00:00Z"),
+        ] {
+            let chain = certificates(&file, format!("{leaf}\n{others}").as_bytes()).unwrap();
+            let (names, validity) = described(&file, &chain).unwrap();
+            assert_eq!(names, "a.example.org, b.example.org, c.example.org and 1 more");
+            assert_eq!((&*moment(validity.begins), &*moment(validity.ends)), (begins, ends));
+        }
+        let nameless = certificates(&file, certificate(&[], 2020, 2040).as_bytes()).unwrap();
+        assert_eq!(described(&file, &nameless).unwrap().0, "no DNS name");
+    }
 }

@@ -1,9 +1,9 @@
-//! The table of a listener's open connections, and the choice which one is closed when a new one needs its room.
+//! The table of a listener's open connections, and the eviction policy: which one is closed when a new one needs its room.
 //!
-//! At the limit the one that owes a head for longest is closed first, if that is 5 s or more, then the one that has been
-//! idle for longest, then one that has sent nothing for a quarter of a second; never one with a request in it. [`Spare`]
-//! is the whole order. So silent peers cannot shut the listener, and a callback that waits in the kernel's queue behind
-//! hundreds of them is answered in time.
+//! At the limit the one that owes a head, or a TLS handshake, for longest is closed first, if that is 5 s or more, then
+//! the one that has been idle for longest, then one that has sent nothing for a quarter of a second; never one with a
+//! request in it. [`Spare`] is the whole order. So silent peers cannot shut the listener, and a callback that waits in the
+//! kernel's queue behind hundreds of them is answered in time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! The TLS handshake of one connection: bytes of a socket → a stream of plain bytes, or why there is none.
 //!
 //! A failed handshake is a callback that was not taken, and its sender learns a few bytes of an alert at most. So each is
-//! sorted by its cause here: a certificate that the caller refuses, a version that is too old, a caller without a
+//! classified by its cause here: a certificate that the caller refuses, a version that is too old, a caller without a
 //! certificate, plain HTTP. The last is answered in plain HTTP, because that is what its sender can read.
 
 use std::io;
@@ -55,7 +55,7 @@ pub(super) async fn shake_hands(
             Some(stream)
         }
         Err(error) => {
-            let (cause, seen) = sorted(&error);
+            let (cause, seen) = classified(&error);
             faults.note(cause, seen);
             None
         }
@@ -71,7 +71,7 @@ async fn answer_plain(wire: WireStream, activity: &Arc<Activity>) {
 }
 
 /// The cause of a failed handshake, and a text of the TLS library, never a piece of what was sent.
-fn sorted(error: &io::Error) -> (RefusalCause, String) {
+fn classified(error: &io::Error) -> (RefusalCause, String) {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let cause = match tls {
         Some(Error::AlertReceived(_)) => RefusalCause::TlsRefused,

@@ -3,8 +3,8 @@
 //! The files are read again each second and their contents compared: a notification of the file system does not come from
 //! network volumes, and a time of change says nothing about a link that was swapped. A new certificate counts for the next
 //! handshake; open connections keep theirs, so none is dropped. Contents that cannot be used keep the certificate in use.
-//! They are reported once two reads in a row have found them, because two files are seldom exchanged in one moment. The
-//! end of the certificate is watched as well, because an expired one silently ends every callback.
+//! They are reported once two reads in a row have found them, because two files are seldom exchanged in one moment. Its
+//! expiry is watched as well: from that moment on callers refuse every handshake, and no request shows it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -24,15 +24,15 @@ use crate::model::Millis;
 /// How often the files are read.
 const READ_PERIOD: Duration = Duration::from_secs(1);
 
-/// The longest time before its end from which on a certificate is reported. ACME clients renew those of 90 days when 30
+/// The longest time before its expiry from which on a certificate is reported. ACME clients renew those of 90 days when 30
 /// are left.
-const REPORT_BEFORE_END_MAX_MS: i64 = 14 * 86_400_000;
+const REPORT_BEFORE_EXPIRY_MAX_MS: i64 = 14 * 86_400_000;
 
-/// The part of its life in which a certificate with a short one is reported.
-const REPORT_BEFORE_END_PART: i64 = 6;
+/// The part of its lifetime, the last sixth, in which a certificate with a short one is reported.
+const REPORT_BEFORE_EXPIRY_PART: i64 = 6;
 
-/// One line about the end of a certificate in this time.
-const END_LINE_PERIOD: Duration = Duration::from_secs(86_400);
+/// One line about the expiry of a certificate in this time.
+const EXPIRY_LINE_PERIOD: Duration = Duration::from_secs(86_400);
 
 /// TLS of one listener. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl TlsListener {
         for result in [ReloadResult::Loaded, ReloadResult::Failed] {
             result.count(listener, 0);
         }
-        let (mut rejected, mut end_lines) = (Rejected::default(), EndLines::default());
+        let (mut rejected, mut expiry_lines) = (Rejected::default(), ExpiryLines::default());
         self.report_loaded();
         loop {
             let validity = self.in_use().validity;
@@ -83,7 +83,7 @@ impl TlsListener {
             #[expect(clippy::cast_precision_loss, reason = "a difference of times is far below 2^53 ms")]
             let left = (validity.ends.get() - now.get()) as f64 / 1000.0;
             metrics::gauge!("group_mirror_certificate_expiry_seconds", "listener" => listener).set(left);
-            self.report_end(end_lines.due(validity, now));
+            self.report_expiry(expiry_lines.due(validity, now));
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.0.asked.notified() => true,
@@ -136,7 +136,7 @@ impl TlsListener {
     fn report_loaded(&self) {
         let (files, loaded) = (&self.0.files, self.in_use());
         tracing::info!(
-            "{}: the certificate of {} is in use; it ends at {}",
+            "{}: the certificate of {} is in use; it expires at {}",
             files.certificate.variable,
             loaded.names,
             moment(loaded.validity.ends)
@@ -151,21 +151,21 @@ impl TlsListener {
         }
     }
 
-    fn report_end(&self, due: Option<EndKind>) {
-        let Some(kind) = due else { return };
+    fn report_expiry(&self, due: Option<ExpiryState>) {
+        let Some(state) = due else { return };
         let (variable, loaded) = (self.0.files.certificate.variable, self.in_use());
         let (names, Validity { begins, ends }) = (&loaded.names, loaded.validity);
-        match kind {
-            EndKind::Early => tracing::warn!(
-                "{variable}: the certificate of {names} begins at {}; callers refuse it until then: is this host's clock right?",
+        match state {
+            ExpiryState::Early => tracing::warn!(
+                "{variable}: the certificate of {names} is not valid before {}; callers refuse it until then: is this host's clock right?",
                 moment(begins)
             ),
-            EndKind::Near => tracing::warn!(
-                "{variable}: the certificate of {names} ends at {}; renew it, and put the new one into the same files",
+            ExpiryState::Near => tracing::warn!(
+                "{variable}: the certificate of {names} expires at {}; renew it, and put the new one into the same files",
                 moment(ends)
             ),
-            EndKind::Over => tracing::error!(
-                "{variable}: the certificate of {names} has ended at {}; callers refuse it: renew it, and put the new one \
+            ExpiryState::Over => tracing::error!(
+                "{variable}: the certificate of {names} has expired at {}; callers refuse it: renew it, and put the new one \
                  into the same files",
                 moment(ends)
             ),
@@ -214,22 +214,22 @@ impl Rejected {
     }
 }
 
-/// What is to be said about the time of a certificate.
+/// What the validity of a certificate calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EndKind {
+enum ExpiryState {
     /// It is not valid yet.
     Early,
-    /// It ends soon.
+    /// It expires soon.
     Near,
-    /// It has ended.
+    /// It has expired.
     Over,
 }
 
-impl EndKind {
-    /// None: nothing is to be said.
+impl ExpiryState {
+    /// None: nothing to report.
     fn of(Validity { begins, ends }: Validity, now: Millis) -> Option<Self> {
         let life = ends.get().saturating_sub(begins.get());
-        let report = ends.get() - (life / REPORT_BEFORE_END_PART).clamp(0, REPORT_BEFORE_END_MAX_MS);
+        let report = ends.get() - (life / REPORT_BEFORE_EXPIRY_PART).clamp(0, REPORT_BEFORE_EXPIRY_MAX_MS);
         match now.get() {
             now if now >= ends.get() => Some(Self::Over),
             now if now < begins.get() => Some(Self::Early),
@@ -239,21 +239,21 @@ impl EndKind {
     }
 }
 
-/// The lines about the end of a certificate: one a day, and at once where another thing is to be said.
+/// The lines about the expiry of a certificate: one a day, and at once where it or its state is another.
 #[derive(Debug, Default)]
-struct EndLines(Option<(Validity, EndKind, Instant)>);
+struct ExpiryLines(Option<(Validity, ExpiryState, Instant)>);
 
-impl EndLines {
-    fn due(&mut self, validity: Validity, now: Millis) -> Option<EndKind> {
-        let kind = EndKind::of(validity, now)?;
-        let was_said = self.0.is_some_and(|(said_of, said, at)| {
-            (said_of, said) == (validity, kind) && at.elapsed() < END_LINE_PERIOD
+impl ExpiryLines {
+    fn due(&mut self, validity: Validity, now: Millis) -> Option<ExpiryState> {
+        let state = ExpiryState::of(validity, now)?;
+        let was_reported = self.0.is_some_and(|(reported_of, reported, at)| {
+            (reported_of, reported) == (validity, state) && at.elapsed() < EXPIRY_LINE_PERIOD
         });
-        if was_said {
+        if was_reported {
             return None;
         }
-        self.0 = Some((validity, kind, Instant::now()));
-        Some(kind)
+        self.0 = Some((validity, state, Instant::now()));
+        Some(state)
     }
 }
 
@@ -282,32 +282,32 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_reported_as_its_end_comes_near_and_when_it_is_over() {
+    fn a_certificate_is_reported_as_its_expiry_comes_near_and_when_it_is_over() {
         for (begins, ends, now, kind) in [
             (0, 90, 10, None),
             (0, 90, 75, None),
-            (0, 90, 76, Some(EndKind::Near)),
-            (0, 90, 89, Some(EndKind::Near)),
-            (0, 90, 90, Some(EndKind::Over)),
+            (0, 90, 76, Some(ExpiryState::Near)),
+            (0, 90, 89, Some(ExpiryState::Near)),
+            (0, 90, 90, Some(ExpiryState::Over)),
             (0, 365, 350, None),
-            (0, 365, 351, Some(EndKind::Near)),
+            (0, 365, 351, Some(ExpiryState::Near)),
             (0, 6, 4, None),
-            (0, 6, 5, Some(EndKind::Near)),
-            (10, 20, 9, Some(EndKind::Early)),
+            (0, 6, 5, Some(ExpiryState::Near)),
+            (10, 20, 9, Some(ExpiryState::Early)),
         ] {
-            let found = EndKind::of(days(begins, ends), Millis::new(now * DAY_MS));
+            let found = ExpiryState::of(days(begins, ends), Millis::new(now * DAY_MS));
             assert_eq!(found, kind, "{begins} to {ends} on {now}");
         }
     }
 
     #[test]
-    fn a_line_about_the_end_comes_once_a_day_and_for_another_certificate_at_once() {
-        let mut lines = EndLines::default();
+    fn a_line_about_the_expiry_comes_once_a_day_and_for_another_certificate_at_once() {
+        let mut lines = ExpiryLines::default();
         let now = Millis::new(89 * DAY_MS);
-        assert_eq!(lines.due(days(0, 90), now), Some(EndKind::Near));
+        assert_eq!(lines.due(days(0, 90), now), Some(ExpiryState::Near));
         assert_eq!(lines.due(days(0, 90), now), None);
-        assert_eq!(lines.due(days(0, 90), Millis::new(90 * DAY_MS)), Some(EndKind::Over));
-        assert_eq!(lines.due(days(1, 90), Millis::new(90 * DAY_MS)), Some(EndKind::Over));
+        assert_eq!(lines.due(days(0, 90), Millis::new(90 * DAY_MS)), Some(ExpiryState::Over));
+        assert_eq!(lines.due(days(1, 90), Millis::new(90 * DAY_MS)), Some(ExpiryState::Over));
         assert_eq!(lines.due(days(0, 900), now), None);
     }
 }

@@ -3,10 +3,12 @@
 use std::process::{Command, Stdio};
 
 use group_mirror::server::{NamedFile, TlsFiles, TlsListener};
+use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::support::load::{create_request, read_answer};
 use crate::support::postgres::TestDatabase;
@@ -187,6 +189,41 @@ async fn with_a_client_authority_only_callers_with_a_certificate_of_it_are_taken
     }
     until_refused(&app, "client_certificate", 6).await;
     app.stop().await;
+}
+
+/// Whether the second of two connections resumes the session of the first one.
+async fn resumes(address: std::net::SocketAddr, connector: &TlsConnector) -> bool {
+    let mut kind = None;
+    for group in ["first", "second"] {
+        let mut stream = connect(address, connector).await.unwrap();
+        // What a session is resumed with comes with the first answer.
+        stream.write_all(&create_request(group)).await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.unwrap().status(), 200);
+        kind = stream.get_ref().1.handshake_kind();
+    }
+    kind == Some(HandshakeKind::Resumed)
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_within_one_certificate_and_not_where_callers_present_one() {
+    let (authority, callers) = (Authority::new(), Authority::new());
+    let files = CertificateFiles::holding(&authority.issue("callbacks.example.org"));
+    files.write("callers.pem", &callers.pem);
+    let pair = callers.issue("proxy");
+    for versions in [&[&TLS12], &[&TLS13]] {
+        let app = App::start_with(|settings| files.set(settings)).await;
+        let open = connector(&authority, &Offer { versions, ..Offer::default() });
+        assert!(resumes(app.service.running.callback_addr, &open).await);
+        app.stop().await;
+        let app = App::start_with(|settings| {
+            files.set(settings);
+            settings.callback_tls_client_ca = Some(files.path("callers.pem").display().to_string());
+        })
+        .await;
+        let presenting = connector(&authority, &Offer { versions, pair: Some(&pair), ..Offer::default() });
+        assert!(!resumes(app.service.running.callback_addr, &presenting).await);
+        app.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Certificates that change while the service runs: exchanged without a lost request, kept where the new one is bad, and
-//! reported as they end.
+//! reported as they expire.
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ use crate::support::{API_TOKEN, APP, App, OK, eventually};
 
 const NAME: &str = "callbacks.example.org";
 
-/// The time until the certificate ends.
+/// The time until the certificate expires.
 const SERIES: &str = "group_mirror_certificate_expiry_seconds{listener=\"callbacks\"}";
 
 /// `serve` with TLS on the public listener.
@@ -196,7 +196,7 @@ async fn a_sighup_reads_the_files_again_and_reports_what_came_of_it() {
     let pair = scene.authority.issue("next.example.org");
     scene.files.put(&pair);
     scene.service.signal("HUP");
-    scene.service.says("the certificate of next.example.org, localhost is in use; it ends at").await;
+    scene.service.says("the certificate of next.example.org, localhost is in use; it expires at").await;
     scene.until_shown(&pair).await;
     scene.service.ends_well_on("TERM").await;
     drop((scene.place, scene.database));
@@ -244,22 +244,22 @@ async fn files_that_cannot_be_used_stop_the_start_with_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_certificate_is_reported_and_can_be_watched() {
+async fn the_expiry_of_the_certificate_is_reported_and_can_be_watched() {
     let mut scene =
         Scene::start(|authority| CertificateFiles::holding(&authority.issue_for(NAME, -90, -1))).await;
     scene
         .service
-        .says("CALLBACK_TLS_CERT: the certificate of callbacks.example.org, localhost has ended at")
+        .says("CALLBACK_TLS_CERT: the certificate of callbacks.example.org, localhost has expired at")
         .await;
     assert!(scene.metric(SERIES).await < -80_000.0);
     scene.files.put(&scene.authority.issue_for(NAME, -88, 2));
-    scene.service.says("localhost ends at").await;
+    scene.service.says("localhost expires at").await;
     scene.files.put(&scene.authority.issue_for(NAME, -1, 90));
     let came = eventually(async || scene.metric(SERIES).await > 80.0 * 86_400.0).await;
     assert!(came, "{}", scene.service.log());
-    assert_eq!(scene.count_in_log("localhost ends at"), 1, "{}", scene.service.log());
+    assert_eq!(scene.count_in_log("localhost expires at"), 1, "{}", scene.service.log());
     scene.files.put(&scene.authority.issue_for(NAME, 10, 90));
-    scene.service.says("localhost begins at").await;
+    scene.service.says("localhost is not valid before").await;
     scene.service.ends_well_on("TERM").await;
     drop((scene.place, scene.database));
 }
