@@ -16,11 +16,23 @@ const CLOCK_MAX_MS: i64 = 2_000;
 /// How often the clock is asked for; the quickest answer counts.
 const CLOCK_LOOKS: usize = 3;
 
+/// Which database a data directory knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum KnownId {
+    /// None yet.
+    #[default]
+    None,
+    /// The one with this id.
+    Of(String),
+    /// The directory cannot be read by this user.
+    Unreadable,
+}
+
 /// What is compared with the database.
 #[derive(Debug, Clone, Default)]
 pub struct DatabaseExpected {
-    /// The id that the data directory knows.
-    pub known_id: Option<String>,
+    /// What the data directory knows.
+    pub known_id: KnownId,
     /// Whether it is the embedded server, which `serve` migrates and which has no one else's connections.
     pub is_embedded: bool,
 }
@@ -148,11 +160,17 @@ fn id_line(id: Option<String>, expected: &DatabaseExpected) -> CheckLine {
         );
     };
     match &expected.known_id {
-        None => CheckLine::ok(CheckSubject::DatabaseId, format!("{id}; the data directory knows none yet")),
-        Some(known) if *known == id => {
+        KnownId::None => {
+            CheckLine::ok(CheckSubject::DatabaseId, format!("{id}; the data directory knows none yet"))
+        }
+        KnownId::Unreadable => CheckLine::ok(
+            CheckSubject::DatabaseId,
+            format!("{id}; what the data directory knows was not read"),
+        ),
+        KnownId::Of(known) if *known == id => {
             CheckLine::ok(CheckSubject::DatabaseId, format!("{id}, the one that the data directory knows"))
         }
-        Some(known) => CheckLine::wrong(
+        KnownId::Of(known) => CheckLine::wrong(
             CheckSubject::DatabaseId,
             format!("{id}, and the data directory belongs to the database with id {known:?}"),
             "set DATABASE_URL or DATA_DIR right; where this database is the right one, start once with `serve \
@@ -211,7 +229,7 @@ fn connections(server: &condition::ServerCondition, expected: &DatabaseExpected)
 
 #[cfg(test)]
 mod tests {
-    use super::{DatabaseExpected, clock_line, connections, id_line, taking_writes};
+    use super::{DatabaseExpected, KnownId, clock_line, connections, id_line, taking_writes};
     use crate::check::line::CheckLevel;
     use crate::store::condition::ServerCondition;
 
@@ -265,8 +283,10 @@ mod tests {
 
     #[test]
     fn a_database_of_another_data_directory_is_wrong_and_so_is_one_without_an_id() {
-        let expected =
-            |known: Option<&str>| DatabaseExpected { known_id: known.map(str::to_owned), is_embedded: false };
+        let expected = |known: Option<&str>| DatabaseExpected {
+            known_id: known.map_or(KnownId::None, |known| KnownId::Of(known.to_owned())),
+            is_embedded: false,
+        };
         let of = |id: Option<&str>, known| id_line(id.map(str::to_owned), &expected(known));
         assert_eq!(of(Some("a"), None).level, CheckLevel::Ok);
         assert_eq!(of(Some("a"), Some("a")).level, CheckLevel::Ok);

@@ -17,6 +17,9 @@ pub fn line(subject: CheckSubject, listen: SocketAddr, served: DirUse, answering
         (Answering::Mirror(_), DirUse::Served) => {
             CheckLine::ok(subject, format!("the running `serve` answers on {listen}"))
         }
+        (Answering::Mirror(_), DirUse::Unknown) => {
+            CheckLine::ok(subject, format!("a group-mirror answers on {listen}"))
+        }
         (Answering::Mirror(_), DirUse::Free) => CheckLine::wrong(
             subject,
             format!("another group-mirror, of another data directory, answers on {listen}"),
