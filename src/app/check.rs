@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -23,6 +24,9 @@ use crate::config::{AppSettings, CheckedSettings, DatabaseChoice, ServeConfig, S
 use crate::embedded::Embedded;
 use crate::model::SdkAppId;
 use crate::store::Database;
+
+/// How long the connections to the database may take to end.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of the settings file.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +61,8 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
         check_apps::AboutApps { settings, apps: &apps, database: database.as_ref(), checked: &checked };
     let done = check_apps::look(&mut report, &about, service.map(|_| client), args).await;
     if let Some(database) = database {
-        database.close().await;
+        // A server that has stalled is left to itself.
+        let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;
     }
     stop_embedded(embedded).await?;
     done?;
@@ -233,6 +238,6 @@ async fn look_at_database(
     if is_usable {
         return Ok((Some(database), embedded));
     }
-    database.close().await;
+    let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;
     Ok((None, embedded))
 }

@@ -3,7 +3,10 @@
 //! It connects as the service does, so that it finds what the service finds (a version, an encoding, a pooler in
 //! transaction mode), and then compares. Nothing is written.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use super::line::{CheckLine, CheckSubject, secs_shown};
 use crate::model::Millis;
@@ -12,6 +15,9 @@ use crate::store::{Database, SERVICE_CONNECTIONS_MAX, StoreError, condition, rig
 
 /// How far the clock of the database may stand from this host's without a word, in milliseconds.
 const CLOCK_MAX_MS: i64 = 2_000;
+
+/// How long all of it may take, connecting included. The server's own time limits are not relied on: it may stall.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often the clock is asked for; the quickest answer counts.
 const CLOCK_LOOKS: usize = 3;
@@ -43,29 +49,37 @@ pub async fn lines(
     expected: &DatabaseExpected,
     now: fn() -> Millis,
 ) -> (Vec<CheckLine>, bool) {
-    let mut conn = match database.connect().await {
-        Ok(conn) => conn,
-        Err(error) => return (vec![unreached(&error)], false),
-    };
     let mut lines = Vec::new();
-    let is_ours = match look(&mut conn, expected, now, &mut lines).await {
-        Ok(is_ours) => is_ours,
-        Err(error) => {
-            lines.push(CheckLine::wrong_by(
-                CheckSubject::Database,
-                &error.to_string(),
-                "look at the log of the server",
-            ));
-            false
+    let looking = timeout(LOOK_WAIT_MAX, connect_and_look(database, expected, now, &mut lines)).await;
+    let is_ours = looking.unwrap_or_else(|_| {
+        let found = format!("the server did not answer in {} s", LOOK_WAIT_MAX.as_secs());
+        Err(CheckLine::wrong(CheckSubject::Database, found, "look at the log and the load of the server"))
+    });
+    match is_ours {
+        Ok(is_ours) => (lines, is_ours),
+        Err(line) => {
+            lines.push(line);
+            (lines, false)
         }
-    };
+    }
+}
+
+async fn connect_and_look(
+    database: &Database,
+    expected: &DatabaseExpected,
+    now: fn() -> Millis,
+    lines: &mut Vec<CheckLine>,
+) -> Result<bool, CheckLine> {
+    let mut conn = database.connect().await.map_err(|error| unreached(&error))?;
+    let is_ours = look(&mut conn, expected, now, lines).await.map_err(|error| {
+        CheckLine::wrong_by(CheckSubject::Database, &error.to_string(), "look at the log of the server")
+    });
     let _ = sqlx::Connection::close(conn).await;
-    (lines, is_ours)
+    is_ours
 }
 
 /// A database that is not reached, or not one that can be used.
-#[must_use]
-pub fn unreached(error: &StoreError) -> CheckLine {
+fn unreached(error: &StoreError) -> CheckLine {
     let remedy = if error.is_passing() {
         "start the server, or look at host, port and firewall of DATABASE_URL; `serve` spools until it answers"
     } else {

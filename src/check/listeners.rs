@@ -25,6 +25,11 @@ pub fn line(subject: CheckSubject, listen: SocketAddr, served: DirUse, answering
             format!("another group-mirror, of another data directory, answers on {listen}"),
             format!("set {name} to another port, or stop that one"),
         ),
+        (Answering::Other(what), DirUse::Served) => CheckLine::warning(
+            subject,
+            format!("{listen} is in use, and it is not known by whom: {what}"),
+            "look whether it is the `serve` that works on this data directory (`ss -ltnp` names it)",
+        ),
         (Answering::Other(what), _) => CheckLine::wrong(
             subject,
             format!("{listen} is in use: {what}"),

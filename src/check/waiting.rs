@@ -11,8 +11,8 @@ use super::line::{CheckLevel, CheckLine, CheckSubject, secs_shown};
 use super::service::{ServiceClient, ServiceStats};
 use crate::model::SdkAppId;
 use crate::refusals::RefusalCause;
-use crate::store::Database;
 use crate::store::condition::{self, EnteredCallback};
+use crate::store::{Database, READ_WAIT_MAX, in_time};
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -66,12 +66,18 @@ impl WaitedFor<'_> {
 
     async fn entered(&self, position: i64) -> Result<Option<EnteredCallback>, sqlx::Error> {
         let Some(database) = self.database else { return Ok(None) };
-        condition::entered_after(&mut *database.lookup().acquire().await?, position, self.apps).await
+        in_time(READ_WAIT_MAX, async {
+            condition::entered_after(&mut *database.lookup().acquire().await?, position, self.apps).await
+        })
+        .await
     }
 
     async fn last_position(&self) -> Result<i64, sqlx::Error> {
         let Some(database) = self.database else { return Ok(0) };
-        condition::last_position(&mut *database.lookup().acquire().await?).await
+        in_time(READ_WAIT_MAX, async {
+            condition::last_position(&mut *database.lookup().acquire().await?).await
+        })
+        .await
     }
 
     /// Waits at most so long. `begun` is called once callbacks are noticed.

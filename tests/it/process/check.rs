@@ -368,3 +368,15 @@ async fn commands_that_never_came_are_named_beside_what_their_switch_would_expla
     checked.says("ok", &format!("callbacks {APP} Group.CallbackAfterCreateTopic"), "no communities");
     service.ends_well_on("TERM").await;
 }
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_ends_the_look_at_it_with_a_line() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut locking = database.connect().await;
+    locking.execute("BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let checked = Checked::of(place.command_on(&database.url, &["check"])).await;
+    checked.ends_with(1);
+    checked.says("wrong", "database", "the server did not answer in 10 s");
+    checked.says("ok", "rights", "");
+    assert!(checked.lines("callbacks").is_empty());
+}
