@@ -56,10 +56,11 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
         report.add(listener_lines(serving, &checked, served, &answering))?;
     }
     let (database, embedded) = look_at_database(&mut report, &checked).await?;
-    let service = checked.serving.as_ref().filter(|_| matches!(answering.api, Answering::Mirror(_)));
+    // A service of another data directory says nothing about this one.
+    let is_ours = served != DirUse::Free && matches!(answering.api, Answering::Mirror(_));
     let about =
         check_apps::AboutApps { settings, apps: &apps, database: database.as_ref(), checked: &checked };
-    let done = check_apps::look(&mut report, &about, service.map(|_| client), args).await;
+    let done = check_apps::look(&mut report, &about, is_ours.then_some(client), args).await;
     if let Some(database) = database {
         // A server that has stalled is left to itself.
         let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;

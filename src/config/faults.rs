@@ -8,6 +8,7 @@ use super::MissingSettings;
 use super::apps::EMBEDDED_APP_ID;
 use super::settings::Settings;
 use super::{Config, ServeConfig};
+use crate::telemetry::log_filter;
 
 /// A setting that is wrong or missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Settings {
         let mut left = self.clone();
         let names: Vec<&'static str> = left.by_name().into_iter().map(|(name, _)| name).collect();
         let (mut faults, mut replaced) = (Vec::new(), Vec::new());
-        if let Err(error) = self.logging() {
+        if let Err(error) = self.logging().and_then(|(_, filter)| log_filter(filter)) {
             faults.push(fault(&names, format!("{error:#}")));
         }
         let serving = loop {
@@ -140,6 +141,7 @@ mod tests {
             callback_token: set("1400000001:a"),
             api_token: set("hush hush"),
             reconcile: set("perhaps"),
+            rust_log: set("a=b=c"),
             relay_timeout_ms: set("9000"),
             tencent_secret_key: set("1400000001:hush"),
             ..production.clone()
@@ -148,7 +150,17 @@ mod tests {
         found.sort_unstable();
         assert_eq!(
             (found, fits),
-            (vec!["API_TOKEN", "CALLBACK_TOKEN", "RECONCILE", "RELAY_TIMEOUT_MS", "TENCENT_API_URL"], true)
+            (
+                vec![
+                    "API_TOKEN",
+                    "CALLBACK_TOKEN",
+                    "RECONCILE",
+                    "RELAY_TIMEOUT_MS",
+                    "RUST_LOG",
+                    "TENCENT_API_URL"
+                ],
+                true
+            )
         );
         let lines: String = tokens.check_all().faults.into_iter().map(|fault| fault.line).collect();
         assert!(!lines.contains("hush"), "{lines}");
