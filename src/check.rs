@@ -3,7 +3,7 @@
 //! A set-up that is wrong looks like one that works until callbacks are missed, so everything that the service relies on
 //! can be looked at beforehand and beside a running `serve`, without disturbing it. The files below look at one thing
 //! each and decide nothing else; [`crate::app`] runs them in turn and prints. Nothing here changes a table, and no line
-//! holds a secret, an address with a UserSig, or an id of a user.
+//! holds a secret or an address with a UserSig, nor an id of a user or group but the account of `TENCENT_ADMIN`.
 
 pub mod callbacks;
 pub mod data_dir;

@@ -83,9 +83,16 @@ impl RefusalCause {
         Self::VARIANTS.iter().copied().filter(move |cause| !of_strangers.contains(cause))
     }
 
-    /// What happened, and what to look at.
+    /// What happened, and what to look at, apart.
     #[must_use]
-    pub fn remedy(self) -> &'static str {
+    pub fn parts(self) -> (&'static str, &'static str) {
+        let line = self.remedy();
+        let split = line.split_once(": ").or_else(|| line.split_once("; "));
+        split.unwrap_or((line, "send less, or look at the sender"))
+    }
+
+    /// What happened, and what to look at.
+    fn remedy(self) -> &'static str {
         match self {
             Self::App => {
                 "SdkAppid is missing or another app's: is SDK_APP_ID the app whose console has this address?"

@@ -37,9 +37,7 @@ const MUTED: &str = "sqlx_postgres::options::parse=off";
 /// # Errors
 /// A text that is no filter.
 pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .with_context(|| format!("RUST_LOG is {filter:?}; it should read like info or group_mirror=debug"))?
-        .add_directive(MUTED.parse()?);
+    let filter = log_filter(filter)?.add_directive(MUTED.parse()?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -47,6 +45,15 @@ pub fn start_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
     }
     Ok(())
+}
+
+/// Reads a filter of log lines.
+///
+/// # Errors
+/// A text that is no filter.
+pub fn log_filter(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter)
+        .with_context(|| format!("RUST_LOG is {filter:?}; it should read like info or group_mirror=debug"))
 }
 
 /// Starts the recorder; the handle renders what `/metrics` shows. A second call in one process gets a recorder of its

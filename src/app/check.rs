@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -14,7 +15,7 @@ use super::check_report::CheckReport;
 use super::database::{Cluster, DirLock, look_at_lock, open_database, stop_embedded};
 use super::known_database::KnownDatabase;
 use crate::api::auth::ApiAuth;
-use crate::check::database::DatabaseExpected;
+use crate::check::database::{DatabaseExpected, KnownId};
 use crate::check::service::{Answering, DirUse, ServiceClient};
 use crate::check::{self, CheckLevel, CheckLine, CheckSubject, spool_state};
 use crate::cli::CheckArgs;
@@ -23,6 +24,9 @@ use crate::config::{AppSettings, CheckedSettings, DatabaseChoice, ServeConfig, S
 use crate::embedded::Embedded;
 use crate::model::SdkAppId;
 use crate::store::Database;
+
+/// How long the connections to the database may take to end.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of the settings file.
 #[derive(Debug, Clone, Default)]
@@ -46,18 +50,20 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
     report.add(settings_lines(&checked, files))?;
     let client = ServiceClient::new()?;
     let (lock, answering) = (look_at_lock(&checked.config.data_dir), answering(&client, &checked).await);
-    let served = if lock.is_served { DirUse::Served } else { DirUse::Free };
+    let served = dir_use(&lock);
     directory(&mut report, &checked, lock, &answering).await?;
     if let Some(serving) = &checked.serving {
         report.add(listener_lines(serving, &checked, served, &answering))?;
     }
     let (database, embedded) = look_at_database(&mut report, &checked).await?;
-    let service = checked.serving.as_ref().filter(|_| matches!(answering.api, Answering::Mirror(_)));
+    // A service of another data directory says nothing about this one.
+    let is_ours = served != DirUse::Free && matches!(answering.api, Answering::Mirror(_));
     let about =
         check_apps::AboutApps { settings, apps: &apps, database: database.as_ref(), checked: &checked };
-    let done = check_apps::look(&mut report, &about, service.map(|_| client), args).await;
+    let done = check_apps::look(&mut report, &about, is_ours.then_some(client), args).await;
     if let Some(database) = database {
-        database.close().await;
+        // A server that has stalled is left to itself.
+        let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;
     }
     stop_embedded(embedded).await?;
     done?;
@@ -137,6 +143,14 @@ async fn answering(client: &ServiceClient, checked: &CheckedSettings) -> Listene
     ListenersAnswer { callbacks, api }
 }
 
+fn dir_use(lock: &DirLock) -> DirUse {
+    match lock.is_served {
+        Some(true) => DirUse::Served,
+        Some(false) => DirUse::Free,
+        None => DirUse::Unknown,
+    }
+}
+
 /// Data directory, running service and spool.
 async fn directory(
     report: &mut CheckReport,
@@ -146,7 +160,7 @@ async fn directory(
 ) -> anyhow::Result<()> {
     let dir = checked.config.data_dir.clone();
     let spool_max = checked.serving.as_ref().map_or(0, |serving| serving.spool.max_bytes);
-    let served = if lock.is_served { DirUse::Served } else { DirUse::Free };
+    let served = dir_use(&lock);
     let state = match &answering.api {
         Answering::Mirror(Some(state)) if served == DirUse::Served => Some(state.clone()),
         _ => None,
@@ -155,7 +169,7 @@ async fn directory(
         let (spool, spool_bytes) = match &state {
             Some(state) => (Some(spool_state::of_service(state)), state.spool_bytes),
             // The running service alone has the file.
-            None if lock.is_served || !dir.exists() => (None, 0),
+            None if lock.is_served != Some(false) || !dir.exists() => (None, 0),
             None => {
                 let (line, bytes) = spool_state::of_file(&dir, clock::now());
                 (Some(line), bytes)
@@ -170,7 +184,7 @@ async fn directory(
         lines.iter().all(|line| (line.subject, line.level) != (CheckSubject::DataDir, CheckLevel::Wrong));
     report.add(lines)?;
     let api_listen = checked.serving.as_ref().map(|serving| serving.api_listen);
-    report.add(api_listen.map(|listen| check::service::line(served, &answering.api, listen)))?;
+    report.add(api_listen.and_then(|listen| check::service::line(served, &answering.api, listen)))?;
     report.add(spool.filter(|_| is_usable))
 }
 
@@ -209,7 +223,10 @@ async fn look_at_database(
             return Ok((None, None));
         }
     };
-    let known_id = KnownDatabase::open(&config.data_dir).ok().and_then(|known| known.id().map(str::to_owned));
+    let known_id = match KnownDatabase::open(&config.data_dir) {
+        Ok(known) => known.id().map_or(KnownId::None, |id| KnownId::Of(id.to_owned())),
+        Err(_) => KnownId::Unreadable,
+    };
     let expected = DatabaseExpected { known_id, is_embedded };
     let (lines, is_usable) = check::database::lines(&database, &expected, clock::now).await;
     report.add(lines)?;
@@ -222,6 +239,6 @@ async fn look_at_database(
     if is_usable {
         return Ok((Some(database), embedded));
     }
-    database.close().await;
+    let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;
     Ok((None, embedded))
 }

@@ -22,9 +22,11 @@ use crate::store::condition::GroupTotals;
 use crate::tencent::ClientSettings;
 use crate::tencent::client::TencentClient;
 
-/// The share of Tencent's limits for the calls of `check`: one list of ids in ten seconds, 20 of any other command a
-/// second.
-const RATE_SHARE_MAX: f64 = 0.1;
+/// The share of Tencent's limits for the probe: one list of ids in ten seconds, 20 of any other command a second.
+const PROBE_SHARE_MAX: f64 = 0.1;
+
+/// The share for the one call that is otherwise made, so that it can be made again after two seconds.
+const CALL_SHARE: f64 = 0.5;
 
 /// What is looked at.
 pub(super) struct AboutApps<'a> {
@@ -43,6 +45,12 @@ pub(super) async fn look(
     args: &CheckArgs,
 ) -> anyhow::Result<()> {
     let Some(serving) = &about.checked.serving else { return Ok(()) };
+    let service = service.map(|client| asked_service(client, about, serving));
+    if let Some(service) = &service {
+        // Refusals belong to no app, so any app that may be read shows them.
+        let stats = service.stats().await.into_iter().flatten().next();
+        report.add(stats.iter().flat_map(check::service::refusal_lines))?;
+    }
     let mut totals = Vec::new();
     for app in about.apps {
         let counted = match about.database {
@@ -71,11 +79,15 @@ pub(super) async fn look(
     Ok(())
 }
 
-/// Why no client can be made, as a line.
-fn client(app: SdkAppId, tencent: &TencentSettings, repeats: bool) -> Result<TencentClient, CheckLine> {
+/// A client, or why none can be made, as a line.
+fn client(
+    app: SdkAppId,
+    tencent: &TencentSettings,
+    (repeats, share): (bool, f64),
+) -> Result<TencentClient, CheckLine> {
     let settings = ClientSettings {
         admin: tencent.admin.clone(),
-        rate_share: tencent.rate_share.min(RATE_SHARE_MAX),
+        rate_share: share,
         repeats,
         ..ClientSettings::new(tencent.url.clone(), app, tencent.secret.clone(), clock::now)
     };
@@ -100,7 +112,7 @@ async fn tencent_lines(
         let line = (!is_fault).then(|| CheckLine::ok(CheckSubject::Tencent, found).of(app.app));
         return line.into_iter().collect();
     };
-    let client = match client(app.app, tencent, false) {
+    let client = match client(app.app, tencent, (false, CALL_SHARE)) {
         Ok(client) => client,
         Err(line) => return vec![line],
     };
@@ -117,20 +129,23 @@ async fn relay_line(app: &AppSettings, serving: &ServeConfig) -> Option<CheckLin
     Some(line.of(app.app))
 }
 
-async fn wait(
-    report: &mut CheckReport,
-    about: &AboutApps<'_>,
-    service: Option<ServiceClient>,
-    seconds: u64,
-) -> anyhow::Result<()> {
-    let Some(serving) = &about.checked.serving else { return Ok(()) };
-    let apps: Vec<SdkAppId> = about.apps.iter().map(|app| app.app).collect();
-    let first = apps.first().map(ToString::to_string);
-    let token = match (&*serving.api_auth, about.settings.sender(first.as_deref())) {
+/// A running service with a token for each app, as far as the settings have one.
+fn asked_service(client: ServiceClient, about: &AboutApps<'_>, serving: &ServeConfig) -> AskedService {
+    let token = |app: SdkAppId| match (&*serving.api_auth, about.settings.sender(Some(&app.to_string()))) {
         (ApiAuth::None, _) | (_, Err(_)) => None,
         (_, Ok((.., token))) => token,
     };
-    let service = service.map(|client| AskedService { client, listen: serving.api_listen, token });
+    let apps = about.apps.iter().map(|app| (app.app, token(app.app))).collect();
+    AskedService { client, listen: serving.api_listen, apps }
+}
+
+async fn wait(
+    report: &mut CheckReport,
+    about: &AboutApps<'_>,
+    service: Option<AskedService>,
+    seconds: u64,
+) -> anyhow::Result<()> {
+    let apps: Vec<SdkAppId> = about.apps.iter().map(|app| app.app).collect();
     let waited = WaitedFor { apps: &apps, database: about.database, service };
     let line = waited.line(Duration::from_secs(seconds), || report.hint(seconds)).await;
     report.add([line])
@@ -142,7 +157,7 @@ async fn ask(report: &mut CheckReport, app: &AppSettings) -> anyhow::Result<()> 
         return report
             .add([CheckLine::warning(CheckSubject::Tencent, "there is nothing to ask", remedy).of(app.app)]);
     };
-    let client = match client(app.app, tencent, true) {
+    let client = match client(app.app, tencent, (true, tencent.rate_share.min(PROBE_SHARE_MAX))) {
         Ok(client) => client,
         Err(line) => return report.add([line]),
     };

@@ -110,16 +110,22 @@ pub(super) async fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
 
 /// A look at the lock of a directory.
 pub(super) struct DirLock {
-    /// Whether a `serve` works on it.
-    pub(super) is_served: bool,
+    /// Whether a `serve` works on it; none where this user cannot know.
+    pub(super) is_served: Option<bool>,
     /// Held, where there is the file and no `serve`: one that starts waits as long.
     _held: Option<File>,
 }
 
-/// Looks at the lock of a directory, and makes nothing. What is not known counts as free.
+/// Looks at the lock of a directory, and makes nothing.
 pub(super) fn look_at_lock(dir: &Path) -> DirLock {
-    let held = PrivateDir::open(dir).and_then(|dir| dir.file(LOCK_NAME, Access::Read)).ok();
-    let is_served =
-        held.as_ref().is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
-    DirLock { is_served, _held: held }
+    match PrivateDir::open(dir).and_then(|dir| dir.file(LOCK_NAME, Access::Read)) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => DirLock { is_served: Some(false), _held: Some(file) },
+            Err(TryLockError::WouldBlock) => DirLock { is_served: Some(true), _held: None },
+            Err(TryLockError::Error(_)) => DirLock { is_served: None, _held: None },
+        },
+        // No `serve` has ever worked on it.
+        Err(error) if error.is_missing() => DirLock { is_served: Some(false), _held: None },
+        Err(_) => DirLock { is_served: None, _held: None },
+    }
 }

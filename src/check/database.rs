@@ -3,7 +3,10 @@
 //! It connects as the service does, so that it finds what the service finds (a version, an encoding, a pooler in
 //! transaction mode), and then compares. Nothing is written.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use super::line::{CheckLine, CheckSubject, secs_shown};
 use crate::model::Millis;
@@ -13,14 +16,29 @@ use crate::store::{Database, SERVICE_CONNECTIONS_MAX, StoreError, condition, rig
 /// How far the clock of the database may stand from this host's without a word, in milliseconds.
 const CLOCK_MAX_MS: i64 = 2_000;
 
+/// How long all of it may take, connecting included. The server's own time limits are not relied on: it may stall.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How often the clock is asked for; the quickest answer counts.
 const CLOCK_LOOKS: usize = 3;
+
+/// Which database a data directory knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum KnownId {
+    /// None yet.
+    #[default]
+    None,
+    /// The one with this id.
+    Of(String),
+    /// The directory cannot be read by this user.
+    Unreadable,
+}
 
 /// What is compared with the database.
 #[derive(Debug, Clone, Default)]
 pub struct DatabaseExpected {
-    /// The id that the data directory knows.
-    pub known_id: Option<String>,
+    /// What the data directory knows.
+    pub known_id: KnownId,
     /// Whether it is the embedded server, which `serve` migrates and which has no one else's connections.
     pub is_embedded: bool,
 }
@@ -31,29 +49,37 @@ pub async fn lines(
     expected: &DatabaseExpected,
     now: fn() -> Millis,
 ) -> (Vec<CheckLine>, bool) {
-    let mut conn = match database.connect().await {
-        Ok(conn) => conn,
-        Err(error) => return (vec![unreached(&error)], false),
-    };
     let mut lines = Vec::new();
-    let is_ours = match look(&mut conn, expected, now, &mut lines).await {
-        Ok(is_ours) => is_ours,
-        Err(error) => {
-            lines.push(CheckLine::wrong_by(
-                CheckSubject::Database,
-                &error.to_string(),
-                "look at the log of the server",
-            ));
-            false
+    let looking = timeout(LOOK_WAIT_MAX, connect_and_look(database, expected, now, &mut lines)).await;
+    let is_ours = looking.unwrap_or_else(|_| {
+        let found = format!("the server did not answer in {} s", LOOK_WAIT_MAX.as_secs());
+        Err(CheckLine::wrong(CheckSubject::Database, found, "look at the log and the load of the server"))
+    });
+    match is_ours {
+        Ok(is_ours) => (lines, is_ours),
+        Err(line) => {
+            lines.push(line);
+            (lines, false)
         }
-    };
+    }
+}
+
+async fn connect_and_look(
+    database: &Database,
+    expected: &DatabaseExpected,
+    now: fn() -> Millis,
+    lines: &mut Vec<CheckLine>,
+) -> Result<bool, CheckLine> {
+    let mut conn = database.connect().await.map_err(|error| unreached(&error))?;
+    let is_ours = look(&mut conn, expected, now, lines).await.map_err(|error| {
+        CheckLine::wrong_by(CheckSubject::Database, &error.to_string(), "look at the log of the server")
+    });
     let _ = sqlx::Connection::close(conn).await;
-    (lines, is_ours)
+    is_ours
 }
 
 /// A database that is not reached, or not one that can be used.
-#[must_use]
-pub fn unreached(error: &StoreError) -> CheckLine {
+fn unreached(error: &StoreError) -> CheckLine {
     let remedy = if error.is_passing() {
         "start the server, or look at host, port and firewall of DATABASE_URL; `serve` spools until it answers"
     } else {
@@ -148,11 +174,17 @@ fn id_line(id: Option<String>, expected: &DatabaseExpected) -> CheckLine {
         );
     };
     match &expected.known_id {
-        None => CheckLine::ok(CheckSubject::DatabaseId, format!("{id}; the data directory knows none yet")),
-        Some(known) if *known == id => {
+        KnownId::None => {
+            CheckLine::ok(CheckSubject::DatabaseId, format!("{id}; the data directory knows none yet"))
+        }
+        KnownId::Unreadable => CheckLine::ok(
+            CheckSubject::DatabaseId,
+            format!("{id}; what the data directory knows was not read"),
+        ),
+        KnownId::Of(known) if *known == id => {
             CheckLine::ok(CheckSubject::DatabaseId, format!("{id}, the one that the data directory knows"))
         }
-        Some(known) => CheckLine::wrong(
+        KnownId::Of(known) => CheckLine::wrong(
             CheckSubject::DatabaseId,
             format!("{id}, and the data directory belongs to the database with id {known:?}"),
             "set DATABASE_URL or DATA_DIR right; where this database is the right one, start once with `serve \
@@ -211,7 +243,7 @@ fn connections(server: &condition::ServerCondition, expected: &DatabaseExpected)
 
 #[cfg(test)]
 mod tests {
-    use super::{DatabaseExpected, clock_line, connections, id_line, taking_writes};
+    use super::{DatabaseExpected, KnownId, clock_line, connections, id_line, taking_writes};
     use crate::check::line::CheckLevel;
     use crate::store::condition::ServerCondition;
 
@@ -265,8 +297,10 @@ mod tests {
 
     #[test]
     fn a_database_of_another_data_directory_is_wrong_and_so_is_one_without_an_id() {
-        let expected =
-            |known: Option<&str>| DatabaseExpected { known_id: known.map(str::to_owned), is_embedded: false };
+        let expected = |known: Option<&str>| DatabaseExpected {
+            known_id: known.map_or(KnownId::None, |known| KnownId::Of(known.to_owned())),
+            is_embedded: false,
+        };
         let of = |id: Option<&str>, known| id_line(id.map(str::to_owned), &expected(known));
         assert_eq!(of(Some("a"), None).level, CheckLevel::Ok);
         assert_eq!(of(Some("a"), Some("a")).level, CheckLevel::Ok);

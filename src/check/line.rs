@@ -36,6 +36,8 @@ pub enum CheckSubject {
     Volume,
     /// Whether a `serve` works on the directory.
     Service,
+    /// Requests that a running `serve` did not take.
+    Refusals,
     /// The spool's file, and what waits in it.
     Spool,
     /// The address of callbacks.

@@ -17,10 +17,18 @@ pub fn line(subject: CheckSubject, listen: SocketAddr, served: DirUse, answering
         (Answering::Mirror(_), DirUse::Served) => {
             CheckLine::ok(subject, format!("the running `serve` answers on {listen}"))
         }
+        (Answering::Mirror(_), DirUse::Unknown) => {
+            CheckLine::ok(subject, format!("a group-mirror answers on {listen}"))
+        }
         (Answering::Mirror(_), DirUse::Free) => CheckLine::wrong(
             subject,
             format!("another group-mirror, of another data directory, answers on {listen}"),
             format!("set {name} to another port, or stop that one"),
+        ),
+        (Answering::Other(what), DirUse::Served) => CheckLine::warning(
+            subject,
+            format!("{listen} is in use, and it is not known by whom: {what}"),
+            "look whether it is the `serve` that works on this data directory (`ss -ltnp` names it)",
         ),
         (Answering::Other(what), _) => CheckLine::wrong(
             subject,

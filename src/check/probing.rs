@@ -15,8 +15,8 @@ use crate::tencent::codes::CodeClass;
 use crate::tencent::groups::GroupInfo;
 use crate::tencent::{CallError, Reply};
 
-/// About how many calls one probe makes.
-pub const CALLS_MAX: u32 = 60;
+/// How many answers one probe asks for at most.
+pub const CALLS_MAX: usize = 45;
 
 /// What is not known of Tencent. The labels never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, IntoStaticStr, VariantArray)]
@@ -146,6 +146,7 @@ impl<'a> Probe<'a> {
 
     /// The answers in the order of the questions, with those that all calls gave.
     pub(super) fn finish(mut self) -> Vec<ProbeAnswer> {
+        assert!(self.dates.len() <= CALLS_MAX, "each question keeps its number of calls");
         self.answer_of_heads();
         self.answers.sort_by_key(|answer| answer.question);
         assert_eq!(self.answers.len(), ProbeQuestion::VARIANTS.len(), "each question has one answer");

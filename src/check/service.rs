@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpSocket;
 
 use super::line::{CheckLine, CheckSubject};
+use crate::refusals::RefusalCause;
 
 /// How long an answer may take. A health check answers at once.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -53,6 +54,8 @@ pub enum DirUse {
     Served,
     /// None does.
     Free,
+    /// This user cannot look: the line about the directory says why.
+    Unknown,
 }
 
 /// What `/v1/stats` says of callbacks.
@@ -69,6 +72,14 @@ pub struct ServiceStats {
 pub struct StatsRefusals {
     /// Every cause with its count since the start.
     pub by_cause: BTreeMap<String, u64>,
+}
+
+impl StatsRefusals {
+    /// How many of one cause.
+    #[must_use]
+    pub fn count(&self, cause: RefusalCause) -> u64 {
+        self.by_cause.get(cause.label()).copied().unwrap_or(0)
+    }
 }
 
 #[derive(Deserialize)]
@@ -173,11 +184,12 @@ pub fn reached_at(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// Whether a `serve` works on the directory, and how it fares.
+/// Whether a `serve` works on the directory, and how it fares; none where that cannot be known.
 #[must_use]
-pub fn line(served: DirUse, answering: &Answering, api_listen: SocketAddr) -> CheckLine {
+pub fn line(served: DirUse, answering: &Answering, api_listen: SocketAddr) -> Option<CheckLine> {
     let subject = CheckSubject::Service;
-    match (served, answering) {
+    Some(match (served, answering) {
+        (DirUse::Unknown, _) => return None,
         (DirUse::Free, _) => CheckLine::ok(subject, "no `serve` works on this data directory now"),
         (DirUse::Served, Answering::Mirror(Some(state)))
             if state.database == "ok" && state.status == "ready" =>
@@ -197,12 +209,47 @@ pub fn line(served: DirUse, answering: &Answering, api_listen: SocketAddr) -> Ch
             format!("a `serve` works on this data directory, and not on API_LISTEN ({api_listen})"),
             "run this with the settings of that `serve`",
         ),
+    })
+}
+
+/// Requests that a running service did not take since its start, a line for each cause with its remedy.
+#[must_use]
+pub fn refusal_lines(stats: &ServiceStats) -> Vec<CheckLine> {
+    let subject = CheckSubject::Refusals;
+    let causes = RefusalCause::callback_causes().filter(|cause| stats.refusals.count(*cause) > 0);
+    let lines: Vec<CheckLine> = causes
+        .map(|cause| {
+            let (what, remedy) = cause.parts();
+            let found = format!("{} since the start of `serve`: {what}", stats.refusals.count(cause));
+            CheckLine::warning(subject, found, remedy).of(cause.label())
+        })
+        .collect();
+    if lines.is_empty() {
+        return vec![CheckLine::ok(subject, "no callback was refused since the start of `serve`")];
     }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::reached_at;
+    use super::{ServiceStats, reached_at, refusal_lines};
+    use crate::check::line::CheckLevel;
+
+    #[test]
+    fn each_cause_of_a_refusal_is_a_line_with_its_remedy_but_for_what_strangers_send() {
+        let mut stats = ServiceStats::default();
+        assert_eq!(refusal_lines(&stats)[0].level, CheckLevel::Ok);
+        for (cause, count) in [("wrong", 12), ("stale", 0), ("malformed", 7)] {
+            stats.refusals.by_cause.insert(cause.to_owned(), count);
+        }
+        let lines = refusal_lines(&stats);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            lines[0].to_string(),
+            "warning  refusals wrong: 12 since the start of `serve`: signature wrong; remedy: is CALLBACK_TOKEN the token of \
+             the console?"
+        );
+    }
 
     #[test]
     fn a_listener_on_every_address_is_reached_on_loopback() {

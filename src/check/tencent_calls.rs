@@ -38,7 +38,7 @@ const CLOCK_MAX_MS: i64 = 2_000;
 const ATTEMPTS: u32 = 3;
 
 /// The pause between them.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Ids of the one page that is read.
 const PAGE: u32 = 100;

@@ -7,25 +7,25 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::callbacks::shown;
-use super::line::{CheckLine, CheckSubject, secs_shown};
+use super::line::{CheckLevel, CheckLine, CheckSubject, secs_shown};
 use super::service::{ServiceClient, ServiceStats};
 use crate::model::SdkAppId;
 use crate::refusals::RefusalCause;
-use crate::store::Database;
 use crate::store::condition::{self, EnteredCallback};
+use crate::store::{Database, READ_WAIT_MAX, in_time};
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A running service that may be asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AskedService {
     /// Its client.
     pub client: ServiceClient,
     /// Its internal listener.
     pub listen: SocketAddr,
-    /// A token of its read API; none where it needs none.
-    pub token: Option<String>,
+    /// Each app with a token that may read it; none where none is needed.
+    pub apps: Vec<(SdkAppId, Option<String>)>,
 }
 
 /// Where callbacks show.
@@ -39,21 +39,45 @@ pub struct WaitedFor<'a> {
     pub service: Option<AskedService>,
 }
 
+impl std::fmt::Debug for AskedService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AskedService({})", self.listen)
+    }
+}
+
+impl AskedService {
+    /// What it says of each app; none of those that it does not let us read.
+    pub async fn stats(&self) -> Vec<Option<ServiceStats>> {
+        let mut stats = Vec::with_capacity(self.apps.len());
+        for (app, token) in &self.apps {
+            stats.push(self.client.stats(self.listen, token.as_deref(), app.get()).await);
+        }
+        stats
+    }
+}
+
 impl WaitedFor<'_> {
-    async fn stats(&self) -> Option<ServiceStats> {
-        let service = self.service.as_ref()?;
-        let app = self.apps.first()?.get();
-        service.client.stats(service.listen, service.token.as_deref(), app).await
+    async fn stats(&self) -> Vec<Option<ServiceStats>> {
+        match &self.service {
+            Some(service) => service.stats().await,
+            None => Vec::new(),
+        }
     }
 
     async fn entered(&self, position: i64) -> Result<Option<EnteredCallback>, sqlx::Error> {
         let Some(database) = self.database else { return Ok(None) };
-        condition::entered_after(&mut *database.lookup().acquire().await?, position, self.apps).await
+        in_time(READ_WAIT_MAX, async {
+            condition::entered_after(&mut *database.lookup().acquire().await?, position, self.apps).await
+        })
+        .await
     }
 
     async fn last_position(&self) -> Result<i64, sqlx::Error> {
         let Some(database) = self.database else { return Ok(0) };
-        condition::last_position(&mut *database.lookup().acquire().await?).await
+        in_time(READ_WAIT_MAX, async {
+            condition::last_position(&mut *database.lookup().acquire().await?).await
+        })
+        .await
     }
 
     /// Waits at most so long. `begun` is called once callbacks are noticed.
@@ -66,7 +90,7 @@ impl WaitedFor<'_> {
                 "see the lines about the database",
             );
         };
-        if self.database.is_none() && before.is_none() {
+        if self.database.is_none() && before.iter().all(Option::is_none) {
             return CheckLine::wrong(
                 CheckSubject::Wait,
                 "neither the ledger nor a running `serve` can be looked at",
@@ -76,27 +100,29 @@ impl WaitedFor<'_> {
         begun();
         let end = Instant::now() + longest;
         loop {
-            // A read that fails may succeed a little later.
-            if let Ok(Some(callback)) = self.entered(position).await {
-                return entered_line(&callback);
-            }
-            let now = self.stats().await;
-            if let Some(line) =
-                before.as_ref().zip(now.as_ref()).and_then(|(before, now)| noticed(before, now))
-            {
-                // What is on its way into the ledger shows more.
-                let entered = if line.level == super::line::CheckLevel::Ok {
-                    self.entered(position).await
-                } else {
-                    Ok(None)
-                };
-                return entered.ok().flatten().map_or(line, |callback| entered_line(&callback));
+            if let Some(line) = self.news(&before, position).await {
+                return line;
             }
             if Instant::now() >= end {
                 return silent(longest);
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// What has come since the wait began.
+    async fn news(&self, before: &[Option<ServiceStats>], position: i64) -> Option<CheckLine> {
+        // A read that fails may succeed a little later.
+        if let Ok(Some(callback)) = self.entered(position).await {
+            return Some(entered_line(&callback));
+        }
+        let now = self.stats().await;
+        let pairs = before.iter().zip(&now).filter_map(|(before, now)| before.as_ref().zip(now.as_ref()));
+        // Refusals belong to no app; a receipt is better news.
+        let line = pairs.filter_map(|(before, now)| noticed(before, now)).min_by_key(|line| line.level)?;
+        // What is in the ledger by now shows more.
+        let entered = self.entered(position).await.ok().flatten().filter(|_| line.level == CheckLevel::Ok);
+        Some(entered.map_or(line, |callback| entered_line(&callback)))
     }
 }
 
@@ -129,10 +155,9 @@ fn noticed(before: &ServiceStats, now: &ServiceStats) -> Option<CheckLine> {
         let found = format!("a callback was received at {at} and is on its way into the ledger");
         return Some(CheckLine::ok(CheckSubject::Wait, found));
     }
-    let count = |stats: &ServiceStats, label: &str| stats.refusals.by_cause.get(label).copied().unwrap_or(0);
     let cause = RefusalCause::callback_causes()
-        .find(|cause| count(now, cause.label()) > count(before, cause.label()))?;
-    let (what, remedy) = cause.remedy().split_once(": ").unwrap_or((cause.label(), cause.remedy()));
+        .find(|cause| now.refusals.count(*cause) > before.refusals.count(*cause))?;
+    let (what, remedy) = cause.parts();
     Some(CheckLine::wrong(CheckSubject::Wait, format!("a request came and was refused: {what}"), remedy))
 }
 
@@ -150,7 +175,6 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::check::line::CheckLevel;
 
     fn stats(last: Option<&str>, wrong: u64) -> ServiceStats {
         let mut stats = ServiceStats { last_callback_at: last.map(str::to_owned), ..ServiceStats::default() };

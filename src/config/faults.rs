@@ -8,6 +8,7 @@ use super::MissingSettings;
 use super::apps::EMBEDDED_APP_ID;
 use super::settings::Settings;
 use super::{Config, ServeConfig};
+use crate::telemetry::log_filter;
 
 /// A setting that is wrong or missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Settings {
         let mut left = self.clone();
         let names: Vec<&'static str> = left.by_name().into_iter().map(|(name, _)| name).collect();
         let (mut faults, mut replaced) = (Vec::new(), Vec::new());
-        if let Err(error) = self.logging() {
+        if let Err(error) = self.logging().and_then(|(_, filter)| log_filter(filter)) {
             faults.push(fault(&names, format!("{error:#}")));
         }
         let serving = loop {
@@ -102,4 +103,81 @@ fn fault(names: &[&'static str], line: String) -> SettingFault {
 fn named_in(names: &[&'static str], line: &str) -> Vec<&'static str> {
     let words = line.split(|mark: char| !(mark.is_ascii_uppercase() || mark.is_ascii_digit() || mark == '_'));
     words.filter_map(|word| names.iter().copied().find(|name| *name == word)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[expect(clippy::unnecessary_wraps, reason = "the value of a setting")]
+    fn set(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn names(settings: &Settings) -> (Vec<&'static str>, bool) {
+        let checked = settings.check_all();
+        let names = checked.faults.iter().map(|fault| fault.name.unwrap_or_else(|| panic!("{fault:?}")));
+        (names.collect(), checked.serving.is_some())
+    }
+
+    #[test]
+    fn every_fault_is_found_once_and_what_follows_from_another_is_none() {
+        let production = Settings { database_url: set("postgres://db/mirror"), ..Settings::default() };
+        assert_eq!(names(&Settings::default()), (vec![], true));
+        assert_eq!(names(&production), (vec!["SDK_APP_ID", "CALLBACK_TOKEN", "API_TOKEN"], true));
+        // Entries of apps that are not known follow from the app ids.
+        let apps = Settings {
+            sdk_app_id: set("1400000001,none"),
+            callback_token: set("1400000001:a,1400000002:b"),
+            tencent_api_url: set("1400000002:https://console.tim.qq.com"),
+            api_token: set("desk@1400000002:hush"),
+            idle_secs: set("-1"),
+            ..production.clone()
+        };
+        let (found, fits) = names(&apps);
+        assert_eq!((found, fits), (vec!["SDK_APP_ID", "IDLE_SECS"], true));
+        let tokens = Settings {
+            sdk_app_id: set("1400000001,1400000002"),
+            callback_token: set("1400000001:a"),
+            api_token: set("hush hush"),
+            reconcile: set("perhaps"),
+            rust_log: set("a=b=c"),
+            relay_timeout_ms: set("9000"),
+            tencent_secret_key: set("1400000001:hush"),
+            ..production.clone()
+        };
+        let (mut found, fits) = names(&tokens);
+        found.sort_unstable();
+        assert_eq!(
+            (found, fits),
+            (
+                vec![
+                    "API_TOKEN",
+                    "CALLBACK_TOKEN",
+                    "RECONCILE",
+                    "RELAY_TIMEOUT_MS",
+                    "RUST_LOG",
+                    "TENCENT_API_URL"
+                ],
+                true
+            )
+        );
+        let lines: String = tokens.check_all().faults.into_iter().map(|fault| fault.line).collect();
+        assert!(!lines.contains("hush"), "{lines}");
+        let both = Settings {
+            callback_token: set("a"),
+            callback_token_file: set("/none"),
+            sdk_app_id: set("1"),
+            api_token: set("desk:0123456789abcdef"),
+            ..production
+        };
+        assert_eq!(names(&both), (vec!["CALLBACK_TOKEN"], true));
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_without_tokens_is_the_one_fault() {
+        let open = Settings { api_listen: set("0.0.0.0:8081"), api_auth: set("none"), ..Settings::default() };
+        let (found, fits) = names(&open);
+        assert_eq!((found, fits), (vec!["API_LISTEN"], true));
+    }
 }

@@ -333,6 +333,10 @@ fn everything_that_check_looks_at_or_asks_stands_in_its_page() {
     let page = text("docs/check.md");
     let subjects = CheckSubject::VARIANTS.iter().map(|subject| -> &str { subject.into() });
     let questions = ProbeQuestion::VARIANTS.iter().map(|question| -> &str { question.into() });
+    let connections = group_mirror::store::SERVICE_CONNECTIONS_MAX;
+    assert!(page.contains(&format!("against the {connections} that one service takes at most")));
+    let calls = group_mirror::check::CALLS_MAX;
+    assert!(page.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("up to {calls} calls")));
     let rows: String = page.lines().filter(|line| line.starts_with("| `")).collect();
     for label in subjects.chain(questions) {
         assert!(rows.contains(&format!("`{label}`")), "{label}");

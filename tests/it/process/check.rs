@@ -197,6 +197,23 @@ async fn a_data_directory_that_others_can_write_to_is_wrong_and_named_once() {
 }
 
 #[tokio::test]
+async fn of_a_directory_that_another_user_owns_nothing_is_claimed_but_that() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let service = Process::start(place.command_on(&database.url, &[])).ready().await;
+    let data = place.path().join("data");
+    if std::os::unix::fs::chown(&data, Some(65_534), None).is_err() {
+        return; // Only root can give a directory away.
+    }
+    let checked = Checked::of(beside(&place, &database.url, &service, &["check"])).await;
+    checked.ends_with(1);
+    checked.says("wrong", "data_dir", "belongs to user id 65534");
+    checked.says("ok", "api_listener", "a group-mirror answers");
+    checked.says("ok", "database_id", "was not read");
+    assert!(checked.lines("service").is_empty() && checked.lines("spool").is_empty());
+    service.ends_well_on("TERM").await;
+}
+
+#[tokio::test]
 async fn a_spool_that_needs_more_room_than_there_is_is_a_warning() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
     let mut command = place.command_on(&database.url, &["check"]);
@@ -367,4 +384,16 @@ async fn commands_that_never_came_are_named_beside_what_their_switch_would_expla
     );
     checked.says("ok", &format!("callbacks {APP} Group.CallbackAfterCreateTopic"), "no communities");
     service.ends_well_on("TERM").await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_ends_the_look_at_it_with_a_line() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut locking = database.connect().await;
+    locking.execute("BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let checked = Checked::of(place.command_on(&database.url, &["check"])).await;
+    checked.ends_with(1);
+    checked.says("wrong", "database", "the server did not answer in 10 s");
+    checked.says("ok", "rights", "");
+    assert!(checked.lines("callbacks").is_empty());
 }

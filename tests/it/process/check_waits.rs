@@ -44,10 +44,14 @@ async fn a_callback_that_comes_is_named_and_one_that_is_refused_has_its_cause_an
     assert!(line.starts_with("ok") && line.contains("Group.CallbackAfterCreateGroup came at"), "{line}");
     assert!(line.contains("(applied)") && line.contains("its EventTime"), "{line}");
     // What was there before the wait does not count; a wrong token is named.
-    let wrong = signed_query().replace("Sign=", "Sign=0");
+    let query = signed_query();
+    let sign = query.split("Sign=").nth(1).unwrap().split('&').next().unwrap();
+    let wrong = query.replace(sign, &sign.chars().rev().collect::<String>());
     let (code, line) = waited(command(), async || send(wrong, body.clone()).await).await;
     assert_eq!(code, Some(1), "{line}");
     assert!(line.starts_with("wrong") && line.contains("refused") && line.contains("; remedy: "), "{line}");
+    let checked = Checked::of(beside(&place, &database.url, &service, &["check"])).await;
+    checked.says("warning", "refusals wrong", "1 since the start of `serve`: signature wrong");
     let other = signed_query().replace(APP, "1400000002");
     let (_, line) = waited(command(), async || send(other, body.clone()).await).await;
     assert!(line.contains("SDK_APP_ID") && !line.contains(TOKEN), "{line}");
@@ -145,4 +149,28 @@ async fn the_backend_of_the_relay_is_connected_to_and_gets_no_byte() {
     let mut command = command("http://localhost:18080/callback".to_owned());
     command.env("CALLBACK_LISTEN", "127.0.0.1:18080");
     Checked::of(command).await.says("wrong", &format!("relay {APP}"), "is CALLBACK_LISTEN");
+}
+
+#[tokio::test]
+async fn each_of_several_apps_is_looked_at_or_one_of_them_alone() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let (first, second) = (fake(&json!({}), None, 1).await, "1400000002");
+    let command = |args: &[&str]| {
+        let mut command = place.command_on(&database.url, args);
+        command.env("SDK_APP_ID", format!("{APP},{second}"));
+        command.env("CALLBACK_TOKEN", format!("{APP}:{TOKEN},{second}:hush"));
+        command.env("TENCENT_API_URL", format!("http://{}", first.addr));
+        command.env("TENCENT_SECRET_KEY", format!("{APP}:{KEY},{second}:{KEY}"));
+        command
+    };
+    let checked = Checked::of(command(&["check"])).await;
+    checked.ends_with(1);
+    checked.says("ok", &format!("tencent {APP}"), "accepts the UserSig");
+    checked.says("wrong", &format!("tencent {second}"), "60006");
+    assert_eq!(checked.lines("callbacks").len(), 22);
+    let checked = Checked::of(command(&["check", "--app", second])).await;
+    checked.ends_with(1);
+    assert_eq!((checked.lines("callbacks").len(), checked.lines("tencent").len()), (11, 1));
+    let checked = Checked::of(command(&["check", "--app", APP])).await;
+    checked.ends_with(0);
 }

@@ -183,7 +183,7 @@ async fn answers_hold_no_id_no_name_and_no_secret_and_few_calls_are_made() {
         assert!(!shown.contains(secret) && !as_json.contains(secret), "{secret}: {shown}");
     }
     let calls = answer(&answers, ProbeQuestion::DateHeader);
-    let calls: u32 = calls.split(" of ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    let calls: usize = calls.split(" of ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
     assert!(calls > 15 && calls <= CALLS_MAX, "{calls}");
 }
 
