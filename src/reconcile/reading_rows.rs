@@ -236,9 +236,7 @@ mod tests {
     }
 
     fn bytes(rows: &ListRows) -> usize {
-        let of = |range: &RangeRows| {
-            range.texts.capacity() + range.rows.capacity() * std::mem::size_of::<PackedRow>()
-        };
+        let of = |range: &RangeRows| range.texts.capacity() + range.rows.capacity() * size_of::<PackedRow>();
         rows.ranges.values().map(of).sum()
     }
 

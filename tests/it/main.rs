@@ -104,6 +104,7 @@ mod tencent {
 mod reconcile {
     mod codes;
     mod details;
+    mod ends;
     mod lists;
     mod lives;
     mod packed;

@@ -1,5 +1,5 @@
 //! Random lives of a fake whose knobs are drawn at random, read while they go on. Whatever is read has to be true at some
-//! moment between the earliest state that a read may show and its end, and nobody who stayed may be left out.
+//! moment between the earliest state that a read may show and its end, and no one who stayed may be left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -329,7 +329,7 @@ async fn life(seed: u64) -> [u32; 4] {
 }
 
 #[tokio::test]
-async fn whatever_is_read_of_a_life_was_true_and_nobody_who_stayed_is_left_out() {
+async fn whatever_is_read_of_a_life_was_true_and_no_one_who_stayed_is_left_out() {
     let number =
         |name: &str, usual: u64| std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(usual);
     let (first, count) = (number("LIVES_SEED", 1), number("LIVES", 30));
