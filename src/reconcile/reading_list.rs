@@ -174,6 +174,10 @@ impl ListProgress {
         self.mark.member_num = page.member_num.or(self.mark.member_num);
         self.mark.has_unread |= !page.unread.is_empty();
         if self.rows.len() + page.members.len() > ROWS_MAX as usize {
+            // Users who came twice count once.
+            self.rows.sort();
+        }
+        if self.rows.len() + page.members.len() > ROWS_MAX as usize {
             return PageStep::Done(ListState::Incomplete(IncompleteWhy::TooLarge));
         }
         match &self.mark.place {
@@ -220,6 +224,7 @@ impl ListProgress {
         self.mark.back = 0;
         let is_first = self.rows.is_empty();
         let new = self.add(page);
+        // One row cannot be passed with an anchor.
         if is_first && rows <= 1 && self.mark.member_num.is_some_and(|number| number > rows as u64) {
             return PageStep::Done(ListState::Incomplete(IncompleteWhy::FewRows));
         }

@@ -101,7 +101,11 @@ async fn the_plain_rule_takes_a_list_for_whole_that_lost_a_member_and_the_anchor
     assert_eq!(reading.state, ListState::Complete);
     let mut all = present(&fake, PUBLIC);
     all.insert("user_8".to_owned());
-    assert_eq!(users(&reading.rows), all, "who left is still listed, as of before; nobody is lost");
+    assert_eq!(
+        users(&reading.rows),
+        all,
+        "who left is still listed, as of before, and no one else is missing"
+    );
 }
 
 /// Some leave, as many join; who stayed of `stays` is left in it.
@@ -317,7 +321,7 @@ async fn whom_a_list_leaves_out_is_asked_for_by_name_before_anyone_is_gone() {
     let zoe = confirmed.rows.all().into_iter().find(|member| member.user == user("zoe")).unwrap();
     assert!(zoe.join_secs.is_some() && zoe.role.as_deref() == Some("Member"), "{zoe:?}");
 
-    // More than can be added: the list confirms and removes nobody. Without an answer: the same.
+    // More than can be added: the list confirms and removes no one. Without an answer: the same.
     let before = list(&reader, PUBLIC).await;
     for number in 0..60 {
         joins(&fake, PUBLIC, &format!("late_{number}")).await;
