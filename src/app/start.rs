@@ -132,11 +132,11 @@ pub async fn start(
     (callbacks, api): (TcpListener, TcpListener),
 ) -> anyhow::Result<RunningService> {
     let known = KnownDatabase::open(&serving.spool.dir)?;
-    let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
     let metrics = start_metrics()?;
     let relays = relays(&serving.apps, callbacks.local_addr()?)?;
+    let limits = connection_limits::granted(relays.connections_max());
     warn_of_forgetful_volume(&serving.spool.dir);
     let writer = Writer::start(&database, &serving.spool, schema.clone())
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
