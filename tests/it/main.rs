@@ -34,6 +34,7 @@ mod relay {
     mod fallbacks;
     mod loops;
     mod notifications;
+    mod tls;
     mod verdicts;
 }
 

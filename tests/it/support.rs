@@ -2,7 +2,7 @@
 //! does. `App` is filled by callbacks; `api::Api` starts on a database that was filled before.
 
 pub(crate) mod api;
-pub(crate) mod backend;
+
 pub(crate) mod chaos;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;
@@ -13,6 +13,7 @@ pub(crate) mod mutate;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod raw_backend;
 pub(crate) mod shown;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::verdicts::{BEFORE_CREATE, before, in_front_of, target};
-use crate::support::backend::{Backend, Conduct, Sender, allowed, answer};
+use crate::support::raw_backend::{Backend, Conduct, Sender, allowed, answer};
 use crate::support::{App, OK, eventually};
 
 const MESSAGE: &str = "Group.CallbackAfterSendMsg";
