@@ -1,8 +1,9 @@
 //! Calls of one kind to one backend: a limit of calls in work, a circuit breaker, counters and log lines.
 //!
 //! What waits for a verdict and what is passed on without one have a gate each, so that neither a slow handler of messages
-//! nor a flood of them takes the verdicts' room or opens their breaker. Nothing queues here: at the limit a call is not
-//! made. Whether a backend answers is reported when the breaker moves, and once in a while otherwise.
+//! nor a flood of them takes the verdicts' room or opens their breaker. At the limit a verdict's call is not made; a notice
+//! waits for its turn as long as its time lasts. Whether a backend answers is reported when the breaker moves, and once in
+//! a while otherwise.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
