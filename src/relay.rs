@@ -29,6 +29,14 @@ pub use headers::RelayRequest;
 pub use loop_guard::{LoopGuard, LoopSighting};
 pub use target::{ANSWER_BYTES_MAX, BackendFault, RelayAnswer, RelayTarget};
 
+/// How many calls of one kind may be in work at all backends together, and at one of them. At 500 callbacks a second 256
+/// are enough for answers in half a second.
+const CALLS_OF_ALL_MAX: usize = 512;
+const CALLS_OF_ONE_MAX: usize = 256;
+
+/// What each backend has, however many there are.
+const CALLS_OF_ONE_LEAST: usize = 32;
+
 /// The relays of all apps that have a backend. Cheap to clone; without a backend nothing is relayed.
 #[derive(Debug, Clone, Default)]
 pub struct Relays(Arc<RelayTable>);
@@ -36,6 +44,8 @@ pub struct Relays(Arc<RelayTable>);
 #[derive(Debug, Default)]
 struct RelayTable {
     by_app: BTreeMap<SdkAppId, AppRelay>,
+    /// Calls of one kind at one backend.
+    calls: usize,
     guard: LoopGuard,
     tasks: TaskTracker,
 }
@@ -49,18 +59,27 @@ impl Relays {
         backends: impl IntoIterator<Item = (SdkAppId, BackendAddress, BackendRules)>,
     ) -> std::io::Result<Self> {
         let (guard, tasks) = (LoopGuard::new(), TaskTracker::new());
+        let backends: Vec<_> = backends.into_iter().collect();
+        let calls = (CALLS_OF_ALL_MAX / backends.len().max(1)).clamp(CALLS_OF_ONE_LEAST, CALLS_OF_ONE_MAX);
         let mut by_app = BTreeMap::new();
         for (app, address, rules) in backends {
             let target = RelayTarget::new(address, guard.clone())?;
-            by_app.insert(app, AppRelay::new(app, target, rules, tasks.clone()));
+            by_app.insert(app, AppRelay::new(app, target, rules, calls, tasks.clone()));
         }
-        Ok(Self(Arc::new(RelayTable { by_app, guard, tasks })))
+        Ok(Self(Arc::new(RelayTable { by_app, calls, guard, tasks })))
     }
 
     /// The relay of an app; none: it has no backend.
     #[must_use]
     pub fn of(&self, app: SdkAppId) -> Option<&AppRelay> {
         self.0.by_app.get(&app)
+    }
+
+    /// How many connections to backends there may be at once, about: each holds a descriptor.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        // Verdicts and notices.
+        2 * self.0.calls * self.0.by_app.len()
     }
 
     /// Whether a relay has sent these headers. Without a backend nothing can go in a circle, and nothing is looked for.

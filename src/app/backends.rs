@@ -21,9 +21,11 @@ pub(super) fn relays(apps: &[AppSettings], listener: SocketAddr) -> anyhow::Resu
             .with_context(|| format!("RELAY_URL of app {app} cannot be used"))?;
         ensure!(
             !address.is_own(listener),
-            "RELAY_URL of app {app} is {address}, which is this mirror's own listener of callbacks; it should be the address \
-             of the backend behind it"
+            "RELAY_URL of app {app} leads to {}, which is this mirror's own listener of callbacks; it should be the address of \
+             the backend behind it",
+            address.origin()
         );
+        tracing::info!("RELAY_URL: the backend of app {app} is {}", address.origin());
         let rules = BackendRules { timeout: relay.timeout, fallback: relay.fallback.clone() };
         backends.push((app, address, rules));
     }

@@ -58,16 +58,19 @@ impl ConnectionLimits {
     }
 }
 
-/// Raises the process's limit of open files as far as is wanted and allowed; the limits that follow from it.
-pub(super) fn granted() -> ConnectionLimits {
-    let limits = match rlimit::increase_nofile_limit(DESCRIPTORS) {
-        Ok(got) => ConnectionLimits::of(got.min(DESCRIPTORS)),
+/// Raises the process's limit of open files as far as is wanted and allowed; the limits that follow from it. `backends`
+/// descriptors are for connections to the backends behind the mirror.
+pub(super) fn granted(backends: usize) -> ConnectionLimits {
+    let beside = backends as u64;
+    let wanted = DESCRIPTORS + beside;
+    let limits = match rlimit::increase_nofile_limit(wanted) {
+        Ok(got) => ConnectionLimits::of(got.min(wanted).saturating_sub(beside)),
         // There is no such limit here, or none that can be read.
         Err(_) => ConnectionLimits::of(DESCRIPTORS),
     };
     if !limits.are_all() {
         tracing::warn!(
-            "this process may not have {DESCRIPTORS} open files: {} connections of callbacks, {} of readers, {} of \
+            "this process may not have {wanted} open files: {} connections of callbacks, {} of readers, {} of \
              followers are taken at once",
             limits.callbacks,
             limits.api - limits.followers,

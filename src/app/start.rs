@@ -147,11 +147,11 @@ pub async fn start(
 ) -> anyhow::Result<RunningService> {
     let tls = ListenersTls::open(serving)?;
     let known = KnownDatabase::open(&serving.spool.dir)?;
-    let limits = connection_limits::granted();
     let (schema_found, schema) = SchemaState::not_checked();
     let (refused, refusal) = watch::channel(None);
     let metrics = start_metrics(&serving.spool.apps)?;
     let relays = relays(&serving.apps, callbacks.local_addr()?)?;
+    let limits = connection_limits::granted(relays.connections_max());
     warn_of_forgetful_volume(&serving.spool.dir);
     let deliveries = deliveries(serving, &relays);
     let outbox = match deliveries.is_empty() {

@@ -99,8 +99,8 @@ pub fn answering(command: &str) -> Answering {
     }
 }
 
-/// Where a command belongs. Every "before" command is out of scope, listed or not: the answer to it must let the
-/// user's action pass. Other families (`State.`, `C2C.`, `Sns.` …) share one label, so that a sender cannot grow
+/// Where a command belongs. Every "before" command is out of scope, listed or not: there is nothing in it to keep, and
+/// without a backend the answer to it must let the user's action pass. Other families (`State.`, `C2C.`, `Sns.` …) share one label, so that a sender cannot grow
 /// the set of labels.
 #[must_use]
 pub fn scope(command: &str) -> Scope {

@@ -16,9 +16,9 @@ use super::secrets::Secret;
 use super::settings::Settings;
 use super::tokens::callback_tokens;
 use super::values::{list, set, web_url};
-use crate::callback::STATE_COMMANDS;
 use crate::callback::fallback::{Fallback, FallbackRules};
 use crate::callback::signature::Token;
+use crate::callback::{Answering, answering};
 use crate::model::SdkAppId;
 use crate::tencent::usersig::SecretKey;
 
@@ -199,7 +199,7 @@ impl Settings {
                  Group.CallbackBeforeCreateGroup"
             );
             ensure!(
-                !STATE_COMMANDS.contains(&command),
+                answering(command) == Answering::ByBackend,
                 "RELAY_FALLBACK names {command}, which does not wait for the backend; it should be a command that does, such \
                  as Group.CallbackBeforeCreateGroup"
             );

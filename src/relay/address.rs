@@ -10,7 +10,7 @@ use hyper::Uri;
 use thiserror::Error;
 
 /// Where a backend is: scheme, host and path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BackendAddress {
     is_tls: bool,
     /// Host and port, as written.
@@ -66,6 +66,16 @@ impl BackendAddress {
         Ok(Self { is_tls, authority: authority.to_string(), path: address.path().to_owned() })
     }
 
+    /// Scheme and host, for log lines: a path may hold a secret.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme(), self.authority)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+
     /// Whether TLS is spoken.
     pub(super) fn is_tls(&self) -> bool {
         self.is_tls
@@ -74,7 +84,7 @@ impl BackendAddress {
     /// The URL with the query of a callback appended as it came; none where it had none.
     pub(super) fn with_query(&self, query: Option<&str>) -> Option<Uri> {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{self}{query}").parse().ok()
+        format!("{}{}{query}", self.origin(), self.path).parse().ok()
     }
 
     /// Whether it is this listener itself, as far as the address shows it: an IP address or `localhost`. A host name, or
@@ -101,10 +111,9 @@ impl BackendAddress {
     }
 }
 
-impl std::fmt::Display for BackendAddress {
+impl std::fmt::Debug for BackendAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.path)
+        write!(f, "BackendAddress({}/…)", self.origin())
     }
 }
 
@@ -131,12 +140,11 @@ mod tests {
             "http://[::1]:9000/",
             "http://localhost/x%2Fy",
         ] {
-            assert_eq!(BackendAddress::parse(text).map(|address| address.to_string()), Ok(text.to_owned()));
+            let address = BackendAddress::parse(text).unwrap();
+            assert_eq!(address.with_query(None).unwrap().to_string(), text);
         }
-        assert_eq!(
-            BackendAddress::parse("https://backend.example").unwrap().to_string(),
-            "https://backend.example/"
-        );
+        let bare = BackendAddress::parse("https://backend.example").unwrap();
+        assert_eq!(bare.with_query(Some("a")).unwrap().to_string(), "https://backend.example/?a");
         for (text, error) in [
             ("", BackendAddressError::Form),
             ("backend.example", BackendAddressError::Form),
@@ -157,6 +165,7 @@ mod tests {
     #[test]
     fn a_query_is_appended_as_it_came() {
         let address = BackendAddress::parse("https://backend.example/callback").unwrap();
+        assert_eq!(address.origin(), "https://backend.example");
         for (query, whole) in [
             (None, "/callback"),
             (Some(""), "/callback?"),

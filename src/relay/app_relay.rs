@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::call_gate::{CallClass, CallGate, NOT_CALLED, NoAnswer, RESULTS};
+use super::call_gate::{CallClass, CallGate, CallLimits, NOT_CALLED, NoAnswer, RESULTS};
 use super::headers::RelayRequest;
 use super::target::{RelayAnswer, RelayTarget};
 use crate::callback::fallback::{Fallback, FallbackRules};
@@ -60,11 +60,20 @@ pub struct AppRelay {
 }
 
 impl AppRelay {
-    pub(super) fn new(app: SdkAppId, target: RelayTarget, rules: BackendRules, tasks: TaskTracker) -> Self {
+    /// At most `calls` of each kind are in work.
+    pub(super) fn new(
+        app: SdkAppId,
+        target: RelayTarget,
+        rules: BackendRules,
+        calls: usize,
+        tasks: TaskTracker,
+    ) -> Self {
+        let limits = |within| CallLimits { within, calls };
+        let notices = CallGate::new(app, CallClass::Notice, target.clone(), limits(NOTICE_WITHIN));
         let relay = Self {
             app: app.to_string(),
-            verdicts: CallGate::new(app, CallClass::Verdict, target.clone(), rules.timeout),
-            notices: Arc::new(CallGate::new(app, CallClass::Notice, target.clone(), NOTICE_WITHIN)),
+            verdicts: CallGate::new(app, CallClass::Verdict, target.clone(), limits(rules.timeout)),
+            notices: Arc::new(notices),
             notice_bytes: Arc::new(Semaphore::new(NOTICE_BYTES_MAX)),
             target,
             rules,

@@ -1,8 +1,9 @@
 //! Calls of one kind to one backend: a limit of calls in work, a circuit breaker, counters and log lines.
 //!
 //! What waits for a verdict and what is passed on without one have a gate each, so that neither a slow handler of messages
-//! nor a flood of them takes the verdicts' room or opens their breaker. Nothing queues here: at the limit a call is not
-//! made. Whether a backend answers is reported when the breaker moves, and once in a while otherwise.
+//! nor a flood of them takes the verdicts' room or opens their breaker. At the limit a verdict's call is not made; a notice
+//! waits for its turn as long as its time lasts. Whether a backend answers is reported when the breaker moves, and once in
+//! a while otherwise.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,9 +17,6 @@ use super::headers::RelayRequest;
 use super::target::{BackendFault, RelayAnswer, RelayTarget};
 use super::worth::judge;
 use crate::model::SdkAppId;
-
-/// How many calls of one kind may be in work at a backend. At 500 a second this is enough for answers in half a second.
-pub(super) const CALLS_IN_WORK_MAX: usize = 256;
 
 /// At most one line about single failures in this time.
 const LINE_PERIOD: Duration = Duration::from_secs(60);
@@ -54,6 +52,15 @@ pub(super) const NOT_CALLED: [&str; 3] = ["busy", "breaker_open", "late"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoAnswer(pub(super) &'static str);
 
+/// The limits of one kind of call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallLimits {
+    /// How long a call has that begins at once.
+    pub(super) within: Duration,
+    /// How many may be in work.
+    pub(super) calls: usize,
+}
+
 /// The gate of one kind of call.
 #[derive(Debug)]
 pub(super) struct CallGate {
@@ -68,13 +75,13 @@ pub(super) struct CallGate {
 }
 
 impl CallGate {
-    pub(super) fn new(app: SdkAppId, class: CallClass, target: RelayTarget, within: Duration) -> Self {
+    pub(super) fn new(app: SdkAppId, class: CallClass, target: RelayTarget, limits: CallLimits) -> Self {
         let gate = Self {
             app: app.to_string(),
             class,
             target,
-            within,
-            permits: Semaphore::new(CALLS_IN_WORK_MAX),
+            within: limits.within,
+            permits: Semaphore::new(limits.calls),
             breaker: BackendBreaker::default(),
             line_at: Mutex::new(None),
         };

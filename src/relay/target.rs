@@ -91,7 +91,7 @@ pub struct RelayTarget {
 
 impl std::fmt::Debug for RelayTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RelayTarget({})", self.address)
+        write!(f, "RelayTarget({})", self.address.origin())
     }
 }
 

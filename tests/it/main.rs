@@ -38,6 +38,7 @@ mod relay {
     mod fallbacks;
     mod loops;
     mod notifications;
+    mod tls;
     mod verdicts;
 }
 

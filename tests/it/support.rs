@@ -3,7 +3,6 @@
 
 pub(crate) mod api;
 pub(crate) mod apps;
-pub(crate) mod backend;
 pub(crate) mod chaos;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;
@@ -14,6 +13,7 @@ pub(crate) mod mutate;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod raw_backend;
 pub(crate) mod reads;
 pub(crate) mod recording_backend;
 pub(crate) mod shown;

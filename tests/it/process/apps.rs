@@ -157,7 +157,7 @@ fn a_sender_takes_the_first_app_or_the_named_one_with_tokens_that_are_right_for_
 }
 
 /// Settings of which one cannot be right, by name and value, and how the error begins.
-const WRONG: [(&str, &str, &str); 32] = [
+const WRONG: [(&str, &str, &str); 33] = [
     ("SDK_APP_ID", "1400000001,", "SDK_APP_ID has an empty value beside a comma"),
     ("SDK_APP_ID", "1400000001,1400000001", "SDK_APP_ID names 1400000001 twice"),
     ("SDK_APP_ID", "1400000001,abc", "SDK_APP_ID: \"abc\" is not an app id"),
@@ -258,6 +258,11 @@ const WRONG: [(&str, &str, &str); 32] = [
         "RELAY_FALLBACK",
         "Group.CallbackAfterCreateGroup=allow",
         "RELAY_FALLBACK names Group.CallbackAfterCreateGroup, which does not wait",
+    ),
+    (
+        "RELAY_FALLBACK",
+        "C2C.CallbackAfterSendMsg=allow",
+        "RELAY_FALLBACK names C2C.CallbackAfterSendMsg, which does not wait",
     ),
     ("TENCENT_RATE_SHARE", "0", "TENCENT_RATE_SHARE is \"0\"; it should be a share"),
     ("TENCENT_RATE_SHARE", "NaN", "TENCENT_RATE_SHARE is \"NaN\"; it should be a share"),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::verdicts::in_front_of;
-use crate::support::backend::{Backend, Conduct, Sender};
 use crate::support::mutate::{Chance, mutated};
+use crate::support::raw_backend::{Backend, Conduct, Sender};
 use crate::support::{samples, signed_query};
 
 /// Requests that are under way at once, each on a connection of its own.

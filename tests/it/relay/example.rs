@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use super::verdicts::{BEFORE_CREATE, before, target};
-use crate::support::backend::{Backend, Sender, allowed};
+use crate::support::raw_backend::{Backend, Sender, allowed};
 use crate::support::{OK, Service, eventually, settings};
 
 struct Example(Child);

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use group_mirror::config::Settings;
 
 use super::verdicts::{BEFORE_CREATE, before, in_front_of, target};
-use crate::support::backend::{Backend, Conduct, Got, Sender, allowed, answer};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process};
+use crate::support::raw_backend::{Backend, Conduct, Got, Sender, allowed, answer};
 use crate::support::{API_TOKEN, APP, OK, eventually};
 
 const REFUSED: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":1}"#;

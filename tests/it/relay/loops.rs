@@ -1,7 +1,7 @@
 //! Mirrors that relay to each other, or to themselves, are noticed.
 
 use super::verdicts::{BEFORE_CREATE, before, in_front_of, target};
-use crate::support::backend::{Backend, Sender, allowed};
+use crate::support::raw_backend::{Backend, Sender, allowed};
 use crate::support::{API_TOKEN, Service, eventually, settings};
 
 async fn refused_loops(service: &Service) -> u64 {

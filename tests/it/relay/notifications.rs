@@ -1,10 +1,15 @@
 //! Notifications that are not stored: answered by the mirror at once, passed on from memory, dropped and counted at limits.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::verdicts::{BEFORE_CREATE, before, in_front_of, target};
-use crate::support::backend::{Backend, Conduct, Sender, allowed, answer};
-use crate::support::{App, OK, eventually};
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process};
+use crate::support::raw_backend::{Backend, Conduct, Sender, allowed, answer};
+use crate::support::{API_TOKEN, APP, App, OK, eventually};
 
 const MESSAGE: &str = "Group.CallbackAfterSendMsg";
 
@@ -50,25 +55,39 @@ async fn known_notifications_are_answered_with_ok_at_once_and_passed_on_as_they_
 #[tokio::test]
 async fn a_backend_that_is_slow_with_notifications_neither_delays_them_nor_takes_the_verdicts_room() {
     let backend = Backend::start(Conduct::Silent);
-    let service = in_front_of(&backend, |_| {}).await;
-    let address = service.running.callback_addr;
-    let mut senders = tokio::task::JoinSet::new();
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let mut command = place.command_on(&database.url, &[]);
+    command.env("RELAY_URL", backend.url("/"));
+    let service = Process::start(command).ready().await;
+    let address: SocketAddr = service.callback_address().parse().unwrap();
+    let send = move || async move {
+        let got = Sender::connect(address).await.post(&target(MESSAGE), "", &before(MESSAGE)).await;
+        (got.status, got.text().to_owned())
+    };
+    let mut senders = JoinSet::new();
     for _ in 0..300 {
-        senders.spawn(async move {
-            let got = Sender::connect(address).await.post(&target(MESSAGE), "", &before(MESSAGE)).await;
-            (got.status, got.text().to_owned())
-        });
+        senders.spawn(send());
     }
     assert!(senders.join_all().await.iter().all(|got| *got == (200, OK.to_owned())));
-    assert!(eventually(async || backend.seen_count() >= 20).await);
-    let mut sender = Sender::connect(address).await;
+    let shows = async |name: &str, class: &str, value: &str| {
+        let text = service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
+        text.contains(&format!("group_mirror_relay_{name}{{app=\"{APP}\",{class}}} {value}\n"))
+    };
     // Their calls time out, which opens their breaker; that of verdicts stays as it was.
+    assert!(eventually(async || shows("breaker_open", "class=\"notice\"", "1").await).await);
+    assert_eq!(send().await, (200, OK.to_owned()));
+    assert!(!shows("dropped_total", "cause=\"breaker_open\"", "0").await);
     backend.behaves(allowed());
+    let mut sender = Sender::connect(address).await;
     for _ in 0..20 {
         let got = sender.post(&target(BEFORE_CREATE), "", &before(BEFORE_CREATE)).await;
         assert!(got.text().contains("asked"), "{}", got.text());
     }
-    service.stop().await;
+    let closed = eventually(async || {
+        assert_eq!(send().await, (200, OK.to_owned()));
+        shows("breaker_open", "class=\"notice\"", "0").await
+    });
+    assert!(closed.await, "one of them is a trial");
 }
 
 #[tokio::test]
@@ -94,8 +113,9 @@ async fn what_has_no_room_in_memory_is_dropped_and_answered_all_the_same() {
         let got = sender.post(&target(MESSAGE), "", &body).await;
         assert_eq!((got.status, got.text()), (200, OK));
     }
-    assert!(backend.seen_count() < 40, "{} were passed on", backend.seen_count());
+    // It waits for what is under way.
     service.stop().await;
+    assert!(backend.seen_count() < 40, "{} were passed on", backend.seen_count());
 }
 
 #[tokio::test]
