@@ -12,7 +12,7 @@ CREATE TABLE relay_outbox (
     -- Callbacks without a group have no order, and none may hold up another.
     order_key    text        COLLATE "C" GENERATED ALWAYS AS
                              (CASE group_id WHEN '' THEN encode(digest, 'hex') ELSE group_id END) STORED,
-    position     bigint      NOT NULL,
+    place        bigint      NOT NULL,
     received_at  timestamptz NOT NULL,
     request_time bigint,
     origin       bigint      NOT NULL,
@@ -23,11 +23,11 @@ CREATE TABLE relay_outbox (
     CONSTRAINT relay_outbox_pkey PRIMARY KEY (sdk_app_id, group_id, time_ms, digest)
 );
 
--- Who delivers a group, and what is next in it.
-CREATE INDEX relay_outbox_order_idx ON relay_outbox (sdk_app_id, order_key, owner, position);
+-- Which processes have any groups, the groups of one, and what is next in a group.
+CREATE INDEX relay_outbox_owner_idx ON relay_outbox (owner, sdk_app_id, order_key, place, received_at);
 
--- The groups of one process, and which processes have any.
-CREATE INDEX relay_outbox_owner_idx ON relay_outbox (owner, sdk_app_id, order_key);
+-- Who delivers a group, and what a process has received in it.
+CREATE INDEX relay_outbox_origin_idx ON relay_outbox (sdk_app_id, order_key, origin, received_at);
 
 -- What a process has to find by looking, because another one has entered it. Partial, so that nothing is written to it
 -- while each process delivers what it has received.
@@ -39,7 +39,7 @@ COMMENT ON COLUMN relay_outbox.group_id IS 'The group of the ledger entry; empty
 COMMENT ON COLUMN relay_outbox.time_ms IS 'As in the ledger entry.';
 COMMENT ON COLUMN relay_outbox.digest IS 'As in the ledger entry.';
 COMMENT ON COLUMN relay_outbox.order_key IS 'What is delivered in order: the group, or the callback alone where it has none.';
-COMMENT ON COLUMN relay_outbox.position IS 'Position of the ledger entry when it was entered here: the order of delivery.';
+COMMENT ON COLUMN relay_outbox.place IS 'The order of delivery, together with received_at: the position of the ledger entry, or an earlier one, of what the same process has received later and entered before.';
 COMMENT ON COLUMN relay_outbox.received_at IS 'Time of receipt.';
 COMMENT ON COLUMN relay_outbox.request_time IS 'RequestTime of the query as it came, in Unix seconds; NULL where absent or not known.';
 COMMENT ON COLUMN relay_outbox.origin IS 'The process that entered it, by a random number; 0: the command relay --again.';

@@ -207,8 +207,12 @@ impl Keeper {
 
     /// Takes over what belongs to processes that have ended.
     async fn take_over(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let without_lock = outbox::owners_without_lock(conn).await?;
+        let owners = outbox::owners(conn).await?;
         let now = Instant::now();
+        let (alive, without_lock): (Vec<_>, Vec<_>) = owners.into_iter().partition(|(_, is_alive)| *is_alive);
+        let numbers =
+            |owners: Vec<(i64, bool)>| owners.into_iter().map(|(owner, _)| owner).collect::<Vec<_>>();
+        let (alive, without_lock) = (numbers(alive), numbers(without_lock));
         self.ended_since.retain(|owner, _| without_lock.contains(owner));
         for owner in without_lock {
             self.ended_since.entry(owner).or_insert(now);
@@ -223,7 +227,7 @@ impl Keeper {
             return Ok(());
         }
         let apps: Vec<i64> = self.outbox.apps.keys().map(|app| app.get()).collect();
-        let taken = outbox::take_over(conn, &ended, self.number(), &apps).await?;
+        let taken = outbox::take_over(conn, (&ended, &alive), self.number(), &apps).await?;
         if taken > 0 && ended.iter().any(|owner| *owner != unowned) {
             tracing::info!(callbacks = taken, "the relay delivers what another process has left");
         }

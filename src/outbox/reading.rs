@@ -13,8 +13,11 @@ use crate::model::SdkAppId;
 use crate::store::outbox::{self, EntryKey, OrderKey, WaitingRow};
 
 /// How many groups are read at a time, and how many callbacks of each.
-pub(super) const GROUPS_READ_MAX: usize = 64;
+pub(super) const GROUPS_READ_MAX: usize = 16;
 const CALLBACKS_READ_MAX: usize = 64;
+
+/// Out of how many callbacks of a group those are chosen: more than two batches hold that were committed at the same time.
+const CALLBACKS_SORTED_MAX: usize = 600;
 
 /// How many bytes of bodies are read at a time; the first of a group always is.
 const BYTES_READ_MAX: usize = 8 * 1024 * 1024;
@@ -30,7 +33,7 @@ pub(super) async fn read(
     hungry: &[Arc<str>],
 ) -> Result<BTreeMap<String, ReadGroup>, sqlx::Error> {
     let groups: Vec<OrderKey> = hungry.iter().map(|key| (app.get(), key.to_string())).collect();
-    let limit = i64::try_from(CALLBACKS_READ_MAX).unwrap_or(i64::MAX);
+    let limit = i64::try_from(CALLBACKS_SORTED_MAX).unwrap_or(i64::MAX);
     let rows = outbox::waiting(conn, number, &groups, limit).await?;
     let mut by_group: BTreeMap<String, Vec<WaitingRow>> = BTreeMap::new();
     for row in rows {
@@ -40,9 +43,11 @@ pub(super) async fn read(
     let mut without_entry = Vec::new();
     for (order_key, mut rows) in by_group {
         without_entry.extend(rows.iter().filter(|row| row.body_bytes.is_none()).map(|row| row.key.clone()));
-        let mut is_all = rows.len() < CALLBACKS_READ_MAX;
+        let mut is_all = rows.len() < CALLBACKS_SORTED_MAX;
         rows.retain(|row| row.body_bytes.is_some());
         in_order_of_receipt(&mut rows);
+        is_all &= rows.len() <= CALLBACKS_READ_MAX;
+        rows.truncate(CALLBACKS_READ_MAX);
         let size = |row: &WaitingRow| usize::try_from(row.body_bytes.unwrap_or_default()).unwrap_or_default();
         let fitting = rows.iter().enumerate().take_while(|(at, row)| {
             bytes += size(row);
@@ -80,8 +85,9 @@ pub(super) async fn read(
     Ok(read)
 }
 
-/// Positions are given in the order of commits, and a callback that waited in the spool has a later one than what was received
-/// after it. So those of one process take their places in the order of receipt; between processes positions count.
+/// A callback that waited in the spool has the place of what was received after it, unless the two were committed at the same
+/// time, when neither transaction saw the other. So those of one process take their places in the order of receipt; between
+/// processes places count.
 fn in_order_of_receipt(rows: &mut [WaitingRow]) {
     let mut places: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {

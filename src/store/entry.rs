@@ -232,7 +232,8 @@ RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false";
 
 /// The same where an app of the batch has a relay, in one round trip as well: new entries go to the outbox too. A group
 /// with entries there has a process that delivers it, and the next entry belongs to that one, so that the order of a
-/// group holds across processes.
+/// group holds across processes. What one process has received keeps that order whichever was committed first: a callback
+/// that waited in the spool takes the place of what came after it.
 const INSERT_WITH_OUTBOX: &str = r"
 WITH batch AS (
     SELECT *
@@ -250,11 +251,16 @@ entered AS (
     ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
     RETURNING sdk_app_id, group_id, time_ms, digest, received_at, position),
 queued AS (
-    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, position, received_at, request_time, origin, owner)
-    SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest, e.position, e.received_at, b.request_time, b.origin,
+    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, place, received_at, request_time, origin, owner)
+    SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest,
+           LEAST(min(e.position) OVER (PARTITION BY e.sdk_app_id, e.group_id ORDER BY e.received_at DESC),
+                 (SELECT o.place FROM relay_outbox o
+                   WHERE e.group_id <> '' AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id
+                     AND o.origin = b.origin AND o.received_at > e.received_at
+                   ORDER BY o.received_at LIMIT 1)), e.received_at, b.request_time, b.origin,
            COALESCE((SELECT o.owner FROM relay_outbox o
                       WHERE e.group_id <> '' AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id
-                      ORDER BY o.owner LIMIT 1), b.origin)
+                      ORDER BY o.origin LIMIT 1), b.origin)
       FROM entered e JOIN batch b ON (b.app, b.group_id, b.time_ms, b.digest)
                                    = (e.sdk_app_id, e.group_id, e.time_ms, e.digest)
      WHERE b.origin IS NOT NULL

@@ -52,25 +52,25 @@ pub async fn lock(conn: &mut PgConnection, number: i32) -> Result<bool, sqlx::Er
 }
 
 /// By one probe of the index for each number, however many entries there are.
-const OWNERS_WITHOUT_LOCK: &str = r"
+const OWNERS: &str = r"
 WITH RECURSIVE owners AS (
     (SELECT owner FROM relay_outbox ORDER BY owner LIMIT 1)
     UNION ALL
     SELECT (SELECT r.owner FROM relay_outbox r WHERE r.owner > o.owner ORDER BY r.owner LIMIT 1)
       FROM owners o WHERE o.owner IS NOT NULL)
-SELECT owner FROM owners
- WHERE owner IS NOT NULL
-   AND (owner = 0 OR NOT EXISTS (
+SELECT owner, owner > 0 AND EXISTS (
        SELECT FROM pg_locks l
         WHERE l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND l.classid = $1::bigint::oid AND l.objid::bigint = owner AND l.objsubid = 2 AND l.granted))";
+          AND l.classid = $1::bigint::oid AND l.objid::bigint = owner AND l.objsubid = 2 AND l.granted)
+  FROM owners
+ WHERE owner IS NOT NULL";
 
-/// The numbers in the outbox whose process holds no lock, that of no process included.
+/// The numbers in the outbox, and whether their process holds its lock: that of no process never.
 ///
 /// # Errors
 /// The statement's.
-pub async fn owners_without_lock(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar(OWNERS_WITHOUT_LOCK).bind(i64::from(LOCK_CLASS)).fetch_all(conn).await
+pub async fn owners(conn: &mut PgConnection) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+    sqlx::query_as(OWNERS).bind(i64::from(LOCK_CLASS)).fetch_all(conn).await
 }
 
 /// How many entries change hands in one statement.
@@ -79,24 +79,26 @@ const TAKEN_OVER_MAX: i64 = 20_000;
 /// A group stays whole: where another process that is alive has entries of it, it gets these as well.
 const TAKE_OVER: &str = r"
 UPDATE relay_outbox t
-   SET owner = COALESCE((SELECT o.owner FROM relay_outbox o
-                          WHERE o.sdk_app_id = t.sdk_app_id AND o.order_key = t.order_key AND o.owner <> ALL ($1)
-                          ORDER BY o.owner LIMIT 1), $2)
+   SET owner = COALESCE((SELECT a.owner FROM UNNEST($5::bigint[]) AS a (owner)
+                          WHERE EXISTS (SELECT FROM relay_outbox o
+                                         WHERE o.owner = a.owner AND o.sdk_app_id = t.sdk_app_id AND o.order_key = t.order_key)
+                          ORDER BY a.owner LIMIT 1), $2)
   FROM (SELECT set_config('synchronous_commit', 'off', true)) s
  WHERE t.ctid = ANY (ARRAY(SELECT r.ctid FROM relay_outbox r
                             WHERE r.owner = ANY ($1) AND r.sdk_app_id = ANY ($3) LIMIT $4))";
 
-/// Gives entries of processes that have ended to one, for these apps; how many.
+/// Gives entries of processes that have ended to one, for these apps, or to one of those that are alive and have their group;
+/// how many.
 ///
 /// # Errors
 /// The statement's.
 pub async fn take_over(
     conn: &mut PgConnection,
-    ended: &[i64],
+    (ended, alive): (&[i64], &[i64]),
     owner: i64,
     apps: &[i64],
 ) -> Result<u64, sqlx::Error> {
-    let query = sqlx::query(TAKE_OVER).bind(ended).bind(owner).bind(apps).bind(TAKEN_OVER_MAX);
+    let query = sqlx::query(TAKE_OVER).bind(ended).bind(owner).bind(apps).bind(TAKEN_OVER_MAX).bind(alive);
     Ok(query.execute(conn).await?.rows_affected())
 }
 
@@ -180,8 +182,8 @@ SELECT o.order_key, o.sdk_app_id, o.group_id, o.time_ms, o.digest, o.origin,
  CROSS JOIN LATERAL (
        SELECT * FROM relay_outbox r
         WHERE r.sdk_app_id = g.app AND r.order_key = g.order_key AND r.owner = $1
-        ORDER BY r.position LIMIT $4) o
- ORDER BY o.sdk_app_id, o.order_key, o.position";
+        ORDER BY r.place, r.received_at LIMIT $4) o
+ ORDER BY o.sdk_app_id, o.order_key, o.place, o.received_at";
 
 /// The first entries of each of these groups, in order, at most `limit` of each.
 ///
@@ -263,8 +265,8 @@ pub struct FailedAttempt {
     pub failure: String,
 }
 
-/// A group in which two processes have entries (both entered one at the same time) goes to the one with the lower number,
-/// so that it is in order from the first failure on.
+/// A group in which two processes have entries (both entered one at the same time) goes to one of them, so that it is in order
+/// from the first failure on.
 const FAILED: &str = r"
 WITH k AS (
     SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::int[], $6::text[])
@@ -277,9 +279,9 @@ counted AS (
 SELECT DISTINCT c.sdk_app_id, c.order_key, first.owner
   FROM counted c CROSS JOIN LATERAL (
        SELECT r.owner FROM relay_outbox r
-        WHERE r.sdk_app_id = c.sdk_app_id AND r.order_key = c.order_key AND r.owner > 0
-        ORDER BY r.owner LIMIT 1) first
- WHERE c.owner = $7 AND first.owner < $7";
+        WHERE r.sdk_app_id = c.sdk_app_id AND r.order_key = c.order_key AND r.origin > 0
+        ORDER BY r.origin LIMIT 1) first
+ WHERE c.owner = $7 AND first.owner > 0 AND first.owner <> $7";
 
 const HAND_OVER: &str = r"
 UPDATE relay_outbox o SET owner = g.owner

@@ -61,6 +61,19 @@ async fn start(place: &Place, url: &str, backend: &Backend) -> Process {
     process
 }
 
+/// Name, position and receipt of a group's entries, in the order of their positions: for a failure.
+async fn entries_of(database: &TestDatabase, group: &str) -> String {
+    let lines: Vec<String> = sqlx::query_scalar(
+        "SELECT concat_ws(' ', convert_from(body, 'UTF8')::json ->> 'Name', position, received_at) FROM ledger
+          WHERE group_id = $1 ORDER BY position",
+    )
+    .bind(group)
+    .fetch_all(&mut database.connect().await)
+    .await
+    .unwrap();
+    lines.join("\n")
+}
+
 async fn history(seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let (backend, database) = (Backend::start(), TestDatabase::create().await);
@@ -126,9 +139,10 @@ async fn history(seed: u64) {
     assert!(complete, "seed {seed}: missing {:?}\n{}", missing(), logs());
     for (group, names) in backend.taken() {
         let order = first_of_each(&names);
+        let entries = if order.is_sorted() { String::new() } else { entries_of(&database, &group).await };
         assert!(
             order.is_sorted(),
-            "seed {seed}: {group}: {order:?}\n{}\n{}",
+            "seed {seed}: {group}: {order:?}\n{entries}\n{}\n{}",
             backend.deliveries_of(&group),
             logs()
         );
