@@ -7,6 +7,7 @@ mod connection_limits;
 mod counters;
 mod database;
 mod fake_tencent;
+mod gap_keeper;
 mod gauges;
 mod known_database;
 mod migrate;

@@ -6,11 +6,15 @@
 //! of their functions takes the connection it works on and never commits, so that callers compose several into one
 //! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
+pub mod drift_totals;
 mod entry;
 pub mod errors;
 pub mod feed;
+pub mod freshness;
+pub mod gaps;
 mod given_up;
 pub mod group_list;
+mod group_order;
 pub mod groups;
 pub mod held;
 pub mod high_watermark;

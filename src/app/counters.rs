@@ -6,6 +6,7 @@
 use strum::VariantArray as _;
 
 use crate::callback::STATE_COMMANDS;
+use crate::ingest;
 use crate::refusals::RefusalCause;
 use crate::spool::DAMAGED;
 
@@ -32,6 +33,7 @@ const LOSS_CAUSES: [&str; 14] = [
 
 /// Sets every counter to zero that has not been increased yet.
 pub(super) fn register_counters() {
+    ingest::register_drift_counters();
     for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }

@@ -3,9 +3,13 @@
 //! Counters and histograms stand where things happen. A state has no such place: it is asked for here, so that a scrape
 //! shows the moment of the scrape.
 
+use chrono::{DateTime, Utc};
+
 use crate::api::live::LiveFeed;
+use crate::api::stats_cache::StatsCache;
 use crate::clock;
 use crate::ingest::Writer;
+use crate::model::SdkAppId;
 use crate::store::Database;
 
 /// Reads off what is a state, not an event.
@@ -30,6 +34,40 @@ pub(super) fn gauges(writer: Writer, database: Database, feed: LiveFeed) -> impl
                 |state| metrics::gauge!("group_mirror_pool_connections", "pool" => pool, "state" => state);
             of("idle").set(f64::from(idle));
             of("used").set(f64::from(open.saturating_sub(idle)));
+        }
+    }
+}
+
+/// How fresh the groups are, as they were last counted for `/v1/stats`: at most five minutes ago, or twenty times as long as
+/// a count takes.
+pub(super) struct FreshnessGauges {
+    pub(super) counts: StatsCache,
+    pub(super) app: SdkAppId,
+}
+
+impl FreshnessGauges {
+    /// Sets the gauges. What is not known is no number.
+    pub(super) fn set(&self) {
+        let counts = self.counts.last();
+        let of_app = counts.as_ref().and_then(|counts| counts.apps.get(&self.app.get()));
+        let fresh = of_app.and_then(|counts| counts.freshness.as_ref());
+        #[expect(clippy::cast_precision_loss, reason = "neither times nor counts reach 2^53")]
+        let age = |at: Option<DateTime<Utc>>| {
+            at.map_or(f64::NAN, |at| (clock::now().get() - at.timestamp_millis()).max(0) as f64 / 1000.0)
+        };
+        #[expect(clippy::cast_precision_loss, reason = "none of these counts reaches 2^53")]
+        let count = |count: Option<i64>| count.map_or(f64::NAN, |count| count as f64);
+        let open = |gaps: usize| i64::try_from(gaps).unwrap_or(i64::MAX);
+        let open_gaps =
+            of_app.map(|counts| open(counts.gaps.iter().filter(|gap| gap.gap.closed_at.is_none()).count()));
+        for (name, value) in [
+            ("group_mirror_verification_oldest_seconds", age(fresh.and_then(|fresh| fresh.oldest_whole_at))),
+            ("group_mirror_verification_p999_seconds", age(fresh.and_then(|fresh| fresh.p999_whole_at))),
+            ("group_mirror_verification_outstanding", count(fresh.map(|fresh| fresh.outstanding))),
+            ("group_mirror_verification_never", count(fresh.map(|fresh| fresh.never_verified))),
+            ("group_mirror_gaps_open", count(open_gaps)),
+        ] {
+            metrics::gauge!(name).set(value);
         }
     }
 }

@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
-use super::gauges::gauges;
+use super::gap_keeper::GapKeeper;
+use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
@@ -33,6 +34,7 @@ use crate::api::stats_cache::StatsCache;
 use crate::clock::ReceiptClock;
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
+use crate::model::SdkAppId;
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
 use crate::replay::AsOfReader;
@@ -188,21 +190,40 @@ pub async fn start(
     let (callback_rules, api_rules) = listener_rules(serving, limits, &running.refusals);
     running.tasks.spawn(server::serve(callbacks, callback_rules, public, stop.clone()));
     running.tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
-    let each_second = each_second(&running, &feed);
+    let each_second = each_second(&running, &feed, &stats_cache, serving.gate.app);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
-    running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    keep_counts(&running, stats_cache, serving.gate.app);
     running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     running.tasks.close();
     Ok(running)
 }
 
+/// Counts the mirror now and then, and keeps the gaps.
+fn keep_counts(running: &RunningService, stats_cache: StatsCache, app: SdkAppId) {
+    running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    let gap_keeper = GapKeeper {
+        database: running.database.clone(),
+        schema: running.schema.clone(),
+        writer: running.writer.clone(),
+        apps: vec![app],
+    };
+    running.tasks.spawn(gap_keeper.run(running.stop.clone()));
+}
+
 /// Sets the gauges, and reports what was not taken.
-fn each_second(running: &RunningService, feed: &LiveFeed) -> impl Fn() + Send + 'static {
+fn each_second(
+    running: &RunningService,
+    feed: &LiveFeed,
+    counts: &StatsCache,
+    app: SdkAppId,
+) -> impl Fn() + Send + 'static {
+    let freshness = FreshnessGauges { counts: counts.clone(), app };
     let set_gauges = gauges(running.writer.clone(), running.database.clone(), feed.clone());
     let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
+        freshness.set();
         database.close_idle_writers();
         refusals.report();
     }

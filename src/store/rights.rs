@@ -23,7 +23,7 @@ const TABLES: [(&str, &[&str]); 15] = [
     ("group_attributes", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_topics", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_list_ranges", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("group_verifications", &["SELECT", "INSERT", "UPDATE"]),
+    ("group_verifications", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("id_list_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("drift_totals", &["SELECT", "INSERT", "UPDATE"]),
     ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
