@@ -22,6 +22,12 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        CASE WHEN s.silent_stamp >= s.profile_barrier THEN s.invite_join_option END AS invite_join_option,
        CASE WHEN s.silent_stamp >= s.profile_barrier THEN s.mute_all END AS mute_all,
        CASE WHEN s.silent_stamp >= s.profile_barrier THEN s.max_member_count END AS max_member_count,
+       -- Callbacks say who joins and leaves; all members are known from a create or a complete list of this life on.
+       CASE WHEN GREATEST(s.created_stamp, s.members_barrier) >= GREATEST(s.profile_barrier, '\x00') THEN true
+            WHEN s.ranges_stamp >= GREATEST(s.profile_barrier, '\x00')
+            THEN (SELECT count(*) = 256 FROM group_list_ranges x
+                   WHERE x.sdk_app_id = s.sdk_app_id AND x.group_id = s.group_id AND x.list_stamp >= s.profile_barrier)
+            ELSE false END AS has_all_members,
        GREATEST(s.profile_barrier, s.fields_barrier) AS fields_from,
        GREATEST(s.profile_barrier, s.attributes_barrier) AS attributes_from,
        GREATEST(s.create_barrier, s.destroyed_stamp, s.gone_stamp, s.topics_barrier) AS topics_from,
@@ -194,6 +200,7 @@ COMMENT ON COLUMN group_states.face_url IS 'URL of the avatar; empty where it wa
 COMMENT ON COLUMN group_states.created_at IS 'Event time of the create, else the CreateTime that a read gives; NULL where neither is known.';
 COMMENT ON COLUMN group_states.updated_at IS 'Event time of the newest fact about the group, its members included.';
 COMMENT ON COLUMN group_states.destroyed_at IS 'Event time of the destroy; NULL unless the group is destroyed.';
+COMMENT ON COLUMN group_states.has_all_members IS 'True where a create or a complete list of members is known of this life, so that all members are known; but those of an audio-video room only where they are mirrored.';
 COMMENT ON COLUMN group_states.fields_from IS 'Barrier: user-defined fields with an older stamp do not count.';
 COMMENT ON COLUMN group_states.attributes_from IS 'Barrier: attributes with an older stamp do not count.';
 COMMENT ON COLUMN group_states.apply_join_option IS 'Who may join how; NULL where no read said it.';

@@ -33,6 +33,7 @@ mod segment;
 pub mod state;
 mod stats;
 pub mod stats_cache;
+mod stats_verification;
 mod timestamp;
 mod topics;
 

@@ -17,6 +17,7 @@
 //! | what a callback or a REST answer implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
 //! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list, and what it costs: `store/group_list.rs` with `api/groups.rs` |
 //! | how a REST answer enters ledger and mirror | `mirror/snapshot.rs`, `ingest/snapshots.rs`, `store/held.rs` |
+//! | how fresh a group is, what a difference means, when a gap is closed | `store/verifications.rs`, `mirror/drift_class.rs`, `store/gaps.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
 //! | how a stored callback gets to the backend behind the mirror: order, retries, replicas | [`outbox`], `store/outbox.rs` |

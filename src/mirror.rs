@@ -8,6 +8,7 @@
 mod caseless;
 mod columns;
 mod drift;
+mod drift_class;
 mod ends;
 mod fact;
 mod facts;
@@ -21,6 +22,7 @@ pub mod tables;
 
 pub use caseless::caseless;
 pub use drift::{ComparedSnapshot, Comparison, Drift, DriftKind};
+pub use drift_class::{Claim, DriftClass, VerifiedParts};
 pub use ends::{EARLIER_ENDS_MAX, Ends};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,

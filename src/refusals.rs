@@ -92,7 +92,7 @@ impl RefusalCause {
     }
 
     /// What happened, and what to look at.
-    fn remedy(self) -> &'static str {
+    pub fn remedy(self) -> &'static str {
         match self {
             Self::App => {
                 "SdkAppid is missing or another app's: is SDK_APP_ID the app whose console has this address?"

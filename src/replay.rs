@@ -26,7 +26,7 @@ use rebuild::{lock, rebuild_with_retries, restore, unlock};
 pub use kept_folds::{AsOfReader, MemberFold};
 pub use rebuild::receive_earlier;
 pub use report::Report;
-pub use reread::{event, verdict};
+pub use reread::{event, snapshot_facts, verdict};
 pub use unpark::{Retry, Unparked, unpark};
 
 /// What to do about differences.

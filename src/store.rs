@@ -7,12 +7,16 @@
 //! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
 pub mod condition;
+pub mod drift_totals;
 mod entry;
 pub mod errors;
 pub mod evidence;
 pub mod feed;
+pub mod freshness;
+pub mod gaps;
 mod given_up;
 pub mod group_list;
+mod group_order;
 pub mod groups;
 pub mod held;
 pub mod high_watermark;

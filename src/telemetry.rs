@@ -82,6 +82,39 @@ pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: Cancel
     }
 }
 
+fn describe_freshness() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_counter!(
+        "group_mirror_drift_repaired_total",
+        "Differences that callbacks should have said and a read of the REST API has mended, by kind: losses."
+    );
+    describe_counter!(
+        "group_mirror_drift_silent_total",
+        "Differences that no callback says and a read of the REST API has mended, by kind."
+    );
+    describe_counter!(
+        "group_mirror_drift_found_total",
+        "What a read of the REST API said and the mirror did not claim to know, by kind."
+    );
+    describe_gauge!(
+        "group_mirror_verification_oldest_seconds",
+        "Age of the oldest verification of a group, profile and members; NaN while none is known."
+    );
+    describe_gauge!(
+        "group_mirror_verification_p999_seconds",
+        "99.9th percentile of the age of verification; NaN while none is known."
+    );
+    describe_gauge!(
+        "group_mirror_verification_outstanding",
+        "Groups whose profile or members were not verified within 24 hours."
+    );
+    describe_gauge!(
+        "group_mirror_verification_never",
+        "Groups whose profile or members were never verified."
+    );
+    describe_gauge!("group_mirror_gaps_open", "Gaps whose groups are not all verified again.");
+}
+
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_relay();
@@ -125,6 +158,7 @@ fn describe() {
         "Callbacks answered with 503, not known durable, or gone from a damaged spool, by cause, and by app where that is known."
     );
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
+    describe_freshness();
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
     describe_gauge!("group_mirror_app_spool_depth", "Callbacks of an app in the spool.");

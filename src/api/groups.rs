@@ -37,7 +37,7 @@ const COUNTED_LIMIT_MAX: u16 = 100;
 /// The most `field[KEY]` filters of one request; a group at Tencent has at most ten user-defined fields.
 const FIELD_FILTERS_MAX: usize = 10;
 
-const LIST_PARAMETERS: [&str; 14] = [
+const LIST_PARAMETERS: [&str; 15] = [
     "group_id",
     "type",
     "owner",
@@ -47,6 +47,7 @@ const LIST_PARAMETERS: [&str; 14] = [
     "field[KEY]",
     "created_after",
     "created_before",
+    "verified_before",
     "sort",
     "limit",
     "cursor",
@@ -63,10 +64,12 @@ const STATUSES: [(&str, Option<Status>); 4] = [
 ];
 
 /// The values of `sort`, each with the name of its list; the first one is the default.
-const ORDERS: [(&str, (&str, GroupOrder)); 3] = [
+const ORDERS: [(&str, (&str, GroupOrder)); 5] = [
     ("-created_at", ("groups by -created_at", GroupOrder::Newest)),
     ("created_at", ("groups by created_at", GroupOrder::Oldest)),
     ("group_id", ("groups by group_id", GroupOrder::Id)),
+    ("verified_at", ("groups by verified_at", GroupOrder::VerifiedOldest)),
+    ("-verified_at", ("groups by -verified_at", GroupOrder::VerifiedNewest)),
 ];
 
 /// The values of `with`.
@@ -95,6 +98,11 @@ impl utoipa::IntoParams for GroupsParameters {
             ),
             query("created_after", time(), "Created later than this."),
             query("created_before", time(), "Created earlier than this."),
+            query(
+                "verified_before",
+                time(),
+                "Whose profile was last read as of an earlier time than this, or never.",
+            ),
             query("sort", words_or_first(&ORDERS), "The order; missing times last, ties by group_id."),
             query(
                 "with",
@@ -125,8 +133,9 @@ pub(super) struct GroupView {
     /// The present owner; null where the group has none, or none is known.
     owner: Option<String>,
     created_by: Option<String>,
-    /// Present members; in lists only with `with=member_count`. Null where it is not known: a group whose create was not
-    /// received, and an audio-video room whose membership is not mirrored. A destroyed group has none.
+    /// Present members; in lists only with `with=member_count`. Null where it is not known: a group of which neither a
+    /// create nor a complete list of members is known, and an audio-video room whose membership is not mirrored. A
+    /// destroyed group has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0)]
     member_count: Option<Option<i64>>,
@@ -139,6 +148,20 @@ pub(super) struct GroupView {
     updated_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     destroyed_at: Option<Timestamp>,
+    /// Who may join how, in Tencent's word. No callback reports this and the next three; null where no read said it.
+    apply_join_option: Option<String>,
+    /// Who may invite, in Tencent's word.
+    invite_join_option: Option<String>,
+    /// True while all members are muted.
+    mute_all: Option<bool>,
+    /// How many members the group may have.
+    max_member_count: Option<i64>,
+    /// As of when the profile was last read from Tencent; null: never. It moves with each read, be it that nothing differs.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    verified_at: Option<Timestamp>,
+    /// As of when the members were last read completely; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    members_verified_at: Option<Timestamp>,
 }
 
 fn shown_status() -> ObjectBuilder {
@@ -149,8 +172,7 @@ impl GroupView {
     /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where not all members are known, the
     /// number of rows would be a wrong answer.
     pub(super) fn of(row: GroupStateRow, avchatroom_members: bool) -> Self {
-        let are_known =
-            are_members_known(row.group_type.as_deref(), row.created_at.is_some(), avchatroom_members);
+        let are_known = are_members_known(row.group_type.as_deref(), row.has_all_members, avchatroom_members);
         let is_counted = are_known || row.status == Status::Destroyed.as_str();
         Self {
             sdk_app_id: row.sdk_app_id,
@@ -169,6 +191,12 @@ impl GroupView {
             created_at: row.created_at.map(Timestamp),
             updated_at: row.updated_at.map(Timestamp),
             destroyed_at: row.destroyed_at.map(Timestamp),
+            apply_join_option: row.apply_join_option,
+            invite_join_option: row.invite_join_option,
+            mute_all: row.mute_all,
+            max_member_count: row.max_member_count,
+            verified_at: row.verified_at.map(Timestamp),
+            members_verified_at: row.members_verified_at.map(Timestamp),
         }
     }
 }
@@ -176,15 +204,18 @@ impl GroupView {
 /// The key of a group in a cursor.
 #[derive(Serialize, Deserialize)]
 struct GroupsKey {
-    /// `created_at` in Unix milliseconds, which is the precision of every stamp.
-    created_ms: Option<i64>,
+    /// The time that the list is in the order of, in Unix milliseconds, which is the precision of every stamp.
+    time_ms: Option<i64>,
     group_id: String,
 }
 
 impl GroupsKey {
-    fn of(row: &GroupStateRow) -> Self {
-        let created_ms = row.created_at.map(|time| time.timestamp_millis());
-        Self { created_ms, group_id: row.group_id.clone() }
+    fn of(row: &GroupStateRow, order: GroupOrder) -> Self {
+        let time = match order {
+            GroupOrder::VerifiedOldest | GroupOrder::VerifiedNewest => row.verified_at,
+            GroupOrder::Newest | GroupOrder::Oldest | GroupOrder::Id => row.created_at,
+        };
+        Self { time_ms: time.map(|time| time.timestamp_millis()), group_id: row.group_id.clone() }
     }
 
     /// `bad_cursor` for a time or an id that no row can have, and that the database would refuse.
@@ -192,8 +223,8 @@ impl GroupsKey {
         let forged = || ApiError::bad_cursor("This cursor names a time or an id that no group can have.");
         let group = GroupId::parse(&self.group_id).map_err(|_| forged())?;
         let time = |ms| Timestamp::of_millis(ms).map(|time| time.0).ok_or_else(forged);
-        let created_at = self.created_ms.map(time).transpose()?;
-        Ok(GroupCursorKey { created_at, group_id: group.as_str().to_owned() })
+        let time = self.time_ms.map(time).transpose()?;
+        Ok(GroupCursorKey { time, group_id: group.as_str().to_owned() })
     }
 }
 
@@ -234,13 +265,15 @@ fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
         user_defined_fields: query.take_keyed("field", FIELD_FILTERS_MAX, FieldKey::parse)?,
         created_after: query.take_time("created_after")?,
         created_before: query.take_time("created_before")?,
+        verified_before: query.take_time("verified_before")?,
     })
 }
 
 /// Groups, in pages.
 ///
-/// All filters must match; `created_after` and `created_before` exclude the time itself. Lists by `name` search all groups
-/// and run one after the other; those by `owner`, `member`, `type` and fields, by times in the order of ids, and with
+/// All filters must match; `created_after`, `created_before` and `verified_before` exclude the time itself, and a group that
+/// was never verified is before any time. Lists by `name` search all groups and run one after the other; those by `owner`,
+/// `member`, `type` and fields, by times in another order than that of these times, in the order of verification, and with
 /// counts a few at a time. What waits longer than 5 s is answered with 503.
 #[utoipa::path(
     get,
@@ -264,7 +297,7 @@ pub(super) async fn list(
     };
     let rows = state.list(cost, read).await?;
     let view = |row| GroupView::of(row, state.avchatroom_members);
-    Page::of(rows, &scope, GroupsKey::of, view).map(Json)
+    Page::of(rows, &scope, |row| GroupsKey::of(row, order), view).map(Json)
 }
 
 /// One group of any status.

@@ -14,6 +14,7 @@ use utoipa::openapi::ObjectBuilder;
 use super::parameters::words;
 use super::timestamp::Timestamp;
 use crate::callback::{AttributesChange, Event, EventKind, Profile, ProfileText, Role};
+use crate::mirror::{FactKind, GroupBarrier};
 use crate::model::{FieldKey, TopicId, UserId};
 use crate::replay;
 use crate::store::history::HistoryRow;
@@ -41,7 +42,8 @@ pub(super) struct HistoryView {
     causes: Vec<String>,
     /// Who did it; often an app administrator who is no member.
     operator: Option<String>,
-    /// Who joined, left or was changed, or was there from the start beside the owner.
+    /// Who joined, left or was changed, or was there from the start beside the owner; of a list of members (`source` `rest`)
+    /// those who were shown as members and are not in it.
     users: Vec<String>,
     /// `Apply` or `Invited`; free text.
     join_type: Option<String>,
@@ -65,6 +67,9 @@ pub(super) struct HistoryView {
     /// From where the user acted; null as well for a token without `+raw`.
     client_ip: Option<String>,
     request_id: Option<String>,
+    /// Whom a list of members names, for the filter by user.
+    #[serde(skip)]
+    listed: Vec<String>,
     /// With `with=body`: the body as it came, never written anew; `body_encoding` says how.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -109,6 +114,16 @@ pub(super) struct ProfileView {
 }
 
 impl ProfileView {
+    fn text_mut(&mut self, text: ProfileText) -> &mut Option<String> {
+        match text {
+            ProfileText::Type => &mut self.r#type,
+            ProfileText::Name => &mut self.name,
+            ProfileText::Introduction => &mut self.introduction,
+            ProfileText::Notification => &mut self.notification,
+            ProfileText::FaceUrl => &mut self.face_url,
+        }
+    }
+
     fn of(profile: Profile, group_type: Option<String>) -> Self {
         let fields = profile.user_defined_fields.into_iter();
         let text =
@@ -153,7 +168,7 @@ impl From<AttributesChange> for AttributesView {
 
 impl HistoryView {
     pub(super) fn of(row: HistoryRow, with_body: bool) -> Self {
-        let event = replay::event(&row.row);
+        let (event, facts) = (replay::event(&row.row), replay::snapshot_facts(&row.row));
         let mut view = Self {
             group_id: Some(row.row.group_id).filter(|id| !id.is_empty()),
             event_time: row.event_time_ms.and_then(Timestamp::of_millis),
@@ -177,12 +192,14 @@ impl HistoryView {
             platform: row.platform,
             client_ip: row.client_ip,
             request_id: row.row.request_id,
+            listed: Vec::new(),
             body: None,
             body_encoding: None,
         };
         if let Some(event) = event {
             view.add_event(event);
         }
+        facts.into_iter().flatten().for_each(|fact| view.add_fact(fact.kind));
         if with_body {
             let (body, encoding) = match String::from_utf8(row.row.body) {
                 Ok(text) => (text, UTF_8),
@@ -233,9 +250,42 @@ impl HistoryView {
         }
     }
 
+    /// What a snapshot says. Whom a list names is left out: a list of 5,000 members is entered whole for one who differs.
+    fn add_fact(&mut self, kind: FactKind) {
+        match kind {
+            FactKind::Text(text, value) => {
+                *self.profile.get_or_insert_default().text_mut(text) = Some(value);
+            }
+            FactKind::UserDefinedField(key, value) => {
+                let fields = &mut self.profile.get_or_insert_default().user_defined_fields;
+                fields.insert(key.as_str().to_owned(), value);
+            }
+            FactKind::Owner(owner) => self.owner = text(owner),
+            FactKind::Listed(user, _) => self.listed.push(user.as_str().to_owned()),
+            FactKind::Missing(user) => self.users.push(user.as_str().to_owned()),
+            FactKind::Barrier(GroupBarrier::AttributesBarrier) => self.attributes_mut().change = "set",
+            FactKind::Attribute(key, value) => {
+                self.attributes_mut().values.insert(key.as_str().to_owned(), value);
+            }
+            FactKind::TopicText(topic, ..) | FactKind::TopicBarrier(topic, _) => {
+                let topic = topic.as_str().to_owned();
+                if self.topics.last() != Some(&topic) {
+                    self.topics.push(topic);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn attributes_mut(&mut self) -> &mut AttributesView {
+        let none = || AttributesView { change: "modify", values: BTreeMap::new() };
+        self.attributes.get_or_insert_with(none)
+    }
+
     pub(super) fn names(&self, user: &UserId) -> bool {
         let one = [&self.operator, &self.owner, &self.previous_owner];
-        one.into_iter().flatten().chain(&self.users).any(|named| named == user.as_str())
+        let listed = self.listed.iter();
+        one.into_iter().flatten().chain(&self.users).chain(listed).any(|named| named == user.as_str())
     }
 }
 

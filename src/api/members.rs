@@ -3,10 +3,11 @@
 //! Query → filter → rows of `store::members`, or with `at` of a fold of `replay` → [`MemberView`] → JSON. The pure
 //! code of `mirror` and its twin, the database's views, decide who is present and with which role.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::ObjectBuilder;
@@ -81,6 +82,17 @@ pub(super) struct MemberView {
     exit_type: Option<String>,
     /// The operator of the exit.
     left_by: Option<String>,
+    /// Until when the member is muted, in 2106 without end; a time that is past: no longer. No callback reports this and the
+    /// custom fields; null where no list of members said it, and for what has ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    mute_until: Option<Timestamp>,
+    /// Custom fields of the member by key; null: none, or not known.
+    custom_fields: Option<BTreeMap<String, String>>,
+}
+
+/// The custom fields out of their stored form.
+fn custom_fields(stored: Option<&str>) -> Option<BTreeMap<String, String>> {
+    stored.and_then(|text| serde_json::from_str(text).ok())
 }
 
 fn shown_role() -> ObjectBuilder {
@@ -104,6 +116,8 @@ impl From<MemberStateRow> for MemberView {
             left_at: row.left_at.map(Timestamp),
             exit_type: row.exit_type,
             left_by: row.left_by,
+            mute_until: row.mute_until.map(Timestamp),
+            custom_fields: custom_fields(row.custom_fields.as_deref()),
         }
     }
 }
@@ -124,6 +138,8 @@ impl From<MemberAsOf> for MemberView {
             left_at: state.left_at.and_then(time),
             exit_type: state.exit.how,
             left_by: state.exit.by.map(id),
+            mute_until: state.mute_until.and_then(time),
+            custom_fields: custom_fields(state.custom_fields.as_deref()),
         }
     }
 }
@@ -136,8 +152,8 @@ pub(super) struct MembersPage {
     items: Vec<MemberView>,
     /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
-    /// False where there may be members that the mirror does not know: of a group whose create was not received, or not
-    /// before `at`, and of an audio-video room whose membership is not mirrored.
+    /// False where there may be members that the mirror does not know: of a group of which neither a create nor a complete
+    /// list of members is known, or none as of `at`, and of an audio-video room whose membership is not mirrored.
     complete: bool,
 }
 
@@ -146,7 +162,6 @@ impl MembersPage {
         page: Page<MemberView>,
         state: &ApiState,
         (app, group): (SdkAppId, &GroupId),
-        at: Option<DateTime<Utc>>,
     ) -> Result<Self, ApiError> {
         let origin = in_time(READ_WAIT_MAX, async {
             let mut connection = state.lookup_connection().await?;
@@ -154,8 +169,8 @@ impl MembersPage {
         });
         let origin = origin.await?;
         let complete = origin.is_some_and(|origin| {
-            let created = origin.created_at.filter(|created| at.is_none_or(|at| *created <= at));
-            are_members_known(origin.group_type.as_deref(), created.is_some(), state.avchatroom_members)
+            let (group_type, has_all) = (origin.group_type.as_deref(), origin.has_all_members);
+            are_members_known(group_type, has_all, state.avchatroom_members)
         });
         Ok(Self { items: page.items, next_cursor: page.next_cursor, complete })
     }
@@ -209,8 +224,7 @@ pub(super) async fn of_group(
             GroupMoment { group: group_key(app, group), moment: Millis::new(moment.timestamp_millis()) };
         let scope = CursorScope { list: "members of a group as of a moment", filters };
         let after = scope.take_after::<FoldKey>(&mut query)?.map(FoldKey::checked).transpose()?;
-        let page = members_as_of(&state, &wanted, filter, after, limit, &scope).await?;
-        return MembersPage::of(page, &state, (app, &wanted.group.group), Some(moment)).await.map(Json);
+        return members_as_of(&state, &wanted, filter, after, limit, &scope).await.map(Json);
     }
     let scope = CursorScope { list: "members of a group", filters };
     let after = scope.take_after_id(&mut query)?;
@@ -222,7 +236,7 @@ pub(super) async fn of_group(
     let rows = state.list(filter.cost(), read).await?;
     let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
     let page = Page::of(rows, &scope, |row| row.user_id.clone(), MemberView::from)?;
-    MembersPage::of(page, &state, (app, &group), None).await.map(Json)
+    MembersPage::of(page, &state, (app, &group)).await.map(Json)
 }
 
 /// The key of a cursor of a list as of a moment.
@@ -250,7 +264,7 @@ async fn members_as_of(
     after: Option<(UserId, i64)>,
     limit: Limit,
     scope: &CursorScope,
-) -> Result<Page<MemberView>, ApiError> {
+) -> Result<MembersPage, ApiError> {
     state.fits()?;
     let (after, end) = after.unzip();
     let fold = match state.as_of.members(wanted, end).await {
@@ -259,7 +273,10 @@ async fn members_as_of(
     };
     let rows = fold.page(filter, after.as_ref(), limit.items());
     let key = |row: &MemberAsOf| FoldKey { user_id: row.user.as_str().to_owned(), end: fold.end };
-    Page::of(rows, scope, key, MemberView::from)
+    let page = Page::of(rows, scope, key, MemberView::from)?;
+    let (group_type, has_all) = (fold.group.group_type.as_deref(), fold.group.has_all_members);
+    let complete = are_members_known(group_type, has_all, state.avchatroom_members);
+    Ok(MembersPage { items: page.items, next_cursor: page.next_cursor, complete })
 }
 
 /// Memberships of a user, in pages, by group id.

@@ -1,6 +1,6 @@
 //! `GET /v1/stats`: how much is in the mirror, and whether callbacks arrive.
 //!
-//! Counts come from `stats_cache` and may be some time old, because counting a large mirror takes seconds. Spool, gaps,
+//! Counts come from `stats_cache` and may be some time old, because counting a large mirror takes seconds. Spool, own gaps,
 //! refusals and the newest callback are known to the process itself. So the answer is 200 while the database is away, when
 //! it is needed most: with the last counts and their time, and null for what is not known.
 
@@ -20,12 +20,13 @@ use super::openapi::Refused;
 use super::parameters::AppOnly;
 use super::query::Query;
 use super::state::ApiState;
+use super::stats_verification::{GapView, VerificationView, gaps as gaps_of};
 use super::timestamp::Timestamp;
 use crate::clock;
 use crate::model::{Millis, SdkAppId};
 use crate::outbox::Backlog;
 use crate::refusals::RefusalTotal;
-use crate::spool::{GAPS_LISTED_MAX, Gap, SpoolError, SpoolStatus};
+use crate::spool::{SpoolError, SpoolStatus};
 use crate::store::stats::{self, AppCounts};
 
 /// What a group of an unknown type is counted under in `by_type`.
@@ -47,8 +48,10 @@ pub(super) struct StatsView {
     members: Option<i64>,
     ledger: Option<LedgerCounts>,
     spool: SpoolView,
-    /// The newest periods, at most 100, in which callbacks of the app were not made durable by the process that answers,
-    /// newest first.
+    /// How fresh the groups are, as counted; null where nothing could be counted since the start of the process.
+    verification: Option<VerificationView>,
+    /// The newest periods, at most 100, in which callbacks of the app were not made durable, newest first: those of all
+    /// processes on this database as counted, and those of the process that answers as they are now.
     #[schema(max_items = 100)]
     gaps: Vec<GapView>,
     refusals: RefusalsView,
@@ -116,32 +119,6 @@ pub(super) struct SpoolView {
     /// Receipt of the oldest; null where there is none, or none is known.
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest_at: Option<Timestamp>,
-}
-
-/// A period in which callbacks were not made durable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct GapView {
-    /// Receipt of the first one.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    begin: Option<Timestamp>,
-    /// Receipt of the last one.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    end: Option<Timestamp>,
-    /// Why, such as `spool_full`.
-    cause: String,
-    /// How many; null where that is not known.
-    callbacks: Option<u64>,
-}
-
-impl From<Gap> for GapView {
-    fn from(gap: Gap) -> Self {
-        Self {
-            begin: Timestamp::of_millis(gap.first_ms),
-            end: Timestamp::of_millis(gap.last_ms),
-            cause: gap.cause,
-            callbacks: Some(gap.callbacks).filter(|count| *count > 0),
-        }
-    }
 }
 
 /// Requests that the public listener of the process that answers did not take, since its start: those that named the app,
@@ -285,7 +262,8 @@ pub(super) async fn stats(
     let received = state.writer.last_received(app).and_then(time);
     let counted = of_app.and_then(|counts| counts.last_callback_at);
     // One of no app may be of this one: a damage to the spool's file, which held callbacks of all, or a fault.
-    let gaps = state.writer.gaps().into_iter().filter(|gap| gap.app.is_none_or(|of| of == app.get()));
+    let mut own = state.writer.gaps();
+    own.retain(|gap| gap.app.is_none_or(|of| of == app.get()));
     Ok(Json(StatsView {
         sdk_app_id: app.get(),
         database_available: latest.is_ok(),
@@ -293,7 +271,8 @@ pub(super) async fn stats(
         members: of_app.map(|counts| counts.members),
         ledger: of_app.map(Into::into),
         spool: SpoolView::of(&state.writer.spool(), app),
-        gaps: gaps.rev().take(GAPS_LISTED_MAX).map(GapView::from).collect(),
+        verification: of_app.map(Into::into),
+        gaps: gaps_of(&own, of_app.map_or(&[], |counts| &counts.gaps)),
         refusals: state.refusals.totals(app).into(),
         relay: state.writer.outbox().backlog(app).map(Into::into),
         last_callback_at: latest.unwrap_or_default().max(counted).max(received).map(Timestamp),

@@ -23,8 +23,8 @@ const KEEP_FACTOR: u32 = 20;
 /// seconds.
 const STATEMENT_MAX: Duration = Duration::from_secs(30);
 
-/// How long a count may take with its five statements: a server that has stalled ends none of them itself.
-const COUNT_WAIT_MAX: Duration = Duration::from_secs(5 * STATEMENT_MAX.as_secs());
+/// How long a count may take with its statements, of which few take long: a server that has stalled ends none of them itself.
+const COUNT_WAIT_MAX: Duration = Duration::from_secs(6 * STATEMENT_MAX.as_secs());
 
 /// The longest pause after a count that failed by anything but its own duration: the database may be back.
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -64,7 +64,8 @@ impl StatsCache {
     }
 
     /// The counts that were made last; `None` where there are none yet.
-    pub(super) fn last(&self) -> Option<Arc<Counts>> {
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<Counts>> {
         self.last.borrow().counts.clone()
     }
 

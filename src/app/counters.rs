@@ -6,6 +6,7 @@
 use strum::VariantArray as _;
 
 use crate::callback::STATE_COMMANDS;
+use crate::ingest;
 use crate::model::SdkAppId;
 use crate::refusals::RefusalCause;
 use crate::spool::DAMAGED;
@@ -44,6 +45,7 @@ const REFUSALS_OF_AN_APP: [RefusalCause; 8] = [
 /// Sets every counter to zero that has not been increased yet. What is counted by app has a series for each app; what can
 /// happen before the app is known, or to all of them, has one without.
 pub(super) fn register_counters(apps: &[SdkAppId]) {
+    ingest::register_drift_counters();
     for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }

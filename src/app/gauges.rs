@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use crate::api::live::LiveFeed;
+use crate::api::stats_cache::StatsCache;
 use crate::clock;
 use crate::ingest::Writer;
 use crate::model::SdkAppId;
 use crate::outbox;
 use crate::spool::AppUse;
 use crate::store::Database;
+use crate::store::stats::AppCounts;
 
 /// Reads off what is a state, not an event.
 pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
@@ -50,5 +54,46 @@ fn by_app(served: &[SdkAppId], in_spool: &BTreeMap<SdkAppId, AppUse>) {
         let (depth, bytes) = (of_app.depth as f64, of_app.bytes as f64);
         metrics::gauge!("group_mirror_app_spool_depth", "app" => label()).set(depth);
         metrics::gauge!("group_mirror_app_spool_bytes", "app" => label()).set(bytes);
+    }
+}
+
+/// How fresh the groups are, as they were last counted for `/v1/stats`: at most five minutes ago, or twenty times as long as
+/// a count takes.
+pub(super) struct FreshnessGauges {
+    pub(super) counts: StatsCache,
+    /// The apps that are served.
+    pub(super) apps: Vec<SdkAppId>,
+}
+
+impl FreshnessGauges {
+    /// Sets the gauges of each app.
+    pub(super) fn set(&self) {
+        let counts = self.counts.last();
+        for app in &self.apps {
+            Self::set_app(*app, counts.as_ref().and_then(|counts| counts.apps.get(&app.get())));
+        }
+    }
+
+    /// What is not known is no number.
+    fn set_app(app: SdkAppId, of_app: Option<&AppCounts>) {
+        let fresh = of_app.and_then(|counts| counts.freshness.as_ref());
+        #[expect(clippy::cast_precision_loss, reason = "neither times nor counts reach 2^53")]
+        let age = |at: Option<DateTime<Utc>>| {
+            at.map_or(f64::NAN, |at| (clock::now().get() - at.timestamp_millis()).max(0) as f64 / 1000.0)
+        };
+        #[expect(clippy::cast_precision_loss, reason = "none of these counts reaches 2^53")]
+        let count = |count: Option<i64>| count.map_or(f64::NAN, |count| count as f64);
+        let open = |gaps: usize| i64::try_from(gaps).unwrap_or(i64::MAX);
+        let open_gaps =
+            of_app.map(|counts| open(counts.gaps.iter().filter(|gap| gap.gap.closed_at.is_none()).count()));
+        for (name, value) in [
+            ("group_mirror_verification_oldest_seconds", age(fresh.and_then(|fresh| fresh.oldest_whole_at))),
+            ("group_mirror_verification_p999_seconds", age(fresh.and_then(|fresh| fresh.p999_whole_at))),
+            ("group_mirror_verification_outstanding", count(fresh.map(|fresh| fresh.outstanding))),
+            ("group_mirror_verification_never", count(fresh.map(|fresh| fresh.never_verified))),
+            ("group_mirror_gaps_open", count(open_gaps)),
+        ] {
+            metrics::gauge!(name, "app" => app.to_string()).set(value);
+        }
     }
 }

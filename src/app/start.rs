@@ -22,7 +22,8 @@ use super::backends::relays;
 use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::deliveries::deliveries;
-use super::gauges::gauges;
+use super::gap_keeper::GapKeeper;
+use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
 use super::listeners_tls::{API, CALLBACKS, ListenersTls};
 use super::outbox_number::outbox_number;
@@ -211,10 +212,10 @@ pub async fn start(
     running.tasks.spawn(schema_watch.run(stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
     serve_listeners(&running, serving, limits, [(callbacks, public), (api, internal)]);
-    let each_second = each_second(&running, serving.spool.apps.clone(), &feed);
+    let each_second = each_second(&running, serving.spool.apps.clone(), &feed, &stats_cache);
     running.tasks.spawn(telemetry::keep_up(metrics, each_second, stop.clone()));
     running.tasks.spawn(FeedReader::new(feed).run());
-    running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    keep_counts(&running, stats_cache, &serving.spool.apps);
     begin_passes(serving, &running)?;
     running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     running.tasks.close();
@@ -260,12 +261,31 @@ fn serve_listeners(
     tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
 }
 
+/// Counts the mirror now and then, and keeps the gaps.
+fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkAppId]) {
+    running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    let gap_keeper = GapKeeper {
+        database: running.database.clone(),
+        schema: running.schema.clone(),
+        writer: running.writer.clone(),
+        apps: apps.to_vec(),
+    };
+    running.tasks.spawn(gap_keeper.run(running.stop.clone()));
+}
+
 /// Sets the gauges, and reports what was not taken.
-fn each_second(running: &RunningService, apps: Vec<SdkAppId>, feed: &LiveFeed) -> impl Fn() + Send + 'static {
+fn each_second(
+    running: &RunningService,
+    apps: Vec<SdkAppId>,
+    feed: &LiveFeed,
+    counts: &StatsCache,
+) -> impl Fn() + Send + 'static {
+    let freshness = FreshnessGauges { counts: counts.clone(), apps: apps.clone() };
     let set_gauges = gauges(apps, running.writer.clone(), running.database.clone(), feed.clone());
     let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
+        freshness.set();
         database.close_idle_writers();
         refusals.report();
     }

@@ -8,18 +8,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use strum::VariantArray as _;
 
 use crate::mirror::{
-    ComparedSnapshot, Comparison, Drift, GroupBarrier, GroupKey, ListRange, ReadKind, Rows, Snapshot,
-    UnreadableSnapshot,
+    Claim, ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, GroupBarrier, GroupKey, ListRange,
+    ReadKind, Rows, Snapshot, UnreadableSnapshot,
 };
 use crate::model::Millis;
 use crate::store::Database;
+use crate::store::drift_totals::{self, DriftCounts};
 use crate::store::errors::{Failure, classify};
 use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
 use crate::store::pass_note::{self, PassNote};
-use crate::store::verifications::{self, VerifiedPart};
+use crate::store::verifications::{self, KnownParts, VerifiedPart};
 
 /// The most snapshots of one batch: the groups of one packed answer, or a quarter of the ranges of a large group, whose
 /// callbacks wait meanwhile. A caller with more cuts them.
@@ -30,6 +32,32 @@ const RETRIES_MAX: u32 = 10;
 
 /// The pause before the first retry; it grows with each.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// The counter of a class of drift.
+fn drift_total(class: DriftClass) -> &'static str {
+    match class {
+        DriftClass::Repaired => "group_mirror_drift_repaired_total",
+        DriftClass::Silent => "group_mirror_drift_silent_total",
+        DriftClass::Found => "group_mirror_drift_found_total",
+    }
+}
+
+/// Sets the counters of drift to zero that have not been increased yet, so that each exists with every kind.
+pub fn register_drift_counters() {
+    for class in DriftClass::VARIANTS {
+        for kind in DriftKind::VARIANTS {
+            let kind: &'static str = kind.into();
+            metrics::counter!(drift_total(*class), "kind" => kind).increment(0);
+        }
+    }
+}
+
+fn count_drift(counts: &DriftCounts) {
+    for ((_, class, kind), count) in counts {
+        let kind: &'static str = kind.into();
+        metrics::counter!(drift_total(*class), "kind" => kind).increment(*count);
+    }
+}
 
 /// What became of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +152,12 @@ async fn transact(
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let mut tx = database.begin("snapshots").await?;
     match write(tx.conn(), read, note, received_at).await {
-        Ok(outcomes) => {
+        Ok((outcomes, drift)) => {
             match note {
-                Some(_) => tx.commit().await?,
+                Some(_) => {
+                    tx.commit().await?;
+                    count_drift(&drift);
+                }
                 None => tx.roll_back().await,
             }
             Ok(outcomes)
@@ -147,7 +178,7 @@ async fn write(
     read: &[Compared],
     note: Option<&PassNote>,
     received_at: Millis,
-) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
+) -> Result<(Vec<SnapshotOutcome>, DriftCounts), sqlx::Error> {
     let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
     let groups: Vec<GroupKey> = groups.into_iter().cloned().collect();
     let mut before = held::lock(conn, &groups).await?;
@@ -160,17 +191,37 @@ async fn write(
     let compared: Vec<Compared> =
         read.iter().map(|read| compare(&mut comparison, &before, read.clone())).collect();
     let news: Vec<&ComparedSnapshot> = compared.iter().filter_map(Compared::news).collect();
+    // What was claimed before the batch is read before it is noted as verified; most batches change nothing.
+    let has_drift = news.iter().any(|news| !news.drift.is_empty());
+    let known = if has_drift { verifications::known(conn, &groups).await? } else { KnownParts::default() };
     let entries: Vec<NewEntry<'_>> = news.iter().map(|news| new_entry(news, received_at)).collect();
     ledger::enter_batch(conn, &entries).await?;
     // An entry that the ledger knows already says nothing that merging once more could change.
     let new = Rows::of(news.iter().flat_map(|news| news.facts.iter().cloned()));
-    held::write(conn, &new, &before, &comparison.into_rows()).await?;
+    let after = comparison.into_rows();
+    held::write(conn, &new, &before, &after).await?;
     let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
     verifications::note(conn, &verified).await?;
     if let Some(note) = note {
         pass_note::note(conn, note).await?;
     }
-    Ok(compared.into_iter().map(Compared::outcome).collect())
+    let drift = drift_counts(&compared, &before, &after, &known);
+    drift_totals::add(conn, &drift, received_at).await?;
+    Ok((compared.into_iter().map(Compared::outcome).collect(), drift))
+}
+
+/// What the batch changes, by what that means: measured by what was claimed before the batch.
+fn drift_counts(compared: &[Compared], before: &Rows, after: &Rows, known: &KnownParts) -> DriftCounts {
+    let mut counts = DriftCounts::new();
+    for news in compared.iter().filter_map(Compared::news).filter(|news| !news.drift.is_empty()) {
+        let key = &news.snapshot.group;
+        let Some(row) = after.groups.get(key) else { unreachable!("a group with news has a row") };
+        let claim = Claim::of(before.groups.get(key), row, known.of(key), known.from(key.app));
+        for (kind, count) in &news.drift {
+            *counts.entry((key.app, kind.class(&claim), *kind)).or_default() += count;
+        }
+    }
+    counts
 }
 
 /// The groups that have no row yet and will have one: what is not locked could be written by another at the same time.

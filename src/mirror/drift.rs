@@ -25,6 +25,8 @@ pub enum DriftKind {
     GroupGone,
     /// A text of a group's profile, or its time of creation.
     Profile,
+    /// The same of a group that was known, where nothing had named it yet: a create does not say it.
+    ProfileCompleted,
     /// The owner.
     Owner,
     /// A value of a group that no callback reports.
@@ -59,9 +61,12 @@ impl DriftKind {
     pub fn is_found_by(self, read: ReadKind) -> bool {
         let finds = match self {
             Self::GroupGone => ReadKind::Gone,
-            Self::GroupFound | Self::Profile | Self::Owner | Self::Silent | Self::UserDefinedField => {
-                ReadKind::Profile
-            }
+            Self::GroupFound
+            | Self::Profile
+            | Self::ProfileCompleted
+            | Self::Owner
+            | Self::Silent
+            | Self::UserDefinedField => ReadKind::Profile,
             Self::Attribute => ReadKind::Attributes,
             Self::MemberFound
             | Self::MemberGone
@@ -302,12 +307,18 @@ impl ComparedSnapshot {
             return;
         }
         let texts = |state: &GroupState| {
-            let (group_type, name) = (state.group_type.clone(), state.name.clone());
-            let texts = (state.introduction.clone(), state.notification.clone(), state.face_url.clone());
-            (state.status, group_type, name, texts, state.created_at)
+            let texts =
+                [&state.group_type, &state.name, &state.introduction, &state.notification, &state.face_url];
+            let created_at = state.created_at.map(|at| at.get().to_string());
+            texts.map(Clone::clone).into_iter().chain([created_at]).collect::<Vec<_>>()
         };
-        if texts(was) != texts(is) {
+        let pairs = || texts(was).into_iter().zip(texts(is)).filter(|(was, is)| was != is);
+        let is_completed = |(was, _): &(Option<String>, _)| was.is_none() && !is_unknown;
+        if pairs().any(|pair| !is_completed(&pair)) {
             self.add(DriftKind::Profile);
+        }
+        if pairs().any(|pair| is_completed(&pair)) || (was.status != is.status && pairs().count() == 0) {
+            self.add(DriftKind::ProfileCompleted);
         }
         if was.owner != is.owner {
             self.add(DriftKind::Owner);

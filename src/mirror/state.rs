@@ -6,7 +6,7 @@
 
 use super::fact::{CREATE_SPARE_MS, GroupBarrier, TopicBarrier};
 use super::life::Life;
-use super::listed::{Listed, Silent};
+use super::listed::{ListRange, Listed, Silent};
 use super::register::Register;
 use super::rows::{GroupRow, MemberRow, TopicRow, Transition};
 use crate::callback::{AVCHATROOM, ProfileText, Role, WORK};
@@ -58,6 +58,8 @@ pub struct GroupState {
     pub invite_join_option: Option<String>,
     pub mute_all: Option<bool>,
     pub max_member_count: Option<i64>,
+    /// A create or a complete list of members is known of this life; see [`are_members_known`].
+    pub has_all_members: bool,
 }
 
 /// A membership as it is shown.
@@ -122,6 +124,17 @@ impl GroupRow {
         if self.is_destroyed() { self.barrier(GroupBarrier::CreateBarrier) } else { self.life_barrier() }
     }
 
+    /// True where a create or a complete list of members is known of this life: who joined and left since is known from
+    /// callbacks. A list in ranges is complete with the last of them, whatever their order.
+    fn has_all_members(&self) -> bool {
+        let barrier = self.profile_barrier();
+        let counts = |stamp: Stamp| !stamp.is_zero() && stamp >= barrier;
+        let ranges = || self.ranges.values().filter(|stamp| counts(**stamp)).count();
+        counts(self.created.stamp)
+            || counts(self.barrier(GroupBarrier::MembersBarrier))
+            || counts(self.barrier(GroupBarrier::RangesStamp)) && ranges() == ListRange::all().count()
+    }
+
     /// The value of a user-defined field, if it counts.
     #[must_use]
     pub fn user_defined_field<'a>(&self, field: &'a Register<Option<String>>) -> Option<&'a str> {
@@ -179,6 +192,7 @@ pub fn group_state(group: &GroupRow, owner_row: Option<&MemberRow>) -> GroupStat
         invite_join_option: silent.invite_join_option.clone(),
         mute_all: silent.mute_all,
         max_member_count: silent.max_member_count,
+        has_all_members: group.has_all_members(),
     }
 }
 
@@ -215,12 +229,11 @@ fn is_near(join: Millis, at: Millis) -> bool {
     (-JOIN_SPARE_MS..=JOIN_SPARE_MS + 999).contains(&ahead)
 }
 
-/// Whether all members of a group are known, so that their number can be shown. Callbacks say who joins and leaves, so those
-/// who were there before the first of them are known only from the create; and of an audio-video room they are kept only where
-/// that is set (`rooms`).
+/// Whether all members of a group are known, so that their number can be shown: from a create or a complete list on
+/// (`has_all_members` of [`GroupState`]); and of an audio-video room only where its membership is mirrored (`rooms`).
 #[must_use]
-pub fn are_members_known(group_type: Option<&str>, is_create_known: bool, rooms: bool) -> bool {
-    is_create_known && (rooms || group_type != Some(AVCHATROOM))
+pub fn are_members_known(group_type: Option<&str>, has_all_members: bool, rooms: bool) -> bool {
+    has_all_members && (rooms || group_type != Some(AVCHATROOM))
 }
 
 /// What is true of a membership; none if no fact ever stated one. `owner` is the owner that [`group_state`] shows.

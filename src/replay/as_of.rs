@@ -135,6 +135,17 @@ pub struct MemberAsOf {
     pub state: MemberState,
 }
 
+/// What is shown of the membership of a group at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupAsOf {
+    /// The type that it had.
+    pub group_type: Option<String>,
+    /// A create or a complete list of members is known of that life.
+    pub has_all_members: bool,
+    /// All memberships, present and past, by user.
+    pub members: Vec<MemberAsOf>,
+}
+
 /// All memberships of a group at a moment, present and past, by user. What has a time in the moment's future does not count,
 /// and a moment that has not come yet shows what is known now.
 ///
@@ -144,7 +155,7 @@ pub async fn members(
     conn: ReadConnection,
     permit: Permit,
     wanted: GroupMoment,
-) -> Result<Vec<MemberAsOf>, AsOfError> {
+) -> Result<GroupAsOf, AsOfError> {
     in_time(READ_TIME_MAX + STALL_WAIT_MAX, members_of_snapshot(conn, permit, wanted)).await
 }
 
@@ -152,7 +163,7 @@ async fn members_of_snapshot(
     conn: ReadConnection,
     permit: Permit,
     wanted: GroupMoment,
-) -> Result<Vec<MemberAsOf>, AsOfError> {
+) -> Result<GroupAsOf, AsOfError> {
     // One snapshot: the entries that are counted are the entries that are read.
     let mut snapshot = ReadTx::begin(conn, READ_TIME_MAX).await?;
     let found = members_in(snapshot.conn(), permit, wanted).await;
@@ -166,7 +177,7 @@ async fn members_in(
     conn: &mut PgConnection,
     permit: Permit,
     wanted: GroupMoment,
-) -> Result<Vec<MemberAsOf>, AsOfError> {
+) -> Result<GroupAsOf, AsOfError> {
     let (group, until) = (wanted.group.clone(), wanted.moment.get());
     let size = history::size_until(conn, &group, until, LEDGER_ROWS_MAX + 1).await?;
     check(size.ok_or(AsOfError::Unknown)?)?;
@@ -215,7 +226,7 @@ async fn feed(
     Ok(())
 }
 
-fn fold(mut chunks: mpsc::Receiver<Vec<LedgerRow>>, group: &GroupKey) -> Result<Vec<MemberAsOf>, AsOfError> {
+fn fold(mut chunks: mpsc::Receiver<Vec<LedgerRow>>, group: &GroupKey) -> Result<GroupAsOf, AsOfError> {
     let mut rows = Rows::default();
     while let Some(chunk) = chunks.blocking_recv() {
         for row in &chunk {
@@ -234,15 +245,17 @@ fn fold(mut chunks: mpsc::Receiver<Vec<LedgerRow>>, group: &GroupKey) -> Result<
 }
 
 /// What the rows that were folded show.
-fn shown(rows: &Rows, key: &GroupKey) -> Vec<MemberAsOf> {
-    let Some(group) = rows.groups.get(key) else { return Vec::new() };
+fn shown(rows: &Rows, key: &GroupKey) -> GroupAsOf {
+    let Some(group) = rows.groups.get(key) else { return GroupAsOf::default() };
     let row_of = |user: &UserId| rows.members.get(&(key.clone(), user.clone()));
-    let owner = group_state(group, group.owner.value.as_ref().and_then(row_of)).owner;
+    let state = group_state(group, group.owner.value.as_ref().and_then(row_of));
+    let owner = state.owner;
     let members = rows.members.iter().filter_map(|((_, user), row)| {
         let state = member_state(group, owner.as_ref(), user, row)?;
         Some(MemberAsOf { user: user.clone(), state })
     });
-    members.collect()
+    let members = members.collect();
+    GroupAsOf { group_type: state.group_type, has_all_members: state.has_all_members, members }
 }
 
 #[cfg(test)]
@@ -276,7 +289,7 @@ mod tests {
         }
     }
 
-    fn folded(bodies: usize) -> Result<Result<Vec<MemberAsOf>, AsOfError>, ModelError> {
+    fn folded(bodies: usize) -> Result<Result<GroupAsOf, AsOfError>, ModelError> {
         let (chunks, coming) = mpsc::channel(1);
         let sender = std::thread::spawn(move || {
             for number in 0..bodies {
@@ -309,7 +322,7 @@ mod tests {
     #[test]
     fn a_fold_keeps_as_many_users_as_it_may_and_no_more() -> Result<(), ModelError> {
         let fitting = USERS_MAX / USERS_PER_BODY;
-        let users = folded(fitting)?.map(|members| members.len());
+        let users = folded(fitting)?.map(|group| group.members.len());
         assert!(matches!(users, Ok(users) if users == fitting * USERS_PER_BODY), "{users:?}");
         let beyond = folded(fitting + 1)?;
         assert!(matches!(&beyond, Err(AsOfError::TooLarge(most)) if most == "200000 users"));

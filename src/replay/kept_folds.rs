@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
-use super::as_of::{self, AsOfError, AsOfPermits, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX};
+use super::as_of::{self, AsOfError, AsOfPermits, GroupAsOf, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX};
 use crate::model::UserId;
 use crate::store::feed::{self, FeedPlace};
 use crate::store::high_watermark::{self, LedgerWriters, Proof};
@@ -43,20 +43,22 @@ pub struct MemberFold {
     /// was not known a random negative number, so that no other fold has the same.
     pub end: i64,
     place: Option<FeedPlace>,
-    members: Vec<MemberAsOf>,
+    /// What was folded.
+    pub group: GroupAsOf,
 }
 
 impl MemberFold {
-    fn new(place: Option<FeedPlace>, members: Vec<MemberAsOf>) -> Self {
+    fn new(place: Option<FeedPlace>, group: GroupAsOf) -> Self {
         let end = place.as_ref().map_or_else(|| fastrand::i64(..0), |place| place.position);
-        Self { end, place, members }
+        Self { end, place, group }
     }
 
     /// The memberships of this kind after a user, at most `limit` and up to a limit of bytes, but one at least.
     #[must_use]
     pub fn page(&self, filter: MemberFilter, after: Option<&UserId>, limit: usize) -> PageRows<MemberAsOf> {
-        let begin = after.map_or(0, |after| self.members.partition_point(|member| member.user <= *after));
-        let mut rest = self.members[begin..].iter().filter(|MemberAsOf { state, .. }| {
+        let all = &self.group.members;
+        let begin = after.map_or(0, |after| all.partition_point(|member| member.user <= *after));
+        let mut rest = all[begin..].iter().filter(|MemberAsOf { state, .. }| {
             filter.present.is_none_or(|present| state.present == present)
                 && filter.role.is_none_or(|role| state.role == role)
         });
@@ -71,7 +73,7 @@ impl MemberFold {
     }
 
     fn bytes(&self) -> usize {
-        self.members.iter().map(bytes_of).sum()
+        self.group.members.iter().map(bytes_of).sum()
     }
 }
 
@@ -80,7 +82,7 @@ fn bytes_of(member: &MemberAsOf) -> usize {
     let MemberAsOf { user, state } = member;
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let id = |user: &Option<UserId>| user.as_ref().map_or(0, |user| user.as_str().len());
-    let texts = [&state.name_card, &state.join.how, &state.exit.how].map(text);
+    let texts = [&state.name_card, &state.custom_fields, &state.join.how, &state.exit.how].map(text);
     let ids = [&state.join.by, &state.exit.by].map(id);
     size_of::<MemberAsOf>() + user.as_str().len() + texts.iter().sum::<usize>() + ids.iter().sum::<usize>()
 }
@@ -209,8 +211,8 @@ impl AsOfReader {
         let mut conn = self.database.reader().acquire().await?;
         // Before the snapshot of the fold, which then has every entry up to there.
         let place = in_time(READ_WAIT_MAX, self.place(&mut conn)).await?;
-        let members = as_of::members(conn, permit, wanted.clone()).await?;
-        let fold = Arc::new(MemberFold::new(place, members));
+        let group = as_of::members(conn, permit, wanted.clone()).await?;
+        let fold = Arc::new(MemberFold::new(place, group));
         self.keep(wanted.clone(), Arc::clone(&fold));
         Ok(fold)
     }

@@ -72,6 +72,7 @@ async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Err
     rebuild::clear_strays(tx.conn(), span.bounds()).await?;
     rebuild::clear_groups(tx.conn(), &locked).await?;
     held::write_whole(tx.conn(), &whole).await?;
+    rebuild::clear_verifications(tx.conn(), span.bounds()).await?;
     tx.commit().await
 }
 

@@ -59,14 +59,19 @@ pub(super) fn judged_again(row: &LedgerRow, now: Millis) -> Option<Callback> {
 /// cannot read it.
 pub(super) fn facts(row: &LedgerRow) -> Option<(Vec<Fact>, bool)> {
     if row.is_snapshot() {
-        return Some((snapshot_facts(row)?, true));
+        return snapshot_facts(row).map(|facts| (facts, true));
     }
     let callback = decode(row).filter(|callback| callback.event.is_ok())?;
     let is_same = row.outcome != "partial" || says_the_same(row, &verdict(&callback));
     Some((mirror::facts(&callback), is_same))
 }
 
-fn snapshot_facts(row: &LedgerRow) -> Option<Vec<Fact>> {
+/// The facts of an entry that is a snapshot; none for a callback, and where this program cannot read it.
+#[must_use]
+pub fn snapshot_facts(row: &LedgerRow) -> Option<Vec<Fact>> {
+    if !row.is_snapshot() {
+        return None;
+    }
     let app = SdkAppId::parse(&row.sdk_app_id.to_string()).ok()?;
     let group = mirror::group_key(app, GroupId::parse(&row.group_id).ok()?);
     Snapshot::of_body(group, &row.body)?.facts(&Digest::from_bytes(&row.digest)?).ok()

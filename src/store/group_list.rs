@@ -14,6 +14,8 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{Arguments as _, AssertSqlSafe};
 
+pub use super::group_order::{GroupCursorKey, GroupOrder};
+use super::group_order::{KeySource, Part, order_of, parts, source};
 use super::groups::{GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
 use crate::mirror::{Status, caseless};
@@ -42,26 +44,8 @@ pub struct GroupFilter {
     pub created_after: Option<DateTime<Utc>>,
     /// Created earlier than this.
     pub created_before: Option<DateTime<Utc>>,
-}
-
-/// In which order; missing times last, ties by the bytes of the id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupOrder {
-    /// Newest first.
-    Newest,
-    /// Oldest first.
-    Oldest,
-    /// By the bytes of the id.
-    Id,
-}
-
-/// The place of a row in any [`GroupOrder`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupCursorKey {
-    /// `created_at` of the row; [`GroupOrder::Id`] does not look at it.
-    pub created_at: Option<DateTime<Utc>>,
-    /// `group_id` of the row.
-    pub group_id: String,
+    /// Of which the profile was last read as of a time before this, or never.
+    pub verified_before: Option<DateTime<Utc>>,
 }
 
 /// What a page of a list costs at most.
@@ -83,13 +67,20 @@ impl GroupFilter {
         let by_user = self.owner.is_some() || self.member.is_some();
         let has_times = self.created_after.is_some() || self.created_before.is_some();
         let by_value = self.group_type.is_some() || !self.user_defined_fields.is_empty();
+        // An index has the times of one kind in the order of that kind, and in no other. What was never verified stands in no
+        // index at all: the last pages of an order by verification may look at every group.
+        let of_other_times = match order {
+            GroupOrder::Newest | GroupOrder::Oldest => self.verified_before.is_some(),
+            GroupOrder::VerifiedOldest | GroupOrder::VerifiedNewest => true,
+            GroupOrder::Id => has_times || self.verified_before.is_some(),
+        };
         let of_rows = if by_key {
             ListCost::Page
         } else if by_user {
             ListCost::Matches
         } else if self.name_part.is_some() {
             ListCost::Search
-        } else if by_value || (has_times && order == GroupOrder::Id) {
+        } else if by_value || of_other_times {
             ListCost::Matches
         } else {
             ListCost::Page
@@ -114,6 +105,11 @@ const MEMBER_COUNT: &str = "
 const CREATED: &str = "
            AND ($5::timestamptz IS NULL OR s.created_at > $5)
            AND ($6::timestamptz IS NULL OR s.created_at < $6)";
+
+/// Never verified is before any time.
+const VERIFIED_BEFORE: &str = "
+           AND NOT EXISTS (SELECT FROM group_verifications v
+                            WHERE v.sdk_app_id = $1 AND v.group_id = s.group_id AND v.verified_at >= $15)";
 
 /// In this and the next two the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
 /// state decides. The state alone is an expression that no index knows and whose frequency the planner cannot guess; `COALESCE`
@@ -155,57 +151,6 @@ fn with_field_by_key(number: usize) -> String {
     )
 }
 
-/// A part of the rows that follow a place, in an order that an index has.
-struct Part {
-    condition: &'static str,
-    order: &'static str,
-}
-
-const NEWEST: &str = "created_at DESC NULLS LAST, group_id";
-const OLDEST: &str = "created_at ASC NULLS LAST, group_id";
-
-/// Oldest first, as the index for the newest is read backwards; for parts without missing times. Ids run backwards then, so
-/// they are left to the order of the whole, and a part ends behind all that share the time of its last row.
-const BACKWARDS: &str = "created_at ASC NULLS FIRST";
-
-const ALL: Part = Part { condition: "true", order: NEWEST };
-/// Not an equation, from which the planner would see that any index in the order of ids has this order.
-const SAME_TIME: Part =
-    Part { condition: "s.created_at BETWEEN $13 AND $13 AND s.group_id > $14", order: NEWEST };
-const OLDER: Part = Part { condition: "s.created_at < $13", order: NEWEST };
-const TIMED: Part = Part { condition: "s.created_at IS NOT NULL", order: BACKWARDS };
-const NEWER: Part = Part { condition: "s.created_at > $13", order: BACKWARDS };
-/// Missing times come last in both orders.
-const WITHOUT_TIME: Part = Part { condition: "s.created_at IS NULL", order: NEWEST };
-const REST_WITHOUT_TIME: Part =
-    Part { condition: "s.created_at IS NULL AND s.group_id > $14", order: NEWEST };
-const BY_ID: Part = Part { condition: "true", order: "group_id" };
-const REST_BY_ID: Part = Part { condition: "s.group_id > $14", order: "group_id" };
-
-/// The parts that follow a place. Each is one range of an index: a comparison of time and id together would be none,
-/// because they run in different directions.
-fn parts(order: GroupOrder, after: Option<&GroupCursorKey>) -> &'static [Part] {
-    let timed = after.map(|place| place.created_at.is_some());
-    match (order, timed) {
-        (GroupOrder::Newest, None) => &[ALL],
-        (GroupOrder::Newest, Some(true)) => &[SAME_TIME, OLDER, WITHOUT_TIME],
-        (GroupOrder::Oldest, None) => &[TIMED, WITHOUT_TIME],
-        (GroupOrder::Oldest, Some(true)) => &[SAME_TIME, NEWER, WITHOUT_TIME],
-        (GroupOrder::Newest | GroupOrder::Oldest, Some(false)) => &[REST_WITHOUT_TIME],
-        (GroupOrder::Id, None) => &[BY_ID],
-        (GroupOrder::Id, Some(_)) => &[REST_BY_ID],
-    }
-}
-
-/// The order of the whole.
-fn order_of(order: GroupOrder) -> &'static str {
-    match order {
-        GroupOrder::Newest => NEWEST,
-        GroupOrder::Oldest => OLDEST,
-        GroupOrder::Id => "group_id",
-    }
-}
-
 /// What all groups on the page must match beside their status; of a list of matches also what has chosen them.
 fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
     let mut text = String::new();
@@ -213,6 +158,7 @@ fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
         text.push_str(CREATED);
     }
     for (is_wanted, condition) in [
+        (filter.verified_before.is_some() && !order.is_by_verification(), VERIFIED_BEFORE),
         (filter.group_type.is_some(), TYPED),
         (filter.name_part.is_some(), NAMED),
         (filter.owner.is_some(), OWNED),
@@ -236,7 +182,11 @@ fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
         Some(
             "SELECT m.group_id FROM group_members m WHERE m.sdk_app_id = $1 AND m.user_id = $9 AND NOT m.has_left",
         )
-    } else if filter.owner.is_some() && (order == GroupOrder::Id || filter.name_part.is_some()) {
+    } else if filter.owner.is_some()
+        && (!matches!(order, GroupOrder::Newest | GroupOrder::Oldest)
+            || filter.name_part.is_some()
+            || filter.verified_before.is_some())
+    {
         Some("SELECT g.group_id FROM groups g WHERE g.sdk_app_id = $1 AND g.owner = $8")
     } else {
         None
@@ -245,14 +195,16 @@ fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
 
 /// The keys of the groups behind a place, by a list of matches: each group is looked up by its key, and only then filtered.
 /// In one step the planner may take another index, of those that match no more than the key as far as it knows.
-fn keys_of_matches(matches: &str, filters: &str, parts: &[Part]) -> String {
+fn keys_of_matches(matches: &str, filters: &str, parts: &[Part], time: &str) -> String {
     let conditions: Vec<String> = parts.iter().map(|part| format!("({})", part.condition)).collect();
     format!(
-        "SELECT s.created_at, s.group_id
+        "SELECT s.{time}, s.group_id
           FROM ({matches} OFFSET 0) c
          CROSS JOIN LATERAL (
-        SELECT s.created_at, s.group_id
-          FROM (SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = c.group_id OFFSET 0) s
+        SELECT s.{time}, s.group_id
+          FROM (SELECT g.*, (SELECT v.verified_at FROM group_verifications v
+                              WHERE v.sdk_app_id = g.sdk_app_id AND v.group_id = g.group_id) AS verified_at
+                  FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = c.group_id OFFSET 0) s
          WHERE s.status = ANY ($4)
            AND ({}){filters}
         OFFSET 0) s",
@@ -261,26 +213,52 @@ fn keys_of_matches(matches: &str, filters: &str, parts: &[Part]) -> String {
 }
 
 /// The same of a list in order: the stretches of an index, each for as many rows as a page can show.
-fn keys_in_order(filters: &str, Part { condition, order }: &Part) -> String {
+fn keys_in_order(source: &KeySource, filters: &str, Part { condition, order }: &Part, time: &str) -> String {
+    let KeySource { rows, status } = source;
     format!(
-        "SELECT s.created_at, s.group_id
+        "SELECT s.{time}, s.group_id
           FROM UNNEST($4::text[]) w (status)
          CROSS JOIN LATERAL (
-        SELECT s.created_at, s.group_id FROM group_states s
-         WHERE s.sdk_app_id = $1 AND s.status = w.status
+        SELECT s.{time}, s.group_id FROM {rows} s
+         WHERE s.sdk_app_id = $1 AND s.{status} = w.status
            AND {condition}{filters}
          ORDER BY {order} FETCH FIRST ($12) ROWS WITH TIES) s"
     )
 }
 
 /// The same of a search: one pass through all groups, in order where the planner expects many matches.
-fn keys_of_search(filter: &GroupFilter, filters: &str, Part { condition, order }: &Part) -> String {
+fn keys_of_search(
+    filter: &GroupFilter,
+    KeySource { rows, status: column }: &KeySource,
+    filters: &str,
+    Part { condition, order }: &Part,
+    time: &str,
+) -> String {
     let status = if filter.status.is_some() { "($4::text[])[1]" } else { "ANY ($4)" };
     format!(
-        "(SELECT s.created_at, s.group_id FROM group_states s
-         WHERE s.sdk_app_id = $1 AND s.status = {status}
+        "(SELECT s.{time}, s.group_id FROM {rows} s
+         WHERE s.sdk_app_id = $1 AND s.{column} = {status}
            AND {condition}{filters}
          ORDER BY {order} FETCH FIRST ($12) ROWS WITH TIES)"
+    )
+}
+
+/// The same of an order by verification: what was never verified is looked for only where the page has room for it.
+fn keys_by_verification(parts: &[Part], keys_of_part: impl Fn(&Part) -> String) -> String {
+    let (timeless, timed): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.is_timeless());
+    let [timeless] = timeless[..] else { unreachable!("one part has no time") };
+    let timeless = keys_of_part(timeless);
+    if timed.is_empty() {
+        return timeless;
+    }
+    let timed: Vec<String> = timed.into_iter().map(keys_of_part).collect();
+    format!(
+        "WITH timed AS MATERIALIZED (
+        {})
+        SELECT * FROM timed
+         UNION ALL
+        SELECT * FROM ({timeless}) n WHERE (SELECT count(*) FROM timed) < $12",
+        timed.join("\n         UNION ALL\n        ")
     )
 }
 
@@ -290,13 +268,20 @@ fn list_statement(
     after: Option<&GroupCursorKey>,
     with_member_count: bool,
 ) -> String {
-    let (parts, filters) = (parts(order, after), filters(filter, order));
-    let keys_of_part = |part| match filter.name_part {
-        Some(_) => keys_of_search(filter, &filters, part),
-        None => keys_in_order(&filters, part),
+    let is_bounded = order.is_by_verification() && filter.verified_before.is_some();
+    let (parts, filters) = (parts(order, after, is_bounded), filters(filter, order));
+    let time = order.time_column();
+    let is_of_states = [filter.group_type.is_some(), filter.name_part.is_some(), filter.owner.is_some()]
+        .contains(&true)
+        || filter.member.is_some()
+        || !filter.user_defined_fields.is_empty();
+    let keys_of_part = |part: &Part| match filter.name_part {
+        Some(_) => keys_of_search(filter, &source(order, part, is_of_states), &filters, part, time),
+        None => keys_in_order(&source(order, part, is_of_states), &filters, part, time),
     };
     let keys = match matches(filter, order) {
-        Some(matches) => keys_of_matches(matches, &filters, parts),
+        Some(matches) => keys_of_matches(matches, &filters, &parts, time),
+        None if order.is_by_verification() => keys_by_verification(&parts, keys_of_part),
         None => parts.iter().map(keys_of_part).collect::<Vec<_>>().join("\n         UNION ALL\n        "),
     };
     let (order, count) = (order_of(order), if with_member_count { MEMBER_COUNT } else { "NULL::bigint" });
@@ -308,7 +293,7 @@ fn list_statement(
        SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = k.group_id OFFSET 0) p",
         shown()
     );
-    bounded(&select, "group_id", order, &LONG_COLUMNS)
+    bounded(&select, "group_id", &order, &LONG_COLUMNS)
 }
 
 /// The groups that match, in this order, after this place; at most `rows_max`, and up to a limit of bytes.
@@ -369,8 +354,9 @@ fn bound(
         arguments.add(keys),
         arguments.add(values),
         arguments.add(limit),
-        arguments.add(after.and_then(|place| place.created_at)),
+        arguments.add(after.and_then(|place| place.time)),
         arguments.add(after.map(|place| place.group_id.as_str())),
+        arguments.add(filter.verified_before),
     ];
     added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
     Ok(arguments)

@@ -32,6 +32,13 @@ pub struct GroupStateRow {
     pub created_at: Option<DateTime<Utc>>,
     pub updated_at: Option<DateTime<Utc>>,
     pub destroyed_at: Option<DateTime<Utc>>,
+    pub apply_join_option: Option<String>,
+    pub invite_join_option: Option<String>,
+    pub mute_all: Option<bool>,
+    pub max_member_count: Option<i64>,
+    pub has_all_members: bool,
+    pub verified_at: Option<DateTime<Utc>>,
+    pub members_verified_at: Option<DateTime<Utc>>,
     pub user_defined_fields: Json<BTreeMap<String, String>>,
     pub attributes: Json<BTreeMap<String, String>>,
     /// Present members; only where it was asked for.
@@ -47,6 +54,11 @@ pub(super) fn shown() -> String {
 }
 
 const SHOWN_BESIDE_TEXTS: &str = "p.owner, p.created_by, p.created_at, p.updated_at, p.destroyed_at,
+    p.apply_join_option, p.invite_join_option, p.mute_all, p.max_member_count, p.has_all_members,
+    (SELECT v.verified_at FROM group_verifications v
+      WHERE v.sdk_app_id = p.sdk_app_id AND v.group_id = p.group_id) AS verified_at,
+    (SELECT v.members_verified_at FROM group_verifications v
+      WHERE v.sdk_app_id = p.sdk_app_id AND v.group_id = p.group_id) AS members_verified_at,
     COALESCE((SELECT json_object_agg(f.key, f.value) FROM group_user_defined_fields f
                WHERE f.sdk_app_id = p.sdk_app_id AND f.group_id = p.group_id
                  AND f.value_stamp >= p.fields_from AND f.value IS NOT NULL), '{}') AS user_defined_fields,
@@ -77,13 +89,13 @@ pub struct GroupOrigin {
     /// Under its present name.
     #[sqlx(rename = "type")]
     pub group_type: Option<String>,
-    /// Event time of the create, where it is known.
-    pub created_at: Option<DateTime<Utc>>,
+    /// A create or a complete list of members is known of this life.
+    pub has_all_members: bool,
 }
 
-const ORIGIN: &str = "SELECT type, created_at FROM group_states WHERE sdk_app_id = $1 AND group_id = $2";
+const ORIGIN: &str = "SELECT type, has_all_members FROM group_states WHERE sdk_app_id = $1 AND group_id = $2";
 
-/// Type and create of a group; `None`: the group is unknown.
+/// Type of a group, and whether its members were ever known whole; `None`: the group is unknown.
 ///
 /// # Errors
 /// Those of the connection and the database.

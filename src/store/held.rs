@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 
 use super::lines::rows_of_groups;
 use super::upsert::{StoredMember, listed_members, replace_listed, stored, upsert};
+use super::verifications;
 use crate::mirror::{GroupKey, Rows};
 
 const ENSURE: &str = r"
@@ -89,5 +90,6 @@ fn changed<'a>(before: &Rows, after: &'a Rows) -> Vec<StoredMember<'a>> {
 /// A statement's.
 pub async fn write_whole(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
     upsert(conn, rows).await?;
-    replace_listed(conn, &listed_members(rows)).await
+    replace_listed(conn, &listed_members(rows)).await?;
+    verifications::follow(conn, rows.groups.keys()).await
 }

@@ -26,7 +26,13 @@ pub struct MemberStateRow {
     pub left_at: Option<DateTime<Utc>>,
     pub exit_type: Option<String>,
     pub left_by: Option<String>,
+    pub mute_until: Option<DateTime<Utc>>,
+    /// A JSON object.
+    pub custom_fields: Option<String>,
 }
+
+/// The columns of a membership whose length has no limit but that of a body.
+const LONG_MEMBER_COLUMNS: [&str; 2] = ["name_card", "custom_fields"];
 
 /// A membership with its group.
 #[derive(Debug, Clone, FromRow)]
@@ -73,7 +79,7 @@ impl MemberFilter {
 /// The group leads the join, so that an unknown group gives no row, and one without members gives a row of NULLs.
 const OF_GROUP: &str = "
 SELECT m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type, m.joined_by, m.left_at, m.exit_type,
-       m.left_by
+       m.left_by, m.mute_until, m.custom_fields
   FROM groups g
   LEFT JOIN LATERAL (
        SELECT s.* FROM group_member_states s
@@ -97,7 +103,7 @@ pub async fn of_group(
     after: Option<&str>,
     rows_max: usize,
 ) -> Result<Option<PageRows<MemberStateRow>>, sqlx::Error> {
-    let statement = bounded(OF_GROUP, "user_id", "user_id", &["name_card"]);
+    let statement = bounded(OF_GROUP, "user_id", "user_id", &LONG_MEMBER_COLUMNS);
     let answer = sqlx::query(AssertSqlSafe(statement))
         .bind(app.get())
         .bind(group.as_str())
@@ -133,7 +139,7 @@ fn of_user_statement(present: Option<bool>) -> String {
     };
     let select = format!(
         "SELECT {}, NULL::bigint AS member_count, m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type,
-       m.joined_by, m.left_at, m.exit_type, m.left_by, e.edge
+       m.joined_by, m.left_at, m.exit_type, m.left_by, m.mute_until, m.custom_fields, e.edge
   FROM (SELECT (SELECT m.group_id FROM group_members m
                  WHERE m.sdk_app_id = $1 AND m.user_id = $2 AND NOT m.has_left AND m.group_id > $3
                  ORDER BY m.group_id OFFSET $5 - 1 LIMIT 1) AS edge OFFSET 0) e
@@ -147,7 +153,7 @@ fn of_user_statement(present: Option<bool>) -> String {
        SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = m.group_id OFFSET 0) p ON true",
         shown()
     );
-    let long: Vec<&str> = LONG_COLUMNS.into_iter().chain(["name_card"]).collect();
+    let long: Vec<&str> = LONG_COLUMNS.into_iter().chain(LONG_MEMBER_COLUMNS).collect();
     bounded(&select, "group_id", "group_id", &long)
 }
 

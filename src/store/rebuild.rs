@@ -71,6 +71,23 @@ pub async fn clear_strays(conn: &mut PgConnection, (after, last): Range<'_>) -> 
     Ok(())
 }
 
+const CLEAR_VERIFICATIONS: &str = r"
+DELETE FROM group_verifications t
+ WHERE (t.sdk_app_id, t.group_id) > ($1, $2) AND (t.sdk_app_id, t.group_id) <= ($3, $4)
+   AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)";
+
+/// Deletes the freshness of groups of a range that the ledger does not know, once the range is written.
+///
+/// # Errors
+/// The statement's.
+pub async fn clear_verifications(
+    conn: &mut PgConnection,
+    (after, last): Range<'_>,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(CLEAR_VERIFICATIONS).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
+    query.execute(conn).await.map(drop)
+}
+
 const LOCK_GROUP: &str = "SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2 FOR UPDATE";
 
 /// Locks one group, if it has a row.
@@ -200,12 +217,6 @@ async fn restore_triggers(
     Ok(())
 }
 
-/// What the triggers on `groups` would have written, had the table been there.
-const FILL_VERIFICATIONS: &str = r"
-INSERT INTO group_verifications (sdk_app_id, group_id, status, created_at, has_member_list)
-SELECT sdk_app_id, group_id, status, created_at, type IS DISTINCT FROM 'AVChatRoom' FROM groups
-ON CONFLICT DO NOTHING";
-
 /// Makes the tables and views of the mirror that are not there, by running the migrations in a schema at the side and
 /// moving what is missing. The id of the database is no fold of the ledger and is not made here: `migrate` writes a new
 /// one and reports it. Answers what was made. To be called inside a transaction.
@@ -233,8 +244,5 @@ pub async fn restore_tables(conn: &mut PgConnection) -> Result<Vec<String>, sqlx
         conn.execute(run(comments.clone())).await?;
     }
     restore_triggers(conn, &home, &triggers).await?;
-    if missing.iter().any(|(name, ..)| name == "group_verifications") {
-        conn.execute(FILL_VERIFICATIONS).await?;
-    }
     Ok(missing.into_iter().map(|(name, ..)| name).collect())
 }

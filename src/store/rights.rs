@@ -25,7 +25,7 @@ const TABLES: [(&str, &[&str]); 23] = [
     ("group_attributes", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_topics", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_list_ranges", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("group_verifications", &["SELECT", "INSERT", "UPDATE"]),
+    ("group_verifications", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("reconcile_lease", &["SELECT", "UPDATE"]),
     ("reconcile_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("group_reads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::drift_totals::{self, DriftTotal};
+use super::freshness::{self, Freshness};
+use super::gaps::{self, CountedGap};
 use crate::model::SdkAppId;
 
 /// How many pairs of type and status are counted at most, the most frequent ones; Tencent has five types.
@@ -32,6 +35,12 @@ pub struct AppCounts {
     pub parked_by_cause: BTreeMap<String, i64>,
     /// Receipt of the callback that was entered last, where it is among the newest 100,000 positions.
     pub last_callback_at: Option<DateTime<Utc>>,
+    /// How fresh its groups are; none where it has no group.
+    pub freshness: Option<Freshness>,
+    /// What reads have changed.
+    pub drift: Vec<DriftTotal>,
+    /// The gaps that are kept, oldest first.
+    pub gaps: Vec<CountedGap>,
 }
 
 /// What every app has, in one snapshot.
@@ -100,6 +109,16 @@ pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
         let counts = apps.entry(app).or_default();
         counts.applied = entries - counts.partial - counts.parked;
         counts.last_callback_at = last;
+    }
+    for fresh in freshness::count(&mut *conn).await? {
+        let app = fresh.sdk_app_id;
+        apps.entry(app).or_default().freshness = Some(fresh);
+    }
+    for total in drift_totals::all(&mut *conn).await? {
+        apps.entry(total.sdk_app_id).or_default().drift.push(total);
+    }
+    for gap in gaps::counted(&mut *conn).await? {
+        apps.entry(gap.gap.sdk_app_id).or_default().gaps.push(gap);
     }
     Ok(Counts { counted_at, apps })
 }

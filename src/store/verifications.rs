@@ -4,10 +4,12 @@
 //! when the list of all ids was read, because only that shows a group whose create was lost. The statements work on the
 //! connection they are given and never commit.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::mirror::GroupKey;
+use crate::mirror::{GroupKey, VerifiedParts};
 use crate::model::{GroupId, Millis, SdkAppId};
 
 /// Which of the two times a read moves.
@@ -21,19 +23,24 @@ pub enum VerifiedPart {
 
 /// Times only grow: a read that ends late does not make a group look older.
 const VERIFY: &str = r"
-UPDATE group_verifications v SET
-    verified_at = GREATEST(v.verified_at, r.verified_at),
-    members_verified_at = GREATEST(v.members_verified_at, r.members_verified_at)
+INSERT INTO group_verifications AS v
+       (sdk_app_id, group_id, status, created_at, has_member_list, verified_at, members_verified_at)
+SELECT g.sdk_app_id, g.group_id, g.status, g.created_at, g.type IS DISTINCT FROM 'AVChatRoom',
+       r.verified_at, r.members_verified_at
   FROM (SELECT k.app, k.id, to_timestamp(max(k.ms) FILTER (WHERE NOT k.of_members) / 1000.0) AS verified_at,
                to_timestamp(max(k.ms) FILTER (WHERE k.of_members) / 1000.0) AS members_verified_at
           FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::boolean[]) AS k (app, id, ms, of_members)
          GROUP BY k.app, k.id) r
- WHERE v.sdk_app_id = r.app AND v.group_id = r.id
-   AND (r.verified_at > COALESCE(v.verified_at, '-infinity')
-        OR r.members_verified_at > COALESCE(v.members_verified_at, '-infinity'))";
+  JOIN groups g ON g.sdk_app_id = r.app AND g.group_id = r.id
+ ORDER BY g.sdk_app_id, g.group_id
+ON CONFLICT (sdk_app_id, group_id) DO UPDATE SET
+    verified_at = GREATEST(v.verified_at, EXCLUDED.verified_at),
+    members_verified_at = GREATEST(v.members_verified_at, EXCLUDED.members_verified_at)
+ WHERE EXCLUDED.verified_at > COALESCE(v.verified_at, '-infinity')
+    OR EXCLUDED.members_verified_at > COALESCE(v.members_verified_at, '-infinity')";
 
-/// Notes as of when groups were read. A group that the mirror does not know has no row, and is left out. The caller holds
-/// the locks of the groups, so that no other writer is at their rows.
+/// Notes as of when groups were read. A group that the mirror does not know is left out. The caller holds the locks of
+/// the groups, so that no other writer is at their rows.
 ///
 /// # Errors
 /// The statement's.
@@ -52,6 +59,75 @@ pub async fn note(
         .execute(conn)
         .await
         .map(drop)
+}
+
+const FOLLOW: &str = r"
+UPDATE group_verifications v
+   SET status = g.status, created_at = g.created_at, has_member_list = g.type IS DISTINCT FROM 'AVChatRoom'
+  FROM UNNEST($1::bigint[], $2::text[]) AS k (app, id)
+  JOIN groups g ON g.sdk_app_id = k.app AND g.group_id = k.id
+ WHERE v.sdk_app_id = k.app AND v.group_id = k.id
+   AND (v.status, v.created_at, v.has_member_list)
+       IS DISTINCT FROM (g.status, g.created_at, g.type IS DISTINCT FROM 'AVChatRoom')";
+
+/// Copies what is kept of groups beside their times. An update of a group does so by a trigger; groups that were written
+/// anew, after their rows were deleted, need this.
+///
+/// # Errors
+/// The statement's.
+pub async fn follow<'a>(
+    conn: &mut PgConnection,
+    groups: impl Iterator<Item = &'a GroupKey>,
+) -> Result<(), sqlx::Error> {
+    let (apps, ids): (Vec<i64>, Vec<&str>) = groups.map(|key| (key.app.get(), key.group.as_str())).unzip();
+    sqlx::query(FOLLOW).bind(apps).bind(ids).execute(conn).await.map(drop)
+}
+
+/// What was verified of some groups before, and since when all groups of their apps are known.
+#[derive(Debug, Clone, Default)]
+pub struct KnownParts {
+    groups: BTreeMap<GroupKey, VerifiedParts>,
+    apps: BTreeMap<SdkAppId, Millis>,
+}
+
+impl KnownParts {
+    /// What was verified of a group.
+    #[must_use]
+    pub fn of(&self, group: &GroupKey) -> VerifiedParts {
+        self.groups.get(group).copied().unwrap_or_default()
+    }
+
+    /// Since when all groups of an app are known; `None`: they are not.
+    #[must_use]
+    pub fn from(&self, app: SdkAppId) -> Option<Millis> {
+        self.apps.get(&app).copied()
+    }
+}
+
+const KNOWN: &str = r"
+SELECT v.verified_at IS NOT NULL, v.members_verified_at IS NOT NULL, (extract(epoch FROM p.first_began_at) * 1000)::bigint
+  FROM UNNEST($1::bigint[], $2::text[]) WITH ORDINALITY AS k (app, id, n)
+  LEFT JOIN group_verifications v ON v.sdk_app_id = k.app AND v.group_id = k.id
+  LEFT JOIN id_list_passes p ON p.sdk_app_id = k.app
+ ORDER BY k.n";
+
+/// Reads it.
+///
+/// # Errors
+/// The statement's.
+pub async fn known(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<KnownParts, sqlx::Error> {
+    let rows: Vec<(bool, bool, Option<i64>)> = sqlx::query_as(KNOWN)
+        .bind(groups.iter().map(|key| key.app.get()).collect::<Vec<_>>())
+        .bind(groups.iter().map(|key| key.group.as_str()).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
+    assert_eq!(rows.len(), groups.len(), "a row for each group, in order");
+    let mut known = KnownParts::default();
+    for (key, (profile, members, from)) in groups.iter().zip(rows) {
+        known.groups.insert(key.clone(), VerifiedParts { profile, members });
+        known.apps.extend(from.map(|from| (key.app, Millis::new(from))));
+    }
+    Ok(known)
 }
 
 /// A pass that was completed later replaces the one before; one that began earlier changes nothing but the first begin.
@@ -93,20 +169,22 @@ pub struct StaleGroup {
     pub whole_verified_at: Option<Millis>,
 }
 
-/// Two ranges of one index, never read ones first: a comparison of time and id together would be none, because nothing is
-/// greater or less than NULL.
+/// What was never read has no row, or a row without both times, and is looked for by key. The others are a range of an index,
+/// in its order and with its words: a comparison with NULL is neither.
 const VERIFIED_BEFORE: &str = r"
 SELECT group_id, (extract(epoch FROM whole_verified_at) * 1000)::bigint
-  FROM ((SELECT whole_verified_at, group_id FROM group_verifications
-          WHERE sdk_app_id = $1 AND status <> 'destroyed' AND whole_verified_at IS NULL
-            AND group_id > COALESCE($4, '') AND ($4::text IS NULL OR $5::timestamptz IS NULL)
-          ORDER BY group_id LIMIT $3)
+  FROM ((SELECT NULL::timestamptz AS whole_verified_at, g.group_id FROM groups g
+          WHERE g.sdk_app_id = $1 AND g.status <> 'destroyed' AND g.group_id > COALESCE($4, '')
+            AND ($4::text IS NULL OR $5::timestamptz IS NULL)
+            AND NOT EXISTS (SELECT FROM group_verifications v
+                             WHERE v.sdk_app_id = $1 AND v.group_id = g.group_id AND v.whole_verified_at IS NOT NULL)
+          ORDER BY g.group_id LIMIT $3)
         UNION ALL
         (SELECT whole_verified_at, group_id FROM group_verifications
           WHERE sdk_app_id = $1 AND status <> 'destroyed' AND whole_verified_at < $2
             AND whole_verified_at >= COALESCE($5, '-infinity')
-            AND (whole_verified_at, group_id) > (COALESCE($5, '-infinity'), COALESCE($4, ''))
-          ORDER BY whole_verified_at, group_id LIMIT $3)) v
+            AND (whole_verified_at, group_id) > (COALESCE($5, '-infinity'), CASE WHEN $5 IS NULL THEN '' ELSE $4 END)
+          ORDER BY whole_verified_at NULLS FIRST, group_id LIMIT $3)) v
  ORDER BY whole_verified_at NULLS FIRST, group_id LIMIT $3";
 
 /// Groups that exist and of which something was last read before a moment, or never: never read ones first, then the

@@ -9,6 +9,7 @@ mod rules {
     pub(crate) mod cases;
     mod digests;
     pub(crate) mod door;
+    mod drift_classes;
     mod freshness;
     pub(crate) mod laws;
     mod oracle;
@@ -90,6 +91,8 @@ mod api {
     mod callers;
     mod changes;
     mod differences;
+    pub(crate) mod freshness;
+    mod gaps;
     pub(crate) mod history;
     mod ledgers;
     mod openapi;

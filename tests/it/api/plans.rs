@@ -41,16 +41,25 @@ SELECT 7, 'g' || lpad((n * 7919 % 30011)::text, 6, '0'), 'bot', s,
           FROM generate_series(1::bigint, 30000) n) g;
 INSERT INTO group_members (sdk_app_id, group_id, user_id, join_stamp)
 SELECT sdk_app_id, group_id, 'guest', created_stamp FROM groups WHERE sdk_app_id = 7 AND status = 'active';
+INSERT INTO group_verifications (sdk_app_id, group_id, status, created_at, has_member_list, verified_at)
+SELECT sdk_app_id, group_id, status, created_at, true, created_at + interval '1 h' FROM groups WHERE sdk_app_id = 7 AND group_id < 'g025000';
 ";
 
 /// So that no statistics come by themselves in the middle of a test.
 const NO_AUTOVACUUM: &str = "
 ALTER TABLE groups SET (autovacuum_enabled = off); ALTER TABLE group_members SET (autovacuum_enabled = off);
-ALTER TABLE group_user_defined_fields SET (autovacuum_enabled = off)";
+ALTER TABLE group_user_defined_fields SET (autovacuum_enabled = off);
+ALTER TABLE group_verifications SET (autovacuum_enabled = off)";
 
 const COUNTED: &str = "ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF";
 
-const ORDERS: [GroupOrder; 3] = [GroupOrder::Newest, GroupOrder::Oldest, GroupOrder::Id];
+const ORDERS: [GroupOrder; 5] = [
+    GroupOrder::Newest,
+    GroupOrder::Oldest,
+    GroupOrder::Id,
+    GroupOrder::VerifiedOldest,
+    GroupOrder::VerifiedNewest,
+];
 
 fn app(number: &str) -> SdkAppId {
     SdkAppId::parse(number).unwrap()
@@ -68,6 +77,7 @@ fn no_filter() -> GroupFilter {
         user_defined_fields: Vec::new(),
         created_after: None,
         created_before: None,
+        verified_before: None,
     }
 }
 
@@ -81,11 +91,9 @@ fn field(key: &str, value: &str) -> Vec<(FieldKey, String)> {
 
 /// The begin, a place in the middle of what was filled, and the place of a group without a time.
 fn places(group_id: &str) -> [Option<GroupCursorKey>; 3] {
-    let timed = GroupCursorKey {
-        created_at: Some("2026-01-01T04:00:00Z".parse().unwrap()),
-        group_id: group_id.to_owned(),
-    };
-    let timeless = GroupCursorKey { created_at: None, ..timed.clone() };
+    let timed =
+        GroupCursorKey { time: Some("2026-01-01T04:00:00Z".parse().unwrap()), group_id: group_id.to_owned() };
+    let timeless = GroupCursorKey { time: None, ..timed.clone() };
     [None, Some(timed), Some(timeless)]
 }
 
@@ -140,17 +148,32 @@ async fn a_list_that_costs_a_page_visits_a_page_beside_any_number_of_destroyed_g
     let mut lists = Vec::new();
     for order in ORDERS {
         for status in [Some(Status::Active), Some(Status::Destroyed), Some(Status::Unseen), None] {
-            for (created_after, created_before) in
-                [(None, None), (times[0], None), (None, times[1]), (times[0], times[1])]
-            {
+            for (created_after, created_before, verified_before) in [
+                (None, None, None),
+                (times[0], None, None),
+                (None, times[1], None),
+                (times[0], times[1], None),
+                (None, None, times[0]),
+                (None, None, times[1]),
+            ] {
                 for group in [None, Some(GroupId::parse("g000007").unwrap())] {
                     for owner in [None, Some(user("o"))] {
                         for group_type in [None, Some("Meeting".to_owned())] {
                             let (app, owner) = (app("7"), owner.clone());
                             let base =
                                 GroupFilter { app, group: group.clone(), owner, status, ..no_filter() };
-                            let filter = GroupFilter { group_type, created_after, created_before, ..base };
-                            if filter.cost(order, false) == ListCost::Page {
+                            let base = GroupFilter { group_type, verified_before, ..base };
+                            let filter = GroupFilter { created_after, created_before, ..base };
+                            // A page among the verified ones is one too; only behind them every group may be looked at.
+                            let is_of_verified = order_is_by_verification(order)
+                                && status == Some(Status::Destroyed)
+                                && filter.group_type.is_none()
+                                && filter.owner.is_none()
+                                && created_after.is_none()
+                                && created_before.is_none()
+                                // Nothing was verified before the first of these times.
+                                && (verified_before.is_none() || verified_before == times[1]);
+                            if filter.cost(order, false) == ListCost::Page || is_of_verified {
                                 lists.push((order, filter));
                             }
                         }
@@ -165,7 +188,10 @@ async fn a_list_that_costs_a_page_visits_a_page_beside_any_number_of_destroyed_g
             conn.execute(AssertSqlSafe(fill("20000", "100"))).await.unwrap();
         }
         for (order, filter) in &lists {
-            for after in &places("g007000") {
+            let places = places("g007000");
+            // The place of a group without a time lies behind the verified ones.
+            let places = if order_is_by_verification(*order) { &places[..2] } else { &places[..] };
+            for after in places {
                 let plan = group_list::explain(&mut conn, COUNTED, filter, *order, after.as_ref(), 50)
                     .await
                     .unwrap();
@@ -174,6 +200,10 @@ async fn a_list_that_costs_a_page_visits_a_page_beside_any_number_of_destroyed_g
             }
         }
     }
+}
+
+fn order_is_by_verification(order: GroupOrder) -> bool {
+    matches!(order, GroupOrder::VerifiedOldest | GroupOrder::VerifiedNewest)
 }
 
 async fn assert_served(
@@ -186,7 +216,12 @@ async fn assert_served(
     for after in &places("@TGS#7")[..2] {
         let plan = group_list::explain(conn, "COSTS OFF", filter, order, after.as_ref(), 50).await.unwrap();
         assert!(plan.contains(index), "{what}, {order:?}, {after:?}: {plan}");
-        for table in ["groups", "group_members", "group_user_defined_fields"] {
+        // Behind the verified groups the others are looked for as the planner likes.
+        let tables: &[&str] = match order_is_by_verification(order) {
+            true => &["group_verifications", "group_members"],
+            false => &["groups", "group_members", "group_user_defined_fields"],
+        };
+        for table in tables {
             let all = format!("Seq Scan on {table} ");
             assert!(!plan.contains(&all), "{what}, {order:?}, {after:?}: {plan}");
         }
@@ -195,16 +230,28 @@ async fn assert_served(
 
 #[tokio::test]
 async fn every_filter_and_every_order_is_served_by_an_index() {
-    let (_database, mut conn) = filled(&[&fill(&group_count(), "1000")]).await;
+    let verified = "
+INSERT INTO group_verifications (sdk_app_id, group_id, status, created_at, has_member_list, verified_at)
+SELECT sdk_app_id, group_id, status, created_at, true, created_at + interval '1 h' FROM groups;
+ANALYZE group_verifications";
+    let (_database, mut conn) = filled(&[&fill(&group_count(), "1000"), verified]).await;
     for (order, index) in [
         (GroupOrder::Newest, "groups_time_idx"),
         (GroupOrder::Oldest, "groups_time_idx"),
         (GroupOrder::Id, "groups_id_idx"),
+        (GroupOrder::VerifiedOldest, "group_verifications_time_idx"),
+        (GroupOrder::VerifiedNewest, "group_verifications_time_idx"),
     ] {
         let conn = &mut conn;
         for status in [Some(Status::Active), Some(Status::Destroyed), Some(Status::Unseen), None] {
             let all = GroupFilter { status, ..no_filter() };
             assert_served(conn, "all", index, order, &all).await;
+        }
+        let stale =
+            GroupFilter { verified_before: Some("2026-01-02T00:00:00Z".parse().unwrap()), ..no_filter() };
+        if index == "group_verifications_time_idx" {
+            assert_served(conn, "verified before", index, order, &stale).await;
+            continue;
         }
         let common = GroupFilter { group_type: Some("Work".into()), ..no_filter() };
         assert_served(conn, "a common type", index, order, &common).await;

@@ -38,12 +38,13 @@ const RIVER: &str = concat!(
     r#"{"sdk_app_id":1400000001,"group_id":"@TGS#2RIVERB7QK","status":"active","type":"Public","#,
     r#""name":"River walkers","introduction":null,"notification":null,"face_url":null,"owner":"ana_77","#,
     r#""created_by":"ana_77",COUNT"user_defined_fields":{"region":"north","tier":"2"},"attributes":{},"#,
-    r#""created_at":"2026-01-01T00:00:00.345Z","updated_at":"2026-01-01T00:00:00.345Z","destroyed_at":null}"#
+    r#""created_at":"2026-01-01T00:00:00.345Z","updated_at":"2026-01-01T00:00:00.345Z","destroyed_at":null,"apply_join_option":null,"#,
+    r#""invite_join_option":null,"mute_all":null,"max_member_count":null,"verified_at":null,"members_verified_at":null}"#
 );
 const BORIS: &str = concat!(
     r#"{"user_id":"boris-2","role":"Member","name_card":null,"status":"member","#,
     r#""joined_at":"2026-01-01T00:00:00.345Z","join_type":null,"joined_by":"ana_77","#,
-    r#""left_at":null,"exit_type":null,"left_by":null}"#
+    r#""left_at":null,"exit_type":null,"left_by":null,"mute_until":null,"custom_fields":null}"#
 );
 
 #[tokio::test]

@@ -78,10 +78,10 @@ async fn a_cursor_works_only_where_it_comes_from() {
         json!(null),
         json!(1),
         json!({}),
-        json!({"created_ms": i64::MAX, "group_id": "a"}),
-        json!({"created_ms": -1, "group_id": "a"}),
-        json!({"created_ms": "1", "group_id": "a"}),
-        json!({"created_ms": 1, "group_id": ""}),
+        json!({"time_ms": i64::MAX, "group_id": "a"}),
+        json!({"time_ms": -1, "group_id": "a"}),
+        json!({"time_ms": "1", "group_id": "a"}),
+        json!({"time_ms": 1, "group_id": ""}),
     ];
     let forged_keys = keys.map(|key| forged(&newest, "after", key));
     let others = [forged(&newest, "v", json!(2)), forged(&newest, "more", json!(1))];
@@ -91,7 +91,7 @@ async fn a_cursor_works_only_where_it_comes_from() {
     let empty = forged(&of_user, "after", json!(""));
     api.problem(&format!("/v1/users/ana/groups?cursor={empty}"), 400, "bad_cursor").await;
     // U+0000 cannot be stored, so no row has this id; it is not an error of the service.
-    let nul = forged(&newest, "after", json!({"created_ms": null, "group_id": "\u{0}"}));
+    let nul = forged(&newest, "after", json!({"time_ms": null, "group_id": "\u{0}"}));
     api.json(&format!("/v1/groups?cursor={nul}")).await;
     api.stop().await;
 }

@@ -105,7 +105,9 @@ fn pages_keep_their_size() {
 fn metrics_in(text: &str, quote: char) -> BTreeSet<String> {
     let begin = format!("{quote}group_mirror_");
     let named = text.split(begin.as_str()).skip(1).map(|rest| {
-        rest.split(|mark: char| !(mark.is_ascii_lowercase() || mark == '_')).next().unwrap_or_default()
+        rest.split(|mark: char| !(mark.is_ascii_lowercase() || mark.is_ascii_digit() || mark == '_'))
+            .next()
+            .unwrap_or_default()
     });
     named.filter(|name| !name.is_empty()).map(|name| format!("group_mirror_{name}")).collect()
 }

@@ -267,10 +267,10 @@ fn forged(chance: &mut Chance, cursor: &str) -> String {
         let after = [
             json!("\u{0}"),
             json!("x".repeat(600)),
-            json!({ "created_ms": i64::MAX, "group_id": "g" }),
-            json!({ "created_ms": -1, "group_id": "" }),
-            json!({ "created_ms": 1.5, "group_id": "a\u{0}" }),
-            json!({ "created_ms": null, "group_id": "g" }),
+            json!({ "time_ms": i64::MAX, "group_id": "g" }),
+            json!({ "time_ms": -1, "group_id": "" }),
+            json!({ "time_ms": 1.5, "group_id": "a\u{0}" }),
+            json!({ "time_ms": null, "group_id": "g" }),
             json!([]),
         ];
         value["after"] = chance.one(&after).clone();

@@ -2,6 +2,8 @@
 //! through the list of all ids.
 
 use group_mirror::model::{GroupId, Millis, SdkAppId};
+use group_mirror::replay::{self, Mode};
+use group_mirror::store::gaps::{self, NotedGap};
 use group_mirror::store::verifications::{self, StaleGroup, VerifiedPart};
 use serde_json::json;
 use sqlx::{Executor as _, PgConnection};
@@ -29,16 +31,22 @@ async fn row(conn: &mut PgConnection) -> (String, Option<i64>, bool, Option<i64>
 }
 
 #[tokio::test]
-async fn a_group_has_a_row_of_its_freshness_from_its_first_fact_on_which_follows_its_life() {
+async fn a_group_has_a_row_of_its_freshness_from_its_first_read_on_which_follows_its_life() {
     let mut door = Door::open().await;
     let text = str::to_owned;
-    door.hear(&[event("NewMemberJoin", 1_000, &json!({ "NewMemberList": [{ "Member_Account": "u" }] }))])
+    door.hear(&[event("NewMemberJoin", 1_000, &json!({ "NewMemberList": [{ "Member_Account": "boris" }] }))])
         .await;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM group_verifications")
+        .fetch_one(&mut door.conn)
+        .await
+        .unwrap();
+    assert_eq!(rows, 0, "what was never read costs nothing");
+    door.take(&[list(10_000, &["ana:Owner", "boris"])]).await;
     assert_eq!(row(&mut door.conn).await, (text("unseen"), None, true, None));
     door.hear(&[create(2_000, &["boris"])]).await;
     assert_eq!(row(&mut door.conn).await, (text("active"), Some(2), true, None));
     door.take(&[profile(20_000, &json!({}))]).await;
-    assert_eq!(row(&mut door.conn).await.3, None, "the members were not read");
+    assert_eq!(row(&mut door.conn).await.3, Some(10_000), "the older of both");
     door.take(&[list(30_000, &["ana:Owner", "boris"])]).await;
     assert_eq!(row(&mut door.conn).await.3, Some(20_000), "the older of both");
     door.take(&[profile(40_000, &json!({})), list(10_000, &["ana:Owner", "boris"])]).await;
@@ -47,7 +55,14 @@ async fn a_group_has_a_row_of_its_freshness_from_its_first_fact_on_which_follows
     assert_eq!(row(&mut door.conn).await, (text("destroyed"), Some(2), true, Some(30_000)));
     let room = json!({ "Type": "AVChatRoom", "Name": "room", "Owner_Account": "ana" });
     door.hear(&[event("CreateGroup", 80_000, &room)]).await;
-    assert_eq!(row(&mut door.conn).await, (text("active"), Some(80), false, Some(40_000)));
+    let room = (text("active"), Some(80), false, Some(40_000));
+    assert_eq!(row(&mut door.conn).await, room);
+    // Replay deletes the row of the group and writes it anew, past the trigger.
+    door.conn.execute("UPDATE group_verifications SET status = 'forged'").await.unwrap();
+    replay::replay(&door.pools, Mode::Rebuild, |_| ()).await.unwrap();
+    door.conn.execute("UPDATE groups SET owner = 'forged'").await.unwrap();
+    replay::replay(&door.pools, Mode::Rebuild, |_| ()).await.unwrap();
+    assert_eq!(row(&mut door.conn).await, room);
     door.close().await;
 }
 
@@ -116,4 +131,59 @@ async fn a_pass_through_the_ids_keeps_its_first_begin_and_its_newest() {
     .await
     .unwrap();
     assert_eq!(times, (1_000, 10_000, 11_000));
+}
+
+/// Every third group was never verified wholly, the others in an order of their own.
+const MANY: &str = "
+INSERT INTO groups (sdk_app_id, group_id, created_stamp, updated_stamp)
+SELECT 1400000001, md5(n::text), s, s
+  FROM generate_series(1, 30000) n, LATERAL (SELECT int8send(1700000000000) || '\\x010102030405060708' AS s) t;
+INSERT INTO group_verifications (sdk_app_id, group_id, status, created_at, has_member_list, verified_at, members_verified_at)
+SELECT 1400000001, md5(n::text), 'active', to_timestamp(1700000000), true, t, CASE WHEN n % 3 > 0 THEN t END
+  FROM (SELECT n, to_timestamp(1700000000 + n * 7919 % 30011) AS t FROM generate_series(1, 30000) n) g;
+ANALYZE groups; ANALYZE group_verifications";
+
+/// How many entries of the index of ages were read in this database, and how often the whole table.
+async fn read(conn: &mut PgConnection) -> (i64, i64) {
+    conn.execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let read = "SELECT i.idx_tup_read, t.seq_scan FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid)
+                 WHERE i.indexrelname = 'group_verifications_whole_idx'";
+    sqlx::query_as(read).fetch_one(conn).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_a_pass_and_a_look_at_a_gap_read_a_few_entries_of_an_index() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    for statement in MANY.split_inclusive(';') {
+        conn.execute(statement).await.unwrap();
+    }
+    let at = |secs: i64| Millis::new(1_700_000_000_000 + secs * 1_000);
+    let gap = NotedGap { first_at: at(0), last_at: at(15_000), callbacks: 1, cause: "spool_full" };
+    gaps::note(&mut conn, &[app()], &[gap]).await.unwrap();
+    verifications::note_id_list_pass(&mut conn, app(), at(100_000), at(100_001)).await.unwrap();
+    // Behind the groups that were never read.
+    let after = StaleGroup { group: GroupId::parse("a").unwrap(), whole_verified_at: Some(at(7_000)) };
+    let before = read(&mut conn).await;
+    let page =
+        verifications::groups_verified_before(&mut conn, app(), at(20_000), 50, Some(&after)).await.unwrap();
+    assert_eq!(page.len(), 50);
+    let (entries, scans) = read(&mut conn).await;
+    assert!(entries - before.0 < 300 && scans == before.1, "{} entries", entries - before.0);
+    // The first verified group is outstanding: neither the others nor those that were never read are looked at.
+    let before = read(&mut conn).await;
+    assert!(gaps::close(&mut conn).await.unwrap().is_empty());
+    let (entries, scans) = read(&mut conn).await;
+    assert!(entries - before.0 < 300 && scans == before.1, "{} entries", entries - before.0);
+    conn.execute("UPDATE group_verifications SET verified_at = now() WHERE members_verified_at IS NULL")
+        .await
+        .unwrap();
+    let some = "UPDATE group_verifications SET verified_at = now(), members_verified_at = now() WHERE members_verified_at IS NOT NULL";
+    conn.execute(some).await.unwrap();
+    assert!(gaps::close(&mut conn).await.unwrap().is_empty(), "a third was never read wholly");
+    conn.execute("UPDATE group_verifications SET members_verified_at = now()").await.unwrap();
+    conn.execute("DELETE FROM group_verifications WHERE group_id = md5('1')").await.unwrap();
+    assert!(gaps::close(&mut conn).await.unwrap().is_empty(), "one was never read at all");
+    conn.execute("DELETE FROM groups WHERE group_id = md5('1')").await.unwrap();
+    assert_eq!(gaps::close(&mut conn).await.unwrap().len(), 1);
 }

@@ -110,6 +110,10 @@ fn raise(rows: &mut Rows, barriers: [Option<i64>; 11]) {
         for user in ["ana", "chen"].map(|user| UserId::parse(user).unwrap()) {
             group.ranges.insert(ListRange::of(&user), stamp(barriers[8]));
         }
+        // A list in ranges is complete with the last of them.
+        if barriers[8].is_some_and(|ms| ms % 8_000 == 0) {
+            group.ranges.extend(ListRange::all().map(|range| (range, stamp(barriers[8]))));
+        }
         group.ranges.retain(|_, range| !range.is_zero());
         group.barriers[GroupBarrier::RangesStamp as usize] = stamp(barriers[8]);
     }
@@ -148,6 +152,7 @@ pub(crate) fn in_rust(rows: &Rows) -> BTreeMap<String, String> {
                 state.destroyed_at.map(Millis::get),
             ),
             (state.apply_join_option, state.invite_join_option, state.mute_all, state.max_member_count),
+            state.has_all_members,
         );
         states.insert(key.group.as_str().to_owned(), format!("{shown:?}"));
         for ((of, id), member) in rows.members.iter().filter(|((of, _), _)| of == key) {
@@ -217,6 +222,7 @@ pub(crate) async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> 
                 row.get::<Option<bool>, _>("mute_all"),
                 row.get::<Option<i64>, _>("max_member_count"),
             ),
+            row.get::<bool, _>("has_all_members"),
         );
         states.insert(row.get("group_id"), format!("{shown:?}"));
     }

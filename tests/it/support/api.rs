@@ -147,6 +147,11 @@ impl Api {
         items.iter().map(|group| group["group_id"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The URL of its database.
+    pub(crate) fn url(&self) -> String {
+        self.database.url.clone()
+    }
+
     pub(crate) async fn connect(&self) -> sqlx::PgConnection {
         self.database.connect().await
     }
