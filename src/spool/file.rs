@@ -12,11 +12,11 @@ use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    TableDefinition, TableError,
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, TableDefinition, TableError,
 };
 
-use super::by_app::{self, AppIndex, UseByApp, id_of};
+use super::by_app::AppSums;
 use super::mark::{MARK_NAME, Mark, Synced};
 use super::record;
 use super::requests::{NewRecord, RecordKey};
@@ -33,7 +33,10 @@ const RECEIVED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("r
 /// Records whose bytes are not what was written, by the same key: kept for a person, never read.
 const DAMAGED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("damaged");
 
-/// One row: the bytes that the callbacks are charged with, and the last number given.
+/// One row: what every app has, and the last number given.
+const SUMS: TableDefinition<'_, (), &[u8]> = TableDefinition::new("sums");
+
+/// One row in its place, as an earlier program wrote it: the bytes of all callbacks, and the last number given.
 const COUNTS: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("counts");
 
 /// Gaps by the time of receipt, in ms, of the first callback in them, and by app; 0 for all apps.
@@ -113,7 +116,7 @@ pub(super) struct SpoolFile {
     file: File,
     next: u64,
     status: FileStatus,
-    apps: UseByApp,
+    apps: AppSums,
     mark: Mark,
     /// Receipt of the newest record ever put, in Unix milliseconds.
     newest_ms: i64,
@@ -142,10 +145,10 @@ impl SpoolFile {
             let store = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
             let synced = synced.unwrap_or_default();
             let (status, newest_ms) = (FileStatus::default(), synced.newest_ms);
-            let apps = UseByApp::new();
+            let apps = AppSums::default();
             let mut file = Self { store, file, next: 0, status, apps, mark, newest_ms, missing: None };
             file.status = file.read_status()?;
-            file.read_apps()?;
+            file.fit_apps()?;
             let count = synced.missing_from(file.next);
             file.missing = (count > 0).then_some(MissingRecords { count, last_ms: newest_ms });
             Ok(file)
@@ -157,7 +160,7 @@ impl SpoolFile {
     }
 
     /// What every app has in it.
-    pub(super) fn apps(&self) -> &UseByApp {
+    pub(super) fn apps(&self) -> &AppSums {
         &self.apps
     }
 
@@ -183,31 +186,34 @@ impl SpoolFile {
         transaction.set_durability(Durability::Immediate)?;
         let (status, apps) = {
             let mut received = transaction.open_table(RECEIVED)?;
-            let mut apps = AppIndex::open(&transaction, &self.apps)?;
+            let mut apps = self.apps.clone();
             for NewRecord { received_ms, app, bytes } in &write.put {
                 self.next += 1;
-                let key = (*received_ms, self.next);
-                received.insert(key, bytes.as_slice())?;
-                apps.put(key, id_of(*app), charge(bytes))?;
+                received.insert((*received_ms, self.next), bytes.as_slice())?;
+                apps.put(*app, *received_ms, charge(bytes));
             }
             for key in &write.remove {
-                if received.remove(key)?.is_some() {
-                    apps.remove(*key)?;
+                if let Some(record) = received.remove(key)? {
+                    apps.remove(record::app(record.value()), charge(record.value()));
                 }
             }
             for key in &write.set_aside {
                 let Some(record) = received.remove(key)? else { continue };
-                apps.remove(*key)?;
+                apps.remove(record::app(record.value()), charge(record.value()));
                 let mut damaged = transaction.open_table(DAMAGED)?;
                 damaged.insert(key, record.value())?;
                 while damaged.len()? > DAMAGED_MAX {
                     damaged.pop_first()?;
                 }
             }
-            let apps = apps.finish()?;
-            let oldest_ms = received.first()?.map(|(key, _)| key.value().0);
-            let status = FileStatus { depth: received.len()?, bytes: bytes_of(&apps), oldest_ms };
-            transaction.open_table(COUNTS)?.insert((), (status.bytes, self.next))?;
+            let mut oldest_ms = None;
+            if let Some((key, record)) = received.first()? {
+                oldest_ms = Some(key.value().0);
+                apps.begin_at(record::app(record.value()), key.value().0);
+            }
+            let status = FileStatus { depth: received.len()?, bytes: apps.bytes(), oldest_ms };
+            let sums = apps.encode(self.next).map_err(std::io::Error::from)?;
+            transaction.open_table(SUMS)?.insert((), sums.as_slice())?;
             if !write.gaps.is_empty() {
                 let mut gaps = transaction.open_table(GAPS)?;
                 for (key, gap) in &write.gaps {
@@ -221,7 +227,7 @@ impl SpoolFile {
         };
         transaction.commit()?;
         (self.status, self.apps) = (status, apps);
-        Ok(())
+        self.fit_apps()
     }
 
     /// The oldest records after a key, at most `count`, and no more than the first beyond `bytes`.
@@ -254,24 +260,7 @@ impl SpoolFile {
     pub(super) fn gaps(&self) -> Result<Vec<Vec<u8>>, SpoolError> {
         guarded(|| {
             let transaction = self.store.begin_read()?;
-            let mut gaps = Vec::new();
-            match transaction.open_table(GAPS_OF_ALL) {
-                Err(TableError::TableDoesNotExist(_)) => {}
-                table => {
-                    for row in table?.iter()? {
-                        gaps.push(row?.1.value().to_vec());
-                    }
-                }
-            }
-            match transaction.open_table(GAPS) {
-                Err(TableError::TableDoesNotExist(_)) => {}
-                table => {
-                    for row in table?.iter()? {
-                        gaps.push(row?.1.value().to_vec());
-                    }
-                }
-            }
-            Ok(gaps)
+            Ok([values(&transaction, GAPS_OF_ALL)?, values(&transaction, GAPS)?].concat())
         })
     }
 
@@ -294,28 +283,19 @@ impl SpoolFile {
         });
     }
 
-    /// What every app has; made anew from the records where it does not fit them.
-    fn read_apps(&mut self) -> Result<(), redb::Error> {
-        self.apps = by_app::read(&self.store.begin_read()?)?;
-        let depth: u64 = self.apps.values().map(|app| app.depth).sum();
-        if depth == self.status.depth && bytes_of(&self.apps) == self.status.bytes {
+    /// Makes the sums anew from the records, where they do not fit them: in a file of an earlier program, or in one whose
+    /// disk has changed a byte of them. The next commit writes them.
+    fn fit_apps(&mut self) -> Result<(), redb::Error> {
+        if (self.apps.depth(), self.apps.bytes()) == (self.status.depth, self.status.bytes) {
             return Ok(());
         }
-        let mut transaction = self.store.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        by_app::clear(&transaction)?;
-        let apps = {
-            let received = transaction.open_table(RECEIVED)?;
-            let mut apps = AppIndex::open(&transaction, &UseByApp::new())?;
-            for row in received.iter()? {
-                let (key, record) = row?;
-                let app = record::decode(record.value()).ok().map(|received| received.app);
-                apps.put(key.value(), id_of(app), charge(record.value()))?;
-            }
-            apps.finish()?
-        };
-        transaction.commit()?;
-        self.status.bytes = bytes_of(&apps);
+        let mut apps = AppSums::default();
+        for row in self.store.begin_read()?.open_table(RECEIVED)?.iter()? {
+            let (key, record) = row?;
+            apps.put(record::app(record.value()), key.value().0, charge(record.value()));
+            self.next = self.next.max(key.value().1);
+        }
+        self.status.bytes = apps.bytes();
         self.apps = apps;
         Ok(())
     }
@@ -326,15 +306,35 @@ impl SpoolFile {
             Err(TableError::TableDoesNotExist(_)) => return Ok(FileStatus::default()),
             table => table?,
         };
-        let counts = transaction.open_table(COUNTS)?.get(())?.map(|counts| counts.value());
-        let (bytes, last) = counts.unwrap_or_default();
+        let sums = match transaction.open_table(SUMS) {
+            Err(TableError::TableDoesNotExist(_)) => None,
+            sums => sums?.get(())?.and_then(|row| AppSums::decode(row.value())),
+        };
+        let (bytes, last) = match sums {
+            Some((apps, last)) => {
+                self.apps = apps;
+                (self.apps.bytes(), last)
+            }
+            None => match transaction.open_table(COUNTS) {
+                Err(TableError::TableDoesNotExist(_)) => (0, 0),
+                counts => counts?.get(())?.map(|counts| counts.value()).unwrap_or_default(),
+            },
+        };
         self.next = last;
         Ok(FileStatus { depth: table.len()?, bytes, oldest_ms: table.first()?.map(|(key, _)| key.value().0) })
     }
 }
 
-fn bytes_of(apps: &UseByApp) -> u64 {
-    apps.values().map(|app| app.bytes).sum()
+/// All values of a table, in the order of its keys.
+fn values<K: redb::Key + 'static>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, K, &'static [u8]>,
+) -> Result<Vec<Vec<u8>>, redb::Error> {
+    let table = match transaction.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    table.iter()?.map(|row| Ok(row?.1.value().to_vec())).collect()
 }
 
 /// Runs one operation of the store. A panic inside it is the store's way to report pages that it cannot have written.

@@ -18,7 +18,7 @@ pub struct AppUse {
     pub depth: u64,
     /// What they are charged with, in bytes.
     pub bytes: u64,
-    /// Receipt of the oldest.
+    /// No record was received before this: the oldest one's receipt, or that of one that is gone by now.
     pub oldest: Option<Millis>,
 }
 

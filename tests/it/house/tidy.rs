@@ -106,7 +106,7 @@ const PLACES: [(&str, &[&str]); 24] = [
     ("\"BEGIN", &["store/transaction.rs", "store/session.rs"]),
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate", "fake/delivery.rs"]),
-    ("redb::", &["spool/by_app.rs", "spool/file.rs", "spool/moved.rs", "spool/status.rs"]),
+    ("redb::", &["spool/file.rs", "spool/moved.rs", "spool/status.rs"]),
     ("hyper", &["server", "tencent/calls.rs", "tencent/transport.rs", "fake/http.rs"]),
     ("clap::", &["config", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
