@@ -20,8 +20,8 @@ use super::by_app::AppSums;
 use super::mark::{MARK_NAME, Mark, Synced};
 use super::record;
 use super::requests::{NewRecord, RecordKey};
+use super::shares::charge;
 use super::status::SpoolError;
-use crate::callback::BODY_BYTES_MAX;
 use crate::files::{Access, FileError, PrivateDir};
 
 /// The file's name in the data directory.
@@ -60,9 +60,6 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The space that an empty spool may keep. Below, giving it up is not worth the time.
 const EMPTY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// A page of the store.
-const PAGE_BYTES: u64 = 4096;
-
 /// The first bytes of every file of the store.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
@@ -76,20 +73,6 @@ pub(super) struct FileStatus {
     /// When the oldest was received, in Unix milliseconds.
     pub(super) oldest_ms: Option<i64>,
 }
-
-/// What a record takes of the limit, at least what it takes of the disk: small ones share pages; one that does not fit
-/// into half a page gets pages of its own, and their number is a power of two.
-pub(super) fn charge(record: &[u8]) -> u64 {
-    let bytes = record.len() as u64 + 64;
-    match bytes {
-        0..=1365 => bytes + bytes / 8,
-        1366..=2048 => PAGE_BYTES / 2,
-        _ => bytes.next_power_of_two(),
-    }
-}
-
-/// What the largest callback takes of the limit. With less left the spool counts as full.
-pub(super) const CHARGE_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
 
 /// One synced transaction.
 #[derive(Debug, Default)]
@@ -302,27 +285,33 @@ impl SpoolFile {
 
     fn read_status(&mut self) -> Result<FileStatus, redb::Error> {
         let transaction = self.store.begin_read()?;
-        let table = match transaction.open_table(RECEIVED) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(FileStatus::default()),
-            table => table?,
-        };
-        let sums = match transaction.open_table(SUMS) {
-            Err(TableError::TableDoesNotExist(_)) => None,
-            sums => sums?.get(())?.and_then(|row| AppSums::decode(row.value())),
-        };
-        let (bytes, last) = match sums {
-            Some((apps, last)) => {
-                self.apps = apps;
-                (self.apps.bytes(), last)
-            }
-            None => match transaction.open_table(COUNTS) {
-                Err(TableError::TableDoesNotExist(_)) => (0, 0),
-                counts => counts?.get(())?.map(|counts| counts.value()).unwrap_or_default(),
-            },
-        };
+        self.apps = sums_of(&transaction)?.map(|(apps, _)| apps).unwrap_or_default();
+        let (status, last) = status_of(&transaction)?;
         self.next = last;
-        Ok(FileStatus { depth: table.len()?, bytes, oldest_ms: table.first()?.map(|(key, _)| key.value().0) })
+        Ok(status)
     }
+}
+
+/// What is in the file, and the last number given.
+fn status_of(transaction: &ReadTransaction) -> Result<(FileStatus, u64), redb::Error> {
+    let table = match transaction.open_table(RECEIVED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok((FileStatus::default(), 0)),
+        table => table?,
+    };
+    let (bytes, last) = match sums_of(transaction)? {
+        Some((apps, last)) => (apps.bytes(), last),
+        None => match transaction.open_table(COUNTS) {
+            Err(TableError::TableDoesNotExist(_)) => (0, 0),
+            counts => counts?.get(())?.map(|counts| counts.value()).unwrap_or_default(),
+        },
+    };
+    let oldest_ms = table.first()?.map(|(key, _)| key.value().0);
+    Ok((FileStatus { depth: table.len()?, bytes, oldest_ms }, last))
+}
+
+/// What every app has, as the file says, and the last number given.
+fn sums_of(transaction: &ReadTransaction) -> Result<Option<(AppSums, u64)>, redb::Error> {
+    Ok(values(transaction, SUMS)?.first().and_then(|row| AppSums::decode(row)))
 }
 
 /// All values of a table, in the order of its keys.

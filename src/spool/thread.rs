@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::by_app::AppSums;
-use super::file::{CHARGE_MAX, FileStatus, FileWrite, MissingRecords, SpoolFile, charge, check_use};
+use super::file::{FileStatus, FileWrite, MissingRecords, SpoolFile, check_use};
 use super::losses::{DAMAGED, Gap, Losses};
 use super::mark::Mark;
 use super::moved::move_aside;
 use super::record::{self, RecordError};
 use super::requests::{NewRecord, ReadRange, RecordKey, SpoolRequest, StoredRecord};
 use super::salvage::{Salvage, left_over};
-use super::shares::{Shares, UsedBytes};
+use super::shares::{CHARGE_MAX, Shares, UsedBytes, charge};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
 use crate::callback::Callback;
 use crate::clock;
