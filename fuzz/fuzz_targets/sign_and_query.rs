@@ -14,14 +14,19 @@ fuzz_target!(|data: &[u8]| {
     let credentials = Credentials { app: get("SdkAppid"), sign: get("Sign"), request_time: get("RequestTime") };
     let token = Token::new("mirror-secret-01".to_owned());
     let app = SdkAppId::parse(APP).expect("digits");
-    let gate = Gate { app, tokens: vec![Token::new("next".to_owned()), token.clone()], max_skew_secs: 60 };
-    if verify(credentials, &gate, NOW).is_ok() {
+    let other = SdkAppId::parse("1400000002").expect("digits");
+    let tokens = [
+        (app, vec![Token::new("next".to_owned()), token.clone()]),
+        (other, vec![Token::new("mirror-secret-02".to_owned())]),
+    ];
+    let gate = Gate { tokens: tokens.into(), max_skew_secs: 60 };
+    if verify(credentials, &gate, NOW) == Ok(app) {
         let (sign, time) = (credentials.sign.expect("signed"), credentials.request_time.expect("timed"));
         assert_eq!(sign.to_lowercase(), token.sign(time));
         assert!(NOW.abs_diff(time.parse().expect("seconds")) <= 60);
         assert_eq!(SdkAppId::parse(credentials.app.expect("an app")), Ok(app));
     }
     // Without tokens nothing but the app counts.
-    let open = Gate { tokens: Vec::new(), ..gate };
+    let open = Gate { tokens: [(app, Vec::new())].into(), ..gate };
     assert_eq!(verify(credentials, &open, NOW).is_ok(), credentials.app.map(SdkAppId::parse) == Some(Ok(app)));
 });

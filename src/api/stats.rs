@@ -116,7 +116,7 @@ pub(super) struct SpoolView {
     depth: Option<u64>,
     /// What they are charged with.
     bytes: Option<u64>,
-    /// Receipt of the oldest; null where there is none, or none is known.
+    /// Receipt of the oldest, or of one before it that is in the tables by now; null where there is none, or none is known.
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest_at: Option<Timestamp>,
 }

@@ -16,12 +16,12 @@ use redb::{
     ReadableTableMetadata as _, TableDefinition, TableError,
 };
 
-use super::by_app::{self, AppIndex, UseByApp, id_of};
+use super::by_app::AppSums;
 use super::mark::{MARK_NAME, Mark, Synced};
 use super::record;
 use super::requests::{NewRecord, RecordKey};
+use super::shares::charge;
 use super::status::SpoolError;
-use crate::callback::BODY_BYTES_MAX;
 use crate::files::{Access, FileError, PrivateDir};
 
 /// The file's name in the data directory.
@@ -33,7 +33,10 @@ const RECEIVED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("r
 /// Records whose bytes are not what was written, by the same key: kept for a person, never read.
 const DAMAGED: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("damaged");
 
-/// One row: the bytes that the callbacks are charged with, and the last number given.
+/// One row: what every app has, and the last number given.
+const SUMS: TableDefinition<'_, (), &[u8]> = TableDefinition::new("sums");
+
+/// One row in its place, as an earlier program wrote it: the bytes of all callbacks, and the last number given.
 const COUNTS: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("counts");
 
 /// Gaps by the time of receipt, in ms, of the first callback in them, and by app; 0 for all apps.
@@ -57,9 +60,6 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The space that an empty spool may keep. Below, giving it up is not worth the time.
 const EMPTY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// A page of the store.
-const PAGE_BYTES: u64 = 4096;
-
 /// The first bytes of every file of the store.
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
@@ -73,20 +73,6 @@ pub(super) struct FileStatus {
     /// When the oldest was received, in Unix milliseconds.
     pub(super) oldest_ms: Option<i64>,
 }
-
-/// What a record takes of the limit, at least what it takes of the disk: small ones share pages; one that does not fit
-/// into half a page gets pages of its own, and their number is a power of two.
-pub(super) fn charge(record: &[u8]) -> u64 {
-    let bytes = record.len() as u64 + 64;
-    match bytes {
-        0..=1365 => bytes + bytes / 8,
-        1366..=2048 => PAGE_BYTES / 2,
-        _ => bytes.next_power_of_two(),
-    }
-}
-
-/// What the largest callback takes of the limit. With less left the spool counts as full.
-pub(super) const CHARGE_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
 
 /// One synced transaction.
 #[derive(Debug, Default)]
@@ -113,7 +99,7 @@ pub(super) struct SpoolFile {
     file: File,
     next: u64,
     status: FileStatus,
-    apps: UseByApp,
+    apps: AppSums,
     mark: Mark,
     /// Receipt of the newest record ever put, in Unix milliseconds.
     newest_ms: i64,
@@ -142,10 +128,10 @@ impl SpoolFile {
             let store = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
             let synced = synced.unwrap_or_default();
             let (status, newest_ms) = (FileStatus::default(), synced.newest_ms);
-            let apps = UseByApp::new();
+            let apps = AppSums::default();
             let mut file = Self { store, file, next: 0, status, apps, mark, newest_ms, missing: None };
             file.status = file.read_status()?;
-            file.read_apps()?;
+            file.fit_apps()?;
             let count = synced.missing_from(file.next);
             file.missing = (count > 0).then_some(MissingRecords { count, last_ms: newest_ms });
             Ok(file)
@@ -157,7 +143,7 @@ impl SpoolFile {
     }
 
     /// What every app has in it.
-    pub(super) fn apps(&self) -> &UseByApp {
+    pub(super) fn apps(&self) -> &AppSums {
         &self.apps
     }
 
@@ -183,31 +169,34 @@ impl SpoolFile {
         transaction.set_durability(Durability::Immediate)?;
         let (status, apps) = {
             let mut received = transaction.open_table(RECEIVED)?;
-            let mut apps = AppIndex::open(&transaction, &self.apps)?;
+            let mut apps = self.apps.clone();
             for NewRecord { received_ms, app, bytes } in &write.put {
                 self.next += 1;
-                let key = (*received_ms, self.next);
-                received.insert(key, bytes.as_slice())?;
-                apps.put(key, id_of(*app), charge(bytes))?;
+                received.insert((*received_ms, self.next), bytes.as_slice())?;
+                apps.put(*app, *received_ms, charge(bytes));
             }
             for key in &write.remove {
-                if received.remove(key)?.is_some() {
-                    apps.remove(*key)?;
+                if let Some(record) = received.remove(key)? {
+                    apps.remove(record::app(record.value()), charge(record.value()));
                 }
             }
             for key in &write.set_aside {
                 let Some(record) = received.remove(key)? else { continue };
-                apps.remove(*key)?;
+                apps.remove(record::app(record.value()), charge(record.value()));
                 let mut damaged = transaction.open_table(DAMAGED)?;
                 damaged.insert(key, record.value())?;
                 while damaged.len()? > DAMAGED_MAX {
                     damaged.pop_first()?;
                 }
             }
-            let apps = apps.finish()?;
-            let oldest_ms = received.first()?.map(|(key, _)| key.value().0);
-            let status = FileStatus { depth: received.len()?, bytes: bytes_of(&apps), oldest_ms };
-            transaction.open_table(COUNTS)?.insert((), (status.bytes, self.next))?;
+            let mut oldest_ms = None;
+            if let Some((key, record)) = received.first()? {
+                oldest_ms = Some(key.value().0);
+                apps.begin_at(record::app(record.value()), key.value().0);
+            }
+            let status = FileStatus { depth: received.len()?, bytes: apps.bytes(), oldest_ms };
+            let sums = apps.encode(self.next).map_err(std::io::Error::from)?;
+            transaction.open_table(SUMS)?.insert((), sums.as_slice())?;
             if !write.gaps.is_empty() {
                 let mut gaps = transaction.open_table(GAPS)?;
                 for (key, gap) in &write.gaps {
@@ -221,7 +210,7 @@ impl SpoolFile {
         };
         transaction.commit()?;
         (self.status, self.apps) = (status, apps);
-        Ok(())
+        self.fit_apps()
     }
 
     /// The oldest records after a key, at most `count`, and no more than the first beyond `bytes`.
@@ -254,24 +243,7 @@ impl SpoolFile {
     pub(super) fn gaps(&self) -> Result<Vec<Vec<u8>>, SpoolError> {
         guarded(|| {
             let transaction = self.store.begin_read()?;
-            let mut gaps = Vec::new();
-            match transaction.open_table(GAPS_OF_ALL) {
-                Err(TableError::TableDoesNotExist(_)) => {}
-                table => {
-                    for row in table?.iter()? {
-                        gaps.push(row?.1.value().to_vec());
-                    }
-                }
-            }
-            match transaction.open_table(GAPS) {
-                Err(TableError::TableDoesNotExist(_)) => {}
-                table => {
-                    for row in table?.iter()? {
-                        gaps.push(row?.1.value().to_vec());
-                    }
-                }
-            }
-            Ok(gaps)
+            Ok([values(&transaction, GAPS_OF_ALL)?, values(&transaction, GAPS)?].concat())
         })
     }
 
@@ -294,34 +266,27 @@ impl SpoolFile {
         });
     }
 
-    /// What every app has; made anew from the records where it does not fit them.
-    fn read_apps(&mut self) -> Result<(), redb::Error> {
-        self.apps = by_app::read(&self.store.begin_read()?)?;
-        let depth: u64 = self.apps.values().map(|app| app.depth).sum();
-        if depth == self.status.depth && bytes_of(&self.apps) == self.status.bytes {
+    /// Makes the sums anew from the records, where they do not fit them: in a file of an earlier program, or in one whose
+    /// disk has changed a byte of them. The next commit writes them.
+    fn fit_apps(&mut self) -> Result<(), redb::Error> {
+        if (self.apps.depth(), self.apps.bytes()) == (self.status.depth, self.status.bytes) {
             return Ok(());
         }
-        let mut transaction = self.store.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        by_app::clear(&transaction)?;
-        let apps = {
-            let received = transaction.open_table(RECEIVED)?;
-            let mut apps = AppIndex::open(&transaction, &UseByApp::new())?;
-            for row in received.iter()? {
-                let (key, record) = row?;
-                let app = record::decode(record.value()).ok().map(|received| received.app);
-                apps.put(key.value(), id_of(app), charge(record.value()))?;
-            }
-            apps.finish()?
-        };
-        transaction.commit()?;
-        self.status.bytes = bytes_of(&apps);
+        let mut apps = AppSums::default();
+        for row in self.store.begin_read()?.open_table(RECEIVED)?.iter()? {
+            let (key, record) = row?;
+            apps.put(record::app(record.value()), key.value().0, charge(record.value()));
+            self.next = self.next.max(key.value().1);
+        }
+        self.status.bytes = apps.bytes();
         self.apps = apps;
         Ok(())
     }
 
     fn read_status(&mut self) -> Result<FileStatus, redb::Error> {
-        let (status, last) = status_of(&self.store.begin_read()?)?;
+        let transaction = self.store.begin_read()?;
+        self.apps = sums_of(&transaction)?.map(|(apps, _)| apps).unwrap_or_default();
+        let (status, last) = status_of(&transaction)?;
         self.next = last;
         Ok(status)
     }
@@ -333,14 +298,32 @@ pub(super) fn status_of(transaction: &ReadTransaction) -> Result<(FileStatus, u6
         Err(TableError::TableDoesNotExist(_)) => return Ok((FileStatus::default(), 0)),
         table => table?,
     };
-    let counts = transaction.open_table(COUNTS)?.get(())?.map(|counts| counts.value());
-    let (bytes, last) = counts.unwrap_or_default();
+    let (bytes, last) = match sums_of(transaction)? {
+        Some((apps, last)) => (apps.bytes(), last),
+        None => match transaction.open_table(COUNTS) {
+            Err(TableError::TableDoesNotExist(_)) => (0, 0),
+            counts => counts?.get(())?.map(|counts| counts.value()).unwrap_or_default(),
+        },
+    };
     let oldest_ms = table.first()?.map(|(key, _)| key.value().0);
     Ok((FileStatus { depth: table.len()?, bytes, oldest_ms }, last))
 }
 
-fn bytes_of(apps: &UseByApp) -> u64 {
-    apps.values().map(|app| app.bytes).sum()
+/// What every app has, as the file says, and the last number given.
+fn sums_of(transaction: &ReadTransaction) -> Result<Option<(AppSums, u64)>, redb::Error> {
+    Ok(values(transaction, SUMS)?.first().and_then(|row| AppSums::decode(row)))
+}
+
+/// All values of a table, in the order of its keys.
+fn values<K: redb::Key + 'static>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, K, &'static [u8]>,
+) -> Result<Vec<Vec<u8>>, redb::Error> {
+    let table = match transaction.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    table.iter()?.map(|row| Ok(row?.1.value().to_vec())).collect()
 }
 
 /// Runs one operation of the store. A panic inside it is the store's way to report pages that it cannot have written.

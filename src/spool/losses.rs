@@ -27,8 +27,8 @@ pub const DAMAGED: &str = "spool_damaged";
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// The app whose callbacks they were; none where that is not known: the file of all apps is damaged, or a fault of the
-    /// program ended the work on a callback.
+    /// The app whose callbacks they were; none where that is not known: the file of all apps is damaged, or the
+    /// program failed at a callback before it could say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<i64>,
     /// Receipt of the first callback in it, in Unix milliseconds.

@@ -127,6 +127,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Received, RecordError> {
     }
 }
 
+/// The app of a record, whether or not its checksum is right; none where its head cannot be read.
+pub(super) fn app(bytes: &[u8]) -> Option<SdkAppId> {
+    let (version, rest) = bytes.split_first()?;
+    let before = match *version {
+        VERSION => CHECKSUM_BYTES + FRAME_MARK.len(),
+        VERSION_UNFRAMED => CHECKSUM_BYTES,
+        VERSION_UNCHECKED => 0,
+        _ => return None,
+    };
+    let (length, rest) = length_of(rest.get(before..)?).ok()?;
+    let rest = if *version == VERSION { length_of(rest).ok()?.1 } else { rest };
+    let head: RecordHead = serde_json::from_slice(rest.get(..length)?).ok()?;
+    SdkAppId::parse(&head.app.to_string()).ok()
+}
+
 /// What stands behind the checksum, if that is right.
 fn checked(bytes: &[u8]) -> Result<&[u8], RecordError> {
     let (sum, rest) = bytes.split_first_chunk().ok_or(RecordError::Damaged)?;
@@ -191,7 +206,7 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::{
-        FRAME_MARK, HEADER_BYTES, LENGTH_BYTES, PREFIX_BYTES, Received, RecordError, checksum, decode,
+        FRAME_MARK, HEADER_BYTES, LENGTH_BYTES, PREFIX_BYTES, Received, RecordError, app, checksum, decode,
         encode, find, whole,
     };
     use crate::model::{Millis, SdkAppId};
@@ -219,6 +234,7 @@ mod tests {
             assert_eq!(decode(&bytes[..end]), Err(RecordError::Damaged), "cut at {end}");
         }
         assert_eq!(decode(&[&[9], &bytes[1..]].concat()), Err(RecordError::Version));
+        assert_eq!((app(&bytes), app(&[&[9], &bytes[1..]].concat())), (Some(received().app), None));
     }
 
     #[test]
@@ -236,8 +252,10 @@ mod tests {
         let bytes = encode(&received()).unwrap();
         let head_length = &bytes[PREFIX_BYTES + FRAME_MARK.len()..][..LENGTH_BYTES];
         let content = [head_length, &bytes[HEADER_BYTES..]].concat();
-        assert_eq!(decode(&[&[1], &content[..]].concat()), Ok(received()));
-        assert_eq!(decode(&[&[2], &checksum(&content)[..], &content].concat()), Ok(received()));
+        for old in [[&[1], &content[..]].concat(), [&[2], &checksum(&content)[..], &content].concat()] {
+            assert_eq!(decode(&old), Ok(received()));
+            assert_eq!(app(&old), Some(received().app));
+        }
     }
 
     #[test]

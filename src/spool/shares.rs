@@ -5,11 +5,29 @@
 //! free before it is needed. Each app has an equal share of the limit. Half of it is kept free for the app whatever
 //! happens; the other half is lent to apps that need more, as long as its owner has nothing in the spool. Records of apps
 //! that are not served any more stay until they are drained; the shares are those of what is left. Pure: a thread asks
-//! before it writes.
+//! before it writes. What a record is charged with stands here, too.
 
 use std::collections::BTreeMap;
 
+use crate::callback::BODY_BYTES_MAX;
 use crate::model::{Millis, SdkAppId};
+
+/// A page of the store.
+const PAGE_BYTES: u64 = 4096;
+
+/// What a record takes of the limit, at least what it takes of the disk: small ones share pages; one that does not fit
+/// into half a page gets pages of its own, and their number is a power of two.
+pub(super) fn charge(record: &[u8]) -> u64 {
+    let bytes = record.len() as u64 + 64;
+    match bytes {
+        0..=1365 => bytes + bytes / 8,
+        1366..=2048 => PAGE_BYTES / 2,
+        _ => bytes.next_power_of_two(),
+    }
+}
+
+/// What the largest callback takes of the limit. With less left the spool counts as full.
+pub(super) const CHARGE_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
 
 /// What one app has in the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,7 +36,7 @@ pub struct AppUse {
     pub depth: u64,
     /// What they are charged with, in bytes.
     pub bytes: u64,
-    /// Receipt of the oldest.
+    /// No record was received before this: the oldest one's receipt, or that of one that is gone by now.
     pub oldest: Option<Millis>,
 }
 

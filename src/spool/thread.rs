@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::by_app::{app_of, used_bytes};
-use super::file::{CHARGE_MAX, FileStatus, FileWrite, MissingRecords, SpoolFile, charge, check_use};
+use super::by_app::AppSums;
+use super::file::{FileStatus, FileWrite, MissingRecords, SpoolFile, check_use};
 use super::losses::{DAMAGED, Gap, Losses};
 use super::mark::Mark;
 use super::moved::move_aside;
 use super::record::{self, RecordError};
 use super::requests::{NewRecord, ReadRange, RecordKey, SpoolRequest, StoredRecord};
 use super::salvage::{Salvage, left_over};
-use super::shares::{Shares, UsedBytes};
+use super::shares::{CHARGE_MAX, Shares, UsedBytes, charge};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
 use crate::callback::Callback;
 use crate::clock;
@@ -173,7 +173,7 @@ impl SpoolThread {
         self.open_again();
         let (mut completions, mut replies, mut reads) = (Vec::new(), Vec::new(), Vec::new());
         let (mut write, mut salvaged) = (FileWrite::default(), 0);
-        let mut used = self.file.as_ref().map_or_else(UsedBytes::new, |file| used_bytes(file.apps()));
+        let mut used = self.file.as_ref().map_or_else(UsedBytes::new, |file| file.apps().used_bytes());
         for request in requests {
             match request {
                 SpoolRequest::Put(put) => match self.admit(&put.callback, &mut used) {
@@ -366,7 +366,7 @@ impl SpoolThread {
     fn publish(&self) {
         let file = self.file.as_ref().map(SpoolFile::status);
         let apps = self.file.as_ref().map(SpoolFile::apps);
-        let full = apps.is_some_and(|apps| self.shares.are_used_up(&used_bytes(apps), CHARGE_MAX));
+        let full = apps.is_some_and(|apps| self.shares.are_used_up(&apps.used_bytes(), CHARGE_MAX));
         let failure = self.failure.clone().or_else(|| full.then_some(SpoolError::Full));
         self.status.send_modify(|status| {
             // What is in a file that cannot be opened now is still there.
@@ -374,8 +374,7 @@ impl SpoolThread {
                 status.depth = depth;
                 status.bytes = bytes;
                 status.oldest = oldest_ms.map(Millis::new);
-                let apps = apps.into_iter().flatten();
-                status.apps = apps.filter_map(|(id, of_app)| Some((app_of(*id)?, *of_app))).collect();
+                status.apps = apps.map(AppSums::by_app).unwrap_or_default();
             }
             status.failure = failure;
         });

@@ -135,7 +135,7 @@ const PLACES: [(&str, &[&str]); 26] = [
     ("x509_cert", &["server/certificate.rs"]),
     (
         "redb::",
-        &["spool/by_app.rs", "spool/file.rs", "spool/inspect.rs", "spool/moved.rs", "spool/status.rs"],
+        &["spool/file.rs", "spool/inspect.rs", "spool/moved.rs", "spool/status.rs"],
     ),
     (
         "hyper",
