@@ -97,3 +97,48 @@ impl Relays {
         self.0.tasks.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::callback::fallback::FallbackRules;
+
+    fn rules() -> BackendRules {
+        BackendRules { timeout: Duration::from_secs(1), fallback: FallbackRules::default() }
+    }
+
+    #[tokio::test]
+    async fn a_close_waits_for_the_notices_that_are_under_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/", listener.local_addr().unwrap());
+        let app = SdkAppId::parse("1400000001").unwrap();
+        let relays = Relays::new([(app, BackendAddress::parse(&address).unwrap(), rules())]).unwrap();
+        relays.of(app).unwrap().pass_on(RelayRequest::kept(None, None, "{}".into()));
+        let (mut backend, _) = listener.accept().await.unwrap();
+        let mut closing = pin!(relays.close());
+        let closed = tokio::select! {
+            biased;
+            () = &mut closing => true,
+            () = tokio::task::yield_now() => false,
+        };
+        assert!(!closed, "the backend has not answered");
+        backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        closing.await;
+    }
+
+    #[test]
+    fn calls_are_shared_out_between_backends_and_each_has_some() {
+        let app = |number: usize| SdkAppId::parse(&(1_400_000_001 + number).to_string()).unwrap();
+        for (apps, calls) in [(0, 256), (1, 256), (2, 256), (4, 128), (64, 32)] {
+            let address = || BackendAddress::parse("http://127.0.0.1:9000/").unwrap();
+            let relays = Relays::new((0..apps).map(|number| (app(number), address(), rules()))).unwrap();
+            assert_eq!(relays.connections_max(), 2 * calls * apps, "{apps}");
+        }
+    }
+}

@@ -101,11 +101,11 @@ async fn five_time_outs_in_a_row_open_the_breaker_and_then_the_backend_is_left_a
     }
     assert_eq!(backend.seen_count(), 5);
     let mut sender = Sender::connect(mirror).await;
-    for _ in 0..200 {
+    for _ in 0..50 {
         assert_eq!(sender.post(&target(BEFORE_CREATE), "", &before(BEFORE_CREATE)).await.status, 503);
     }
-    // A trial may have been due meanwhile, on a machine that is slow.
-    assert!(backend.seen_count() <= 15, "{} calls", backend.seen_count());
+    // A trial or two may have been due meanwhile, on a machine that is slow.
+    assert!(backend.seen_count() <= 7, "{} calls", backend.seen_count());
     service.stop().await;
 }
 
