@@ -138,6 +138,12 @@ fn describe() {
         "For how long the feed has not reached the end of the ledger; 0 while it does."
     );
     describe_counter!("group_mirror_feed_outages_total", "Times when the feed began not to be readable.");
+    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
+    describe_relay();
+}
+
+fn describe_relay() {
+    use metrics::{describe_counter, describe_gauge};
     describe_counter!(
         "group_mirror_relay_delivered_total",
         "Stored callbacks that the backend behind the mirror has taken, by app."
@@ -163,5 +169,4 @@ fn describe() {
         "group_mirror_relay_backlog_age_seconds",
         "Age of the oldest of them, since its receipt; 0 where none waits."
     );
-    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }

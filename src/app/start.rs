@@ -18,10 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
-use super::deliveries::deliveries;
+use super::deliveries::outbox_of;
 use super::gauges::gauges;
 use super::known_database::KnownDatabase;
-use super::outbox_number::outbox_number;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
 use crate::api::auth::ConfiguredApp;
@@ -35,10 +34,8 @@ use crate::api::stats_cache::StatsCache;
 use crate::clock::ReceiptClock;
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
-use crate::outbox::Outbox;
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
-use crate::relay::LoopGuard;
 use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
@@ -139,12 +136,7 @@ pub async fn start(
     register_counters();
     ingest::register_counters();
     warn_of_forgetful_volume(&serving.spool.dir);
-    let deliveries = deliveries(serving, &LoopGuard::new())?;
-    let outbox = match deliveries.is_empty() {
-        true => Outbox::none(),
-        false => Outbox::new(deliveries, outbox_number(&serving.spool.dir)?),
-    };
-    let writer = Writer::start(&database, &serving.spool, schema.clone(), &outbox)
+    let writer = Writer::start(&database, &serving.spool, schema.clone(), &outbox_of(serving)?)
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
