@@ -160,7 +160,7 @@ pub struct RelayArgs {
     /// With --again: received before this time
     #[arg(long, value_name = "TIME", requires = "again")]
     pub to: Option<String>,
-    /// With --again: the app, where several are configured [default: the first of SDK_APP_ID]
+    /// With --again: the app, where several are configured [default: the first of `SDK_APP_ID`]
     #[arg(long, value_name = "APP", requires = "again")]
     pub app: Option<String>,
 }

@@ -183,6 +183,12 @@ fn describe() {
         "1 while a pass is stopped and waits to be tried again, else 0; the log and reconcile_passes say why."
     );
     describe_counter!("group_mirror_passes_total", "Passes over all groups of an app, by how they ended.");
+    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
+    describe_outbox();
+}
+
+fn describe_outbox() {
+    use metrics::{describe_counter, describe_gauge};
     describe_counter!(
         "group_mirror_relay_delivered_total",
         "Stored callbacks that the backend behind the mirror has taken, by app."
@@ -208,7 +214,6 @@ fn describe() {
         "group_mirror_relay_backlog_age_seconds",
         "Age of the oldest of them, since its receipt; 0 where none waits."
     );
-    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }
 
 fn describe_relay() {

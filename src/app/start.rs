@@ -21,12 +21,11 @@ use tokio_util::task::TaskTracker;
 use super::backends::relays;
 use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
-use super::deliveries::deliveries;
+use super::deliveries::outbox_of;
 use super::gap_keeper::GapKeeper;
 use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
 use super::listeners_tls::{API, CALLBACKS, ListenersTls};
-use super::outbox_number::outbox_number;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
@@ -42,7 +41,6 @@ use crate::clock::{self, ReceiptClock};
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::model::SdkAppId;
-use crate::outbox::Outbox;
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::reconcile::Engine;
 use crate::refusals::RefusalLog;
@@ -154,11 +152,7 @@ pub async fn start(
     let relays = relays(&serving.apps, callbacks.local_addr()?)?;
     let limits = connection_limits::granted(relays.connections_max());
     warn_of_forgetful_volume(&serving.spool.dir);
-    let deliveries = deliveries(serving, &relays);
-    let outbox = match deliveries.is_empty() {
-        true => Outbox::none(),
-        false => Outbox::new(deliveries, outbox_number(&serving.spool.dir)?),
-    };
+    let outbox = outbox_of(serving, &relays)?;
     let writer = Writer::start(&database, &serving.spool, schema.clone(), &outbox)
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

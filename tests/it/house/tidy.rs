@@ -133,10 +133,7 @@ const PLACES: [(&str, &[&str]); 26] = [
     ("reqwest", &["simulate", "fake/delivery.rs", "check/service.rs"]),
     ("rustls::", &["server", "tencent/transport.rs"]),
     ("x509_cert", &["server/certificate.rs"]),
-    (
-        "redb::",
-        &["spool/file.rs", "spool/inspect.rs", "spool/moved.rs", "spool/status.rs"],
-    ),
+    ("redb::", &["spool/file.rs", "spool/inspect.rs", "spool/moved.rs", "spool/status.rs"]),
     (
         "hyper",
         &[

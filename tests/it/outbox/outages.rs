@@ -61,6 +61,19 @@ async fn start(place: &Place, url: &str, backend: &Backend) -> Process {
     process
 }
 
+fn manner(chance: &mut fastrand::Rng) -> Manner {
+    let manners = [
+        Manner::Works,
+        Manner::Away,
+        Manner::Resets,
+        Manner::Garbage,
+        Manner::Slow(Duration::from_millis(300)),
+        Manner::Answers(500, "{}"),
+        Manner::OfGroup("g1".into(), 500, "{}"),
+    ];
+    chance.choice(manners).unwrap()
+}
+
 /// Name, position and receipt of a group's entries, in the order of their positions: for a failure.
 async fn entries_of(database: &TestDatabase, group: &str) -> String {
     let lines: Vec<String> = sqlx::query_scalar(
@@ -92,19 +105,7 @@ async fn history(seed: u64) {
     let senders: Vec<_> = (0..GROUPS).map(|group| tokio::spawn(send(Arc::clone(&sending), group))).collect();
     for _ in 0..8 {
         match chance.u32(0..10) {
-            0..4 => backend.set(
-                chance
-                    .choice([
-                        Manner::Works,
-                        Manner::Away,
-                        Manner::Resets,
-                        Manner::Garbage,
-                        Manner::Slow(Duration::from_millis(300)),
-                        Manner::Answers(500, "{}"),
-                        Manner::OfGroup("g1".into(), 500, "{}"),
-                    ])
-                    .unwrap(),
-            ),
+            0..4 => backend.set(manner(&mut chance)),
             4..7 => proxy.set(chance.choice([Mood::Fair, Mood::Gone]).unwrap()),
             _ => {
                 let at = chance.usize(0..2);

@@ -226,7 +226,6 @@ async fn serve(
         let open = Open::new(records, group.clone());
         let now = manner.borrow_and_update().clone();
         let (status, body) = match now {
-            Manner::Works | Manner::Away => (200, SUCCESS),
             Manner::Slow(pause) => {
                 tokio::time::sleep(pause).await;
                 (200, SUCCESS)
@@ -242,7 +241,7 @@ async fn serve(
             }
             Manner::Answers(status, body) => (status, body),
             Manner::OfGroup(wanted, status, body) if group.as_ref() == Some(&wanted) => (status, body),
-            Manner::OfGroup(..) => (200, SUCCESS),
+            Manner::Works | Manner::Away | Manner::OfGroup(..) => (200, SUCCESS),
         };
         let is_success = status == 200 && serde_json::from_str::<Value>(body).is_ok();
         // Before the answer, because the next request of the group may come at once.
