@@ -35,6 +35,12 @@ pub(super) fn register_counters() {
     for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }
+    for end in ["ended", "stopped"] {
+        metrics::counter!("group_mirror_passes_total", "end" => end).increment(0);
+    }
+    for name in ["group_mirror_pass_leader", "group_mirror_pass_stopped"] {
+        metrics::gauge!(name).set(0.0);
+    }
     for cause in RefusalCause::VARIANTS {
         metrics::counter!("group_mirror_refusals_total", "cause" => cause.label()).increment(0);
     }

@@ -196,7 +196,7 @@ SELECT s.group_id FROM (
  ORDER BY s.group_id LIMIT $4";
 
 /// Groups that the list of ids or an earlier pass has named.
-const MET: &str = "
+const NAMED: &str = "
 SELECT group_id FROM group_reads WHERE sdk_app_id = $1 AND group_id > $3 ORDER BY group_id LIMIT $4";
 
 fn sweep(source: &str) -> String {
@@ -223,7 +223,7 @@ pub async fn next_groups(
     after: &str,
     limit: i64,
 ) -> Result<Vec<SweepRow>, sqlx::Error> {
-    let statement = sqlx::AssertSqlSafe(sweep(if of_mirror { KNOWN } else { MET }));
+    let statement = sqlx::AssertSqlSafe(sweep(if of_mirror { KNOWN } else { NAMED }));
     let query = sqlx::query_as(statement).bind(app.get()).bind(number).bind(after).bind(limit);
     query.fetch_all(conn).await
 }
