@@ -26,6 +26,13 @@ const LIMIT_MIN: u32 = 2;
 /// Calls that a list by offset may take beside three times those that it would take at rest.
 const CALLS_SPARE: u64 = 64;
 
+/// After so many pages in a row a smaller `Limit` is doubled again: what was too much may have been a slow moment.
+const QUIET_PAGES: u32 = 8;
+
+/// The rows that a list may have of whose length nothing is known: what a group may have in the usual editions.
+const ROWS_USUAL: u64 = 6_000;
+const COMMUNITY_ROWS_USUAL: u64 = 100_000;
+
 /// Pages of a community in a row that may bring no new member.
 const EMPTY_PAGES_MAX: u32 = 16;
 
@@ -52,6 +59,8 @@ pub struct ListMark {
     member_num: Option<u64>,
     limit: u32,
     calls: u32,
+    /// Pages since the limit was halved.
+    quiet_pages: u32,
     /// How far back from the end of what was read the next page begins, after one that could not be used.
     back: u64,
     /// Whether the anchor has to be a member who joined before σ.
@@ -96,12 +105,14 @@ impl ListProgress {
             member_num: witnesses.member_num,
             limit: if is_community { COMMUNITY_PAGE_MAX } else { LIMIT_LARGE },
             calls: 0,
+            quiet_pages: 0,
             back: 0,
             is_anchor_old: true,
             has_unread: false,
             empty_pages: 0,
             is_begun_again: false,
         };
+        assert!(mark.limit >= LIMIT_MIN, "a page has an anchor and a row");
         let group = witnesses.group.clone();
         Self { group, mark, is_begun: false, rows: ListRows::default(), permit: None }
     }
@@ -131,7 +142,8 @@ impl ListProgress {
 
     /// How many rows the list may have.
     pub(super) fn expected_rows(&self) -> u32 {
-        let expected = self.mark.member_num.unwrap_or(0).max(self.rows.len() as u64);
+        let usual = if is_community(&self.group.group) { COMMUNITY_ROWS_USUAL } else { ROWS_USUAL };
+        let expected = self.mark.member_num.unwrap_or(usual).max(self.rows.len() as u64);
         u32::try_from(expected).unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX)
     }
 
@@ -158,8 +170,13 @@ impl ListProgress {
             self.is_begun = true;
             self.mark.sent = reply.asked_at.get();
         }
+        self.grow();
         self.mark.member_num = page.member_num.or(self.mark.member_num);
         self.mark.has_unread |= !page.unread.is_empty();
+        if self.rows.len() + page.members.len() > ROWS_MAX as usize {
+            // Users who came twice count once.
+            self.rows.sort();
+        }
         if self.rows.len() + page.members.len() > ROWS_MAX as usize {
             return PageStep::Done(ListState::Incomplete(IncompleteWhy::TooLarge));
         }
@@ -207,6 +224,10 @@ impl ListProgress {
         self.mark.back = 0;
         let is_first = self.rows.is_empty();
         let new = self.add(page);
+        // One row cannot be passed with an anchor.
+        if is_first && rows <= 1 && self.mark.member_num.is_some_and(|number| number > rows as u64) {
+            return PageStep::Done(ListState::Incomplete(IncompleteWhy::FewRows));
+        }
         if is_first && self.is_whole(page) || rows <= 1 {
             return PageStep::Done(self.end());
         }
@@ -257,10 +278,21 @@ impl ListProgress {
         }
     }
 
+    fn grow(&mut self) {
+        self.mark.quiet_pages += 1;
+        if self.mark.quiet_pages >= QUIET_PAGES {
+            let most =
+                if matches!(self.mark.place, Place::Offset(_)) { LIMIT_LARGE } else { COMMUNITY_PAGE_MAX };
+            self.mark.quiet_pages = 0;
+            self.mark.limit = self.mark.limit.saturating_mul(2).min(most);
+        }
+    }
+
     /// Asks for less; false where nothing less can be asked for.
     pub(super) fn halve(&mut self) -> bool {
         let is_smaller = self.mark.limit > LIMIT_MIN;
         self.mark.limit = (self.mark.limit / 2).max(LIMIT_MIN);
+        self.mark.quiet_pages = 0;
         is_smaller
     }
 

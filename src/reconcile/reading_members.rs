@@ -84,7 +84,7 @@ impl GroupReader {
         (begin, limit): (&PageBegin, u32),
     ) -> PageStep {
         let is_other = match failure {
-            CallFailure::Question(CodeClass::TooMuch, _) | CallFailure::Unreadable => list.halve(),
+            CallFailure::Question(CodeClass::TooMuch, _) => list.halve(),
             CallFailure::Question(CodeClass::Bug, _) => {
                 let is_large = matches!(begin, PageBegin::Offset(_)) && limit > LIMIT_SAFE;
                 if is_large {

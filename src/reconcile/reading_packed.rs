@@ -104,7 +104,7 @@ fn calls(asked: &[AskedGroup], fields: bool) -> Vec<PackedCall> {
 }
 
 impl GroupReader {
-    /// Reads groups, and answers one reading for each, in the order asked for.
+    /// Reads groups, each named once, and answers one reading for each, in the order asked for.
     ///
     /// # Errors
     /// No further call.

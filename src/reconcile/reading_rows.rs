@@ -216,3 +216,70 @@ impl ListRows {
         rows.flat_map(|range| range.rows.iter().filter_map(|row| range.member(row))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(number: u32, card: &str) -> ListedMember {
+        ListedMember {
+            user: UserId::parse(&format!("user_{number:07}")).unwrap_or_else(|_| unreachable!("an id")),
+            role: Some("Member".to_owned()),
+            join_secs: Some(1_700_000_000 + i64::from(number)),
+            mute_until_secs: Some(0),
+            name_card: Some(card.to_owned()),
+            message_flag: None,
+            last_message_secs: None,
+            custom_fields: None,
+            unread: UnreadParts::default(),
+        }
+    }
+
+    fn bytes(rows: &ListRows) -> usize {
+        let of = |range: &RangeRows| range.texts.capacity() + range.rows.capacity() * size_of::<PackedRow>();
+        rows.ranges.values().map(of).sum()
+    }
+
+    #[test]
+    fn a_row_takes_so_little_memory_that_a_million_fit() {
+        let mut rows = ListRows::default();
+        let count = 50_000;
+        for number in 0..count {
+            rows.push(&row(number, "a card"));
+            // A cursor repeats members.
+            rows.push(&row(number / 2, "another"));
+        }
+        let while_read = bytes(&rows) / count as usize;
+        rows.sort();
+        assert_eq!(rows.len(), count as usize);
+        assert!(while_read < 300 && bytes(&rows) / (count as usize) < 130, "{while_read} bytes per member");
+    }
+
+    #[test]
+    fn the_row_that_was_read_last_counts_and_every_value_comes_back() {
+        let mut rows = ListRows::default();
+        for number in 0..400 {
+            rows.push(&row(number % 150, &format!("card {number}")));
+        }
+        let full = ListedMember {
+            role: Some("Owner".to_owned()),
+            join_secs: None,
+            mute_until_secs: Some(4_294_967_295),
+            name_card: None,
+            custom_fields: Some(vec![(FieldKey::default(), "\"散歩\"".to_owned())]),
+            ..row(7, "")
+        };
+        rows.push(&full);
+        assert_eq!(rows.join_secs(&full.user), Some(0), "the newest, before sorting");
+        rows.sort();
+        assert_eq!(rows.len(), 150);
+        let all: BTreeMap<UserId, ListedMember> =
+            rows.all().into_iter().map(|member| (member.user.clone(), member)).collect();
+        assert_eq!(all[&full.user], full);
+        assert_eq!(all[&row(99, "").user], row(99, "card 399"));
+        assert_eq!(all[&row(100, "").user], row(100, "card 250"));
+        assert!(!rows.contains(&row(150, "").user));
+        let by_range: usize = ListRange::all().map(|range| rows.of_range(&range).len()).sum();
+        assert_eq!(by_range, 150);
+    }
+}

@@ -240,7 +240,8 @@ pub enum ListState {
     Unknown(UnknownWhy),
 }
 
-/// A list of members as it was read. It holds a share of [`super::LIST_ROWS_AT_ONCE_MAX`] until it is dropped.
+/// A list of members as it was read. One that was read by itself holds a share of [`super::LIST_ROWS_AT_ONCE_MAX`] until it
+/// is dropped.
 #[derive(Debug)]
 pub struct ListReading {
     /// The group.
@@ -275,7 +276,7 @@ impl ListReading {
     }
 
     /// The snapshots, in batches that one transaction may take. A large list is made range by range while the caller
-    /// goes on, so that it is never in memory twice.
+    /// goes on, so that its snapshots are never in memory all at once.
     pub fn batches(&self) -> impl Iterator<Item = Vec<Snapshot>> {
         let mut snapshots = self.snapshots().peekable();
         std::iter::from_fn(move || {

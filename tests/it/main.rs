@@ -105,6 +105,7 @@ mod tencent {
 mod reconcile {
     mod codes;
     mod details;
+    mod ends;
     mod interrupted;
     mod lists;
     mod lives;

@@ -155,7 +155,7 @@ async fn a_group_is_gone_when_tencent_said_so_twice_a_minute_apart_and_not_befor
 
 #[tokio::test]
 async fn an_address_that_answers_nothing_ends_the_pass_after_some_calls_and_says_why() {
-    let html = || Scripted::body("<html>somebody else</html>");
+    let html = || Scripted::body("<html>another site</html>");
     for answers in [vec![Scripted::status(502); 200], vec![html(); 200], vec![Scripted::body(""); 200]] {
         let server = ScriptedServer::start(answers).await;
         let reader = scripted_reader(&server.url);

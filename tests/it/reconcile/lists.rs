@@ -61,7 +61,7 @@ async fn first_page(reader: &GroupReader, group: &str) -> ListProgress {
 
 /// The plain rule, for comparison: pages one behind the other; whole where `MemberNum` of the first and of the last page and
 /// the number of users are equal.
-async fn by_the_plain_rule(fake: &Fake, between: impl AsyncFn()) -> (bool, BTreeSet<String>) {
+async fn by_the_plain_rule(fake: &Fake, mut between: impl AsyncFnMut()) -> (bool, BTreeSet<String>) {
     let (client, mut seen, mut counts, mut offset) = (client(fake), BTreeSet::new(), Vec::new(), 0);
     loop {
         let begin = PageBegin::Offset(offset);
@@ -101,7 +101,35 @@ async fn the_plain_rule_takes_a_list_for_whole_that_lost_a_member_and_the_anchor
     assert_eq!(reading.state, ListState::Complete);
     let mut all = present(&fake, PUBLIC);
     all.insert("user_8".to_owned());
-    assert_eq!(users(&reading.rows), all, "who left is still listed, as of before; nobody is lost");
+    assert_eq!(
+        users(&reading.rows),
+        all,
+        "who left is still listed, as of before, and no one else is missing"
+    );
+}
+
+/// Some leave, as many join; who stayed of `stays` is left in it.
+async fn moves(fake: &Fake, chance: &mut fastrand::Rng, stays: &mut BTreeSet<String>) {
+    for _ in 0..chance.usize(0..3) {
+        let name = format!("user_{}", 7 + chance.usize(1..24));
+        leaves(fake, PUBLIC, &name).await;
+        stays.remove(&name);
+        let joiner = if chance.bool() { name } else { format!("a{}", chance.u16(..)) };
+        joins(fake, PUBLIC, &joiner).await;
+    }
+}
+
+#[tokio::test]
+async fn the_plain_rule_loses_members_of_moving_lists_that_it_takes_for_whole() {
+    let mut lost = 0;
+    for seed in 0..30 {
+        let fake = fake_of(24, json!({ "large_limit": "cut", "cut_rows": 4 })).await;
+        let (mut chance, mut stays) = (fastrand::Rng::with_seed(seed), present(&fake, PUBLIC));
+        let moving = async || moves(&fake, &mut chance, &mut stays).await;
+        let (is_whole, seen) = by_the_plain_rule(&fake, moving).await;
+        lost += u32::from(is_whole && !stays.is_subset(&seen));
+    }
+    assert!(lost > 0, "the test that follows would show nothing");
 }
 
 #[tokio::test]
@@ -113,13 +141,7 @@ async fn a_list_is_whole_in_either_order_whatever_moves_between_its_pages() {
             let mut stays = present(&fake, PUBLIC);
             let mut list = first_page(&reader, PUBLIC).await;
             let reading = loop {
-                for _ in 0..chance.usize(0..3) {
-                    let name = format!("user_{}", 7 + chance.usize(1..24));
-                    leaves(&fake, PUBLIC, &name).await;
-                    stays.remove(&name);
-                    let joiner = if chance.bool() { name } else { format!("a{}", chance.u16(..)) };
-                    joins(&fake, PUBLIC, &joiner).await;
-                }
+                moves(&fake, &mut chance, &mut stays).await;
                 if let ListStep::Done(reading) = reader.next_page(&mut list).await.unwrap() {
                     break reading;
                 }
@@ -299,7 +321,7 @@ async fn whom_a_list_leaves_out_is_asked_for_by_name_before_anyone_is_gone() {
     let zoe = confirmed.rows.all().into_iter().find(|member| member.user == user("zoe")).unwrap();
     assert!(zoe.join_secs.is_some() && zoe.role.as_deref() == Some("Member"), "{zoe:?}");
 
-    // More than can be added: the list confirms and removes nobody. Without an answer: the same.
+    // More than can be added: the list confirms and removes no one. Without an answer: the same.
     let before = list(&reader, PUBLIC).await;
     for number in 0..60 {
         joins(&fake, PUBLIC, &format!("late_{number}")).await;
@@ -350,4 +372,26 @@ async fn a_large_list_is_made_range_by_range_in_batches_that_a_transaction_takes
     assert!(snapshots.windows(2).all(|pair| pair[0].range < pair[1].range), "in the order of ranges");
     let again = group_mirror::mirror::Snapshot::of_members(&reading.group, reading.time, &reading.rows.all());
     assert_eq!(snapshots, again);
+}
+
+#[tokio::test]
+async fn lists_of_several_groups_are_read_side_by_side_by_one_reader() {
+    let fake = fake_with(
+        &json!({ "rate_factor": 10_000, "large_limit": "cut", "cut_rows": 20 }),
+        None,
+        1,
+        ExistingGroups { groups: 40, members: 50 },
+    )
+    .await;
+    let reader = reader_of(&fake);
+    let state = fake.state(None);
+    let names: Vec<&String> = state.as_object().unwrap().keys().collect();
+    let reading = async |name: &str| (name.to_owned(), list(&reader, name).await);
+    let all = futures_util::future::join_all(names.iter().map(|name| reading(name))).await;
+    for (name, reading) in all {
+        let is_room = state[&name]["type"] == "AVChatRoom";
+        let wanted = if is_room { ListState::Unsupported } else { ListState::Complete };
+        assert_eq!(reading.state, wanted, "{name}");
+        assert_eq!(users(&reading.rows), present(&fake, &name), "{name}");
+    }
 }
