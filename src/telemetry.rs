@@ -180,7 +180,7 @@ fn describe() {
     );
     describe_gauge!(
         "group_mirror_pass_stopped",
-        "1 while a pass is stopped and waits to be tried again, else 0; the log and reconcile_passes say why."
+        "Apps whose pass is stopped and waits to be tried again; the log and reconcile_passes say why."
     );
     describe_counter!("group_mirror_passes_total", "Passes over all groups of an app, by how they ended.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");

@@ -49,6 +49,12 @@ pub(super) fn register_counters(apps: &[SdkAppId]) {
     for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }
+    for end in ["ended", "stopped"] {
+        metrics::counter!("group_mirror_passes_total", "end" => end).increment(0);
+    }
+    for name in ["group_mirror_pass_leader", "group_mirror_pass_stopped"] {
+        metrics::gauge!(name).set(0.0);
+    }
     for cause in RefusalCause::VARIANTS {
         // A connection may break off inside a head as well, before an app is named.
         if REFUSALS_OF_AN_APP.contains(cause) && *cause != RefusalCause::BrokenOff {

@@ -35,6 +35,8 @@ pub(super) struct HeldLease {
     /// When it was renewed last, before the statement was sent.
     renewed: Instant,
     slow: LedgerWriters,
+    /// Whether it was reported that callbacks do not mark their groups.
+    is_reported: bool,
 }
 
 /// Why no lease was taken.
@@ -53,7 +55,9 @@ pub(super) async fn take(engine: &Engine, is_command: bool) -> Result<HeldLease,
     let renewed = Instant::now();
     let mut session = engine.database.own_session().await?;
     match lease::take(session.conn(), &engine.holder, is_command, engine.settings.lease).await? {
-        Some(term) => Ok(HeldLease { session, term, renewed, slow: LedgerWriters::new() }),
+        Some(term) => {
+            Ok(HeldLease { session, term, renewed, slow: LedgerWriters::new(), is_reported: false })
+        }
         None => {
             let holder = lease::holder(session.conn()).await?;
             Err(LeaseError::Held(holder.unwrap_or_else(|| "another process".to_owned())))
@@ -103,8 +107,13 @@ impl HeldLease {
                 tracing::warn!("the pass stops here: the lease could not be renewed in time");
                 return;
             }
-            if let Err(error) = self.mark(engine, apps).await {
-                tracing::warn!("callbacks do not mark their groups: {error}");
+            match self.mark(engine, apps).await {
+                Err(error) if !self.is_reported => {
+                    tracing::warn!("callbacks do not mark their groups for now: {error}");
+                    self.is_reported = true;
+                }
+                Err(_) => {}
+                Ok(()) => self.is_reported = false,
             }
             if stop.run_until_cancelled(sleep(MARK_PAUSE.min(renewal))).await.is_none() {
                 return;

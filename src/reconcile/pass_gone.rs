@@ -58,6 +58,16 @@ impl AppRun {
         }
     }
 
+    /// The same while groups are still asked for. A group may have been counted twice, so the count is taken anew before it
+    /// stops a pass.
+    pub(super) async fn check_on_the_way(&self, row: &PassRow) -> Result<(), PassEnd> {
+        if self.check_candidates(row, false).is_ok() {
+            return Ok(());
+        }
+        self.count_candidates().await?;
+        self.check_candidates(row, false)
+    }
+
     /// Asks for the candidates again, and enters those as gone that Tencent denies twice.
     pub(super) async fn confirm_gone(&self, row: &PassRow) -> Result<(), PassEnd> {
         let limit = gone_limit(row.known, &self.engine.settings);

@@ -60,7 +60,7 @@ impl AppRun {
                 }
                 let (run, batch) = (Arc::clone(self), batch.to_vec());
                 reads.spawn(async move { run.read_batch(&batch, of).await.map(|()| window) });
-                self.check_candidates(row, false)?;
+                self.check_on_the_way(row).await?;
             }
             if let Some(to) = open.swept() {
                 let mut tx = self.engine.pass_tx().await?;
@@ -72,7 +72,7 @@ impl AppRun {
         while let Some(read) = reads.join_next().await {
             open.end(joined(Some(read))?);
         }
-        self.check_candidates(row, false)
+        self.check_on_the_way(row).await
     }
 
     pub(super) async fn read_batch(&self, rows: &[SweepRow], of: SweepOf) -> Result<(), PassEnd> {

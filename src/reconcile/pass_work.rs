@@ -104,15 +104,17 @@ impl AppRun {
         let needs_profile = |row: &&DueGroup| row.class == 1 || row.parts == 0 || row.parts & MEMBERS > 0;
         let (rows, details): (Vec<&DueGroup>, Vec<&DueGroup>) = rows.iter().partition(needs_profile);
         self.with_profiles(&rows).await?;
+        let mut read = Vec::with_capacity(details.len());
         for row in details {
             let Ok(group) = GroupId::parse(&row.group_id) else { continue };
             let key = self.key(&group);
             let again = self.again(row);
             let done = WorkDone { group: key.clone(), parts: 0, sigma: Millis::new(i64::MAX), again };
             PassCounts::add(&self.counts.work, 1);
-            self.remainder(row, done, &Witnesses::unknown(key), &KnownOfGroup::default()).await?;
+            let none = KnownOfGroup::default();
+            read.push(self.remainder(row, done, &Witnesses::unknown(key), &none).await?);
         }
-        Ok(())
+        self.commit_all(read).await
     }
 
     /// Reads rows with their profiles.
@@ -141,7 +143,9 @@ impl AppRun {
         PassCounts::add(&self.counts.work, first.len());
         self.commit_all(first).await?;
         for (row, done, witnesses) in later {
-            self.remainder(row, done, &witnesses, known.get(&row.group_id).unwrap_or(&none)).await?;
+            let known = known.get(&row.group_id).unwrap_or(&none);
+            let read = self.remainder(row, done, &witnesses, known).await?;
+            self.commit_all(vec![read]).await?;
         }
         Ok(())
     }
@@ -234,7 +238,7 @@ impl AppRun {
         mut done: WorkDone,
         witnesses: &Witnesses,
         known: &KnownOfGroup,
-    ) -> Result<(), PassEnd> {
+    ) -> Result<ReadBatch, PassEnd> {
         let spare = self.spare(row);
         let (group, missing) = (&witnesses.group.group, row.parts & !done.parts);
         let mut batch = ReadBatch::default();
@@ -256,7 +260,7 @@ impl AppRun {
         }
         self.end(row, &mut done);
         batch.note.done.push(done);
-        self.commit(batch.snapshots, batch.note).await
+        Ok(batch)
     }
 }
 

@@ -49,12 +49,13 @@ impl Engine {
     async fn app_rolling(self, source: AppSource, stop: CancellationToken) {
         let mut pause = self.settings.stopped_pause;
         let mut reported = None;
+        let mut stopped = StoppedApp(false);
         while !stop.is_cancelled() {
             let ended = self.next_pass(&source, &stop).await;
             let wait = match ended {
                 Ok(()) => {
                     (pause, reported) = (self.settings.stopped_pause, None);
-                    metrics::gauge!("group_mirror_pass_stopped").set(0.0);
+                    stopped.set(false);
                     continue;
                 }
                 Err(PassEnd::Interrupted) => return,
@@ -64,7 +65,7 @@ impl Engine {
                 }
                 Err(PassEnd::Stopped(why) | PassEnd::Denied(why)) => {
                     metrics::counter!("group_mirror_passes_total", "end" => "stopped").increment(1);
-                    metrics::gauge!("group_mirror_pass_stopped").set(1.0);
+                    stopped.set(true);
                     if reported.as_ref() != Some(&why) {
                         tracing::error!("the pass over app {} stopped: {why}", source.app);
                     }
@@ -158,6 +159,28 @@ impl Engine {
                 ended => return ended,
             }
         }
+    }
+}
+
+/// Whether an app counts among those whose pass is stopped; it does not any more when this is dropped.
+#[derive(Debug)]
+struct StoppedApp(bool);
+
+impl StoppedApp {
+    fn set(&mut self, is_stopped: bool) {
+        let gauge = metrics::gauge!("group_mirror_pass_stopped");
+        match (self.0, is_stopped) {
+            (false, true) => gauge.increment(1.0),
+            (true, false) => gauge.decrement(1.0),
+            _ => {}
+        }
+        self.0 = is_stopped;
+    }
+}
+
+impl Drop for StoppedApp {
+    fn drop(&mut self) {
+        self.set(false);
     }
 }
 

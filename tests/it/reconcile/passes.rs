@@ -59,6 +59,15 @@ impl Reading {
         differences_in(&mut self.database.connect().await, fake, true).await
     }
 
+    /// How long the server was busy with statements of this database.
+    pub(crate) async fn busy_ms(&self) -> f64 {
+        // Sessions report once a second at most, and at their end.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let mut conn = self.database.connect().await;
+        let query = "SELECT active_time FROM pg_stat_database WHERE datname = current_database()";
+        sqlx::query_scalar(query).fetch_one(&mut conn).await.unwrap()
+    }
+
     pub(crate) async fn ledger_rows(&self) -> i64 {
         let mut conn = self.database.connect().await;
         sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap()
@@ -74,16 +83,23 @@ pub(crate) fn unlimited(more: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_nothing() {
-    let existing = ExistingGroups { groups: 130, members: 12 };
+    // A larger one: BACKFILL_GROUPS=2000 BACKFILL_MEMBERS=50, with --nocapture for the times in PostgreSQL.
+    let size = |name: &str, usual: u32| std::env::var(name).map_or(usual, |size| size.parse().unwrap());
+    let existing =
+        ExistingGroups { groups: size("BACKFILL_GROUPS", 130), members: size("BACKFILL_MEMBERS", 12) };
+    let groups = u64::from(existing.groups);
     let fake = fake_with(&unlimited(&json!({})), None, 1, existing).await;
     let reading = Reading::of(&fake, quick()).await;
     let first = reading.pass(PassKind::Backfill).await.unwrap();
-    assert_eq!(first.asked.load(std::sync::atomic::Ordering::Relaxed), 130);
+    let first_ms = reading.busy_ms().await;
+    assert_eq!(first.asked.load(std::sync::atomic::Ordering::Relaxed), groups);
     let differences = reading.differences(&fake).await;
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     let rows = reading.ledger_rows().await;
+    let before_ms = reading.busy_ms().await;
     let second = reading.pass(PassKind::Backfill).await.unwrap();
-    assert_eq!(second.asked.load(std::sync::atomic::Ordering::Relaxed), 130);
+    println!("in PostgreSQL: {first_ms:.0} ms, then {:.0} ms", reading.busy_ms().await - before_ms);
+    assert_eq!(second.asked.load(std::sync::atomic::Ordering::Relaxed), groups);
     assert!(second.drift().is_empty(), "{:?}", second.drift());
     assert_eq!(reading.ledger_rows().await, rows);
 }
