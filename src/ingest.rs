@@ -22,6 +22,7 @@ mod outcome;
 mod pace;
 mod prober;
 mod snapshots;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -50,6 +51,7 @@ use job::{Claim, Job, Pending};
 use lane::Lane;
 use outcome::durability;
 use prober::{Prober, Suspicion};
+use waiting::{DurableResult, first_durable, late, until_durable};
 
 pub use commit::commit;
 pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
@@ -314,95 +316,11 @@ impl Writer {
     }
 }
 
-/// What a waiter is answered.
-type DurableResult = Result<Outcome, SubmitError>;
-
 /// A task of the writer.
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The answer of the one that has the callback on disk first; an error only when neither can have it any more.
-async fn first_durable(
-    mut lane: oneshot::Receiver<DurableResult>,
-    mut spooled: oneshot::Receiver<Result<(), SpoolError>>,
-) -> DurableResult {
-    let mut refusal = SubmitError::Closed;
-    let (mut lane_open, mut spool_open) = (true, true);
-    loop {
-        // A channel that has ended must not be awaited again.
-        tokio::select! {
-            answer = &mut lane, if lane_open => match answer {
-                Ok(Ok(outcome)) => return Ok(outcome),
-                Ok(Err(error)) => (refusal, lane_open) = (error, false),
-                // The lane has found it in the spool.
-                Err(_) => lane_open = false,
-            },
-            answer = &mut spooled, if spool_open => match answer {
-                Ok(Ok(())) => return Ok(Outcome::Spooled),
-                // The lane may still commit it.
-                Ok(Err(error)) => (refusal, spool_open) = (error.into(), false),
-                Err(_) => spool_open = false,
-            },
-            else => return Err(refusal),
-        }
-    }
-}
-
-/// What to say at the deadline: why the spool refused it, if it did.
-fn late(pending: &Pending) -> SubmitError {
-    pending.refusal().map_or(SubmitError::Late, SubmitError::from)
-}
-
-async fn until_durable(
-    outcome: oneshot::Receiver<DurableResult>,
-    pending: &Pending,
-    deadline: Instant,
-) -> DurableResult {
-    let done = timeout_at(deadline, outcome).await.map_err(|_| late(pending))?;
-    // Dropped without an answer: the spool has it, or the writer has ended.
-    done.unwrap_or_else(
-        |_| if pending.is_durable() { Ok(Outcome::Spooled) } else { Err(SubmitError::Closed) },
-    )
-}
 
 fn lane_of(callback: &Callback) -> usize {
     let mut hash = DefaultHasher::new();
     callback.group.hash(&mut hash);
     usize::try_from(hash.finish() % LANES as u64).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BROKEN: SpoolError = SpoolError::DiskFull;
-
-    #[tokio::test]
-    async fn a_spool_that_refuses_after_the_lane_has_ended_is_an_answer_and_no_panic() {
-        let ((lane, waits), (spool, spooled)) = (oneshot::channel(), oneshot::channel());
-        let first = tokio::spawn(first_durable(waits, spooled));
-        drop(lane);
-        tokio::task::yield_now().await;
-        spool.send(Err(BROKEN)).unwrap();
-        assert_eq!(first.await.unwrap(), Err(SubmitError::Spool(BROKEN)));
-    }
-
-    #[tokio::test]
-    async fn a_lane_that_commits_after_the_spool_has_refused_gives_the_answer() {
-        let ((lane, waits), (spool, spooled)) = (oneshot::channel(), oneshot::channel());
-        let first = tokio::spawn(first_durable(waits, spooled));
-        spool.send(Err(BROKEN)).unwrap();
-        tokio::task::yield_now().await;
-        lane.send(Ok(Outcome::Applied)).unwrap();
-        assert_eq!(first.await.unwrap(), Ok(Outcome::Applied));
-    }
-
-    #[tokio::test]
-    async fn a_spool_that_syncs_after_the_lane_has_failed_gives_the_answer() {
-        let ((lane, waits), (spool, spooled)) = (oneshot::channel(), oneshot::channel());
-        let first = tokio::spawn(first_durable(waits, spooled));
-        lane.send(Err(SubmitError::Closed)).unwrap();
-        tokio::task::yield_now().await;
-        spool.send(Ok(())).unwrap();
-        assert_eq!(first.await.unwrap(), Ok(Outcome::Spooled));
-    }
 }

@@ -216,7 +216,8 @@ async fn keep(
 ) -> Answer {
     let app = received.app;
     let callback = match callback::decode(received) {
-        Decoded::OutOfScope(Unkept { label, command, received }) => {
+        Decoded::OutOfScope(unkept) => {
+            let Unkept { label, command, received } = *unkept;
             state.out_of_scope(app, label);
             let Some(backend) = backend else { return Answer::Done(String::new()) };
             return backend.unkept(&command, received.body.into()).await;

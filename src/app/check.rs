@@ -16,7 +16,7 @@ use super::database::{Cluster, DirLock, look_at_lock, open_database, stop_embedd
 use super::known_database::KnownDatabase;
 use crate::api::auth::ApiAuth;
 use crate::check::database::{DatabaseExpected, KnownId};
-use crate::check::service::{Answering, DirUse, ServiceClient};
+use crate::check::service::{DirUse, PortHolder, ServiceClient};
 use crate::check::{self, CheckLevel, CheckLine, CheckSubject, spool_state};
 use crate::cli::CheckArgs;
 use crate::clock;
@@ -57,7 +57,7 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
     }
     let (database, embedded) = look_at_database(&mut report, &checked).await?;
     // A service of another data directory says nothing about this one.
-    let is_ours = served != DirUse::Free && matches!(answering.api, Answering::Mirror(_));
+    let is_ours = served != DirUse::Free && matches!(answering.api, PortHolder::Mirror(_));
     let about =
         check_apps::AboutApps { settings, apps: &apps, database: database.as_ref(), checked: &checked };
     let done = check_apps::look(&mut report, &about, is_ours.then_some(client), args).await;
@@ -131,13 +131,13 @@ fn described(serving: &ServeConfig, database: &DatabaseChoice, file: &str) -> St
 
 /// Who answers on the two listeners.
 struct ListenersAnswer {
-    callbacks: Answering,
-    api: Answering,
+    callbacks: PortHolder,
+    api: PortHolder,
 }
 
 async fn answering(client: &ServiceClient, checked: &CheckedSettings) -> ListenersAnswer {
     let Some(serving) = &checked.serving else {
-        return ListenersAnswer { callbacks: Answering::None, api: Answering::None };
+        return ListenersAnswer { callbacks: PortHolder::None, api: PortHolder::None };
     };
     let (callbacks, api) = tokio::join!(client.ask(serving.callback_listen), client.ask(serving.api_listen));
     ListenersAnswer { callbacks, api }
@@ -162,7 +162,7 @@ async fn directory(
     let spool_max = checked.serving.as_ref().map_or(0, |serving| serving.spool.max_bytes);
     let served = dir_use(&lock);
     let state = match &answering.api {
-        Answering::Mirror(Some(state)) if served == DirUse::Served => Some(state.clone()),
+        PortHolder::Mirror(Some(state)) if served == DirUse::Served => Some(state.clone()),
         _ => None,
     };
     let looking = move || {

@@ -151,10 +151,7 @@ pub async fn start(
     let metrics = start_metrics(&serving.spool.apps)?;
     let relays = relays(&serving.apps, callbacks.local_addr()?)?;
     let limits = connection_limits::granted(relays.connections_max());
-    warn_of_forgetful_volume(&serving.spool.dir);
-    let outbox = outbox_of(serving, &relays)?;
-    let writer = Writer::start(&database, &serving.spool, schema.clone(), &outbox)
-        .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))?;
+    let writer = start_writer(serving, &database, &schema, &relays)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
     let (refusals, (receipt_mark, receipts)) =
@@ -214,6 +211,19 @@ pub async fn start(
     running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     running.tasks.close();
     Ok(running)
+}
+
+/// The write path, with its spool and its outbox.
+fn start_writer(
+    serving: &ServeConfig,
+    database: &Database,
+    schema: &SchemaState,
+    relays: &Relays,
+) -> anyhow::Result<Writer> {
+    warn_of_forgetful_volume(&serving.spool.dir);
+    let outbox = outbox_of(serving, relays)?;
+    Writer::start(database, &serving.spool, schema.clone(), &outbox)
+        .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))
 }
 
 /// Begins the passes over Tencent's REST API, where they are wanted; they wait until the database fits.

@@ -18,7 +18,7 @@ use crate::model::{Digest, GroupId, Millis, ModelError, storable};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
     /// On the closed list of what is counted and not kept.
-    OutOfScope(Unkept),
+    OutOfScope(Box<Unkept>),
     /// A ledger entry: applied, applied in part, or parked.
     Kept(Box<Callback>),
 }
@@ -45,7 +45,7 @@ pub fn decode(received: Received) -> Decoded {
 #[must_use]
 pub fn decode_at(received: Received, now: Millis) -> Decoded {
     match contents(&received, now.max(received.received_at)) {
-        Err((label, command)) => Decoded::OutOfScope(Unkept { label, command, received }),
+        Err((label, command)) => Decoded::OutOfScope(Box::new(Unkept { label, command, received })),
         Ok(Contents { command, group, event_time, time, digest, event, skipped }) => {
             let callback = Callback { received, command, group, event_time, time, digest, event, skipped };
             Decoded::Kept(Box::new(callback))

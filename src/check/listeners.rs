@@ -7,30 +7,30 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::line::{CheckLine, CheckSubject};
-use super::service::{Answering, DirUse, bind};
+use super::service::{DirUse, PortHolder, bind};
 
 /// What there is to say about one listener.
 #[must_use]
-pub fn line(subject: CheckSubject, listen: SocketAddr, served: DirUse, answering: &Answering) -> CheckLine {
+pub fn line(subject: CheckSubject, listen: SocketAddr, served: DirUse, answering: &PortHolder) -> CheckLine {
     let name = if subject == CheckSubject::ApiListener { "API_LISTEN" } else { "CALLBACK_LISTEN" };
     match (answering, served) {
-        (Answering::Mirror(_), DirUse::Served) => {
+        (PortHolder::Mirror(_), DirUse::Served) => {
             CheckLine::ok(subject, format!("the running `serve` answers on {listen}"))
         }
-        (Answering::Mirror(_), DirUse::Unknown) => {
+        (PortHolder::Mirror(_), DirUse::Unknown) => {
             CheckLine::ok(subject, format!("a group-mirror answers on {listen}"))
         }
-        (Answering::Mirror(_), DirUse::Free) => CheckLine::wrong(
+        (PortHolder::Mirror(_), DirUse::Free) => CheckLine::wrong(
             subject,
             format!("another group-mirror, of another data directory, answers on {listen}"),
             format!("set {name} to another port, or stop that one"),
         ),
-        (Answering::Other(what), DirUse::Served) => CheckLine::warning(
+        (PortHolder::Other(what), DirUse::Served) => CheckLine::warning(
             subject,
             format!("{listen} is in use, and it is not known by whom: {what}"),
             "look whether it is the `serve` that works on this data directory (`ss -ltnp` names it)",
         ),
-        (Answering::Other(what), _) => CheckLine::wrong(
+        (PortHolder::Other(what), _) => CheckLine::wrong(
             subject,
             format!("{listen} is in use: {what}"),
             format!(
@@ -38,7 +38,7 @@ pub fn line(subject: CheckSubject, listen: SocketAddr, served: DirUse, answering
                  that waits for its `serve` is right"
             ),
         ),
-        (Answering::None, _) => match bind(listen) {
+        (PortHolder::None, _) => match bind(listen) {
             Ok(()) if listen.port() == 0 => {
                 CheckLine::ok(subject, format!("{listen}: a port chosen by the system"))
             }

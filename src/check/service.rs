@@ -38,7 +38,7 @@ pub struct ServiceState {
 
 /// Who answers at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answering {
+pub enum PortHolder {
     /// A group-mirror, with what its internal listener says; none from the public one.
     Mirror(Option<ServiceState>),
     /// Something that takes connections and is no group-mirror, or does not answer in time.
@@ -112,28 +112,28 @@ impl ServiceClient {
 
     /// Who answers at the address of a listener. Nothing is sent to an address that is not this machine's, nor to a port
     /// that is free.
-    pub async fn ask(&self, listen: SocketAddr) -> Answering {
+    pub async fn ask(&self, listen: SocketAddr) -> PortHolder {
         let may_answer = matches!(
             bind(listen).map_err(|error| error.kind()),
             Err(io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
         );
         if !may_answer {
-            return Answering::None;
+            return PortHolder::None;
         }
         let address = reached_at(listen);
         let answer = match self.0.get(format!("http://{address}/readyz")).send().await {
             Ok(answer) => answer,
-            Err(error) if error.is_connect() => return Answering::None,
-            Err(error) if error.is_timeout() => return Answering::Other("it does not answer".to_owned()),
-            Err(_) => return Answering::Other("it does not speak HTTP/1".to_owned()),
+            Err(error) if error.is_connect() => return PortHolder::None,
+            Err(error) if error.is_timeout() => return PortHolder::Other("it does not answer".to_owned()),
+            Err(_) => return PortHolder::Other("it does not speak HTTP/1".to_owned()),
         };
         let status = answer.status().as_u16();
         match answer.json::<ReadyBody>().await {
             Ok(body) if ["ready", "not ready", "stopping"].contains(&body.status.as_str()) => {
-                Answering::Mirror(body.into_state())
+                PortHolder::Mirror(body.into_state())
             }
             _ => {
-                Answering::Other(format!("it answers /readyz with status {status}, as no group-mirror does"))
+                PortHolder::Other(format!("it answers /readyz with status {status}, as no group-mirror does"))
             }
         }
     }
@@ -186,17 +186,17 @@ pub fn reached_at(listen: SocketAddr) -> SocketAddr {
 
 /// Whether a `serve` works on the directory, and how it fares; none where that cannot be known.
 #[must_use]
-pub fn line(served: DirUse, answering: &Answering, api_listen: SocketAddr) -> Option<CheckLine> {
+pub fn line(served: DirUse, answering: &PortHolder, api_listen: SocketAddr) -> Option<CheckLine> {
     let subject = CheckSubject::Service;
     Some(match (served, answering) {
         (DirUse::Unknown, _) => return None,
         (DirUse::Free, _) => CheckLine::ok(subject, "no `serve` works on this data directory now"),
-        (DirUse::Served, Answering::Mirror(Some(state)))
+        (DirUse::Served, PortHolder::Mirror(Some(state)))
             if state.database == "ok" && state.status == "ready" =>
         {
             CheckLine::ok(subject, "a `serve` works on this data directory and commits callbacks")
         }
-        (DirUse::Served, Answering::Mirror(Some(state))) => CheckLine::wrong(
+        (DirUse::Served, PortHolder::Mirror(Some(state))) => CheckLine::wrong(
             subject,
             format!(
                 "a `serve` works on this data directory, is {} and says: {}",

@@ -98,7 +98,6 @@ async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_no
     let rows = reading.ledger_rows().await;
     let before_ms = reading.busy_ms().await;
     let second = reading.pass(PassKind::Backfill).await.unwrap();
-    println!("in PostgreSQL: {first_ms:.0} ms, then {:.0} ms", reading.busy_ms().await - before_ms);
     assert_eq!(second.asked.load(std::sync::atomic::Ordering::Relaxed), groups);
     assert!(second.drift().is_empty(), "{:?}", second.drift());
     assert_eq!(reading.ledger_rows().await, rows);
