@@ -22,7 +22,7 @@ pub mod tables;
 
 pub use caseless::caseless;
 pub use drift::{ComparedSnapshot, Comparison, Drift, DriftKind};
-pub use drift_class::{Claim, DriftClass, VerifiedParts};
+pub use drift_class::{DriftClass, MirrorClaim, VerifiedParts};
 pub use ends::{EARLIER_ENDS_MAX, Ends};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,

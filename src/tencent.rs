@@ -9,6 +9,7 @@
 //! The facts behind it, each with its page and how sure it is: `docs/tencent.md`.
 
 pub mod answers;
+mod call_error;
 mod calls;
 pub mod canonical;
 pub mod client;
@@ -24,7 +25,8 @@ mod session;
 mod transport;
 pub mod usersig;
 
-pub use calls::{CLOCK_MARGIN_MS, CallError, ClientSettings, Reply};
+pub use call_error::CallError;
+pub use calls::{CLOCK_MARGIN_MS, ClientSettings, Reply};
 pub use fields::{UNREAD_NAMED_MAX, UnreadPart, UnreadParts};
 pub use session::{SIG_LIFE_SECS, SIG_RENEWAL_SECS};
 pub use transport::{ANSWER_BYTES_MAX, AddressError, AnswerHead, CALL_TIMEOUT, ExchangeFault};

@@ -18,7 +18,7 @@ const SHORT_PAGE: u32 = 10;
 const PAGES_MAX: usize = 2;
 
 /// A page with the form of its `Next`.
-struct IdPage {
+struct AskedIdPage {
     page: GroupIdPage,
     has_next_key: bool,
 }
@@ -26,7 +26,7 @@ struct IdPage {
 /// Asks, and answers the ids of the pages.
 pub(super) async fn ask(probe: &mut Probe<'_>) -> Result<Vec<GroupId>, CallError> {
     let Some(short) = page(probe, 0, SHORT_PAGE).await? else { return Ok(refused(probe)) };
-    let mut pages: Vec<IdPage> = Vec::new();
+    let mut pages: Vec<AskedIdPage> = Vec::new();
     let mut next = 0;
     while pages.len() < PAGES_MAX && (pages.is_empty() || next != 0) {
         let Some(page) = page(probe, next, IDS_OF_A_PAGE_MAX).await? else { break };
@@ -42,12 +42,12 @@ pub(super) async fn ask(probe: &mut Probe<'_>) -> Result<Vec<GroupId>, CallError
     Ok(pages.into_iter().flat_map(|page| page.page.groups).collect())
 }
 
-async fn page(probe: &mut Probe<'_>, next: u64, limit: u32) -> Result<Option<IdPage>, CallError> {
+async fn page(probe: &mut Probe<'_>, next: u64, limit: u32) -> Result<Option<AskedIdPage>, CallError> {
     let called = probe.client.group_ids(next, limit, None, probe.stop).await;
     Ok(match probe.took(called)? {
         Asked::Answer(reply) => {
             let has_next_key = json(&reply.bytes).get("Next").is_some();
-            Some(IdPage { page: reply.answer, has_next_key })
+            Some(AskedIdPage { page: reply.answer, has_next_key })
         }
         Asked::Code(_) => None,
     })
@@ -61,7 +61,7 @@ fn refused(probe: &mut Probe<'_>) -> Vec<GroupId> {
     Vec::new()
 }
 
-fn totals(probe: &mut Probe<'_>, pages: &[IdPage]) {
+fn totals(probe: &mut Probe<'_>, pages: &[AskedIdPage]) {
     let ids: Vec<&GroupId> = pages.iter().flat_map(|page| &page.page.groups).collect();
     let distinct = ids.iter().collect::<BTreeSet<_>>().len();
     let totals: BTreeSet<Option<u64>> = pages.iter().map(|page| page.page.total).collect();
@@ -83,8 +83,8 @@ fn totals(probe: &mut Probe<'_>, pages: &[IdPage]) {
     );
 }
 
-fn nexts(probe: &mut Probe<'_>, short: &IdPage, pages: &[IdPage]) {
-    let all: Vec<&IdPage> = std::iter::once(short).chain(pages).collect();
+fn nexts(probe: &mut Probe<'_>, short: &AskedIdPage, pages: &[AskedIdPage]) {
+    let all: Vec<&AskedIdPage> = std::iter::once(short).chain(pages).collect();
     let largest = all.iter().map(|page| page.page.next).max().unwrap_or(0);
     let end = all
         .iter()
@@ -101,7 +101,7 @@ fn nexts(probe: &mut Probe<'_>, short: &IdPage, pages: &[IdPage]) {
     );
 }
 
-fn order(probe: &mut Probe<'_>, short: &IdPage, full: &IdPage) {
+fn order(probe: &mut Probe<'_>, short: &AskedIdPage, full: &AskedIdPage) {
     let sorted = full.page.groups.windows(2).all(|pair| pair[0] <= pair[1]);
     let ordered = match full.page.groups.len() {
         0 | 1 => "not known",

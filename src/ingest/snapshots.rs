@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use strum::VariantArray as _;
 
 use crate::mirror::{
-    Claim, ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, GroupBarrier, GroupKey, ListRange,
-    ReadKind, Rows, Snapshot, UnreadableSnapshot,
+    ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, GroupBarrier, GroupKey, ListRange,
+    MirrorClaim, ReadKind, Rows, Snapshot, UnreadableSnapshot,
 };
 use crate::model::Millis;
 use crate::store::Database;
@@ -216,7 +216,7 @@ fn drift_counts(compared: &[Compared], before: &Rows, after: &Rows, known: &Know
     for news in compared.iter().filter_map(Compared::news).filter(|news| !news.drift.is_empty()) {
         let key = &news.snapshot.group;
         let Some(row) = after.groups.get(key) else { unreachable!("a group with news has a row") };
-        let claim = Claim::of(before.groups.get(key), row, known.of(key), known.from(key.app));
+        let claim = MirrorClaim::of(before.groups.get(key), row, known.of(key), known.from(key.app));
         for (kind, count) in &news.drift {
             *counts.entry((key.app, kind.class(&claim), *kind)).or_default() += count;
         }

@@ -37,7 +37,7 @@ pub struct VerifiedParts {
 
 /// What the mirror claimed to know of a group before a snapshot.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim {
+pub struct MirrorClaim {
     was_known: bool,
     create: bool,
     verified: VerifiedParts,
@@ -47,7 +47,7 @@ pub struct Claim {
     unclear_topics: bool,
 }
 
-impl Claim {
+impl MirrorClaim {
     /// `before` and `after`: the row of the group without and with the snapshot; `verified`: by earlier reads; `known_from`: since
     /// when every group of the app is known, so that one created later should have come by a callback.
     #[must_use]
@@ -80,7 +80,7 @@ impl Claim {
 impl DriftKind {
     /// What a difference of this kind means.
     #[must_use]
-    pub fn class(self, claim: &Claim) -> DriftClass {
+    pub fn class(self, claim: &MirrorClaim) -> DriftClass {
         let is_claimed = match self {
             // User-defined fields have a callback only where Tencent's support has switched it on.
             Self::Silent | Self::MemberSilent | Self::JoinTime | Self::UserDefinedField => {

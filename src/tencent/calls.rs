@@ -11,11 +11,11 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use serde_json::Value;
 use strum::VariantArray as _;
-use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{AnswerError, ApiCode};
+use super::call_error::CallError;
 use super::codes::{CodeClass, SERVER_TIMEOUT, class, is_rate_of_app};
 use super::commands::ReadCommand;
 use super::rate::RateLimiter;
@@ -83,56 +83,6 @@ pub struct Reply<T> {
     pub bytes: Bytes,
     /// `Date` of the answer minus the time that the call took; without a `Date` our clock minus [`CLOCK_MARGIN_MS`].
     pub asked_at: Millis,
-}
-
-/// Why a call brought no answer. No variant holds an address or a UserSig.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum CallError {
-    /// A code that is not tried again, or not any more.
-    #[error("{command}: {code}")]
-    Code {
-        /// The command.
-        command: &'static str,
-        /// The code.
-        code: ApiCode,
-        /// What it asks for.
-        class: CodeClass,
-    },
-    /// An answer that says nothing.
-    #[error("{command}: {error}")]
-    Unreadable {
-        /// The command.
-        command: &'static str,
-        /// What is wrong with it.
-        error: AnswerError,
-    },
-    /// No answer, also after repetitions.
-    #[error("{command}: {fault}")]
-    Exchange {
-        /// The command.
-        command: &'static str,
-        /// What the last attempt ended with.
-        fault: ExchangeFault,
-    },
-    /// The client has halted, because of this code.
-    #[error("no calls are made: {0}")]
-    Halted(ApiCode),
-    /// The caller's stop came first.
-    #[error("stopped")]
-    Cancelled,
-}
-
-impl CallError {
-    /// What it asks for, where that is known; an answer over our own limit is too much as well.
-    #[must_use]
-    pub fn class(&self) -> Option<CodeClass> {
-        match self {
-            Self::Code { class, .. } => Some(*class),
-            Self::Exchange { fault: ExchangeFault::TooLarge, .. } => Some(CodeClass::TooMuch),
-            Self::Halted(_) => Some(CodeClass::Stop),
-            Self::Unreadable { .. } | Self::Exchange { .. } | Self::Cancelled => None,
-        }
-    }
 }
 
 /// What one attempt failed with.

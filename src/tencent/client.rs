@@ -6,7 +6,8 @@
 use tokio_util::sync::CancellationToken;
 
 use super::answers::ApiCode;
-use super::calls::{CallError, Calls, ClientSettings, Reply};
+use super::call_error::CallError;
+use super::calls::{Calls, ClientSettings, Reply};
 use super::commands::{self, InfoFilter, PageBegin, ReadCommand};
 use super::details::{AttributesAnswer, TopicsAnswer};
 use super::groups::{GroupIdPage, GroupInfos, JoinedGroups};

@@ -131,7 +131,7 @@ const PLACES: [(&str, &[&str]); 26] = [
     ("\"BEGIN", &["store/transaction.rs", "store/session.rs"]),
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate", "fake/delivery.rs", "check/service.rs"]),
-    ("rustls::", &["server", "tencent/transport.rs", "check/relay_target.rs"]),
+    ("rustls::", &["server", "tencent/transport.rs", "check/relay_target.rs", "relay/target.rs"]),
     ("x509_cert", &["server/certificate.rs"]),
     ("redb::", &["spool/file.rs", "spool/inspect.rs", "spool/moved.rs", "spool/status.rs"]),
     (

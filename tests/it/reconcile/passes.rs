@@ -82,6 +82,7 @@ pub(crate) fn unlimited(more: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "figures for a person who sets the sizes")]
 async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_nothing() {
     // A larger one: BACKFILL_GROUPS=2000 BACKFILL_MEMBERS=50, with --nocapture for the times in PostgreSQL.
     let size = |name: &str, usual: u32| std::env::var(name).map_or(usual, |size| size.parse().unwrap());
@@ -98,6 +99,7 @@ async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_no
     let rows = reading.ledger_rows().await;
     let before_ms = reading.busy_ms().await;
     let second = reading.pass(PassKind::Backfill).await.unwrap();
+    println!("in PostgreSQL: {first_ms:.0} ms, then {:.0} ms", reading.busy_ms().await - before_ms);
     assert_eq!(second.asked.load(std::sync::atomic::Ordering::Relaxed), groups);
     assert!(second.drift().is_empty(), "{:?}", second.drift());
     assert_eq!(reading.ledger_rows().await, rows);
