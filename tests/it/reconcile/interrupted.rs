@@ -54,7 +54,6 @@ async fn a_backfill_that_is_killed_twenty_times_goes_on_and_reads_no_page_twice_
     assert_eq!(differences.len(), 0, "{:?}", &differences[..differences.len().min(3)]);
     let counts = fake.reads();
     // 1,201 groups, fifty in a call, and once more for work that is done by itself; 8 calls may be on their way at a kill.
-    println!("{counts:?}");
     assert!(counts["get_group_attr"] <= 1_201 + KILLS * 14, "{counts:?}");
     let pages = 240 + 21;
     assert!(counts["get_group_member_info"] <= pages + KILLS * 14, "{counts:?}");
