@@ -70,6 +70,8 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_ok() {
         describe();
+        describe_passes();
+        describe_outbox();
     }
     Ok(handle)
 }
@@ -174,6 +176,11 @@ fn describe() {
         "For how long the feed has not reached the end of the ledger; 0 while it does."
     );
     describe_counter!("group_mirror_feed_outages_total", "Times when the feed began not to be readable.");
+    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
+}
+
+fn describe_passes() {
+    use metrics::{describe_counter, describe_gauge};
     describe_gauge!(
         "group_mirror_pass_leader",
         "1 while this process makes the passes over Tencent's REST API, else 0."
@@ -183,8 +190,6 @@ fn describe() {
         "Apps whose pass is stopped and waits to be tried again; the log and reconcile_passes say why."
     );
     describe_counter!("group_mirror_passes_total", "Passes over all groups of an app, by how they ended.");
-    describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
-    describe_outbox();
 }
 
 fn describe_outbox() {

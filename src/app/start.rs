@@ -201,6 +201,7 @@ pub async fn start(
         refusal: refused,
     };
     running.tasks.spawn(schema_watch.run(stop.clone()));
+    running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
     serve_listeners(&running, serving, limits, [(callbacks, public), (api, internal)]);
     let each_second = each_second(&running, serving.spool.apps.clone(), &feed, &stats_cache);
@@ -208,8 +209,6 @@ pub async fn start(
     running.tasks.spawn(FeedReader::new(feed).run());
     keep_counts(&running, stats_cache, &serving.spool.apps);
     begin_passes(serving, &running)?;
-    running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
-    running.tasks.close();
     Ok(running)
 }
 
@@ -226,20 +225,18 @@ fn start_writer(
         .with_context(|| format!("DATA_DIR: {}", serving.spool.dir.display()))
 }
 
-/// Begins the passes over Tencent's REST API, where they are wanted; they wait until the database fits.
+/// Begins the passes over Tencent's REST API, where they are wanted, as the last task; they wait until the database fits.
 fn begin_passes(serving: &ServeConfig, running: &RunningService) -> anyhow::Result<()> {
     let sources = if serving.reconcile { passes::sources(&serving.apps)? } else { Vec::new() };
-    if sources.is_empty() {
-        return Ok(());
-    }
     let holder = format!("serve on {} (process {})", running.callback_addr, std::process::id());
     let engine = Engine::new(running.database.clone(), serving.passes.clone(), clock::now, &holder);
     let (schema, stop) = (running.schema.clone(), running.stop.clone());
     running.tasks.spawn(async move {
-        if stop.run_until_cancelled(schema.fitting()).await.is_some() {
+        if !sources.is_empty() && stop.run_until_cancelled(schema.fitting()).await.is_some() {
             engine.rolling(sources, stop).await;
         }
     });
+    running.tasks.close();
     Ok(())
 }
 

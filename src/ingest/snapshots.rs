@@ -181,11 +181,13 @@ async fn write(
 ) -> Result<(Vec<SnapshotOutcome>, DriftCounts), sqlx::Error> {
     let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
     let groups: Vec<GroupKey> = groups.into_iter().cloned().collect();
-    let mut before = held::lock(conn, &groups).await?;
+    // Attributes and topics neither change nor depend on who is a member.
+    let with_members = read.iter().any(Compared::is_beside_members);
+    let mut before = held::lock(conn, &groups, with_members).await?;
     let unlocked = unlocked(read, &before);
     if !unlocked.is_empty() {
         held::ensure(conn, &unlocked).await?;
-        before = held::lock(conn, &groups).await?;
+        before = held::lock(conn, &groups, with_members).await?;
     }
     let mut comparison = Comparison::new(before.clone());
     let compared: Vec<Compared> =
@@ -250,6 +252,12 @@ impl Compared {
             Self::Read(read) => Some(&read.snapshot.group),
             Self::Unknown | Self::Unreadable(_) => None,
         }
+    }
+
+    /// True for a read that changes members, or shows an owner, whose membership decides what is shown of it.
+    fn is_beside_members(&self) -> bool {
+        let is_detail = |kind| matches!(kind, ReadKind::Attributes | ReadKind::Topics);
+        matches!(self, Self::Read(read) if !is_detail(read.snapshot.kind))
     }
 
     fn is_gone(&self) -> bool {

@@ -129,14 +129,14 @@ impl AppRun {
             return Ok(Vec::new());
         }
         let groups: Vec<_> = lists.iter().map(|list| list.group.clone()).collect();
-        let members: Vec<_> = lists.iter().map(|list| (list.group.group.as_str(), list.rows.all())).collect();
-        let listed: Vec<(&str, &str)> = members
-            .iter()
-            .flat_map(|(group, rows)| rows.iter().map(|row| (*group, row.user.as_str())))
-            .collect();
         let mut tx = self.engine.pass_tx().await?;
-        let read = evidence::left_out(tx.conn(), &groups, &listed).await;
-        let found = tx.end(read).await?;
-        Ok(found.into_iter().filter_map(|(group, user)| Some((group, UserId::parse(&user).ok()?))).collect())
+        let read = evidence::present(tx.conn(), &groups).await;
+        let present = tx.end(read).await?;
+        let is_left_out = |(group, user): (String, String)| {
+            let user = UserId::parse(&user).ok()?;
+            let list = lists.iter().find(|list| list.group.group.as_str() == group)?;
+            (!list.rows.contains(&user)).then_some((group, user))
+        };
+        Ok(present.into_iter().filter_map(is_left_out).collect())
     }
 }

@@ -104,7 +104,6 @@ impl AppRun {
         let needs_profile = |row: &&DueGroup| row.class == 1 || row.parts == 0 || row.parts & MEMBERS > 0;
         let (rows, details): (Vec<&DueGroup>, Vec<&DueGroup>) = rows.iter().partition(needs_profile);
         self.with_profiles(&rows).await?;
-        let mut read = Vec::with_capacity(details.len());
         for row in details {
             let Ok(group) = GroupId::parse(&row.group_id) else { continue };
             let key = self.key(&group);
@@ -112,9 +111,11 @@ impl AppRun {
             let done = WorkDone { group: key.clone(), parts: 0, sigma: Millis::new(i64::MAX), again };
             PassCounts::add(&self.counts.work, 1);
             let none = KnownOfGroup::default();
-            read.push(self.remainder(row, done, &Witnesses::unknown(key), &none).await?);
+            let read = self.remainder(row, done, &Witnesses::unknown(key), &none).await?;
+            // One by one, so that an interruption costs one call of a slot and not twenty.
+            self.commit_all(vec![read]).await?;
         }
-        self.commit_all(read).await
+        Ok(())
     }
 
     /// Reads rows with their profiles.

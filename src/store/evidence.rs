@@ -1,4 +1,4 @@
-//! What the mirror knows that a read can be held against: who is present and not in a list, the newest callbacks about a
+//! What the mirror knows that a read can be held against: who is present, the newest callbacks about a
 //! profile, the newest leaves; and the pages of a list that are kept until the list is whole.
 //!
 //! Only what happened a short while ago can be evidence of a read that shows an old state, so groups in which nothing has
@@ -13,25 +13,22 @@ fn keys<'a>(groups: impl IntoIterator<Item = &'a GroupKey>) -> (Vec<i64>, Vec<&'
     groups.into_iter().map(|key| (key.app.get(), key.group.as_str())).unzip()
 }
 
-const LEFT_OUT: &str = "
+const PRESENT: &str = "
 SELECT m.group_id, m.user_id FROM group_member_states m
   JOIN UNNEST($1::bigint[], $2::text[]) AS g (app, id) ON m.sdk_app_id = g.app AND m.group_id = g.id
- WHERE m.present
-   AND NOT EXISTS (SELECT FROM UNNEST($3::text[], $4::text[]) AS k (id, listed)
-                    WHERE k.id = m.group_id AND k.listed = m.user_id)";
+ WHERE m.present";
 
-/// Who of groups of one app is shown as a member and is not in the list of its group.
+/// Who is shown as a member, of groups of one app. Compared with lists by the caller: a statement that gets the lists as well
+/// compares each member with each row, as the planner knows nothing of them.
 ///
 /// # Errors
 /// The statement's.
-pub async fn left_out(
+pub async fn present(
     conn: &mut PgConnection,
     groups: &[GroupKey],
-    listed: &[(&str, &str)],
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
     let (apps, ids) = keys(groups);
-    let (of, users): (Vec<&str>, Vec<&str>) = listed.iter().copied().unzip();
-    sqlx::query_as(LEFT_OUT).bind(apps).bind(ids).bind(of).bind(users).fetch_all(conn).await
+    sqlx::query_as(PRESENT).bind(apps).bind(ids).fetch_all(conn).await
 }
 
 /// What happened to a group a short while ago.

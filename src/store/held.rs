@@ -34,15 +34,20 @@ SELECT g.sdk_app_id, g.group_id FROM groups g
   JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON g.sdk_app_id = k.app AND g.group_id = k.id
  ORDER BY g.sdk_app_id, g.group_id FOR UPDATE OF g";
 
-/// Locks the groups that have a row, in the order of all writers, and reads all that the tables hold of them.
+/// Locks the groups that have a row, in the order of all writers, and reads all that the tables hold of them; the members
+/// only where what is new is about them.
 ///
 /// # Errors
 /// A statement's.
-pub async fn lock(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<Rows, sqlx::Error> {
+pub async fn lock(
+    conn: &mut PgConnection,
+    groups: &[GroupKey],
+    with_members: bool,
+) -> Result<Rows, sqlx::Error> {
     let wanted: Vec<&GroupKey> = groups.iter().collect();
     let (apps, ids) = keys(&wanted);
     sqlx::query(LOCK).bind(apps).bind(ids).execute(&mut *conn).await?;
-    rows_of_groups(conn, groups).await
+    rows_of_groups(conn, groups, with_members).await
 }
 
 fn keys<'a>(groups: &[&'a GroupKey]) -> (Vec<i64>, Vec<&'a str>) {

@@ -136,15 +136,23 @@ pub fn of_rows(rows: &Rows) -> Lines {
     lines
 }
 
-/// What the tables hold of some groups, as rows.
+/// What the tables hold of some groups, as rows; the members only where they are wanted, because they are most of it.
 ///
 /// # Errors
 /// A statement's.
-pub async fn rows_of_groups(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<Rows, sqlx::Error> {
+pub async fn rows_of_groups(
+    conn: &mut PgConnection,
+    groups: &[GroupKey],
+    with_members: bool,
+) -> Result<Rows, sqlx::Error> {
     let apps: Vec<i64> = groups.iter().map(|key| key.app.get()).collect();
     let ids: Vec<&str> = groups.iter().map(|key| key.group.as_str()).collect();
     let mut found = Vec::new();
     for table in tables() {
+        if table.table == tables::MEMBERS.name && !with_members {
+            found.push(Vec::new());
+            continue;
+        }
         let query = sqlx::query_as(AssertSqlSafe(table.select_groups())).bind(&apps).bind(&ids);
         let lines: Vec<Line> = query.fetch_all(&mut *conn).await?;
         found.push(lines);

@@ -82,7 +82,7 @@ pub(crate) fn unlimited(more: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "figures for a person who sets the sizes")]
+#[expect(clippy::print_stdout, reason = "a figure for who asks for it; it decides nothing")]
 async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_nothing() {
     // A larger one: BACKFILL_GROUPS=2000 BACKFILL_MEMBERS=50, with --nocapture for the times in PostgreSQL.
     let size = |name: &str, usual: u32| std::env::var(name).map_or(usual, |size| size.parse().unwrap());

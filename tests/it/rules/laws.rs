@@ -228,7 +228,7 @@ fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
 pub(crate) async fn merge(conn: &mut PgConnection, new: &Rows) {
     let groups: Vec<_> = new.groups.keys().cloned().collect();
     held::ensure(conn, &groups.iter().collect::<Vec<_>>()).await.unwrap();
-    let before = held::lock(conn, &groups).await.unwrap();
+    let before = held::lock(conn, &groups, true).await.unwrap();
     let mut after = before.clone();
     after.merge(new.clone());
     held::write(conn, new, &before, &after).await.unwrap();
