@@ -13,7 +13,8 @@ pub(super) const SLOTS_MAX: usize = 12;
 /// How the slots are shared while all classes want more.
 const WEIGHTS: [usize; CLASSES] = [5, 3, 2, 1, 1];
 
-/// How many of them a class can hold. The first one always finds two that no other can hold.
+/// How many of them a class and the later ones can hold together, so that the rest is kept for the classes before it. The
+/// first one always finds two that no other can hold.
 const HELD_MAX: [usize; CLASSES] = [12, 10, 8, 6, 6];
 
 /// The number (from 0) of the class that gets the next slot; none where no class wants or may have one.
@@ -23,8 +24,8 @@ pub(super) fn next_class(wants: [bool; CLASSES], held: [usize; CLASSES]) -> Opti
     if all >= SLOTS_MAX {
         return None;
     }
-    // A class may hold a slot while that many stay free for the classes before it.
-    let may = |class: &usize| wants[*class] && held[*class] < HELD_MAX[*class] && all < HELD_MAX[*class];
+    // Not `all < HELD_MAX`: then the first class alone could take each slot that is given back while all are taken.
+    let may = |class: &usize| wants[*class] && held[*class..].iter().sum::<usize>() < HELD_MAX[*class];
     // Cross-multiplied, because a share is a fraction.
     (0..CLASSES)
         .filter(may)
