@@ -68,6 +68,9 @@ CREATE TABLE group_reads (
     last_info_secs bigint,
     next_message   bigint,
     create_secs    bigint,
+    digest         bytea,
+    read_stamp     bytea,
+    entries        text,
     CONSTRAINT group_reads_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE group_reads IS 'Every group that the list of ids or a pass has named: in which pass it was asked for last, and the witnesses of its newest complete list of members.';
@@ -78,6 +81,9 @@ COMMENT ON COLUMN group_reads.member_num IS 'MemberNum, as last read; NULL where
 COMMENT ON COLUMN group_reads.last_info_secs IS 'LastInfoTime, as last read, Unix seconds.';
 COMMENT ON COLUMN group_reads.next_message IS 'NextMsgSeq, as last read.';
 COMMENT ON COLUMN group_reads.create_secs IS 'CreateTime, as last read, Unix seconds.';
+COMMENT ON COLUMN group_reads.digest IS 'SHA-256 of the newest profile and list of members that were compared with the mirror as a whole.';
+COMMENT ON COLUMN group_reads.read_stamp IS 'The greatest stamp of a read as of that time.';
+COMMENT ON COLUMN group_reads.entries IS 'Which entries the ledger had of the group after that; NULL: more than 64.';
 
 CREATE TABLE group_work (
     sdk_app_id bigint      NOT NULL,

@@ -37,6 +37,7 @@ mod probe;
 mod read_pool;
 pub mod rebuild;
 pub mod rights;
+pub mod same_reads;
 pub mod schema;
 mod session;
 pub mod stats;

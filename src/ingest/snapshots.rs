@@ -4,7 +4,7 @@
 //! shows already is not entered and moves the time of verification alone; everything else becomes a ledger entry, and
 //! what it changes is counted as drift. As with callbacks, either all of a batch is committed or nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -14,13 +14,14 @@ use crate::mirror::{
     ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, GroupBarrier, GroupKey, ListRange,
     MirrorClaim, ReadKind, Rows, Snapshot, UnreadableSnapshot,
 };
-use crate::model::Millis;
+use crate::model::{Digest, Millis};
 use crate::store::Database;
 use crate::store::drift_totals::{self, DriftCounts};
 use crate::store::errors::{Failure, classify};
 use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
 use crate::store::pass_note::{self, PassNote};
+use crate::store::same_reads::{self, WholeRead};
 use crate::store::verifications::{self, KnownParts, VerifiedPart};
 
 /// The most snapshots of one batch: the groups of one packed answer, or a quarter of the ranges of a large group, whose
@@ -181,17 +182,21 @@ async fn write(
 ) -> Result<(Vec<SnapshotOutcome>, DriftCounts), sqlx::Error> {
     let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
     let groups: Vec<GroupKey> = groups.into_iter().cloned().collect();
+    let wholes = whole_reads(read);
+    let same = known_as_read(conn, &groups, &wholes).await?;
+    let groups: Vec<GroupKey> = groups.into_iter().filter(|group| !same.contains(group)).collect();
     // Attributes and topics neither change nor depend on who is a member.
     let with_members = read.iter().any(Compared::is_beside_members);
     let mut before = held::lock(conn, &groups, with_members).await?;
-    let unlocked = unlocked(read, &before);
+    let mut unlocked = unlocked(read, &before);
+    unlocked.retain(|group| !same.contains(*group));
     if !unlocked.is_empty() {
         held::ensure(conn, &unlocked).await?;
         before = held::lock(conn, &groups, with_members).await?;
     }
     let mut comparison = Comparison::new(before.clone());
     let compared: Vec<Compared> =
-        read.iter().map(|read| compare(&mut comparison, &before, read.clone())).collect();
+        read.iter().map(|read| compare(&mut comparison, (&before, &same), read.clone())).collect();
     let news: Vec<&ComparedSnapshot> = compared.iter().filter_map(Compared::news).collect();
     // What was claimed before the batch is read before it is noted as verified; most batches change nothing.
     let has_drift = news.iter().any(|news| !news.drift.is_empty());
@@ -204,6 +209,9 @@ async fn write(
     held::write(conn, &new, &before, &after).await?;
     let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
     verifications::note(conn, &verified).await?;
+    let compared_wholes: Vec<WholeRead> =
+        wholes.into_iter().filter(|whole| !same.contains(&whole.group)).collect();
+    same_reads::note(conn, &compared_wholes).await?;
     if let Some(note) = note {
         pass_note::note(conn, note).await?;
     }
@@ -233,8 +241,53 @@ fn unlocked<'a>(read: &'a [Compared], held: &Rows) -> Vec<&'a GroupKey> {
     unlocked.into_iter().collect()
 }
 
-fn compare(comparison: &mut Comparison, before: &Rows, read: Compared) -> Compared {
+/// Groups of which the batch has profile and complete list, and nothing else.
+fn whole_reads(read: &[Compared]) -> Vec<WholeRead> {
+    let mut by_group = BTreeMap::<&GroupKey, Vec<&Snapshot>>::new();
+    for read in read {
+        if let Compared::Read(read) = read {
+            by_group.entry(&read.snapshot.group).or_default().push(&read.snapshot);
+        }
+    }
+    let whole = |(group, read): (&GroupKey, Vec<&Snapshot>)| {
+        let [profile, list] = read[..] else { return None };
+        let is_whole = profile.kind == ReadKind::Profile
+            && list.kind == ReadKind::Members
+            && list.is_complete
+            && list.range.is_none()
+            && profile.time == list.time;
+        let flag = [u8::from(profile.is_complete)];
+        let said = [&flag[..], &profile.answer, b"\0", &list.answer].concat();
+        let digest = Digest::of("profile and members", &said);
+        is_whole.then(|| WholeRead { group: group.clone(), digest, sigma: profile.time.sigma })
+    };
+    by_group.into_iter().filter_map(whole).collect()
+}
+
+/// Locks the groups, and finds those that are known to be shown as they were read.
+async fn known_as_read(
+    conn: &mut PgConnection,
+    groups: &[GroupKey],
+    wholes: &[WholeRead],
+) -> Result<BTreeSet<GroupKey>, sqlx::Error> {
+    if wholes.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    held::lock_only(conn, groups).await?;
+    let same: BTreeSet<(i64, String)> = same_reads::same(conn, wholes).await?.into_iter().collect();
+    let is_same = |group: &&GroupKey| same.contains(&(group.app.get(), group.group.as_str().to_owned()));
+    Ok(groups.iter().filter(is_same).cloned().collect())
+}
+
+fn compare(
+    comparison: &mut Comparison,
+    (before, same): (&Rows, &BTreeSet<GroupKey>),
+    read: Compared,
+) -> Compared {
     let Compared::Read(snapshot) = read else { return read };
+    if same.contains(&snapshot.snapshot.group) {
+        return Compared::Read(snapshot);
+    }
     let row = before.groups.get(&snapshot.snapshot.group);
     let is_known = row.is_some_and(|row| !row.barrier(GroupBarrier::UpdatedStamp).is_zero());
     if snapshot.snapshot.kind == ReadKind::Gone && !is_known {

@@ -34,6 +34,16 @@ SELECT g.sdk_app_id, g.group_id FROM groups g
   JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON g.sdk_app_id = k.app AND g.group_id = k.id
  ORDER BY g.sdk_app_id, g.group_id FOR UPDATE OF g";
 
+/// Locks the groups that have a row, in the order of all writers.
+///
+/// # Errors
+/// The statement's.
+pub async fn lock_only(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<(), sqlx::Error> {
+    let wanted: Vec<&GroupKey> = groups.iter().collect();
+    let (apps, ids) = keys(&wanted);
+    sqlx::query(LOCK).bind(apps).bind(ids).execute(conn).await.map(drop)
+}
+
 /// Locks the groups that have a row, in the order of all writers, and reads all that the tables hold of them; the members
 /// only where what is new is about them.
 ///
@@ -44,9 +54,7 @@ pub async fn lock(
     groups: &[GroupKey],
     with_members: bool,
 ) -> Result<Rows, sqlx::Error> {
-    let wanted: Vec<&GroupKey> = groups.iter().collect();
-    let (apps, ids) = keys(&wanted);
-    sqlx::query(LOCK).bind(apps).bind(ids).execute(&mut *conn).await?;
+    lock_only(conn, groups).await?;
     rows_of_groups(conn, groups, with_members).await
 }
 
