@@ -57,6 +57,7 @@ pub use commit::commit;
 pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
 pub use snapshots::{
     SNAPSHOTS_MAX, SnapshotOutcome, commit_reads, commit_snapshots, compare_reads, register_drift_counters,
+    whole_read,
 };
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and

@@ -7,6 +7,7 @@
 mod app_run;
 mod dry_run;
 mod engine;
+mod joint_commits;
 mod lead;
 mod pass;
 mod pass_gone;

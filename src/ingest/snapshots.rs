@@ -249,19 +249,29 @@ fn whole_reads(read: &[Compared]) -> Vec<WholeRead> {
             by_group.entry(&read.snapshot.group).or_default().push(&read.snapshot);
         }
     }
-    let whole = |(group, read): (&GroupKey, Vec<&Snapshot>)| {
+    let whole = |read: Vec<&Snapshot>| {
         let [profile, list] = read[..] else { return None };
-        let is_whole = profile.kind == ReadKind::Profile
-            && list.kind == ReadKind::Members
-            && list.is_complete
-            && list.range.is_none()
-            && profile.time == list.time;
-        let flag = [u8::from(profile.is_complete)];
-        let said = [&flag[..], &profile.answer, b"\0", &list.answer].concat();
-        let digest = Digest::of("profile and members", &said);
-        is_whole.then(|| WholeRead { group: group.clone(), digest, sigma: profile.time.sigma })
+        whole_read(profile, list)
     };
-    by_group.into_iter().filter_map(whole).collect()
+    by_group.into_values().filter_map(whole).collect()
+}
+
+/// The read of a whole group, if that is what these two are.
+#[must_use]
+pub fn whole_read(profile: &Snapshot, list: &Snapshot) -> Option<WholeRead> {
+    let is_whole = profile.group == list.group
+        && profile.kind == ReadKind::Profile
+        && list.kind == ReadKind::Members
+        && list.is_complete
+        && list.range.is_none()
+        && profile.time == list.time;
+    if !is_whole {
+        return None;
+    }
+    let flag = [u8::from(profile.is_complete)];
+    let said = [&flag[..], &profile.answer, b"\0", &list.answer].concat();
+    let digest = Digest::of("profile and members", &said);
+    Some(WholeRead { group: profile.group.clone(), digest, sigma: profile.time.sigma })
 }
 
 /// Locks the groups, and finds those that are known to be shown as they were read.

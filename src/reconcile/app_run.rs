@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{AppSource, Engine, PassCounts, PassEnd};
+use super::joint_commits::JointCommits;
 use super::reading::{AskedFields, GroupReader, IdPage};
 use super::reading_evidence::KnownOfGroup;
 use crate::ingest::{self, SNAPSHOTS_MAX, SnapshotOutcome};
@@ -50,6 +51,8 @@ pub(super) struct AppRun {
     pub(super) is_dry: bool,
     /// What a dry run would have noted and has still to read.
     pub(super) noted: Mutex<PassNote>,
+    /// Batches of single groups, which are committed together.
+    joint: JointCommits<ReadBatch>,
     candidates: AtomicI64,
 }
 
@@ -99,7 +102,8 @@ impl AppRun {
         let fields = AskedFields { group, members: engine.settings.member_fields.clone() };
         let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
         let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
-        Ok(Self { engine, source, reader, counts, stop, is_dry: false, noted, candidates })
+        let joint = JointCommits::new();
+        Ok(Self { engine, source, reader, counts, stop, is_dry: false, noted, joint, candidates })
     }
 
     /// How many groups of the mirror Tencent has denied once.
@@ -109,6 +113,11 @@ impl AppRun {
 
     pub(super) fn set_candidates(&self, count: i64) {
         self.candidates.store(count, Ordering::Relaxed);
+    }
+
+    /// Commits what one group was read as, together with others that wait.
+    pub(super) async fn commit_jointly(&self, read: ReadBatch) -> Result<(), PassEnd> {
+        self.joint.commit(read, async |reads| self.commit_all(reads).await).await
     }
 
     /// Commits what groups were read as, in as few transactions as may be.

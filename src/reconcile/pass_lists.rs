@@ -4,6 +4,8 @@
 //! a thousand. Those whom a complete list leaves out and the mirror shows are asked for by name before anyone is taken for
 //! gone.
 
+use std::collections::BTreeSet;
+
 use super::app_run::AppRun;
 use super::engine::{PassCounts, PassEnd};
 use super::pass_work::STALE_ATTEMPTS;
@@ -11,9 +13,12 @@ use super::reading_evidence::KnownOfGroup;
 use super::reading_list::{ListMark, ListProgress};
 use super::reading_members::ListStep;
 use super::reading_verdict::{GroupReading, ListReading, ListState, MembersRead, ReadSpare, Witnesses};
+use crate::ingest;
+use crate::mirror::Snapshot;
 use crate::model::UserId;
 use crate::store::evidence;
 use crate::store::pass_note::PassNote;
+use crate::store::same_reads;
 use crate::store::work::DueGroup;
 
 impl AppRun {
@@ -84,13 +89,30 @@ impl AppRun {
         }
     }
 
+    /// The groups that are known to be shown as they were read: their lists leave out no one who is shown. What a callback
+    /// says of them after this look is compared with the list when that is committed.
+    async fn known_as_read(&self, readings: &[GroupReading]) -> Result<BTreeSet<String>, PassEnd> {
+        let whole = |reading: &GroupReading| {
+            let MembersRead::Whole(list) = &reading.members else { return None };
+            let parts: Vec<Snapshot> = list.batches().flatten().collect();
+            let [members] = &parts[..] else { return None };
+            ingest::whole_read(reading.profile.as_ref()?, members)
+        };
+        let wholes: Vec<_> = readings.iter().filter_map(whole).collect();
+        let mut tx = self.engine.pass_tx().await?;
+        let read = same_reads::same(tx.conn(), &wholes).await;
+        Ok(tx.end(read).await?.into_iter().map(|(_, group)| group).collect())
+    }
+
     /// Asks by name for those whom complete lists leave out and the mirror shows.
     pub(super) async fn confirm_packed(
         &self,
         mut readings: Vec<GroupReading>,
     ) -> Result<Vec<GroupReading>, PassEnd> {
+        let same = self.known_as_read(&readings).await?;
         let lists: Vec<&ListReading> = readings
             .iter()
+            .filter(|reading| !same.contains(reading.group.group.as_str()))
             .filter_map(|reading| match &reading.members {
                 MembersRead::Whole(list) => Some(list),
                 _ => None,

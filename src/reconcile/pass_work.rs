@@ -112,8 +112,8 @@ impl AppRun {
             PassCounts::add(&self.counts.work, 1);
             let none = KnownOfGroup::default();
             let read = self.remainder(row, done, &Witnesses::unknown(key), &none).await?;
-            // One by one, so that an interruption costs one call of a slot and not twenty.
-            self.commit_all(vec![read]).await?;
+            // Not twenty at once, so that an interruption costs one call of a slot.
+            self.commit_jointly(read).await?;
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl AppRun {
         for (row, done, witnesses) in later {
             let known = known.get(&row.group_id).unwrap_or(&none);
             let read = self.remainder(row, done, &witnesses, known).await?;
-            self.commit_all(vec![read]).await?;
+            self.commit_jointly(read).await?;
         }
         Ok(())
     }

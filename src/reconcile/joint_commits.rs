@@ -1,0 +1,111 @@
+//! Reads that end at the same time are committed together (group commit): what one small answer costs the database is mostly
+//! its transaction.
+//!
+//! Each caller waits until its own batch is committed, so that an interruption costs each of them the call that it has
+//! in work, and nothing that was answered before. There is no timer: who finds no commit in work commits at once, and what comes
+//! meanwhile makes up the next one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::engine::PassEnd;
+
+/// A batch that waits, and whom to answer.
+type WaitingBatch<T> = (T, oneshot::Sender<Result<(), PassEnd>>);
+
+/// The batches that wait while another commit is in work. Each caller has at most one here, so that their number limits it.
+#[derive(Debug)]
+pub(super) struct JointCommits<T> {
+    waiting: Mutex<Vec<WaitingBatch<T>>>,
+    in_work: tokio::sync::Mutex<()>,
+}
+
+impl<T> JointCommits<T> {
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::default(), in_work: tokio::sync::Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<WaitingBatch<T>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits a batch together with those that wait as well, by `commit`.
+    pub(super) async fn commit(
+        &self,
+        batch: T,
+        commit: impl AsyncFnOnce(Vec<T>) -> Result<(), PassEnd>,
+    ) -> Result<(), PassEnd> {
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting().push((batch, answer));
+        let _in_work = self.in_work.lock().await;
+        if let Ok(done) = answered.try_recv() {
+            return done;
+        }
+        let (batches, answers): (Vec<T>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
+        if batches.is_empty() {
+            // Another caller had taken the batch, and was dropped before its commit ended.
+            return Err(PassEnd::Interrupted);
+        }
+        let done = commit(batches).await;
+        for answer in answers {
+            let same = match &done {
+                Ok(()) => Ok(()),
+                Err(error) => Err(PassEnd::Stopped(error.to_string())),
+            };
+            // This caller reads no answer, and one that was dropped needs none.
+            let _ = answer.send(same);
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_while_a_commit_is_in_work_makes_up_the_next_one_and_each_caller_learns_its_end() {
+        let (joint, sizes) = (Arc::new(JointCommits::new()), Arc::new(Mutex::new(Vec::new())));
+        let (begun, begins) = oneshot::channel::<()>();
+        let (end, ends) = oneshot::channel::<()>();
+        let commit = |number: usize| {
+            let (joint, sizes) = (Arc::clone(&joint), Arc::clone(&sizes));
+            tokio::spawn(async move {
+                joint
+                    .commit(number, async |batches: Vec<usize>| {
+                        sizes.lock().unwrap().push(batches.len());
+                        if batches.contains(&7) { Err(PassEnd::Interrupted) } else { Ok(()) }
+                    })
+                    .await
+            })
+        };
+        let first = {
+            let (joint, sizes) = (Arc::clone(&joint), Arc::clone(&sizes));
+            tokio::spawn(async move {
+                joint
+                    .commit(0, async |batches: Vec<usize>| {
+                        sizes.lock().unwrap().push(batches.len());
+                        begun.send(()).unwrap();
+                        ends.await.unwrap();
+                        Ok(())
+                    })
+                    .await
+            })
+        };
+        begins.await.unwrap();
+        let later: Vec<_> = (1..=7).map(commit).collect();
+        while joint.waiting().len() < later.len() {
+            tokio::task::yield_now().await;
+        }
+        end.send(()).unwrap();
+        assert!(first.await.unwrap().is_ok());
+        for caller in later {
+            assert!(caller.await.unwrap().is_err(), "one commit that fails fails for all in it");
+        }
+        assert_eq!(*sizes.lock().unwrap(), [1, 7]);
+        assert!(commit(8).await.unwrap().is_ok());
+    }
+}
