@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod database;
 mod line;
 pub mod listeners;
+mod own_client;
 pub mod probe;
 mod probe_details;
 mod probe_groups;
@@ -24,4 +25,5 @@ pub mod tencent_calls;
 pub mod waiting;
 
 pub use line::{CheckLevel, CheckLine, CheckSubject};
+pub use own_client::OwnListener;
 pub use probing::{CALLS_MAX, ProbeAnswer, ProbeQuestion};

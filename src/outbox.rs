@@ -44,7 +44,13 @@ pub use pace::DeliveryPauses;
 pub use shared::{Backlog, DeliverySettings};
 
 /// How many callbacks of one app are delivered side by side.
-const WORKERS: usize = 32;
+pub const DELIVERIES_MAX: usize = 32;
+
+/// How many bytes of callbacks all apps together hold in memory, 128 MiB, and one of them, 32 MiB; each has 2 MiB, in which
+/// the largest callback has room, however many there are.
+const HELD_BYTES_OF_ALL_MAX: usize = 128 * 1024 * 1024;
+const HELD_BYTES_OF_ONE_MAX: usize = 32 * 1024 * 1024;
+const HELD_BYTES_OF_ONE_LEAST: usize = 2 * 1024 * 1024;
 
 /// How long a stop goes on delivering what is in memory; the rest waits in the database.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -75,13 +81,16 @@ impl Outbox {
     #[must_use]
     pub fn new(apps: Vec<DeliverySettings>, number: OutboxNumber) -> Self {
         let now = Instant::now();
+        let share = HELD_BYTES_OF_ALL_MAX / apps.len().max(1);
+        let bytes_max = share.clamp(HELD_BYTES_OF_ONE_LEAST, HELD_BYTES_OF_ONE_MAX);
         let of_app = |settings: DeliverySettings| {
-            let queue = Mutex::new(AppQueue::new(settings.pauses, number.is_new, now));
+            let queue = Mutex::new(AppQueue::new((settings.pauses, bytes_max), number.is_new, now));
             let app = settings.app;
             register_metrics(app);
             let counted = watch::Sender::new(Backlog::default());
             let spooled = watch::Sender::new((0, None));
-            (app, AppOutbox { settings, queue, ready: Notify::new(), counted, spooled })
+            let given_up = Mutex::default();
+            (app, AppOutbox { settings, queue, ready: Notify::new(), counted, spooled, given_up })
         };
         Self(Arc::new(OutboxState {
             number: number.number,
@@ -105,7 +114,7 @@ impl Outbox {
     pub fn start(&self, database: &Database, schema: SchemaState, spool: watch::Receiver<SpoolStatus>) {
         *self.0.spool.lock().unwrap_or_else(PoisonError::into_inner) = Some(spool);
         for app in self.0.apps.keys() {
-            for _ in 0..WORKERS {
+            for _ in 0..DELIVERIES_MAX {
                 self.0.tasks.spawn(Worker { outbox: Arc::clone(&self.0), app: *app }.run());
             }
         }

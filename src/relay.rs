@@ -28,6 +28,7 @@ pub use app_relay::{AppRelay, BackendRules, BackendVerdict};
 pub use headers::RelayRequest;
 pub use loop_guard::{LoopGuard, LoopSighting};
 pub use target::{ANSWER_BYTES_MAX, BackendFault, RelayAnswer, RelayTarget};
+pub use worth::{UnusableAnswer, Worth, judge};
 
 /// How many calls of one kind may be in work at all backends together, and at one of them. At 500 callbacks a second 256
 /// are enough for answers in half a second.
@@ -75,11 +76,12 @@ impl Relays {
         self.0.by_app.get(&app)
     }
 
-    /// How many connections to backends there may be at once, about: each holds a descriptor.
+    /// How many connections to backends there may be at once, about, where others make up to `deliveries` calls of each
+    /// backend beside: each holds a descriptor.
     #[must_use]
-    pub fn connections_max(&self) -> usize {
+    pub fn connections_max(&self, deliveries: usize) -> usize {
         // Verdicts and notices.
-        2 * self.0.calls * self.0.by_app.len()
+        (2 * self.0.calls + deliveries) * self.0.by_app.len()
     }
 
     /// Whether a relay has sent these headers. Without a backend nothing can go in a circle, and nothing is looked for.
@@ -138,7 +140,8 @@ mod tests {
         for (apps, calls) in [(0, 256), (1, 256), (2, 256), (4, 128), (64, 32)] {
             let address = || BackendAddress::parse("http://127.0.0.1:9000/").unwrap();
             let relays = Relays::new((0..apps).map(|number| (app(number), address(), rules()))).unwrap();
-            assert_eq!(relays.connections_max(), 2 * calls * apps, "{apps}");
+            assert_eq!(relays.connections_max(0), 2 * calls * apps, "{apps}");
+            assert_eq!(relays.connections_max(32), (2 * calls + 32) * apps, "{apps}");
         }
     }
 }

@@ -48,8 +48,8 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
     let checked = settings.check_all();
     let apps = wanted_apps(&checked, args)?;
     report.add(settings_lines(&checked, files))?;
-    let client = ServiceClient::new()?;
-    let (lock, answering) = (look_at_lock(&checked.config.data_dir), answering(&client, &checked).await);
+    let lock = look_at_lock(&checked.config.data_dir);
+    let (client, answering) = answering(&checked).await?;
     let served = dir_use(&lock);
     directory(&mut report, &checked, lock, &answering).await?;
     if let Some(serving) = &checked.serving {
@@ -60,7 +60,7 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
     let is_ours = served != DirUse::Free && matches!(answering.api, PortHolder::Mirror(_));
     let about =
         check_apps::AboutApps { settings, apps: &apps, database: database.as_ref(), checked: &checked };
-    let done = check_apps::look(&mut report, &about, is_ours.then_some(client), args).await;
+    let done = check_apps::look(&mut report, &about, client.filter(|_| is_ours), args).await;
     if let Some(database) = database {
         // A server that has stalled is left to itself.
         let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;
@@ -135,12 +135,15 @@ struct ListenersAnswer {
     api: PortHolder,
 }
 
-async fn answering(client: &ServiceClient, checked: &CheckedSettings) -> ListenersAnswer {
+/// A client of both, and what they answer.
+async fn answering(checked: &CheckedSettings) -> anyhow::Result<(Option<ServiceClient>, ListenersAnswer)> {
     let Some(serving) = &checked.serving else {
-        return ListenersAnswer { callbacks: PortHolder::None, api: PortHolder::None };
+        return Ok((None, ListenersAnswer { callbacks: PortHolder::None, api: PortHolder::None }));
     };
-    let (callbacks, api) = tokio::join!(client.ask(serving.callback_listen), client.ask(serving.api_listen));
-    ListenersAnswer { callbacks, api }
+    let (callbacks, api) = check_apps::listeners(serving);
+    let client = ServiceClient::new(&[&callbacks, &api])?;
+    let (callbacks, api) = tokio::join!(client.ask(&callbacks), client.ask(&api));
+    Ok((Some(client), ListenersAnswer { callbacks, api }))
 }
 
 fn dir_use(lock: &DirLock) -> DirUse {

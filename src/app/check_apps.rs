@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::check_report::CheckReport;
 use crate::api::auth::ApiAuth;
 use crate::check::probe::probe;
-use crate::check::service::ServiceClient;
+use crate::check::service::{ServiceClient, ServiceStats};
 use crate::check::waiting::{AskedService, WaitedFor};
-use crate::check::{self, CheckLine, CheckSubject, remedies, tencent_calls};
+use crate::check::{self, CheckLine, CheckSubject, OwnListener, remedies, tencent_calls};
 use crate::cli::CheckArgs;
 use crate::clock;
 use crate::config::{AppSettings, CheckedSettings, ServeConfig, Settings, TencentSettings};
 use crate::model::{SdkAppId, UserId};
+use crate::server::TlsFiles;
 use crate::store::Database;
 use crate::store::condition::GroupTotals;
 use crate::tencent::ClientSettings;
@@ -47,8 +48,7 @@ pub(super) async fn look(
     let Some(serving) = &about.checked.serving else { return Ok(()) };
     let service = service.map(|client| asked_service(client, about, serving));
     if let Some(service) = &service {
-        // Refusals belong to no app, so any app that may be read shows them.
-        let stats = service.stats().await.into_iter().flatten().next();
+        let stats = ServiceStats::of_all(service.stats().await.into_iter().flatten());
         report.add(stats.iter().flat_map(check::service::refusal_lines))?;
     }
     let mut totals = Vec::new();
@@ -129,6 +129,19 @@ async fn relay_line(app: &AppSettings, serving: &ServeConfig) -> Option<CheckLin
     Some(line.of(app.app))
 }
 
+/// The listener of callbacks and that of the API, as a client on this machine needs them.
+pub(super) fn listeners(serving: &ServeConfig) -> (OwnListener, OwnListener) {
+    let of = |address, tls: Option<&TlsFiles>| OwnListener {
+        address,
+        certificate: tls.map(|files| files.certificate.path.clone()),
+        wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
+    };
+    (
+        of(serving.callback_listen, serving.callback_tls.as_ref()),
+        of(serving.api_listen, serving.api_tls.as_ref()),
+    )
+}
+
 /// A running service with a token for each app, as far as the settings have one.
 fn asked_service(client: ServiceClient, about: &AboutApps<'_>, serving: &ServeConfig) -> AskedService {
     let token = |app: SdkAppId| match (&*serving.api_auth, about.settings.sender(Some(&app.to_string()))) {
@@ -136,7 +149,7 @@ fn asked_service(client: ServiceClient, about: &AboutApps<'_>, serving: &ServeCo
         (_, Ok((.., token))) => token,
     };
     let apps = about.apps.iter().map(|app| (app.app, token(app.app))).collect();
-    AskedService { client, listen: serving.api_listen, apps }
+    AskedService { client, listener: listeners(serving).1, apps }
 }
 
 async fn wait(

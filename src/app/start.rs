@@ -41,6 +41,7 @@ use crate::clock::{self, ReceiptClock};
 use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::model::SdkAppId;
+use crate::outbox::DELIVERIES_MAX;
 use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
 use crate::reconcile::Engine;
 use crate::refusals::RefusalLog;
@@ -150,7 +151,7 @@ pub async fn start(
     let (refused, refusal) = watch::channel(None);
     let metrics = start_metrics(&serving.spool.apps)?;
     let relays = relays(&serving.apps, callbacks.local_addr()?)?;
-    let limits = connection_limits::granted(relays.connections_max());
+    let limits = connection_limits::granted(relays.connections_max(DELIVERIES_MAX));
     let writer = start_writer(serving, &database, &schema, &relays)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };

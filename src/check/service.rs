@@ -1,23 +1,18 @@
 //! A `serve` that runs: whether one works on the data directory, and what it says of itself.
 //!
-//! It is asked by HTTP on its own listeners, as a load balancer asks it: health needs no token. What needs one,
+//! It is asked by HTTP on its own listeners, over TLS where they have it: health needs no token. What needs one,
 //! `/v1/stats`, is asked with the token of the settings. Nothing is sent to it but reads.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
-use reqwest::Client;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::net::TcpSocket;
 
 use super::line::{CheckLine, CheckSubject};
+use super::own_client::{OwnClient, OwnListener, Unanswered};
 use crate::refusals::RefusalCause;
-
-/// How long an answer may take. A health check answers at once.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// What a service says of itself on its internal listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +69,22 @@ pub struct StatsRefusals {
     pub by_cause: BTreeMap<String, u64>,
 }
 
+impl ServiceStats {
+    /// Of several apps: of each cause the largest count. A count has the requests that named the app, and those that named
+    /// none of the service, which are in each, so that a sum would count them several times.
+    #[must_use]
+    pub fn of_all(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        all.into_iter().reduce(|mut largest, stats| {
+            for (cause, count) in stats.refusals.by_cause {
+                let known = largest.refusals.by_cause.entry(cause).or_default();
+                *known = count.max(*known);
+            }
+            largest.last_callback_at = largest.last_callback_at.max(stats.last_callback_at);
+            largest
+        })
+    }
+}
+
 impl StatsRefusals {
     /// How many of one cause.
     #[must_use]
@@ -99,36 +110,43 @@ struct ReadySpool {
 
 /// A client of listeners on this machine.
 #[derive(Debug, Clone)]
-pub struct ServiceClient(Client);
+pub struct ServiceClient(OwnClient);
 
 impl ServiceClient {
-    /// Connects when it asks.
+    /// Of these listeners; it connects when it asks.
     ///
     /// # Errors
     /// The client cannot be built.
-    pub fn new() -> anyhow::Result<Self> {
-        Ok(Self(Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build()?))
+    pub fn new(listeners: &[&OwnListener]) -> anyhow::Result<Self> {
+        Ok(Self(OwnClient::new(listeners)?))
     }
 
-    /// Who answers at the address of a listener. Nothing is sent to an address that is not this machine's, nor to a port
-    /// that is free.
-    pub async fn ask(&self, listen: SocketAddr) -> PortHolder {
+    /// Who answers at a listener. Nothing is sent to an address that is not this machine's, nor to a port that is free.
+    pub async fn ask(&self, listener: &OwnListener) -> PortHolder {
         let may_answer = matches!(
-            bind(listen).map_err(|error| error.kind()),
+            bind(listener.address).map_err(|error| error.kind()),
             Err(io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
         );
         if !may_answer {
             return PortHolder::None;
         }
-        let address = reached_at(listen);
-        let answer = match self.0.get(format!("http://{address}/readyz")).send().await {
+        let other = |what: &str| PortHolder::Other(what.to_owned());
+        if listener.wants_certificate {
+            return other(
+                "a listener that takes callers with a certificate alone cannot be asked, this has none",
+            );
+        }
+        let answered = self.0.get((listener, reached_at(listener.address)), "/readyz", None).await;
+        let (status, body) = match answered {
             Ok(answer) => answer,
-            Err(error) if error.is_connect() => return PortHolder::None,
-            Err(error) if error.is_timeout() => return PortHolder::Other("it does not answer".to_owned()),
-            Err(_) => return PortHolder::Other("it does not speak HTTP/1".to_owned()),
+            Err(Unanswered::Refused) => return PortHolder::None,
+            Err(Unanswered::Late) => return other("it does not answer"),
+            Err(Unanswered::Handshake(cause)) => {
+                return PortHolder::Other(format!("the TLS handshake fails: {cause}"));
+            }
+            Err(Unanswered::NotHttp) => return other("it does not speak HTTP/1"),
         };
-        let status = answer.status().as_u16();
-        match answer.json::<ReadyBody>().await {
+        match serde_json::from_slice::<ReadyBody>(&body) {
             Ok(body) if ["ready", "not ready", "stopping"].contains(&body.status.as_str()) => {
                 PortHolder::Mirror(body.into_state())
             }
@@ -139,15 +157,11 @@ impl ServiceClient {
     }
 
     /// What the read API says of callbacks; none where it does not let us in.
-    pub async fn stats(&self, listen: SocketAddr, token: Option<&str>, app: i64) -> Option<ServiceStats> {
-        let url = format!("http://{}/v1/stats?sdk_app_id={app}", reached_at(listen));
-        let request = self.0.get(url);
-        let request = match token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
-        let answer = request.send().await.ok()?.error_for_status().ok()?;
-        serde_json::from_value(answer.json::<Value>().await.ok()?).ok()
+    pub async fn stats(&self, listener: &OwnListener, token: Option<&str>, app: i64) -> Option<ServiceStats> {
+        let path = format!("/v1/stats?sdk_app_id={app}");
+        let asked = self.0.get((listener, reached_at(listener.address)), &path, token).await;
+        let (_, body) = asked.ok().filter(|(status, _)| *status == 200)?;
+        serde_json::from_slice(&body).ok()
     }
 }
 
@@ -204,6 +218,13 @@ pub fn line(served: DirUse, answering: &PortHolder, api_listen: SocketAddr) -> O
             ),
             "see the lines about the database and the spool, and its log",
         ),
+        (DirUse::Served, PortHolder::Other(what)) => CheckLine::warning(
+            subject,
+            format!(
+                "a `serve` works on this data directory, and what answers on API_LISTEN ({api_listen}) cannot be asked: {what}"
+            ),
+            "run this with the settings of that `serve`; after a change of its certificate, within some seconds again",
+        ),
         (DirUse::Served, _) => CheckLine::warning(
             subject,
             format!("a `serve` works on this data directory, and not on API_LISTEN ({api_listen})"),
@@ -212,7 +233,8 @@ pub fn line(served: DirUse, answering: &PortHolder, api_listen: SocketAddr) -> O
     })
 }
 
-/// Requests that a running service did not take since its start, a line for each cause with its remedy.
+/// Requests that a running service did not take since its start, a line for each cause with its remedy. Of several apps a
+/// count is the largest one, so that all of them together are as many at least.
 #[must_use]
 pub fn refusal_lines(stats: &ServiceStats) -> Vec<CheckLine> {
     let subject = CheckSubject::Refusals;
@@ -249,6 +271,18 @@ mod tests {
             "warning  refusals wrong: 12 since the start of `serve`: signature wrong; remedy: is CALLBACK_TOKEN the token of \
              the console?"
         );
+    }
+
+    #[test]
+    fn refusals_of_every_app_show_and_those_of_no_app_are_not_counted_twice() {
+        let stats = |wrong: u64, app: u64| {
+            let mut stats = ServiceStats::default();
+            stats.refusals.by_cause = [("wrong".to_owned(), wrong), ("app".to_owned(), app)].into();
+            stats
+        };
+        let all = ServiceStats::of_all([stats(0, 3), stats(5, 3)]);
+        assert_eq!(all, Some(stats(5, 3)));
+        assert_eq!(ServiceStats::of_all([]), None);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! The ledger is looked at, because a callback that is there came the whole way: console, proxy, signature, database. A
 //! running `serve` is asked beside it, which knows of requests that it refused and of callbacks that are in its spool.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::callbacks::shown;
 use super::line::{CheckLevel, CheckLine, CheckSubject, secs_shown};
+use super::own_client::OwnListener;
 use super::service::{ServiceClient, ServiceStats};
 use crate::model::SdkAppId;
 use crate::refusals::RefusalCause;
@@ -23,7 +23,7 @@ pub struct AskedService {
     /// Its client.
     pub client: ServiceClient,
     /// Its internal listener.
-    pub listen: SocketAddr,
+    pub listener: OwnListener,
     /// Each app with a token that may read it; none where none is needed.
     pub apps: Vec<(SdkAppId, Option<String>)>,
 }
@@ -41,7 +41,7 @@ pub struct WaitedFor<'a> {
 
 impl std::fmt::Debug for AskedService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AskedService({})", self.listen)
+        write!(f, "AskedService({})", self.listener.address)
     }
 }
 
@@ -50,7 +50,7 @@ impl AskedService {
     pub async fn stats(&self) -> Vec<Option<ServiceStats>> {
         let mut stats = Vec::with_capacity(self.apps.len());
         for (app, token) in &self.apps {
-            stats.push(self.client.stats(self.listen, token.as_deref(), app.get()).await);
+            stats.push(self.client.stats(&self.listener, token.as_deref(), app.get()).await);
         }
         stats
     }
@@ -118,7 +118,7 @@ impl WaitedFor<'_> {
         }
         let now = self.stats().await;
         let pairs = before.iter().zip(&now).filter_map(|(before, now)| before.as_ref().zip(now.as_ref()));
-        // Refusals belong to no app; a receipt is better news.
+        // A refusal that named no app shows in each; a receipt is better news.
         let line = pairs.filter_map(|(before, now)| noticed(before, now)).min_by_key(|line| line.level)?;
         // What is in the ledger by now shows more.
         let entered = self.entered(position).await.ok().flatten().filter(|_| line.level == CheckLevel::Ok);

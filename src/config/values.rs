@@ -57,13 +57,15 @@ pub(super) fn list(name: &str, text: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// A URL to which secrets are sent: https, or plain HTTP to this machine. A URL with a user name or a password is refused,
-/// and is not shown: it would stand in log lines and errors as a whole.
+/// and is not shown: it would stand in log lines and errors as a whole. Of another one that is wrong, errors show what stands
+/// before its path: a path or a query may hold a secret.
 pub(super) fn web_url(name: &str, app: SdkAppId, text: &str, form: &str) -> anyhow::Result<Url> {
     ensure!(
         !text.contains('@'),
         "{name} of app {app} holds a user name or an @; it should be {form}, without user name and password"
     );
-    let wrong = || format!("{name} of app {app} is {text:?}; it should be {form}");
+    let shown = origin_of(text);
+    let wrong = || format!("{name} of app {app} is {shown:?}; it should be {form}");
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     // The parser would repair white space, backslashes and missing slashes.
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -72,11 +74,19 @@ pub(super) fn web_url(name: &str, app: SdkAppId, text: &str, form: &str) -> anyh
         Some("https") => {}
         Some("http") => ensure!(
             is_loopback_host(&url),
-            "{name} of app {app} is {text:?}; it should begin with https://, because plain HTTP is for this machine alone"
+            "{name} of app {app} is {shown:?}; it should begin with https://, because plain HTTP is for this machine alone"
         ),
         _ => bail!(wrong()),
     }
     Ok(url)
+}
+
+/// Scheme and host of what may be a URL, and a mark of what is left out.
+fn origin_of(text: &str) -> String {
+    let host_at = text.find("://").map_or(0, |at| at + 3);
+    let end = text[host_at..].find(['/', '?', '#', '\\']).map_or(text.len(), |at| host_at + at);
+    let more = if matches!(&text[end..], "" | "/") { "" } else { "/…" };
+    format!("{}{more}", &text[..end])
 }
 
 fn is_loopback_host(url: &Url) -> bool {
@@ -116,6 +126,10 @@ mod tests {
             ("http://localhost", true),
             ("http://b.example.org/cb", false),
             ("http://10.0.0.7/", false),
+            ("http://10.0.0.7/hooks/secret", false),
+            ("http://10.0.0.7?key=secret", false),
+            ("ftp://b.example.org/secret", false),
+            ("b.example.org/secret", false),
             ("http://localhost.example.org/", false),
             ("http://127.0.0.1.example.org/", false),
             ("https://user:secret@b.example.org/", false),

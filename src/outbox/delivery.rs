@@ -76,7 +76,8 @@ pub(super) struct OutboxDelivery {
     pub(super) attempts: u32,
     /// The last one was refused.
     pub(super) was_refused: bool,
-    again: bool,
+    /// Queued by hand.
+    pub(super) again: bool,
 }
 
 impl OutboxDelivery {

@@ -2,15 +2,13 @@
 //!
 //! Pure. A backend that is away, busy or broken gets a callback again with exponential back-off; one that refuses a
 //! callback gets it once more, because a deployment may have been under way, and then never: a dead letter must not hold up
-//! its group for longer. What the backend answers in a body of Tencent's shape is no failure, whatever code it has: Tencent
+//! its group for longer. Another mirror that notices a loop refuses, too: nothing but a setting ends that. What the backend answers in a body of Tencent's shape is no failure, whatever code it has: Tencent
 //! does not repeat such a callback either.
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::model::Millis;
-use crate::relay::{BackendFault, RelayAnswer};
+use crate::relay::{BackendFault, RelayAnswer, UnusableAnswer, Worth, judge};
 
 /// The pauses between attempts, and their limits.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +47,15 @@ impl DeliveryPauses {
         self.first.saturating_mul(doubled).min(self.longest)
     }
 
+    /// Whether a callback that was queued by hand is not tried any more: after as many failures as one that was just received
+    /// has in its time. Its receipt may be days ago.
+    pub(super) fn are_over_again(&self, failures: u32) -> bool {
+        let waited = (1..=failures)
+            .map(|failures| self.after(failures))
+            .try_fold(self.tried_for, |left, pause| left.checked_sub(pause).filter(|left| !left.is_zero()));
+        waited.is_none()
+    }
+
     /// Whether a callback that was received then is not tried any more after a failure.
     pub(super) fn are_over(&self, received_at: Millis, now: Millis) -> bool {
         let age = now.get().saturating_sub(received_at.get());
@@ -75,20 +82,21 @@ impl AttemptVerdict {
             Err(fault) => return Self::Retry(fault.label().to_owned()),
         };
         let status = answer.status.as_u16();
-        match status {
-            200 => match serde_json::from_slice::<Value>(&answer.body) {
-                Ok(body) => {
-                    let code = body.get("ErrorCode").and_then(Value::as_i64);
-                    Self::Delivered { with_code: code.is_some_and(|code| code != 0) }
-                }
-                Err(_) => Self::Retry("not_json".to_owned()),
-            },
-            408 | 429 => Self::Retry(label(status)),
-            400..500 => Self::Refused(label(status)),
-            _ => Self::Retry(label(status)),
+        match judge(answer) {
+            Ok(Worth::Allowed) => Self::Delivered { with_code: false },
+            Ok(Worth::Refused) => Self::Delivered { with_code: true },
+            Ok(Worth::OtherStatus) if (400..500).contains(&status) && ![408, 429].contains(&status) => {
+                Self::Refused(label(status))
+            }
+            Err(UnusableAnswer::Loop) => Self::Refused(LOOP.to_owned()),
+            Err(UnusableAnswer::NotJson) => Self::Retry("not_json".to_owned()),
+            Ok(Worth::OtherStatus) | Err(UnusableAnswer::ServerError(_)) => Self::Retry(label(status)),
         }
     }
 }
+
+/// The label of the answer of a mirror that relays itself.
+const LOOP: &str = "loop";
 
 fn label(status: u16) -> String {
     format!("http_{status}")
@@ -97,7 +105,8 @@ fn label(status: u16) -> String {
 /// Whether a label is that of a refusal.
 pub(super) fn is_refusal(failure: &str) -> bool {
     let status = failure.strip_prefix("http_").and_then(|status| status.parse().ok());
-    status.is_some_and(|status: u16| (400..500).contains(&status) && status != 408 && status != 429)
+    failure == LOOP
+        || status.is_some_and(|status: u16| (400..500).contains(&status) && ![408, 429].contains(&status))
 }
 
 #[cfg(test)]
@@ -116,6 +125,10 @@ mod tests {
         assert!(!pauses.are_over(Millis::new(0), Millis::new(day - 1)));
         assert!(pauses.are_over(Millis::new(0), Millis::new(day)));
         assert!(!pauses.are_over(Millis::new(day), Millis::new(0)), "a clock that was set back");
+        // 511 s until the pauses are the longest, then 300 s each.
+        let failures = 9 + (86_400 - 511_u32).div_ceil(300);
+        assert!(!pauses.are_over_again(failures - 1));
+        assert!(pauses.are_over_again(failures));
     }
 
     #[test]
@@ -127,6 +140,17 @@ mod tests {
         assert_eq!(verdict(200, br#"{"ErrorCode":0}"#), AttemptVerdict::Delivered { with_code: false });
         assert_eq!(verdict(200, b"{}"), AttemptVerdict::Delivered { with_code: false });
         assert_eq!(verdict(200, br#"{"ErrorCode":1}"#), AttemptVerdict::Delivered { with_code: true });
+        // JSON that no value of `serde_json` could hold.
+        let deep = [b"[".repeat(200), b"]".repeat(200)].concat().leak();
+        for body in [&b"\xef\xbb\xbf{}"[..], b"{\"ErrorInfo\":\"\xff\"}", deep] {
+            assert_eq!(
+                verdict(200, body),
+                AttemptVerdict::Delivered { with_code: false },
+                "as for a verdict"
+            );
+        }
+        assert_eq!(verdict(508, b"{}"), AttemptVerdict::Refused("loop".into()));
+        assert!(is_refusal("loop") && !is_refusal("timeout"));
         for body in [&b""[..], b"<html>"] {
             assert_eq!(verdict(200, body), AttemptVerdict::Retry("not_json".into()));
         }

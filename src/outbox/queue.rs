@@ -18,9 +18,6 @@ use super::turn::{EntryNews, Settled, TakenDelivery, Turn};
 use crate::model::Millis;
 use crate::store::outbox::EntryKey;
 
-/// How many bytes of callbacks one app may hold, 32 MiB.
-pub(super) const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
-
 /// How many groups of one app may be known. Beyond it the database is asked for the rest.
 const GROUPS_MAX: usize = 50_000;
 
@@ -35,6 +32,8 @@ pub(super) struct AppQueue {
     pub(super) ready: BTreeSet<(Instant, Arc<str>)>,
     pub(super) hungry: BTreeSet<(Instant, Arc<str>)>,
     pub(super) bytes: usize,
+    /// How many bytes of callbacks it may hold.
+    pub(super) bytes_max: usize,
     pub(super) tickets: u64,
     pub(super) delivered: HashSet<Fingerprint>,
     pauses: DeliveryPauses,
@@ -52,12 +51,13 @@ pub(super) struct AppQueue {
 
 impl AppQueue {
     /// `is_new`: the database has nothing for this process.
-    pub(super) fn new(pauses: DeliveryPauses, is_new: bool, now: Instant) -> Self {
+    pub(super) fn new((pauses, bytes_max): (DeliveryPauses, usize), is_new: bool, now: Instant) -> Self {
         Self {
             groups: HashMap::new(),
             ready: BTreeSet::new(),
             hungry: BTreeSet::new(),
             bytes: 0,
+            bytes_max,
             tickets: 0,
             delivered: HashSet::new(),
             pauses,
@@ -79,7 +79,7 @@ impl AppQueue {
         now: Instant,
     ) -> Option<u64> {
         let bytes = delivery.bytes();
-        let is_full = self.is_behind_spool(is_spool_empty) || self.bytes + bytes > HELD_BYTES_MAX;
+        let is_full = self.is_behind_spool(is_spool_empty) || self.bytes + bytes > self.bytes_max;
         let group = self.group(order_key, now)?;
         if is_full || group.more {
             group.note_more();
@@ -240,8 +240,12 @@ impl AppQueue {
         };
         let delivery = &mut first.delivery;
         delivery.attempts = delivery.attempts.saturating_add(1);
-        let gives_up =
-            (is_refusal && delivery.was_refused) || self.pauses.are_over(delivery.received_at, clock);
+        let is_over = if delivery.again {
+            self.pauses.are_over_again(delivery.attempts)
+        } else {
+            self.pauses.are_over(delivery.received_at, clock)
+        };
+        let gives_up = (is_refusal && delivery.was_refused) || is_over;
         delivery.was_refused = is_refusal;
         let is_entered = first.state == HeldState::Entered;
         if gives_up {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -53,9 +53,25 @@ pub(super) struct AppOutbox {
     pub(super) counted: watch::Sender<Backlog>,
     /// What is in memory and in no ledger, as last counted: how many, and the receipt of the oldest.
     pub(super) spooled: watch::Sender<(u64, Option<Millis>)>,
+    /// The last log line about callbacks that were given up, and how many were since.
+    pub(super) given_up: Mutex<(Option<Instant>, u64)>,
 }
 
+/// At most one log line in this time about callbacks that were given up: a backend that refuses one may refuse all.
+const GIVEN_UP_LINE_PERIOD: Duration = Duration::from_secs(60);
+
 impl AppOutbox {
+    /// Counts a callback that was given up; how many were since the last line, where a line is due.
+    pub(super) fn note_given_up(&self, now: Instant) -> Option<u64> {
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.1 += 1;
+        if given_up.0.is_some_and(|line| now.saturating_duration_since(line) < GIVEN_UP_LINE_PERIOD) {
+            return None;
+        }
+        given_up.0 = Some(now);
+        Some(std::mem::take(&mut given_up.1))
+    }
+
     /// The queue, for a moment.
     pub(super) fn queue(&self) -> MutexGuard<'_, AppQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,7 +1,7 @@
 //! A worker: it takes the callback whose turn it is, sends it, and says what came of that.
 //!
 //! Workers of one app share its queue and know nothing of each other. The log has one line at the begin and one at the end of
-//! an outage, and one when callbacks are given up; no line holds a query or a body.
+//! an outage, and one in a minute at most about callbacks that are given up; no line holds a query or a body.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,13 +75,13 @@ impl Worker {
             queue.make_due(now);
         }
         drop(queue);
-        self.count(&settled, failure.as_deref());
+        self.count(of_app, &settled, failure.as_deref());
         self.report(of_app, change, failure.as_deref());
         of_app.ready.notify_one();
         self.outbox.work.notify_one();
     }
 
-    fn count(&self, settled: &Settled, failure: Option<&str>) {
+    fn count(&self, of_app: &AppOutbox, settled: &Settled, failure: Option<&str>) {
         let count = |name: &'static str| metrics::counter!(name, "app" => self.app.to_string()).increment(1);
         if failure.is_some() {
             count("group_mirror_relay_failed_total");
@@ -99,10 +99,12 @@ impl Worker {
             Settled::Waits => {}
             Settled::Skipped => {
                 count("group_mirror_relay_skipped_total");
-                tracing::warn!(
-                    app = %self.app, failure,
-                    "the relay has given up a callback; `group-mirror relay --status` counts them, `--again` sends them"
-                );
+                if let Some(count) = of_app.note_given_up(Instant::now()) {
+                    tracing::warn!(
+                        app = %self.app, count, failure,
+                        "the relay has given up callbacks; `group-mirror relay --status` counts them, `--again` sends them"
+                    );
+                }
             }
         }
     }

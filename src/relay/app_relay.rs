@@ -20,8 +20,9 @@ use crate::model::SdkAppId;
 /// How long a notification may take from its receipt to the end of its exchange: as long as Tencent would have waited.
 const NOTICE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How many bytes of notifications may be under way at once, 16 MiB.
-const NOTICE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How many bytes of notifications may be under way at once for each call that may be: with 256 calls 16 MiB, with the 32
+/// that each backend has 2 MiB, in which the largest callback has room.
+const NOTICE_BYTES_OF_CALL: usize = 64 * 1024;
 
 /// What a notification takes beside its body: its task and its headers, about.
 const NOTICE_BYTES_ASIDE: usize = 4 * 1024;
@@ -74,7 +75,7 @@ impl AppRelay {
             app: app.to_string(),
             verdicts: CallGate::new(app, CallClass::Verdict, target.clone(), limits(rules.timeout)),
             notices: Arc::new(notices),
-            notice_bytes: Arc::new(Semaphore::new(NOTICE_BYTES_MAX)),
+            notice_bytes: Arc::new(Semaphore::new(calls * NOTICE_BYTES_OF_CALL)),
             target,
             rules,
             tasks,

@@ -1,4 +1,5 @@
-//! What an answer of a backend is worth: whether it goes back to Tencent, or the fallback does.
+//! What an answer of a backend is worth: whether it goes back to Tencent, or the fallback does; and whether the backend has
+//! taken a stored callback. One judgement for both, so that an answer which counts while Tencent waits counts later as well.
 //!
 //! Tencent takes HTTP 200 with a JSON body and counts everything else as a failed callback (1047/34354). An answer that
 //! Tencent would take goes back as it is, whatever its code says. So does a status below 500, which is a decision of the
@@ -17,7 +18,7 @@ use super::target::RelayAnswer;
 /// An answer that goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub(super) enum Worth {
+pub enum Worth {
     /// `ErrorCode` 0, or one that cannot be read: understood for metrics alone.
     Allowed,
     /// Another `ErrorCode`.
@@ -29,7 +30,7 @@ pub(super) enum Worth {
 /// An answer that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub(super) enum UnusableAnswer {
+pub enum UnusableAnswer {
     /// It refuses what a relay sends.
     #[error(
         "it is a relay itself and refuses what another relay sends (HTTP status 508): does its RELAY_URL lead back here?"
@@ -64,7 +65,10 @@ impl UnusableAnswer {
 }
 
 /// Judges an answer by its status and its bytes.
-pub(super) fn judge(answer: &RelayAnswer) -> Result<Worth, UnusableAnswer> {
+///
+/// # Errors
+/// An answer that Tencent could not use either, or that of another relay.
+pub fn judge(answer: &RelayAnswer) -> Result<Worth, UnusableAnswer> {
     match answer.status {
         StatusCode::LOOP_DETECTED => Err(UnusableAnswer::Loop),
         status if status.as_u16() >= 500 => Err(UnusableAnswer::ServerError(status.as_u16())),

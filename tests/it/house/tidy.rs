@@ -130,8 +130,17 @@ const PLACES: [(&str, &[&str]); 26] = [
     (".begin()", &[]),
     ("\"BEGIN", &["store/transaction.rs", "store/session.rs"]),
     (".code()", &["store/errors.rs"]),
-    ("reqwest", &["simulate", "fake/delivery.rs", "check/service.rs"]),
-    ("rustls::", &["server", "tencent/transport.rs", "check/relay_target.rs", "relay/target.rs"]),
+    ("reqwest", &["simulate", "fake/delivery.rs"]),
+    (
+        "rustls::",
+        &[
+            "server",
+            "tencent/transport.rs",
+            "check/relay_target.rs",
+            "check/own_client.rs",
+            "relay/target.rs",
+        ],
+    ),
     ("x509_cert", &["server/certificate.rs"]),
     ("redb::", &["spool/file.rs", "spool/inspect.rs", "spool/moved.rs", "spool/status.rs"]),
     (
@@ -145,6 +154,7 @@ const PLACES: [(&str, &[&str]); 26] = [
             "outbox/pace.rs",
             "fake/http.rs",
             "check/relay_target.rs",
+            "check/own_client.rs",
         ],
     ),
     ("clap::", &["config", "cli.rs", "main.rs"]),

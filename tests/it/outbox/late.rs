@@ -41,7 +41,7 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
     let odd: Vec<Vec<u8>> = vec![
         b"{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"odd\",\"Owner_Account\":\"\xff\xfe\0\",".to_vec(),
         b"\0\x01\x02 no json \xff".to_vec(),
-        b"{ \"CallbackCommand\" : \"Group.CallbackAfterUnheardOf\", \"Big\": 1e400, \"Big\": 2 }".to_vec(),
+        b"{ \"CallbackCommand\" : \"Group.CallbackAfterMemberExit\", \"Big\": 1e400, \"Big\": 2 }".to_vec(),
     ];
     for manner in [
         Manner::Away,
@@ -57,7 +57,11 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
         let begin = backend.all().len();
         let mut wanted = Vec::new();
         for (number, body) in odd.iter().enumerate() {
-            let query = format!("&contenttype=json&odd=%e4+{number}&manner={}", wanted.len());
+            let command = "Group.CallbackAfterMemberExit";
+            let query = format!(
+                "&CallbackCommand={command}&contenttype=json&odd=%e4+{number}&manner={}",
+                wanted.len()
+            );
             let url = format!("http://{}/?{}{query}", app.service.running.callback_addr, signed_query());
             let sent = app.service.client.post(&url).header("Content-Type", "x/y; z").body(body.clone());
             assert_eq!(sent.send().await.unwrap().status(), 200);
@@ -108,7 +112,7 @@ async fn a_blocked_group_holds_its_own_callbacks_and_no_other_nor_does_one_witho
     for number in 0..20 {
         app.service.taken(&change("bad", &number.to_string(), number)).await;
         app.service.taken(&change("good", &number.to_string(), number)).await;
-        let parked = format!("{{\"CallbackCommand\":\"Group.CallbackAfterUnheardOf\",\"Nr\":{number}}}");
+        let parked = format!("{{\"CallbackCommand\":\"Group.CallbackAfterMemberExit\",\"Nr\":{number}}}");
         app.service.parked(&parked).await;
     }
     assert!(eventually(async || backend.taken_count() == 40).await, "all but those of one group");
@@ -176,6 +180,50 @@ async fn what_the_backend_refuses_is_tried_once_more_then_skipped_and_sent_again
         let line = crate::support::process::refused(relay(&args)).await;
         assert!(line.starts_with(told), "{line}");
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mirror_that_notices_a_loop_gets_a_callback_twice_and_not_for_a_day() {
+    let backend = Backend::start();
+    let app = start(&backend).await;
+    backend.set(Manner::Answers(508, r#"{"ActionStatus":"FAIL","ErrorInfo":"","ErrorCode":1}"#));
+    for group in 0..5 {
+        app.service.taken(&change(&group.to_string(), "0", 0)).await;
+    }
+    let skipped = async || {
+        let rows = sqlx::query_as("SELECT attempts, failure FROM relay_skipped");
+        let rows: Vec<(i32, String)> = rows.fetch_all(&mut app.database.connect().await).await.unwrap();
+        rows == vec![(2, "loop".to_owned()); 5]
+    };
+    assert!(eventually(skipped).await);
+    assert_eq!(waiting(&app.database).await, 0);
+    assert_eq!(backend.all().len(), 10);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_verdict_reaches_the_backend_once_though_it_is_stored() {
+    let backend = Backend::start();
+    let app = start(&backend).await;
+    let unknown = |name: &str| {
+        json!({"CallbackCommand": "Group.CallbackAfterUnheardOf", "GroupId": "g", "Name": name}).to_string()
+    };
+    let ask = async |name: &str| {
+        app.service.post("Group.CallbackAfterUnheardOf", unknown(name)).await.status().as_u16()
+    };
+    assert_eq!(ask("answered").await, 200);
+    backend.set(Manner::Away);
+    assert_eq!(ask("without an answer").await, 503);
+    let stored = async || {
+        let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM ledger WHERE outcome = 'parked'");
+        count.fetch_one(&mut app.database.connect().await).await.unwrap()
+    };
+    assert!(eventually(async || stored().await == 2).await);
+    backend.set(Manner::Works);
+    app.service.taken(&change("g", "after", 1)).await;
+    assert!(nothing_waits(&app.database).await);
+    assert_eq!(backend.taken()["g"], ["answered", "after"]);
     app.stop().await;
 }
 

@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use crate::process::check::Checked;
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Ended, Place, Process, run};
-use crate::support::{APP, TOKEN, sample, signed_query};
+use crate::support::tls::{Authority, CertificateFiles};
+use crate::support::{APP, TOKEN, eventually, sample, signed_query};
 use crate::tencent::fake::{fake, group};
 use crate::tencent::scripted::KEY;
 
@@ -57,6 +58,41 @@ async fn a_callback_that_comes_is_named_and_one_that_is_refused_has_its_cause_an
     assert!(line.contains("SDK_APP_ID") && !line.contains(TOKEN), "{line}");
     let (code, line) = waited(command(), async || send(signed_query(), "{}".to_owned()).await).await;
     assert!(code == Some(0) && line.starts_with("warning") && line.contains("parked"), "{line}");
+    service.ends_well_on("TERM").await;
+}
+
+#[tokio::test]
+async fn listeners_with_tls_are_asked_over_tls_and_a_token_goes_to_the_certificate_of_the_settings_alone() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let authority = Authority::new();
+    let [files, others] = ["own.example.org", "other.example.org"]
+        .map(|name| CertificateFiles::holding(&authority.issue(name)));
+    let with_tls = |mut command: Command, files: &CertificateFiles| {
+        command.envs(files.variables());
+        command.env("API_TLS_CERT", files.path("cert.pem")).env("API_TLS_KEY", files.path("key.pem"));
+        command
+    };
+    let mut service = Process::start(with_tls(place.command_on(&database.url, &[]), &files));
+    service.says("read API").await;
+    let check = || beside(&place, &database.url, &service, &["check"]);
+    let in_use = async || {
+        let checked = Checked::of(with_tls(check(), &files)).await;
+        checked.lines("service").iter().any(|line| line.contains("and commits callbacks"))
+    };
+    assert!(eventually(in_use).await);
+    let checked = Checked::of(with_tls(check(), &files)).await;
+    checked.ends_with(0);
+    for listener in ["callback_listener", "api_listener"] {
+        checked.says("ok", listener, "the running `serve` answers on");
+    }
+    checked.says("ok", "refusals", "no callback was refused");
+    // Another certificate in the settings, and none: neither gets a token.
+    let checked = Checked::of(with_tls(check(), &others)).await;
+    checked.says("warning", "service", "its certificate is not the one in the file of the settings");
+    checked.says("warning", "api_listener", "the TLS handshake fails");
+    let checked = Checked::of(check()).await;
+    checked.says("warning", "service", "cannot be asked: it answers /readyz with status 400");
+    assert_eq!(checked.lines("refusals"), Vec::<&str>::new());
     service.ends_well_on("TERM").await;
 }
 

@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::verdicts::{BEFORE_CREATE, before, target};
-use crate::support::eventually;
+use crate::support::load::read_answer;
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process};
 use crate::support::raw_backend::{Backend, Conduct, Got, Sender, allowed};
+use crate::support::tls::{Authority, CertificateFiles, Offer, connect, connector};
+use crate::support::{App, eventually, sample};
 
 /// nginx, which ends TLS in front of a backend.
 struct TlsFront {
@@ -95,4 +99,36 @@ async fn a_certificate_of_a_known_authority_is_accepted_and_another_gets_the_fal
         service.ends_well_on("TERM").await;
     }
     assert_eq!(backend.seen_count(), 1);
+}
+
+#[tokio::test]
+async fn over_tls_of_its_own_the_mirror_names_the_sender_to_the_backend_at_once_and_with_what_is_stored() {
+    let backend = Backend::start(allowed());
+    let url = backend.url("/");
+    let authority = Authority::new();
+    let files = CertificateFiles::holding(&authority.issue("callbacks.example.org"));
+    let app = App::start_with(|settings| {
+        settings.relay_url = Some(url);
+        files.set(settings);
+    })
+    .await;
+    let address = app.service.running.callback_addr.to_string();
+    let connector = connector(&authority, &Offer::default());
+    let create = "Group.CallbackAfterCreateGroup";
+    let bodies = [(BEFORE_CREATE, before(BEFORE_CREATE)), (create, sample(create).to_string().into_bytes())];
+    for (command, body) in bodies {
+        let mut stream = connect(&address, &connector).await.unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.7\r\nContent-Length: {}\r\n\r\n",
+            target(command),
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.unwrap().status(), 200, "{command}");
+    }
+    assert!(eventually(async || backend.seen_count() == 2).await);
+    for seen in backend.seen() {
+        assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.7, 127.0.0.1"), "{}", seen.line);
+    }
+    app.stop().await;
 }
