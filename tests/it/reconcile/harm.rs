@@ -3,6 +3,7 @@
 //!
 //! The work list is worked off between two passes, when no sweep reads a group by the way; so a test sets it up there.
 
+use chrono::{DateTime, Utc};
 use group_mirror::clock;
 use group_mirror::fake::{ExistingGroups, Fake};
 use group_mirror::ingest::{SnapshotOutcome, commit_snapshots};
@@ -152,6 +153,9 @@ async fn groups_that_were_read_too_soon_after_a_gap_to_close_it_are_read_again_f
     }
 }
 
+/// When a member joined, until when the member is muted, and the name card.
+type Shown = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, String);
+
 #[tokio::test]
 async fn a_number_that_can_be_no_time_is_left_out_and_the_rest_of_the_answer_counts() {
     let database = TestDatabase::create().await;
@@ -163,7 +167,6 @@ async fn a_number_that_can_be_no_time_is_left_out_and_the_rest_of_the_answer_cou
         let listed = list(group, 0, &json!([member]));
         let entered = commit_snapshots(&pools, &[read, listed], Millis::new(T0 + 1_000)).await.unwrap();
         assert!(entered.iter().all(|outcome| matches!(outcome, SnapshotOutcome::Entered(_))), "{entered:?}");
-        type Shown = (Option<chrono::DateTime<chrono::Utc>>, Option<chrono::DateTime<chrono::Utc>>, String);
         let query = "SELECT joined_at, mute_until, name_card FROM group_member_states WHERE group_id = $1";
         let shown: Shown =
             sqlx::query_as(query).bind(group).fetch_one(&mut database.connect().await).await.unwrap();
