@@ -73,7 +73,7 @@ CREATE TABLE group_reads (
     entries        text,
     CONSTRAINT group_reads_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE group_reads IS 'Every group that the list of ids or a pass has named: in which pass it was asked for last, and the witnesses of its newest complete list of members.';
+COMMENT ON TABLE group_reads IS 'Every group that the list of ids or a pass has named: in which pass it was asked for last, and the witnesses of its newest profile.';
 COMMENT ON COLUMN group_reads.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN group_reads.group_id IS 'The group.';
 COMMENT ON COLUMN group_reads.pass IS 'Number of the last pass that asked for it, whatever the answer was; 0: none has yet.';

@@ -319,7 +319,7 @@ fn profile_facts(info: &GroupInfo, is_complete: bool, kinds: &mut Vec<FactKind>)
         invite_join_option: info.invite_join_option.clone(),
         mute_all: info.mute_all,
         max_member_count: info.max_member_num.and_then(|number| i64::try_from(number).ok()),
-        create_secs: info.create_secs.filter(|secs| *secs > 0),
+        create_secs: info.create_secs.filter(is_time),
     }));
     if let Some(fields) = &info.custom_fields {
         if is_complete && info.unread.is_empty() {
@@ -330,12 +330,18 @@ fn profile_facts(info: &GroupInfo, is_complete: bool, kinds: &mut Vec<FactKind>)
     }
 }
 
+/// True for Unix seconds up to the year 9999. What is above can be no time, and PostgreSQL would refuse the whole batch.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of a filter")]
+fn is_time(secs: &i64) -> bool {
+    (1..=253_402_300_799).contains(secs)
+}
+
 fn listed(member: ListedMember) -> Listed {
     Listed {
         role: if member.role.as_deref() == Some("Admin") { Role::Admin } else { Role::Member },
         name_card: member.name_card,
-        join_secs: member.join_secs.filter(|secs| *secs > 0),
-        mute_until: member.mute_until_secs.filter(|secs| *secs > 0),
+        join_secs: member.join_secs.filter(is_time),
+        mute_until: member.mute_until_secs.filter(is_time),
         custom_fields: member.custom_fields.as_deref().and_then(Listed::custom_fields_text),
     }
 }

@@ -17,10 +17,13 @@ use super::engine::{AppSource, Engine, PassCounts, PassEnd};
 use super::joint_commits::JointCommits;
 use super::reading::{AskedFields, GroupReader, IdPage};
 use super::reading_evidence::KnownOfGroup;
+use super::reading_packed::AskedGroup;
+use super::reading_verdict::{GroupReading, ReadSpare};
 use crate::ingest::{self, SNAPSHOTS_MAX, SnapshotOutcome};
 use crate::mirror::{GroupKey, ReadKind, Snapshot};
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::Tx;
+use crate::store::errors::{Failure, classify};
 use crate::store::evidence;
 use crate::store::pass_note::PassNote;
 use crate::store::passes;
@@ -36,8 +39,8 @@ const TRY_PAUSE: Duration = Duration::from_millis(250);
 /// How far back something that happened can be evidence of a stale read, in milliseconds.
 const RECENT_MS: i64 = 10 * 60 * 1000;
 
-/// The most keys of custom fields that are asked for.
-const FIELD_KEYS_MAX: i64 = 50;
+/// The most keys of custom fields of the mirror that are looked at: more than are asked for, so that it shows.
+const FIELD_KEYS_MAX: i64 = 100;
 
 /// The reads of one app.
 #[derive(Debug)]
@@ -92,15 +95,14 @@ impl AppRun {
         let mut tx = engine.pass_tx().await?;
         let held = passes::field_keys(tx.conn(), app, FIELD_KEYS_MAX).await;
         let held = tx.end(held).await?;
-        let mut group: Vec<FieldKey> = held.iter().filter_map(|key| FieldKey::parse(key).ok()).collect();
-        group.extend(engine.settings.group_fields.iter().cloned());
-        group.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        group.dedup();
-        if group.is_empty() {
+        let held: Vec<FieldKey> = held.iter().filter_map(|key| FieldKey::parse(key).ok()).collect();
+        let mut group = engine.settings.group_fields.clone();
+        if group.is_empty() && held.is_empty() {
             group = discovered(&source, &stop).await?;
         }
         let fields = AskedFields { group, members: engine.settings.member_fields.clone() };
         let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
+        reader.ask_also(&held);
         let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
         let joint = JointCommits::new();
         Ok(Self { engine, source, reader, counts, stop, is_dry: false, noted, joint, candidates })
@@ -141,15 +143,37 @@ impl AppRun {
         let mut parts: Vec<&[Snapshot]> = snapshots.chunks(SNAPSHOTS_MAX).collect();
         let last = parts.pop().unwrap_or_default();
         for part in parts {
-            self.commit_part(part, &PassNote::default()).await?;
+            self.commit_or_bisect(part, &PassNote::default()).await?;
         }
-        self.commit_part(last, &note).await?;
+        self.commit_or_bisect(last, &note).await?;
         let candidates = i64::try_from(note.candidates.len()).unwrap_or(i64::MAX);
         self.candidates.fetch_add(candidates, Ordering::Relaxed);
         if self.is_dry {
+            // What is not needed at the end is not kept: there may be a million groups.
+            let note = PassNote { asked: Vec::new(), alive: Vec::new(), done: Vec::new(), ..note };
             self.noted.lock().unwrap_or_else(PoisonError::into_inner).append(note);
         }
         Ok(())
+    }
+
+    /// Commits a part. Where the database refuses it because of its data each snapshot is committed by itself, and the one
+    /// that is refused is left out, with a line in the log: one group must not hold up the pass over all others.
+    async fn commit_or_bisect(&self, part: &[Snapshot], note: &PassNote) -> Result<(), PassEnd> {
+        match self.commit_part(part, note).await {
+            Err(PassEnd::Database(error)) if classify(&error) == Failure::Data && !part.is_empty() => {}
+            done => return done,
+        }
+        for snapshot in part {
+            match self.commit_part(std::slice::from_ref(snapshot), &PassNote::default()).await {
+                Err(PassEnd::Database(error)) if classify(&error) == Failure::Data => {
+                    PassCounts::add(&self.counts.unknown, 1);
+                    let (group, command) = (snapshot.group.group.as_str(), snapshot.kind.command());
+                    tracing::error!(group.id = group, "the answer of {command} is left out: {error}");
+                }
+                done => done?,
+            }
+        }
+        self.commit_part(&[], note).await
     }
 
     async fn commit_part(&self, snapshots: &[Snapshot], note: &PassNote) -> Result<(), PassEnd> {
@@ -171,7 +195,7 @@ impl AppRun {
                     read.for_each(|(snapshot, outcome)| self.count(snapshot.kind, outcome));
                     return Ok(());
                 }
-                Err(error) if tries < TRIES_MAX => {
+                Err(error) if tries < TRIES_MAX && classify(&error) != Failure::Data => {
                     tracing::debug!("a batch of reads is tried again: {error}");
                     let pause = sleep(TRY_PAUSE * (1 << (tries - 1)));
                     self.stop.run_until_cancelled(pause).await.ok_or(PassEnd::Interrupted)?;
@@ -193,6 +217,22 @@ impl AppRun {
             SnapshotOutcome::Unreadable(why) => tracing::warn!("a read is thrown away: {why}"),
             SnapshotOutcome::Unchanged | SnapshotOutcome::Unknown => {}
         }
+    }
+
+    /// Reads groups, and asks for every custom field that the mirror holds of them: a callback may have brought a key that
+    /// was not known when the pass began, and a read that does not ask for it would end the field.
+    pub(super) async fn read(
+        &self,
+        asked: &[AskedGroup],
+        spare: ReadSpare,
+    ) -> Result<Vec<GroupReading>, PassEnd> {
+        let keys: Vec<GroupKey> = asked.iter().map(|asked| self.key(&asked.group)).collect();
+        let mut tx = self.engine.pass_tx().await?;
+        let held = passes::field_keys_of(tx.conn(), &keys).await;
+        let held = tx.end(held).await?;
+        let held: Vec<FieldKey> = held.iter().filter_map(|key| FieldKey::parse(key).ok()).collect();
+        self.reader.ask_also(&held);
+        Ok(self.reader.groups(asked, spare).await?)
     }
 
     /// What callbacks have said of groups a short while ago.

@@ -4,9 +4,11 @@
 //! A process that cannot renew in time stops its work before the lease ends, and starts again when it gets one. Where a
 //! replica dies, another takes over when the lease has ended, which is after its length and one sixth of that at the latest.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
@@ -87,9 +89,12 @@ impl HeldLease {
     pub(super) async fn keep(&mut self, engine: &Engine, apps: &[SdkAppId], stop: &CancellationToken) {
         let (length, renewal) = (engine.settings.lease, engine.settings.lease / RENEWALS);
         loop {
+            // No statement is waited for beyond this: a server that answers no more must not keep the work going.
+            let until = self.renewed + length - renewal;
             if self.renewed.elapsed() >= renewal {
                 let asked = Instant::now();
-                match lease::renew(self.session.conn(), self.term, length).await {
+                let renewing = lease::renew(self.session.conn(), self.term, length);
+                match timeout_at((asked + renewal).min(until), renewing).await.unwrap_or_else(late) {
                     Ok(true) => self.renewed = asked,
                     Ok(false) => {
                         tracing::info!("the pass stops here: another process has taken the lease");
@@ -97,7 +102,8 @@ impl HeldLease {
                     }
                     Err(error) => {
                         tracing::warn!("the lease of the passes is not renewed: {error}");
-                        if let Ok(session) = engine.database.own_session().await {
+                        let opened = timeout_at(until, engine.database.own_session()).await;
+                        if let Ok(session) = opened.unwrap_or_else(late) {
                             self.session = session;
                         }
                     }
@@ -107,7 +113,8 @@ impl HeldLease {
                 tracing::warn!("the pass stops here: the lease could not be renewed in time");
                 return;
             }
-            match self.mark(engine, apps).await {
+            let until = self.renewed + length - renewal;
+            match timeout_at(until, self.mark(engine, apps)).await.unwrap_or_else(late) {
                 Err(error) if !self.is_reported => {
                     tracing::warn!("callbacks do not mark their groups for now: {error}");
                     self.is_reported = true;
@@ -166,6 +173,11 @@ impl HeldLease {
             Ok(())
         }
     }
+}
+
+/// A statement that was not answered in time.
+fn late<T>(late: Elapsed) -> Result<T, sqlx::Error> {
+    Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late)))
 }
 
 /// How much later than its event time and G a marked group is due: `Date` has whole seconds.

@@ -136,11 +136,11 @@ impl AppRun {
                 }
                 "new" => {
                     self.sweep(&row, false, kind).await?;
-                    self.note_id_list(&row).await?;
                     "lists"
                 }
                 "lists" => {
                     self.work_done(row.number).await?;
+                    self.note_id_list(&row).await?;
                     "gone"
                 }
                 "gone" => {
@@ -197,12 +197,17 @@ impl AppRun {
         )))
     }
 
-    /// The list was read to its end, and each of its groups was asked for.
+    /// The list was read to its end, and each of its groups was asked for, in the work list as well. It is not noted while
+    /// one of them could not be read: that may be the group whose create was lost in a gap, and no gap may be closed.
     async fn note_id_list(&self, row: &PassRow) -> Result<(), PassEnd> {
         let began = Millis::new(row.begun_ms - CLOCK_MARGIN_MS);
         let (app, now) = (self.source.app, (self.engine.now)());
         let mut tx = self.engine.pass_tx().await?;
-        let noted = verifications::note_id_list_pass(tx.conn(), app, began, now).await;
+        let unread = passes::has_unread_groups(tx.conn(), app).await;
+        let noted = match unread {
+            Ok(false) => verifications::note_id_list_pass(tx.conn(), app, began, now).await,
+            other => other.map(drop),
+        };
         tx.end(noted).await
     }
 

@@ -15,34 +15,35 @@ use super::reading_members::ListStep;
 use super::reading_verdict::{GroupReading, ListReading, ListState, MembersRead, ReadSpare, Witnesses};
 use crate::ingest;
 use crate::mirror::Snapshot;
-use crate::model::UserId;
+use crate::model::{Millis, UserId};
 use crate::store::evidence;
 use crate::store::pass_note::PassNote;
 use crate::store::same_reads;
 use crate::store::work::DueGroup;
 
 impl AppRun {
-    /// Reads one list of members; true where that is done with.
+    /// Reads one list of members; answers as of when, where that is done with. A list that goes on behind an interruption
+    /// counts as of its first page, which may be long before the profile that was read now.
     pub(super) async fn read_list(
         &self,
         row: &DueGroup,
         witnesses: &Witnesses,
         (spare, known): (ReadSpare, &KnownOfGroup),
-    ) -> Result<bool, PassEnd> {
+    ) -> Result<Option<Millis>, PassEnd> {
         let list = self.whole_list(witnesses, spare).await?;
         if matches!(list.state, ListState::Gone | ListState::Unknown(_)) {
-            return Ok(false);
+            return Ok(None);
         }
         if list.staleness(known).is_some() && row.attempts < STALE_ATTEMPTS {
             PassCounts::add(&self.counts.stale, 1);
             if self.is_dry {
-                return Ok(false);
+                return Ok(None);
             }
             let group = &witnesses.group;
             let mut tx = self.engine.pass_tx().await?;
             let noted = evidence::drop_pages(tx.conn(), group).await;
             tx.end(noted).await?;
-            return Ok(false);
+            return Ok(None);
         }
         let list = self.confirmed(list).await?;
         let is_done = matches!(list.state, ListState::Complete | ListState::Unsupported);
@@ -50,7 +51,7 @@ impl AppRun {
         for part in list.batches() {
             self.commit(part, PassNote::default()).await?;
         }
-        Ok(is_done)
+        Ok(is_done.then_some(list.time.sigma))
     }
 
     /// Reads a list page by page, from where it was interrupted; each page is kept until the list is whole.
@@ -60,6 +61,7 @@ impl AppRun {
         let read = evidence::kept_pages(tx.conn(), group).await;
         let kept = tx.end(read).await?;
         let mark = kept.last().and_then(|(_, mark, _)| serde_json::from_str::<ListMark>(mark).ok());
+        let mark = mark.filter(|mark| mark.is_of(witnesses));
         let pages = kept.iter().map(|(.., answer)| answer.as_slice());
         let resumed = mark.and_then(|mark| ListProgress::resume(group.clone(), mark, pages));
         let mut page = if resumed.is_some() { kept.last().map_or(0, |(page, ..)| page + 1) } else { 0 };

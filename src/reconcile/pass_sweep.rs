@@ -78,7 +78,7 @@ impl AppRun {
     pub(super) async fn read_batch(&self, rows: &[SweepRow], of: SweepOf) -> Result<(), PassEnd> {
         let asked: Vec<AskedGroup> = rows.iter().filter_map(asked).collect();
         let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
-        let readings = self.reader.groups(&asked, self.engine.settings.rolling).await?;
+        let readings = self.read(&asked, self.engine.settings.rolling).await?;
         let readings = self.confirm_packed(readings).await?;
         let known = self.known_of(&keys).await?;
         let mut by_id: BTreeMap<&str, &SweepRow> =

@@ -123,7 +123,7 @@ impl AppRun {
         let asked: Vec<AskedGroup> = rows.iter().copied().filter_map(asked).collect();
         let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
         let Some(spare) = rows.first().map(|row| self.spare(row)) else { return Ok(()) };
-        let readings = self.reader.groups(&asked, spare).await?;
+        let readings = self.read(&asked, spare).await?;
         let readings = self.confirm_packed(readings).await?;
         let known = self.known_of(&keys).await?;
         let (none, mut first, mut later) = (KnownOfGroup::default(), Vec::new(), Vec::new());
@@ -246,8 +246,11 @@ impl AppRun {
         batch.note.spare_ms = self.engine.settings.follow_up.ms;
         // The pages of the list are kept until the row is done with: an interruption before that costs the last of them.
         batch.note.listed.extend((missing & MEMBERS > 0).then(|| witnesses.group.clone()));
-        if missing & MEMBERS > 0 && self.read_list(row, witnesses, (spare, known)).await? {
+        if missing & MEMBERS > 0
+            && let Some(sigma) = self.read_list(row, witnesses, (spare, known)).await?
+        {
             done.parts |= MEMBERS;
+            done.sigma = done.sigma.min(sigma);
         }
         if missing & ATTRIBUTES > 0 {
             let read = self.reader.attributes(group, spare).await?;

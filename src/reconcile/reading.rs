@@ -5,8 +5,8 @@
 //! moment (the group is unknown), or about everything (no further call). Many calls without an answer in a row are about
 //! everything as well: with a wrong address every group would be unknown, one by one, for hours.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -34,8 +34,11 @@ pub(super) const ROWS_MAX: u32 = 1_000_000;
 /// The fields of the envelope of an answer.
 const ENVELOPE: [&str; 2] = ["ErrorCode", "ActionStatus"];
 
+/// The most keys of custom fields of groups that are asked for.
+const GROUP_KEYS_MAX: usize = 50;
+
 /// The keys of custom fields that are asked for. An answer holds no others, and a read of a profile ends those that it
-/// does not hold: so `group` has every key that the mirror holds of the app, beside those that are set.
+/// does not hold: so every key that the mirror holds has to be asked for as well, see [`GroupReader::ask_also`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AskedFields {
     /// Of groups. Empty: the fields are not read, and none ends.
@@ -78,6 +81,14 @@ fn code_of(error: &CallError) -> i64 {
     if let CallError::Code { code, .. } = error { code.code } else { 0 }
 }
 
+/// Keys of custom fields of groups that the mirror holds and the settings do not name.
+#[derive(Debug, Default)]
+struct HeldKeys {
+    keys: Vec<FieldKey>,
+    /// True where there are more than are asked for: then no answer says which fields a group has not.
+    are_too_many: bool,
+}
+
 /// Reads the groups of one app.
 #[derive(Debug)]
 pub struct GroupReader {
@@ -85,6 +96,7 @@ pub struct GroupReader {
     pub(super) app: SdkAppId,
     pub(super) fields: AskedFields,
     pub(super) stop: CancellationToken,
+    held_keys: RwLock<HeldKeys>,
     /// True after custom fields were refused: a key may be without the permission to read it.
     pub(super) are_fields_refused: AtomicBool,
     /// [`LIMIT_LARGE`], or [`LIMIT_SAFE`] after that was refused.
@@ -108,6 +120,7 @@ impl GroupReader {
             app,
             fields,
             stop,
+            held_keys: RwLock::default(),
             are_fields_refused: AtomicBool::new(false),
             limit: AtomicU32::new(LIMIT_LARGE),
             rows: Arc::new(Semaphore::new(ROWS_MAX as usize)),
@@ -143,6 +156,35 @@ impl GroupReader {
         let infos = reply.answer.elements.into_iter().filter_map(|element| element.info.ok());
         let fields = infos.filter_map(|info| info.custom_fields).flatten();
         Ok(fields.map(|(key, _)| key).collect())
+    }
+
+    /// Asks for these keys of custom fields of groups as well, from the next call on. Above the limit they are not asked for,
+    /// and from then on no read ends a field.
+    pub fn ask_also(&self, held: &[FieldKey]) {
+        let is_new =
+            |key: &FieldKey, keys: &[FieldKey]| !self.fields.group.contains(key) && !keys.contains(key);
+        let known = self.held_keys.read().unwrap_or_else(PoisonError::into_inner);
+        if known.are_too_many || !held.iter().any(|key| is_new(key, &known.keys)) {
+            return;
+        }
+        drop(known);
+        let mut known = self.held_keys.write().unwrap_or_else(PoisonError::into_inner);
+        for key in held {
+            if !is_new(key, &known.keys) {
+                continue;
+            }
+            if self.fields.group.len() + known.keys.len() < GROUP_KEYS_MAX {
+                known.keys.push(key.clone());
+            } else {
+                known.are_too_many = true;
+            }
+        }
+    }
+
+    /// The keys of custom fields of groups that are asked for, and whether these are all that are known.
+    pub(super) fn group_keys(&self) -> (Vec<FieldKey>, bool) {
+        let known = self.held_keys.read().unwrap_or_else(PoisonError::into_inner);
+        (self.fields.group.iter().chain(&known.keys).cloned().collect(), !known.are_too_many)
     }
 
     pub(super) fn key(&self, group: &GroupId) -> GroupKey {

@@ -72,6 +72,15 @@ pub struct ListMark {
     is_begun_again: bool,
 }
 
+impl ListMark {
+    /// False where the group was created anew since: what was read before is of another group with the same id.
+    #[must_use]
+    pub fn is_of(&self, witnesses: &Witnesses) -> bool {
+        let created = self.create_secs.zip(witnesses.create_secs);
+        created.is_none_or(|(then, now)| then == now)
+    }
+}
+
 /// A list that is being read.
 #[derive(Debug)]
 pub struct ListProgress {

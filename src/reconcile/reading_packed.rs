@@ -113,7 +113,7 @@ impl GroupReader {
         asked: &[AskedGroup],
         spare: ReadSpare,
     ) -> Result<Vec<GroupReading>, ReadHalt> {
-        let fields = !self.fields.group.is_empty() && !self.are_fields_refused.load(Ordering::Relaxed);
+        let fields = !self.group_keys().0.is_empty() && !self.are_fields_refused.load(Ordering::Relaxed);
         let (mut calls, mut readings) = (calls(asked, fields), BTreeMap::new());
         while let Some(call) = calls.pop() {
             let more = self.packed_call(call, spare, &mut readings).await?;
@@ -131,10 +131,12 @@ impl GroupReader {
         readings: &mut BTreeMap<GroupId, GroupReading>,
     ) -> Result<Vec<PackedCall>, ReadHalt> {
         let groups: Vec<GroupId> = call.groups.iter().map(|group| group.group.clone()).collect();
+        let (keys, are_all) = self.group_keys();
+        let ends_fields = call.fields && are_all;
         let filter = InfoFilter {
             everything: false,
             members: call.members,
-            group_fields: if call.fields { self.fields.group.clone() } else { Vec::new() },
+            group_fields: if call.fields { keys } else { Vec::new() },
             member_fields: if call.members { self.fields.members.clone() } else { Vec::new() },
         };
         let bound = self.client.clock_bound();
@@ -149,7 +151,7 @@ impl GroupReader {
                         "custom fields of groups are not read: Tencent refuses the keys that are set"
                     );
                 }
-                readings.extend(self.readings(&call, reply, spare));
+                readings.extend(self.readings(&call, reply, (spare, ends_fields)));
                 Ok(Vec::new())
             }
             Err(failure) => match call.smaller(failure) {
@@ -171,7 +173,7 @@ impl GroupReader {
         &self,
         call: &PackedCall,
         reply: Reply<GroupInfos>,
-        spare: ReadSpare,
+        of: (ReadSpare, bool),
     ) -> Vec<(GroupId, GroupReading)> {
         let mut elements = BTreeMap::<GroupId, Vec<GroupElement>>::new();
         for element in reply.answer.elements {
@@ -180,7 +182,7 @@ impl GroupReader {
         let reading = |asked: &AskedGroup| {
             let mut about = elements.remove(&asked.group).unwrap_or_default();
             let reading = match (about.pop(), about.is_empty()) {
-                (Some(element), true) => self.reading(asked, &element, reply.asked_at, spare),
+                (Some(element), true) => self.reading(asked, &element, reply.asked_at, of),
                 (Some(_), false) => self.unknown(asked, UnknownWhy::Contradiction),
                 (None, _) => self.unknown(asked, UnknownWhy::NotInAnswer),
             };
@@ -213,7 +215,7 @@ impl GroupReader {
         asked: &AskedGroup,
         element: &GroupElement,
         sent: Millis,
-        spare: ReadSpare,
+        (spare, ends_fields): (ReadSpare, bool),
     ) -> GroupReading {
         let create_secs = element.info.as_ref().ok().and_then(|info| info.create_secs);
         let time = ReadTime::new(sent, spare.ms, create_secs);
@@ -222,7 +224,7 @@ impl GroupReader {
             Err(code) => return self.without(asked, verdict(code), Some(time)),
         };
         let witnesses = Witnesses::of(self.key(&asked.group), info);
-        let profile = self.profile(&witnesses, info, time);
+        let profile = Self::profile(&witnesses, info, time, ends_fields);
         if profile.answer.len() > LIST_BYTES_MAX {
             return self.unknown(asked, UnknownWhy::TooLarge);
         }
@@ -253,12 +255,13 @@ impl GroupReader {
         }
     }
 
-    fn profile(&self, witnesses: &Witnesses, info: &GroupInfo, time: ReadTime) -> Snapshot {
+    /// `ends_fields`: every custom field that is known was asked for.
+    fn profile(witnesses: &Witnesses, info: &GroupInfo, time: ReadTime, ends_fields: bool) -> Snapshot {
         Snapshot {
             group: witnesses.group.clone(),
             time,
             kind: ReadKind::Profile,
-            is_complete: info.unread.is_empty() && !self.fields.group.is_empty(),
+            is_complete: info.unread.is_empty() && ends_fields,
             range: None,
             missing: Vec::new(),
             answer: profile(&witnesses.group.group, info),

@@ -5,6 +5,7 @@
 
 use sqlx::{FromRow, PgConnection};
 
+use crate::mirror::GroupKey;
 use crate::model::{GroupId, Millis, SdkAppId};
 
 /// A pass as it stands.
@@ -228,6 +229,19 @@ pub async fn next_groups(
     query.fetch_all(conn).await
 }
 
+const HAS_UNREAD_GROUPS: &str = "
+SELECT EXISTS (SELECT FROM group_reads r
+                WHERE r.sdk_app_id = $1
+                  AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = $1 AND g.group_id = r.group_id))";
+
+/// True where the list of ids has named a group that the mirror does not have: it was asked for in vain.
+///
+/// # Errors
+/// The statement's.
+pub async fn has_unread_groups(conn: &mut PgConnection, app: SdkAppId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(HAS_UNREAD_GROUPS).bind(app.get()).fetch_one(conn).await
+}
+
 const SWEPT: &str = "
 UPDATE reconcile_passes SET swept_to = GREATEST(swept_to, $3)
  WHERE sdk_app_id = $1 AND number = $2 AND phase = $4";
@@ -273,6 +287,20 @@ pub async fn candidate_count(conn: &mut PgConnection, app: SdkAppId) -> Result<i
 /// A loose index scan over the keys would need the group first; the table is read once per pass.
 const FIELD_KEYS: &str = "
 SELECT DISTINCT key FROM group_user_defined_fields WHERE sdk_app_id = $1 ORDER BY key LIMIT $2";
+
+const FIELD_KEYS_OF: &str = "
+SELECT DISTINCT f.key FROM group_user_defined_fields f
+  JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON f.sdk_app_id = k.app AND f.group_id = k.id ORDER BY f.key";
+
+/// The keys of user-defined fields that the mirror holds of some groups.
+///
+/// # Errors
+/// The statement's.
+pub async fn field_keys_of(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<Vec<String>, sqlx::Error> {
+    let apps: Vec<i64> = groups.iter().map(|key| key.app.get()).collect();
+    let ids: Vec<&str> = groups.iter().map(|key| key.group.as_str()).collect();
+    sqlx::query_scalar(FIELD_KEYS_OF).bind(apps).bind(ids).fetch_all(conn).await
+}
 
 /// The keys of user-defined fields that the mirror holds of an app.
 ///

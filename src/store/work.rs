@@ -7,6 +7,7 @@
 use sqlx::{FromRow, PgConnection};
 
 use super::feed::{FeedPlace, place_at};
+use super::gaps::CLOCKS_APART_MAX_MS;
 use crate::mirror::GroupKey;
 use crate::model::{Millis, SdkAppId};
 
@@ -195,12 +196,13 @@ pub async fn counts(conn: &mut PgConnection, app: SdkAppId, pass: i64) -> Result
     sqlx::query_as(COUNTS).bind(app.get()).bind(pass).fetch_one(conn).await
 }
 
-/// The oldest first. Groups that a read as of now cannot verify behind the end of the gap yet are left for later.
+/// The oldest first. A read closes a gap only as of so long after its end as clocks may lie apart; groups that a read as of
+/// now cannot verify behind that moment yet are left for later.
 const PUT_OF_GAPS: &str = "
 INSERT INTO group_work (sdk_app_id, group_id, class, cause, parts, due_at)
 SELECT $1, v.group_id, 2, 'gap', 1, to_timestamp($2 / 1000.0)
-  FROM (SELECT max(last_at) AS ended FROM gaps
-         WHERE sdk_app_id = $1 AND closed_at IS NULL AND last_at < to_timestamp(($2 - $3) / 1000.0)) g,
+  FROM (SELECT max(last_at) + make_interval(secs => $5 / 1000.0) AS ended FROM gaps
+         WHERE sdk_app_id = $1 AND closed_at IS NULL AND last_at < to_timestamp(($2 - $3 - $5) / 1000.0)) g,
        group_verifications v
  WHERE g.ended IS NOT NULL AND v.sdk_app_id = $1 AND v.status <> 'destroyed'
    AND (v.whole_verified_at IS NULL OR v.whole_verified_at < g.ended)
@@ -222,7 +224,7 @@ pub async fn put_of_gaps(
     spare_ms: i64,
 ) -> Result<(), sqlx::Error> {
     let query = sqlx::query(PUT_OF_GAPS).bind(app.get()).bind(now.get()).bind(spare_ms).bind(OF_GAPS_MAX);
-    query.execute(conn).await.map(drop)
+    query.bind(CLOCKS_APART_MAX_MS).execute(conn).await.map(drop)
 }
 
 /// A callback below the time of the newest read that was received after it changes nothing that the read showed, and may

@@ -10,7 +10,7 @@ mod rules {
     mod digests;
     pub(crate) mod door;
     mod drift_classes;
-    mod freshness;
+    pub(crate) mod freshness;
     pub(crate) mod laws;
     mod oracle;
     mod presence;
@@ -138,6 +138,7 @@ mod reconcile {
     mod codes;
     mod details;
     mod ends;
+    mod harm;
     mod interrupted;
     mod lists;
     mod lives;

@@ -36,6 +36,8 @@ async fn tencents_own_example_posted_twice_gives_one_group() {
             "created_by": "group_root", "member_count": 3,
             "user_defined_fields": { "UserDefined1": "hello", "UserDefined2": "world" }, "attributes": {},
             "created_at": "2022-12-09T08:26:54.123Z", "updated_at": "2022-12-09T08:26:54.123Z", "destroyed_at": null,
+            "apply_join_option": null, "invite_join_option": null, "mute_all": null, "max_member_count": null,
+            "verified_at": null, "members_verified_at": null,
         })
     );
     let members = app.service.read("/v1/groups/%40TGS%232J4SZEAEL/members").await;

@@ -173,7 +173,8 @@ async fn a_list_by_cursor_is_whole_or_says_why_it_is_not() {
 async fn what_was_kept_of_another_list_is_not_gone_on_with() {
     let next = json!({ "MemberNum": 3, "Next": "1" });
     let server = ScriptedServer::start([page(&["a"], next)]).await;
-    let mut list = ListProgress::new(&of("@TGS#_c"), SPARE);
+    let created = |secs| Witnesses { create_secs: secs, ..of("@TGS#_c") };
+    let mut list = ListProgress::new(&created(Some(5)), SPARE);
     assert!(list.mark().is_none(), "nothing was read yet");
     let step = scripted_reader(&server.url).next_page(&mut list).await.unwrap();
     let ListStep::Page { mark: Some(mark), rows } = step else { panic!("{step:?}") };
@@ -183,6 +184,8 @@ async fn what_was_kept_of_another_list_is_not_gone_on_with() {
     assert!(resume("@TGS#_c", &[&rows]).is_some());
     assert!(resume("g", &[&rows]).is_none(), "a list by offset has no cursor");
     assert!(resume("@TGS#_c", &[b"no page"]).is_none());
+    assert!(mark.is_of(&created(Some(5))) && mark.is_of(&created(None)));
+    assert!(!mark.is_of(&created(Some(6))), "the same id, and another group since");
 }
 
 #[tokio::test]

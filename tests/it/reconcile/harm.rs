@@ -1,0 +1,176 @@
+//! What reads must not do, each as it once did: end a field that was not asked for, do for a mark that is newer than the
+//! list, let one group stop the pass over all others, or close a gap before every group could be read.
+//!
+//! The work list is worked off between two passes, when no sweep reads a group by the way; so a test sets it up there.
+
+use chrono::{DateTime, Utc};
+use group_mirror::clock;
+use group_mirror::fake::{ExistingGroups, Fake};
+use group_mirror::ingest::{SnapshotOutcome, commit_snapshots};
+use group_mirror::mirror::{ReadKind, ReadTime, Snapshot, group_key};
+use group_mirror::model::{FieldKey, Millis};
+use group_mirror::reconcile::{ListProgress, ListStep, PassKind, PassSettings, ReadSpare};
+use group_mirror::store::{Database, evidence, work};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::passes::{Reading, quick, unlimited};
+use super::reader::{id, reader_of, witnesses};
+use crate::api::freshness::{list, profile};
+use crate::support::api::T0;
+use crate::support::eventually;
+use crate::support::postgres::TestDatabase;
+use crate::tencent::fake::{GROUPS, done, fake_with};
+
+async fn existing(groups: u32, members: u32) -> Fake {
+    fake_with(&unlimited(&json!({})), None, 1, ExistingGroups { groups, members }).await
+}
+
+/// A serve that has made its first pass, and works off the work list until the next one.
+async fn between_passes(reading: &Reading) -> JoinHandle<()> {
+    let passes = reading.engine.clone().rolling(vec![reading.source.clone()], CancellationToken::new());
+    let running = tokio::spawn(passes);
+    let ended = "SELECT EXISTS (SELECT FROM reconcile_passes WHERE phase = 'ended')";
+    assert!(eventually(async || is_so(reading, ended).await).await, "the first pass ends");
+    running
+}
+
+async fn is_so(reading: &Reading, query: &'static str) -> bool {
+    sqlx::query_scalar(query).fetch_one(&mut reading.database.connect().await).await.unwrap()
+}
+
+/// As if a callback of that time had marked the group.
+async fn mark(reading: &Reading, group: &str, newest_ms: i64) {
+    let mark = "INSERT INTO group_work (sdk_app_id, group_id, class, cause, parts, newest_ms, due_at)
+                VALUES ($1, $2, 1, 'partial', 1, $3, now())";
+    let query = sqlx::query(mark).bind(reading.source.app.get()).bind(group).bind(newest_ms);
+    query.execute(&mut reading.database.connect().await).await.unwrap();
+}
+
+/// As of when the profile of a group was read, Unix milliseconds.
+async fn verified_ms(reading: &Reading, group: &str) -> i64 {
+    let query = "SELECT (extract(epoch FROM verified_at) * 1000)::bigint FROM group_verifications WHERE group_id = $1";
+    sqlx::query_scalar(query).bind(group).fetch_one(&mut reading.database.connect().await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_ends_no_custom_field_whose_key_came_after_the_pass_had_begun() {
+    let fake = existing(1, 3).await;
+    let region = FieldKey::parse("region").unwrap();
+    let settings = PassSettings { group_fields: vec![region], ..quick() };
+    let reading = Reading::of(&fake, settings).await;
+    let running = between_passes(&reading).await;
+    let first = Millis::new(verified_ms(&reading, "existing 0").await + 60_000);
+    let fields = json!([{ "Key": "tier", "Value": "gold" }]);
+    let change = json!({ "GroupId": "existing 0", "AppDefinedData": fields });
+    done(&fake, GROUPS, "modify_group_base_info", change).await;
+    fake.step(120_000);
+    let element = json!({ "GroupId": "existing 0", "ErrorCode": 0, "AppDefinedData": fields });
+    let answer = json!({ "ActionStatus": "OK", "ErrorCode": 0, "GroupInfo": [element] });
+    let learnt = Snapshot {
+        group: group_key(reading.source.app, id("existing 0")),
+        time: ReadTime { sigma: first, sent: first, spare_ms: 0 },
+        kind: ReadKind::Profile,
+        is_complete: false,
+        range: None,
+        missing: Vec::new(),
+        answer: answer.to_string().into_bytes(),
+    };
+    commit_snapshots(&reading.engine.database, &[learnt], clock::now()).await.unwrap();
+    mark(&reading, "existing 0", first.get()).await;
+    let is_read = "SELECT NOT EXISTS (SELECT FROM group_work)";
+    assert!(eventually(async || is_so(&reading, is_read).await).await, "the mark is worked off");
+    assert_eq!(reading.differences(&fake).await, Vec::<String>::new());
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_goes_on_behind_an_old_page_does_not_do_for_a_newer_mark() {
+    let fake = existing(20, 250).await;
+    let reading = Reading::of(&fake, quick()).await;
+    let running = between_passes(&reading).await;
+    let community: String =
+        sqlx::query_scalar("SELECT group_id FROM groups WHERE type = 'Community' ORDER BY group_id LIMIT 1")
+            .fetch_one(&mut reading.database.connect().await)
+            .await
+            .unwrap();
+    let reader = reader_of(&fake);
+    let witnesses = witnesses(&reader, &community).await;
+    let mut list = ListProgress::new(&witnesses, ReadSpare { ms: 0 });
+    let step = reader.next_page(&mut list).await.unwrap();
+    let ListStep::Page { mark: Some(page_mark), rows } = step else { panic!("the list is longer") };
+    let kept = serde_json::to_string(&page_mark).unwrap();
+    let mut conn = reading.database.connect().await;
+    evidence::keep_page(&mut conn, &witnesses.group, 0, (&kept, &rows)).await.unwrap();
+    let first = verified_ms(&reading, &community).await;
+    fake.step(3_600_000);
+    mark(&reading, &community, first + 1_800_000).await;
+    let waits = "SELECT EXISTS (SELECT FROM group_work WHERE attempts = 1 AND parts & 1 = 1)";
+    assert!(eventually(async || is_so(&reading, waits).await).await, "the list is asked for again");
+    assert!(is_so(&reading, "SELECT NOT EXISTS (SELECT FROM list_pages)").await, "from the beginning");
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_group_that_the_database_refuses_stops_no_pass_and_lets_no_gap_be_closed() {
+    let fake = existing(60, 3).await;
+    let reading = Reading::of(&fake, quick()).await;
+    let mut conn = reading.database.connect().await;
+    let refuse = "ALTER TABLE groups ADD CONSTRAINT refused CHECK (group_id NOT LIKE '%existing 7')";
+    sqlx::query(refuse).execute(&mut conn).await.unwrap();
+    let counts = reading.pass(PassKind::Backfill).await.unwrap();
+    assert!(counts.unknown.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    assert!(is_so(&reading, "SELECT count(*) = 59 FROM groups WHERE status = 'active'").await);
+    let is_noted = "SELECT EXISTS (SELECT FROM id_list_passes)";
+    assert!(!is_so(&reading, is_noted).await, "its create may be the one that was lost in a gap");
+    sqlx::query("ALTER TABLE groups DROP CONSTRAINT refused").execute(&mut conn).await.unwrap();
+    reading.pass(PassKind::Reconcile).await.unwrap();
+    assert!(is_so(&reading, "SELECT count(*) = 60 FROM groups WHERE status = 'active'").await);
+    assert!(is_so(&reading, is_noted).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_were_read_too_soon_after_a_gap_to_close_it_are_read_again_for_it() {
+    let fake = existing(4, 3).await;
+    let reading = Reading::of(&fake, quick()).await;
+    reading.pass(PassKind::Backfill).await.unwrap();
+    let mut conn = reading.database.connect().await;
+    // Read 30 s after the end, while a gap is closed by reads from 60 s on.
+    let gap = "INSERT INTO gaps (sdk_app_id, cause, first_at, last_at, callbacks)
+               SELECT sdk_app_id, 'spool_full', min(whole_verified_at) - interval '60 s',
+                      min(whole_verified_at) - interval '30 s', 1
+                 FROM group_verifications GROUP BY sdk_app_id";
+    sqlx::query(gap).execute(&mut conn).await.unwrap();
+    let last = "SELECT (extract(epoch FROM max(last_at)) * 1000)::bigint FROM gaps";
+    let ended: i64 = sqlx::query_scalar(last).fetch_one(&mut conn).await.unwrap();
+    for (after_ms, rows) in [(121_000, 0_i64), (123_000, 4)] {
+        let now = Millis::new(ended + after_ms);
+        work::put_of_gaps(&mut conn, reading.source.app, now, 62_000).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM group_work").fetch_one(&mut conn).await.unwrap();
+        assert_eq!(count, rows, "{after_ms} ms after the end");
+    }
+}
+
+/// When a member joined, until when the member is muted, and the name card.
+type Shown = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, String);
+
+#[tokio::test]
+async fn a_number_that_can_be_no_time_is_left_out_and_the_rest_of_the_answer_counts() {
+    let database = TestDatabase::create().await;
+    let pools = Database::new(&database.url).unwrap();
+    for (number, group) in [i64::MAX, 253_402_300_800].into_iter().zip(["a", "b"]) {
+        let read = profile(group, 0, &json!({ "CreateTime": number }));
+        let member =
+            json!({ "Member_Account": "ana", "JoinTime": number, "MuteUntil": number, "NameCard": "A" });
+        let listed = list(group, 0, &json!([member]));
+        let entered = commit_snapshots(&pools, &[read, listed], Millis::new(T0 + 1_000)).await.unwrap();
+        assert!(entered.iter().all(|outcome| matches!(outcome, SnapshotOutcome::Entered(_))), "{entered:?}");
+        let query = "SELECT joined_at, mute_until, name_card FROM group_member_states WHERE group_id = $1";
+        let shown: Shown =
+            sqlx::query_as(query).bind(group).fetch_one(&mut database.connect().await).await.unwrap();
+        assert_eq!(shown, (None, None, "A".to_owned()), "{number}");
+    }
+    pools.close().await;
+}
