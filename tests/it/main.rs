@@ -136,10 +136,12 @@ mod reconcile {
     mod interrupted;
     mod lists;
     mod lives;
+    mod moments;
     mod packed;
     pub(crate) mod passes;
     mod reader;
     mod serving;
+    mod whole_lives;
 }
 
 /// Settings, start, stop, exit codes of the binary.
