@@ -139,6 +139,7 @@ mod reconcile {
     mod moments;
     mod packed;
     pub(crate) mod passes;
+    mod played_life;
     mod reader;
     mod serving;
     mod whole_lives;

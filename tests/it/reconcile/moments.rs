@@ -78,9 +78,9 @@ fn of_living(rows: &Rows, group: &GroupKey) -> Shown {
 }
 
 /// What rows show of a group.
-fn of_rows(rows: &Rows, group: &GroupKey) -> Shown {
+fn of_rows(rows: &Rows, key: &GroupKey) -> Shown {
     let mut shown = Shown::new();
-    let Some(group) = pure(rows).remove(group.group.as_str()) else { return shown };
+    let Some(group) = pure(rows).remove(key.group.as_str()) else { return shown };
     if group["status"] == "destroyed" {
         return shown;
     }
@@ -88,7 +88,10 @@ fn of_rows(rows: &Rows, group: &GroupKey) -> Shown {
     for (name, _, _) in TEXTS {
         put(&mut shown, name.to_owned(), &group[name]);
     }
-    put(&mut shown, "owner".to_owned(), &group["owner"]);
+    // Who was said to be the owner; that a Work group has none where that one has left follows from two statements.
+    let row = &rows.groups[key];
+    let owner = row.owner.value.as_ref().filter(|_| row.owner.stamp >= row.life_barrier());
+    put(&mut shown, "owner".to_owned(), &json!(owner.map(UserId::as_str)));
     for (kind, of) in [("field", "user_defined_fields"), ("attribute", "attributes")] {
         for (key, value) in group[of].as_object().unwrap() {
             shown.insert(format!("{kind} {key}"), value.clone());
@@ -108,9 +111,8 @@ fn of_rows(rows: &Rows, group: &GroupKey) -> Shown {
     shown
 }
 
-/// The newest callback that says what is shown under a name, or that it is not there; rows of callbacks alone. The owner
-/// who leaves a group is no owner any more in a Work group alone.
-fn newest_callback(rows: &Rows, key: &GroupKey, (name, value): (&str, &Value), is_work: bool) -> Stamp {
+/// The newest callback that says what is shown under a name, or that it is not there; rows of callbacks alone.
+fn newest_callback(rows: &Rows, key: &GroupKey, name: &str, value: &Value) -> Stamp {
     let Some(group) = rows.groups.get(key) else { return Stamp::ZERO };
     let is_shown = !value.is_null();
     let life = group.life_barrier();
@@ -123,12 +125,7 @@ fn newest_callback(rows: &Rows, key: &GroupKey, (name, value): (&str, &Value), i
     match kind {
         "status" if is_shown => group.created.stamp.max(group.barrier(GroupBarrier::AliveStamp)),
         "status" => group.barrier(GroupBarrier::DestroyedStamp),
-        "owner" if is_shown => group.owner.stamp,
-        "owner" => {
-            let owner = group.owner.value.clone().filter(|_| is_work);
-            let left = owner.and_then(|owner| rows.members.get(&(key.clone(), owner)));
-            group.owner.stamp.max(life).max(left.map_or(Stamp::ZERO, |member| member.leave.stamp))
-        }
+        "owner" => or_life(group.owner.stamp),
         "field" => or_life(rows.user_defined_fields.get(&field()).map_or(Stamp::ZERO, |field| field.stamp)),
         "attribute" => {
             let stamp = rows.attributes.get(&field()).map_or(Stamp::ZERO, |field| field.stamp);
@@ -179,11 +176,23 @@ impl Read {
             let is = state.get(name).unwrap_or(&Value::Null);
             match self.kind {
                 ReadKind::Gone => state.is_empty() && value.is_null(),
-                // The owner's own role is none; it shows where another read says who owns the group now.
-                _ => !state.is_empty() && (is == value || (is == "Owner" && value == "Member")),
+                // Who was no member begins as an ordinary one, and so does who was the owner.
+                ReadKind::Members if value == "Member" => is != "Admin",
+                _ => !state.is_empty() && is == value,
             }
         };
         speaks_of(self.kind, name) && is_newer && self.states.iter().any(|state| shows(state))
+    }
+}
+
+impl Read {
+    /// What it may have said, in words.
+    fn said_of(&self, name: &str) -> Option<String> {
+        let mut values: Vec<&Value> =
+            self.states.iter().map(|state| state.get(name).unwrap_or(&Value::Null)).collect();
+        values.dedup();
+        let (kind, sigma) = (self.kind, self.sigma.get());
+        speaks_of(kind, name).then(|| format!("{kind:?} as of {sigma} may say {values:?}"))
     }
 }
 
@@ -284,7 +293,6 @@ impl Moment {
         let mut alone = of_living(&self.callbacks, group);
         alone.remove("status");
         alone.extend(of_rows(&self.callbacks, group).remove_entry("status"));
-        let is_work = self.all.groups[group].text(ProfileText::Type).value.as_deref() == Some("Work");
         let mut broken = Vec::new();
         for name in alone.keys().chain(mirror.keys()) {
             let value = |of: &Shown| of.get(name).cloned().unwrap_or_default();
@@ -299,12 +307,14 @@ impl Moment {
                 "topicname" => is_there(&format!("topic {of}")),
                 _ => mirror.contains_key("status"),
             };
-            let callback = newest_callback(&self.callbacks, group, (name, &by_callbacks), is_work);
+            let callback = newest_callback(&self.callbacks, group, name, &by_callbacks);
             let is_justified =
                 by_callbacks == shown || self.reads.iter().any(|read| read.justifies(name, &shown, callback));
             if is_looked_at && !is_justified {
                 let by = callback.time().get();
-                broken.push(format!("{name} is {shown}; callbacks say {by_callbacks} as of {by}"));
+                let reads: Vec<String> = self.reads.iter().filter_map(|read| read.said_of(name)).collect();
+                let reads = reads.join("; ");
+                broken.push(format!("{name} is {shown}; callbacks say {by_callbacks} as of {by}; {reads}"));
             }
         }
         broken
