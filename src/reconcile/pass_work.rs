@@ -241,8 +241,10 @@ impl AppRun {
         batch.note.spare_ms = self.engine.settings.follow_up.ms;
         // The pages of the list are kept until the row is done with: an interruption before that costs the last of them.
         batch.note.listed.extend((missing & MEMBERS > 0).then(|| witnesses.group.clone()));
-        if missing & MEMBERS > 0 && self.read_list(row, witnesses, (spare, known)).await? {
-            done.parts |= MEMBERS;
+        if missing & MEMBERS > 0
+            && let Some(sigma) = self.read_list(row, witnesses, (spare, known)).await?
+        {
+            (done.parts, done.sigma) = (done.parts | MEMBERS, done.sigma.min(sigma));
         }
         if missing & ATTRIBUTES > 0 {
             let read = self.reader.attributes(group, spare).await?;

@@ -131,6 +131,7 @@ mod tencent {
 
 /// Groups read from Tencent: what is asked, what an answer may claim, and the passes that write it into the mirror.
 mod reconcile {
+    mod begun_anew;
     mod codes;
     mod details;
     mod interrupted;
