@@ -2,7 +2,7 @@
 //! the callbacks alone. Where the two differ, a read has to justify it: one that counts as of a time after the newest
 //! callback about that value, and that showed a state which Tencent had between S − λ and the commit of the read.
 //!
-//! So no callback newer than σ is undone, nobody who was a member during the whole read is gone because of a page, and no
+//! So no callback newer than σ is undone, no one who was a member during the whole read is gone because of a page, and no
 //! group that was there during the whole read is shown as destroyed. The tables are the fold of the ledger, which the
 //! verification at the end of each life proves, so the moments of the ledger are the moments of the mirror.
 

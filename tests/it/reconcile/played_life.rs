@@ -380,7 +380,7 @@ impl Life {
             self.deliver().await;
         }
         if let Some(service) = &self.service {
-            service.until(|told| told["spool"]["depth"] == 0).await;
+            service.until(|health| health["spool"]["depth"] == 0).await;
         }
         pass_by(200_000);
         let failed = |end: PassEnd| end.to_string();
