@@ -16,21 +16,22 @@ use super::reading_verdict::{GroupReading, ListReading, ListState, MembersRead, 
 use crate::ingest;
 use crate::mirror::Snapshot;
 use crate::model::{Millis, UserId};
-use crate::store::evidence;
 use crate::store::pass_note::PassNote;
 use crate::store::same_reads;
 use crate::store::work::DueGroup;
+use crate::store::{evidence, passes};
+use crate::tencent::CLOCK_MARGIN_MS;
 
 impl AppRun {
-    /// Reads one list of members; answers as of when, where that is done with. A list that goes on behind an interruption
-    /// counts as of its first page, which may be long before the profile that was read now.
+    /// Reads one list of members; answers its σ where it is done with. A list that goes on behind an interruption counts as of
+    /// its first page, which may be long before the profile that was read now.
     pub(super) async fn read_list(
         &self,
         row: &DueGroup,
         witnesses: &Witnesses,
         (spare, known): (ReadSpare, &KnownOfGroup),
     ) -> Result<Option<Millis>, PassEnd> {
-        let list = self.whole_list(witnesses, spare).await?;
+        let list = self.whole_list(row, witnesses, spare).await?;
         if matches!(list.state, ListState::Gone | ListState::Unknown(_)) {
             return Ok(None);
         }
@@ -54,19 +55,46 @@ impl AppRun {
         Ok(is_done.then_some(list.time.sigma))
     }
 
-    /// Reads a list page by page, from where it was interrupted; each page is kept until the list is whole.
-    async fn whole_list(&self, witnesses: &Witnesses, spare: ReadSpare) -> Result<ListReading, PassEnd> {
+    /// The list of which pages are kept, and the number of its next page. Pages of an earlier pass, or from before the newest
+    /// mark of the group, say what was true then, and those of a group that was created anew since are another group's: they
+    /// are dropped.
+    async fn resumed(
+        &self,
+        row: &DueGroup,
+        witnesses: &Witnesses,
+    ) -> Result<Option<(ListProgress, i32)>, PassEnd> {
         let group = &witnesses.group;
         let mut tx = self.engine.pass_tx().await?;
         let read = evidence::kept_pages(tx.conn(), group).await;
         let kept = tx.end(read).await?;
-        let mark = kept.last().and_then(|(_, mark, _)| serde_json::from_str::<ListMark>(mark).ok());
-        let mark = mark.filter(|mark| mark.is_of(witnesses));
+        let Some((last, mark, _)) = kept.last() else { return Ok(None) };
+        let mut tx = self.engine.pass_tx().await?;
+        let read = passes::newest(tx.conn(), group.app).await;
+        let begun = tx.end(read).await?.map_or(i64::MIN, |pass| pass.begun_ms - CLOCK_MARGIN_MS);
         let pages = kept.iter().map(|(.., answer)| answer.as_slice());
-        let resumed = mark.and_then(|mark| ListProgress::resume(group.clone(), mark, pages));
-        let mut page = if resumed.is_some() { kept.last().map_or(0, |(page, ..)| page + 1) } else { 0 };
-        let mut list = resumed.unwrap_or_else(|| ListProgress::new(witnesses, spare));
-        drop(kept);
+        let mark = serde_json::from_str::<ListMark>(mark).ok().filter(|mark| mark.is_of(witnesses));
+        let list = mark.and_then(|mark| ListProgress::resume(group.clone(), mark, pages));
+        let is_of_now =
+            |list: &ListProgress| list.time().sent.get() >= begun && list.time().sigma.get() >= row.newest_ms;
+        let list = list.filter(is_of_now);
+        if list.is_none() && !self.is_dry {
+            let mut tx = self.engine.pass_tx().await?;
+            let noted = evidence::drop_pages(tx.conn(), group).await;
+            tx.end(noted).await?;
+        }
+        Ok(list.map(|list| (list, last + 1)))
+    }
+
+    /// Reads a list page by page, from where it was interrupted; each page is kept until the list is whole.
+    async fn whole_list(
+        &self,
+        row: &DueGroup,
+        witnesses: &Witnesses,
+        spare: ReadSpare,
+    ) -> Result<ListReading, PassEnd> {
+        let group = &witnesses.group;
+        let resumed = self.resumed(row, witnesses).await?;
+        let (mut list, mut page) = resumed.unwrap_or_else(|| (ListProgress::new(witnesses, spare), 0));
         loop {
             match self.reader.next_page(&mut list).await? {
                 ListStep::Done(reading) => return Ok(reading),

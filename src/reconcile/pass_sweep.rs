@@ -108,18 +108,21 @@ impl AppRun {
             parts,
             due: Millis::new(now.get() + after_ms),
         };
+        let details = details(row, &reading, of.is_whole);
+        // What is asked for again is asked for everything that this read was to bring.
+        let all = MEMBERS | details;
         match reading.verdict {
             GroupVerdict::Alive => {}
             GroupVerdict::GoneCandidate(_) => {
                 match reading.time.filter(|_| row.is_shown) {
                     Some(time) => batch.note.candidates.push((group, time.sent)),
-                    None if row.is_shown => batch.note.work.push(later(5, "unknown", 0, AGAIN_MS)),
+                    None if row.is_shown => batch.note.work.push(later(5, "unknown", all, AGAIN_MS)),
                     None => batch.note.forgotten.push(group),
                 }
                 return batch;
             }
             GroupVerdict::Unknown(_) => {
-                batch.note.work.push(later(5, "unknown", MEMBERS, AGAIN_MS));
+                batch.note.work.push(later(5, "unknown", all, AGAIN_MS));
                 return batch;
             }
             GroupVerdict::Unsupported => return batch,
@@ -130,10 +133,9 @@ impl AppRun {
         }
         if reading.staleness(known).is_some() {
             PassCounts::add(&self.counts.stale, 1);
-            batch.note.work.push(later(5, "stale", MEMBERS, AGAIN_MS));
+            batch.note.work.push(later(5, "stale", all, AGAIN_MS));
             return batch;
         }
-        let details = details(row, &reading, of.is_whole);
         let witnesses = reading.witnesses.as_ref();
         let (class, cause) = witnesses.map_or((5, "turn"), |witnesses| moved(row, witnesses));
         batch.snapshots.extend(reading.profile);

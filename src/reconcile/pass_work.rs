@@ -249,8 +249,7 @@ impl AppRun {
         if missing & MEMBERS > 0
             && let Some(sigma) = self.read_list(row, witnesses, (spare, known)).await?
         {
-            done.parts |= MEMBERS;
-            done.sigma = done.sigma.min(sigma);
+            (done.parts, done.sigma) = (done.parts | MEMBERS, done.sigma.min(sigma));
         }
         if missing & ATTRIBUTES > 0 {
             let read = self.reader.attributes(group, spare).await?;

@@ -168,7 +168,8 @@ impl ListProgress {
         }
     }
 
-    fn time(&self) -> ReadTime {
+    /// S and σ of the first page.
+    pub(super) fn time(&self) -> ReadTime {
         ReadTime::new(Millis::new(self.mark.sent), self.mark.spare_ms, self.mark.create_secs)
     }
 

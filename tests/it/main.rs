@@ -135,6 +135,7 @@ mod tencent {
 
 /// Groups read from Tencent: what is asked, what an answer may claim, and the passes that write it into the mirror.
 mod reconcile {
+    mod begun_anew;
     mod codes;
     mod details;
     mod ends;
@@ -142,10 +143,13 @@ mod reconcile {
     mod interrupted;
     mod lists;
     mod lives;
+    mod moments;
     mod packed;
     pub(crate) mod passes;
+    mod played_life;
     mod reader;
     mod serving;
+    mod whole_lives;
 }
 
 /// Settings, start, stop, exit codes of the binary.
