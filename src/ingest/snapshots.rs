@@ -20,6 +20,7 @@ use crate::store::drift_totals::{self, DriftCounts};
 use crate::store::errors::{Failure, classify};
 use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
+use crate::store::lines::HeldMembers;
 use crate::store::pass_note::{self, PassNote};
 use crate::store::same_reads::{self, WholeRead};
 use crate::store::verifications::{self, KnownParts, VerifiedPart};
@@ -185,14 +186,20 @@ async fn write(
     let wholes = whole_reads(read);
     let same = known_as_read(conn, &groups, &wholes).await?;
     let groups: Vec<GroupKey> = groups.into_iter().filter(|group| !same.contains(group)).collect();
-    // Attributes and topics neither change nor depend on who is a member.
-    let with_members = read.iter().any(Compared::is_beside_members);
-    let mut before = held::lock(conn, &groups, with_members).await?;
+    // Attributes and topics neither change nor depend on who is a member, and a range of a list says nothing of the others:
+    // of a community of 100,000 a batch reads some thousands.
+    let ranges: Option<Vec<&str>> = read.iter().filter_map(Compared::range).collect();
+    let members = match &ranges {
+        _ if !read.iter().any(Compared::is_beside_members) => HeldMembers::None,
+        Some(ranges) => HeldMembers::Ranges(ranges),
+        None => HeldMembers::All,
+    };
+    let mut before = held::lock(conn, &groups, members).await?;
     let mut unlocked = unlocked(read, &before);
     unlocked.retain(|group| !same.contains(*group));
     if !unlocked.is_empty() {
         held::ensure(conn, &unlocked).await?;
-        before = held::lock(conn, &groups, with_members).await?;
+        before = held::lock(conn, &groups, members).await?;
     }
     let mut comparison = Comparison::new(before.clone());
     let compared: Vec<Compared> =
@@ -321,6 +328,12 @@ impl Compared {
     fn is_beside_members(&self) -> bool {
         let is_detail = |kind| matches!(kind, ReadKind::Attributes | ReadKind::Topics);
         matches!(self, Self::Read(read) if !is_detail(read.snapshot.kind))
+    }
+
+    /// The range that it is complete for; the inner none where it is of no range, the outer one where it changes nothing.
+    fn range(&self) -> Option<Option<&str>> {
+        let Self::Read(read) = self else { return None };
+        Some(read.snapshot.range.as_ref().map(ListRange::as_str))
     }
 
     fn is_gone(&self) -> bool {

@@ -25,8 +25,8 @@ const RENEWALS: u32 = 6;
 /// How often callbacks mark their groups.
 const MARK_PAUSE: Duration = Duration::from_secs(1);
 
-/// So many marked groups may wait for each app; the ledger is not followed further while there are more, and nothing is
-/// forgotten.
+/// So many marked groups may wait for each app. While there are more no group of the app is marked: the next pass over all
+/// groups reads them. An app whose reads are stopped holds up no other one.
 pub const FOLLOW_UPS_MAX: i64 = 100_000;
 
 /// A lease that is held.
@@ -138,9 +138,10 @@ impl HeldLease {
     /// Marks the groups of the callbacks that have come since the last time.
     async fn mark(&mut self, engine: &Engine, apps: &[SdkAppId]) -> Result<(), sqlx::Error> {
         let conn = self.session.conn();
+        let mut marked = Vec::with_capacity(apps.len());
         for app in apps {
-            if work::counts(conn, *app, 0).await?.follow_ups >= FOLLOW_UPS_MAX {
-                return Ok(());
+            if work::counts(conn, *app, 0).await?.follow_ups < FOLLOW_UPS_MAX {
+                marked.push(*app);
             }
         }
         let high_watermark = match high_watermark::prove(conn, &self.slow).await? {
@@ -159,7 +160,8 @@ impl HeldLease {
             _ => high_watermark.clone(),
         };
         let spare_ms = engine.settings.follow_up.ms + MARK_MARGIN_MS;
-        let marking = Marking { apps, create: CREATE_COMMAND, community: COMMUNITY_PREFIX, spare_ms };
+        let marking =
+            Marking { apps: &marked, create: CREATE_COMMAND, community: COMMUNITY_PREFIX, spare_ms };
         let mut tx = engine.database.begin("marks").await?;
         let place = work::mark(tx.conn(), &after, &high_watermark, marking).await?;
         let gap_spare_ms = engine.settings.rolling.ms + MARK_MARGIN_MS;

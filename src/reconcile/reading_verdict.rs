@@ -18,8 +18,9 @@ use crate::tencent::codes::CodeClass;
 use crate::tencent::groups::{GroupInfo, is_community};
 use crate::tencent::members::ListedMember;
 
-/// The most bytes of answers in one batch of [`ListReading::batches`], unless one snapshot alone has more.
-const BATCH_BYTES_MAX: usize = 2 * LIST_BYTES_MAX;
+/// The most bytes of answers in one batch of [`ListReading::batches`], unless one snapshot alone has more: some 5,000 members,
+/// while whose rows are written a callback of the group waits.
+const BATCH_BYTES_MAX: usize = LIST_BYTES_MAX / 2;
 
 /// G: how far σ lies before S, in milliseconds. It covers how late a read may be and how far clocks may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

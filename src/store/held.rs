@@ -7,7 +7,7 @@
 
 use sqlx::PgConnection;
 
-use super::lines::rows_of_groups;
+use super::lines::{HeldMembers, rows_of_groups};
 use super::upsert::{StoredMember, listed_members, replace_listed, stored, upsert};
 use super::verifications;
 use crate::mirror::{GroupKey, Rows};
@@ -44,18 +44,18 @@ pub async fn lock_only(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<(
     sqlx::query(LOCK).bind(apps).bind(ids).execute(conn).await.map(drop)
 }
 
-/// Locks the groups that have a row, in the order of all writers, and reads all that the tables hold of them; the members
-/// only where what is new is about them.
+/// Locks the groups that have a row, in the order of all writers, and reads all that the tables hold of them; of the members
+/// those whom what is new may change.
 ///
 /// # Errors
 /// A statement's.
 pub async fn lock(
     conn: &mut PgConnection,
     groups: &[GroupKey],
-    with_members: bool,
+    members: HeldMembers<'_>,
 ) -> Result<Rows, sqlx::Error> {
     lock_only(conn, groups).await?;
-    rows_of_groups(conn, groups, with_members).await
+    rows_of_groups(conn, groups, members).await
 }
 
 fn keys<'a>(groups: &[&'a GroupKey]) -> (Vec<i64>, Vec<&'a str>) {

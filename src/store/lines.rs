@@ -95,6 +95,21 @@ pub const ALL: Range<'static> = ((0, ""), (i64::MAX, ""));
 
 type Line = (i64, String, String, Vec<Option<String>>);
 
+/// Which memberships of some groups are read.
+#[derive(Debug, Clone, Copy)]
+pub enum HeldMembers<'a> {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// Those of these ranges of a large group, and the owner's, which decides what is shown of the group.
+    Ranges(&'a [&'a str]),
+}
+
+const OF_RANGES: &str = r"
+ WHERE left(encode(sha256(convert_to(t.user_id, 'UTF8')), 'hex'), 2) = ANY($3)
+    OR t.user_id = (SELECT g.owner FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)";
+
 /// What the tables hold in a range of groups.
 ///
 /// # Errors
@@ -143,17 +158,26 @@ pub fn of_rows(rows: &Rows) -> Lines {
 pub async fn rows_of_groups(
     conn: &mut PgConnection,
     groups: &[GroupKey],
-    with_members: bool,
+    members: HeldMembers<'_>,
 ) -> Result<Rows, sqlx::Error> {
     let apps: Vec<i64> = groups.iter().map(|key| key.app.get()).collect();
     let ids: Vec<&str> = groups.iter().map(|key| key.group.as_str()).collect();
     let mut found = Vec::new();
     for table in tables() {
-        if table.table == tables::MEMBERS.name && !with_members {
-            found.push(Vec::new());
-            continue;
-        }
-        let query = sqlx::query_as(AssertSqlSafe(table.select_groups())).bind(&apps).bind(&ids);
+        let mut statement = table.select_groups();
+        let ranges = match members {
+            HeldMembers::None if table.table == tables::MEMBERS.name => {
+                found.push(Vec::new());
+                continue;
+            }
+            HeldMembers::Ranges(ranges) if table.table == tables::MEMBERS.name => {
+                statement.push_str(OF_RANGES);
+                Some(ranges)
+            }
+            _ => None,
+        };
+        let query = sqlx::query_as(AssertSqlSafe(statement)).bind(&apps).bind(&ids);
+        let query = if let Some(ranges) = ranges { query.bind(ranges) } else { query };
         let lines: Vec<Line> = query.fetch_all(&mut *conn).await?;
         found.push(lines);
     }

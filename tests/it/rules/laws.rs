@@ -8,7 +8,8 @@ use group_mirror::mirror::{
     TopicBarrier,
 };
 use group_mirror::model::{Digest, GroupId, Millis, Rank, SdkAppId, Stamp, UserId};
-use group_mirror::store::{held, lines};
+use group_mirror::store::held;
+use group_mirror::store::lines::{self, HeldMembers};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -228,7 +229,7 @@ fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
 pub(crate) async fn merge(conn: &mut PgConnection, new: &Rows) {
     let groups: Vec<_> = new.groups.keys().cloned().collect();
     held::ensure(conn, &groups.iter().collect::<Vec<_>>()).await.unwrap();
-    let before = held::lock(conn, &groups, true).await.unwrap();
+    let before = held::lock(conn, &groups, HeldMembers::All).await.unwrap();
     let mut after = before.clone();
     after.merge(new.clone());
     held::write(conn, new, &before, &after).await.unwrap();
