@@ -7,10 +7,20 @@ mod pure {
     pub(crate) mod json;
     pub mod mirror;
     pub mod model;
+
+    /// What answers of Tencent's REST API say; the client stays out.
+    pub mod tencent {
+        pub mod answers;
+        pub mod canonical;
+        pub mod details;
+        mod fields;
+        pub mod groups;
+        pub mod members;
+    }
 }
 
 pub(crate) use pure::json;
-pub use pure::{callback, mirror, model};
+pub use pure::{callback, mirror, model, tencent};
 
 use callback::Received;
 use model::{Millis, SdkAppId};
