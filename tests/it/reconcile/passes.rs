@@ -103,6 +103,12 @@ async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_no
     assert_eq!(second.asked.load(std::sync::atomic::Ordering::Relaxed), groups);
     assert!(second.drift().is_empty(), "{:?}", second.drift());
     assert_eq!(reading.ledger_rows().await, rows);
+    // One of those that `serve` makes, which asks for attributes and topics only where the mirror holds some.
+    let before_ms = reading.busy_ms().await;
+    let rolling = reading.pass(PassKind::Rolling).await.unwrap();
+    println!("a rolling pass: {:.0} ms", reading.busy_ms().await - before_ms);
+    assert!(rolling.drift().is_empty(), "{:?}", rolling.drift());
+    assert_eq!(reading.ledger_rows().await, rows);
 }
 
 async fn lived(fake: &Fake, changes: u32) {
