@@ -21,6 +21,7 @@ use super::errors::ApiError;
 use super::openapi::{Guarded, NotFound, OnlyGet};
 use crate::clock;
 use crate::ingest::Writer;
+use crate::spool::SpoolError;
 use crate::store::schema::SchemaState;
 
 /// What the health endpoints look at.
@@ -58,10 +59,10 @@ struct Readiness {
 struct SpoolReadiness {
     /// `ok`, or why it takes nothing.
     state: String,
-    /// Callbacks in it.
-    depth: u64,
+    /// Callbacks in it; null while its file was not opened yet.
+    depth: Option<u64>,
     /// What they are charged with.
-    bytes: u64,
+    bytes: Option<u64>,
     /// Seconds since the oldest callback in it was received; null when it is empty.
     oldest_age: Option<i64>,
     /// Times when callbacks could not be made durable, of this run and earlier ones.
@@ -155,10 +156,11 @@ fn readiness(state: &HealthState) -> Readiness {
         None => "ok".to_owned(),
     };
     let status = state.writer.spool();
+    let is_known = status.failure != Some(SpoolError::Opening);
     let spool = SpoolReadiness {
         state: status.failure.as_ref().map_or_else(|| "ok".to_owned(), ToString::to_string),
-        depth: status.depth,
-        bytes: status.bytes,
+        depth: is_known.then_some(status.depth),
+        bytes: is_known.then_some(status.bytes),
         oldest_age: status.oldest.map(|oldest| (clock::now().get() - oldest.get()).max(0) / 1000),
         gaps: status.gaps,
     };

@@ -86,7 +86,7 @@ async fn a_read_ends_no_custom_field_whose_key_came_after_the_pass_had_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_goes_on_behind_an_old_page_does_not_do_for_a_newer_mark() {
+async fn a_page_from_before_a_newer_mark_is_dropped_and_the_list_read_anew() {
     let fake = existing(20, 250).await;
     let reading = Reading::of(&fake, quick()).await;
     let running = between_passes(&reading).await;
@@ -106,9 +106,16 @@ async fn a_list_that_goes_on_behind_an_old_page_does_not_do_for_a_newer_mark() {
     let first = verified_ms(&reading, &community).await;
     fake.step(3_600_000);
     mark(&reading, &community, first + 1_800_000).await;
-    let waits = "SELECT EXISTS (SELECT FROM group_work WHERE attempts = 1 AND parts & 1 = 1)";
-    assert!(eventually(async || is_so(&reading, waits).await).await, "the list is asked for again");
-    assert!(is_so(&reading, "SELECT NOT EXISTS (SELECT FROM list_pages)").await, "from the beginning");
+    let members_ms =
+        "SELECT (extract(epoch FROM members_verified_at) * 1000)::bigint FROM group_verifications
+                       WHERE group_id = $1";
+    let is_newer = async || {
+        let query = sqlx::query_scalar(members_ms).bind(&community);
+        let at: i64 = query.fetch_one(&mut reading.database.connect().await).await.unwrap();
+        at > first + 1_800_000
+    };
+    assert!(eventually(is_newer).await, "the list counts as of a page of now");
+    assert!(is_so(&reading, "SELECT NOT EXISTS (SELECT FROM list_pages)").await, "the old page is gone");
     running.abort();
 }
 
