@@ -161,6 +161,7 @@ async fn service(scene: &Scene, relay_url: Option<&str>) -> RunningService {
         ..Settings::default()
     };
     let serving = settings.serve_config().unwrap();
+    std::fs::create_dir_all(&serving.spool.dir).unwrap();
     let listeners = app::bind(&serving).await.unwrap();
     let running = app::start(&serving, Database::new(&scene.url).unwrap(), listeners).await.unwrap();
     running.checked().await.unwrap();
