@@ -50,17 +50,12 @@ const OUT_OF_SCOPE: [&str; 13] = [
     "Group.CallbackOnDailyGroupQuotaAlarm",
 ];
 
-/// Known notifications: something has happened, Tencent ignores the answer, and the mirror does not keep them. Those of
-/// groups, and those of other families at the same URL.
-const NOTIFICATIONS: [&str; 19] = [
-    "Group.CallbackAfterSendMsg",
-    "Group.CallbackSendMsgException",
-    "Group.CallbackAfterGroupFull",
-    "Group.CallbackAfterReadReceipt",
-    "Group.CallbackAfterRecallMsg",
-    "Group.CallbackAfterGroupMsgExtension",
-    "Group.CallbackOnMemberStateChange",
-    "Group.CallbackOnDailyGroupQuotaAlarm",
+/// How the name of each command begins that asks before something happens in a group.
+const BEFORE: &str = "Group.CallbackBefore";
+
+/// Known notifications of other families, which come to the same URL: something has happened, Tencent ignores the answer, and
+/// the mirror does not keep them. Those of groups are in [`OUT_OF_SCOPE`].
+const OTHER_NOTIFICATIONS: [&str; 11] = [
     "C2C.CallbackAfterSendMsg",
     "C2C.CallbackAfterMsgReport",
     "C2C.CallbackAfterMsgWithDraw",
@@ -92,11 +87,16 @@ pub enum Answering {
 pub fn answering(command: &str) -> Answering {
     if STATE_COMMANDS.contains(&command) {
         Answering::WhenDurable
-    } else if NOTIFICATIONS.contains(&command) {
+    } else if is_notification(command) {
         Answering::AtOnce
     } else {
         Answering::ByBackend
     }
+}
+
+fn is_notification(command: &str) -> bool {
+    let is_of_groups = OUT_OF_SCOPE.contains(&command) && !command.starts_with(BEFORE);
+    is_of_groups || OTHER_NOTIFICATIONS.contains(&command)
 }
 
 /// Where a command belongs. Every "before" command is out of scope, listed or not: there is nothing in it to keep, and
@@ -110,7 +110,7 @@ pub fn scope(command: &str) -> Scope {
     if let Some(label) = OUT_OF_SCOPE.into_iter().find(|known| *known == command) {
         return Scope::Out(label);
     }
-    if command.starts_with("Group.CallbackBefore") {
+    if command.starts_with(BEFORE) {
         Scope::Out("Group.CallbackBefore…")
     } else if command.starts_with("Group.") || command.is_empty() {
         Scope::Unknown

@@ -132,20 +132,21 @@ impl AppRun {
             }
             batch.append(group);
         }
-        self.commit(batch.snapshots, batch.note).await
+        self.commit(batch.snapshots, batch.note).await.map(drop)
     }
 
-    /// Commits snapshots, and in the transaction of the last of them what they come to.
-    pub(super) async fn commit(&self, snapshots: Vec<Snapshot>, note: PassNote) -> Result<(), PassEnd> {
+    /// Commits snapshots, and in the transaction of the last of them what they come to; false where one of them was left out.
+    pub(super) async fn commit(&self, snapshots: Vec<Snapshot>, note: PassNote) -> Result<bool, PassEnd> {
         if snapshots.is_empty() && note.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut parts: Vec<&[Snapshot]> = snapshots.chunks(SNAPSHOTS_MAX).collect();
         let last = parts.pop().unwrap_or_default();
+        let mut are_taken = true;
         for part in parts {
-            self.commit_or_bisect(part, &PassNote::default()).await?;
+            are_taken &= self.commit_or_bisect(part, &PassNote::default()).await?;
         }
-        self.commit_or_bisect(last, &note).await?;
+        are_taken &= self.commit_or_bisect(last, &note).await?;
         let candidates = i64::try_from(note.candidates.len()).unwrap_or(i64::MAX);
         self.candidates.fetch_add(candidates, Ordering::Relaxed);
         if self.is_dry {
@@ -153,30 +154,34 @@ impl AppRun {
             let note = PassNote { asked: Vec::new(), alive: Vec::new(), done: Vec::new(), ..note };
             self.noted.lock().unwrap_or_else(PoisonError::into_inner).append(note);
         }
-        Ok(())
+        Ok(are_taken)
     }
 
     /// Commits a part. Where the database refuses it because of its data each snapshot is committed by itself, and the one
-    /// that is refused is left out, with a line in the log: one group must not hold up the pass over all others.
-    async fn commit_or_bisect(&self, part: &[Snapshot], note: &PassNote) -> Result<(), PassEnd> {
+    /// that is refused is left out, with a line in the log: one group must not hold up the pass over all others. False where
+    /// one was left out.
+    async fn commit_or_bisect(&self, part: &[Snapshot], note: &PassNote) -> Result<bool, PassEnd> {
         match self.commit_part(part, note).await {
             Err(PassEnd::Database(error)) if classify(&error) == Failure::Data && !part.is_empty() => {}
             done => return done,
         }
+        let mut are_taken = true;
         for snapshot in part {
             match self.commit_part(std::slice::from_ref(snapshot), &PassNote::default()).await {
                 Err(PassEnd::Database(error)) if classify(&error) == Failure::Data => {
+                    are_taken = false;
                     PassCounts::add(&self.counts.unknown, 1);
                     let (group, command) = (snapshot.group.group.as_str(), snapshot.kind.command());
                     tracing::error!(group.id = group, "the answer of {command} is left out: {error}");
                 }
-                done => done?,
+                done => are_taken &= done?,
             }
         }
-        self.commit_part(&[], note).await
+        self.commit_part(&[], note).await?;
+        Ok(are_taken)
     }
 
-    async fn commit_part(&self, snapshots: &[Snapshot], note: &PassNote) -> Result<(), PassEnd> {
+    async fn commit_part(&self, snapshots: &[Snapshot], note: &PassNote) -> Result<bool, PassEnd> {
         let mut tries = 1;
         loop {
             let Ok(permit) = self.engine.commits.acquire().await else {
@@ -193,7 +198,9 @@ impl AppRun {
                 Ok(outcomes) => {
                     let read = snapshots.iter().zip(&outcomes);
                     read.for_each(|(snapshot, outcome)| self.count(snapshot.kind, outcome));
-                    return Ok(());
+                    return Ok(!outcomes
+                        .iter()
+                        .any(|outcome| matches!(outcome, SnapshotOutcome::Unreadable(_))));
                 }
                 Err(error) if tries < TRIES_MAX && classify(&error) != Failure::Data => {
                     tracing::debug!("a batch of reads is tried again: {error}");

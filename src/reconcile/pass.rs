@@ -76,14 +76,26 @@ impl Engine {
         if let Err(PassEnd::Stopped(why) | PassEnd::Denied(why)) = &ended {
             let (of, now) = ((source.app, number), (self.now)());
             let mut tx = self.pass_tx().await?;
-            let mut noted = passes::stopped(tx.conn(), of, Some(why), now).await;
-            if noted.is_ok() && matches!(ended, Err(PassEnd::Denied(_))) {
-                noted = passes::enter(tx.conn(), of, "ended", now).await;
-            }
+            let is_denied = matches!(ended, Err(PassEnd::Denied(_)));
+            let noted = note_stop(tx.conn(), of, (why, is_denied), now).await;
             tx.end(noted).await?;
         }
         ended
     }
+}
+
+/// Notes why a pass stopped; one that was denied ends in whatever phase it is.
+async fn note_stop(
+    conn: &mut PgConnection,
+    (app, number): (SdkAppId, i64),
+    (why, is_denied): (&str, bool),
+    now: Millis,
+) -> Result<(), sqlx::Error> {
+    passes::stopped(conn, (app, number), Some(why), now).await?;
+    if let Some(row) = passes::newest(conn, app).await?.filter(|_| is_denied) {
+        passes::enter(conn, (app, number), (&row.phase, "ended"), now).await?;
+    }
+    Ok(())
 }
 
 /// Goes on with the pass that has not ended, or begins one.
@@ -151,8 +163,10 @@ impl AppRun {
             };
             let (of, now) = ((self.source.app, row.number), (self.engine.now)());
             let mut tx = self.engine.pass_tx().await?;
-            let noted = passes::enter(tx.conn(), of, next, now).await;
-            tx.end(noted).await?;
+            let entered = passes::enter(tx.conn(), of, (&row.phase, next), now).await;
+            if !tx.end(entered).await? {
+                return Err(PassEnd::Interrupted);
+            }
         }
     }
 

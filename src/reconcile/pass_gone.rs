@@ -124,7 +124,7 @@ impl AppRun {
                 _ => {}
             }
         }
-        self.commit(snapshots, note).await
+        self.commit(snapshots, note).await.map(drop)
     }
 
     /// Waits until Tencent's clock is so far past a time: by our clock, and no longer than the distance itself, because

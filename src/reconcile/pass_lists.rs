@@ -50,7 +50,10 @@ impl AppRun {
         let is_done = matches!(list.state, ListState::Complete | ListState::Unsupported);
         PassCounts::add(&self.counts.members, list.rows.len());
         for part in list.batches() {
-            self.commit(part, PassNote::default()).await?;
+            // The last range stands for the list: it is not entered where an earlier one was left out.
+            if !self.commit(part, PassNote::default()).await? {
+                return Ok(None);
+            }
         }
         Ok(is_done.then_some(list.time.sigma))
     }

@@ -104,20 +104,21 @@ pub async fn begin(
 const ENTER: &str = "
 UPDATE reconcile_passes SET phase = $3, swept_to = '',
        ended_at = CASE WHEN $3 = 'ended' THEN to_timestamp($4 / 1000.0) END
- WHERE sdk_app_id = $1 AND number = $2";
+ WHERE sdk_app_id = $1 AND number = $2 AND phase = $5";
 
-/// Enters the next phase.
+/// Enters the next phase of a pass that is in another one; false where it is not in that one any more, because the caller has
+/// lost the lease and another process has gone on with the pass.
 ///
 /// # Errors
 /// The statement's.
 pub async fn enter(
     conn: &mut PgConnection,
     (app, number): (SdkAppId, i64),
-    phase: &str,
+    (from, phase): (&str, &str),
     now: Millis,
-) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(ENTER).bind(app.get()).bind(number).bind(phase).bind(now.get());
-    query.execute(conn).await.map(drop)
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query(ENTER).bind(app.get()).bind(number).bind(phase).bind(now.get()).bind(from);
+    Ok(query.execute(conn).await?.rows_affected() == 1)
 }
 
 const STOP: &str = "
@@ -181,9 +182,9 @@ pub struct SweepRow {
     pub create_secs: Option<i64>,
     /// True where the mirror shows the group and it is not destroyed.
     pub is_shown: bool,
-    /// True where the mirror holds attributes of it.
+    /// True where the mirror holds attributes of it, or a callback left open which it has.
     pub has_attributes: bool,
-    /// True where the mirror holds topics of it.
+    /// True where the mirror holds topics of it, or a callback left open which it has.
     pub has_topics: bool,
 }
 
@@ -204,8 +205,10 @@ fn sweep(source: &str) -> String {
     format!(
         "SELECT s.group_id, COALESCE(r.pass >= $2, false) AS is_asked, r.member_num, r.last_info_secs, r.next_message,
        r.create_secs, COALESCE(g.status <> 'destroyed' AND g.updated_stamp > '', false) AS is_shown,
-       EXISTS (SELECT FROM group_attributes a WHERE a.sdk_app_id = $1 AND a.group_id = s.group_id) AS has_attributes,
-       EXISTS (SELECT FROM group_topics t WHERE t.sdk_app_id = $1 AND t.group_id = s.group_id) AS has_topics
+       COALESCE(g.attributes_unclear > g.attributes_barrier, false)
+       OR EXISTS (SELECT FROM group_attributes a WHERE a.sdk_app_id = $1 AND a.group_id = s.group_id) AS has_attributes,
+       COALESCE(g.topics_unclear > g.topics_barrier, false)
+       OR EXISTS (SELECT FROM group_topics t WHERE t.sdk_app_id = $1 AND t.group_id = s.group_id) AS has_topics
   FROM ({source}) s
   LEFT JOIN groups g ON g.sdk_app_id = $1 AND g.group_id = s.group_id
   LEFT JOIN group_reads r ON r.sdk_app_id = $1 AND r.group_id = s.group_id

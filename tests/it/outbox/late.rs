@@ -125,7 +125,7 @@ async fn a_blocked_group_holds_its_own_callbacks_and_no_other_nor_does_one_witho
     for group in ["bad", "good"] {
         assert_eq!(first_of_each(&backend.taken()[group]), (0..20).collect::<Vec<_>>());
     }
-    // Entries without a group: one that is refused for ever holds up none of the others.
+    // Entries without a group: one that is refused each time holds up none of the others.
     assert!(nothing_waits(&app.database).await);
     app.stop().await;
 }

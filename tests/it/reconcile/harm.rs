@@ -1,5 +1,6 @@
 //! What reads must not do, each as it once did: end a field that was not asked for, do for a mark that is newer than the
-//! list, let one group stop the pass over all others, or close a gap before every group could be read.
+//! list, let one group stop the pass over all others, close a gap before every group could be read, or verify a list of which
+//! a part is missing.
 //!
 //! The work list is worked off between two passes, when no sweep reads a group by the way; so a test sets it up there.
 
@@ -7,10 +8,10 @@ use chrono::{DateTime, Utc};
 use group_mirror::clock;
 use group_mirror::fake::{ExistingGroups, Fake};
 use group_mirror::ingest::{SnapshotOutcome, commit_snapshots};
-use group_mirror::mirror::{ReadKind, ReadTime, Snapshot, group_key};
-use group_mirror::model::{FieldKey, Millis};
+use group_mirror::mirror::{ListRange, ReadKind, ReadTime, Snapshot, group_key};
+use group_mirror::model::{FieldKey, Millis, SdkAppId, UserId};
 use group_mirror::reconcile::{ListProgress, ListStep, PassKind, PassSettings, ReadSpare};
-use group_mirror::store::{Database, evidence, work};
+use group_mirror::store::{Database, evidence, passes, work};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -135,6 +136,75 @@ async fn one_group_that_the_database_refuses_stops_no_pass_and_lets_no_gap_be_cl
     reading.pass(PassKind::Reconcile).await.unwrap();
     assert!(is_so(&reading, "SELECT count(*) = 60 FROM groups WHERE status = 'active'").await);
     assert!(is_so(&reading, is_noted).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_list_with_a_range_that_the_database_refuses_is_not_verified() {
+    let fake = existing(1, 3).await;
+    let large = json!({ "Type": "Community", "GroupId": "@TGS#_large", "Name": "Large" });
+    done(&fake, GROUPS, "create_group", large).await;
+    for page in 0..26 {
+        let members: Vec<_> =
+            (0..200).map(|n| json!({ "Member_Account": format!("user {page} {n}") })).collect();
+        let import = json!({ "GroupId": "@TGS#_large", "MemberList": members });
+        done(&fake, GROUPS, "import_group_member", import).await;
+    }
+    let reading = Reading::of(&fake, quick()).await;
+    let mut conn = reading.database.connect().await;
+    assert_ne!(
+        ListRange::of(&UserId::parse("user 3 7").unwrap()).as_str(),
+        "ff",
+        "the last range is entered last"
+    );
+    let refuse = "ALTER TABLE group_members ADD CONSTRAINT refused CHECK (user_id <> 'user 3 7')";
+    sqlx::query(refuse).execute(&mut conn).await.unwrap();
+    let (is_verified, is_listed) = (
+        "SELECT EXISTS (SELECT FROM group_verifications WHERE group_id = '@TGS#_large' AND members_verified_at IS NOT NULL)",
+        "SELECT count(*) = 5200 FROM group_members WHERE group_id = '@TGS#_large'",
+    );
+    let passing = tokio::spawn({
+        let (engine, source) = (reading.engine.clone(), reading.source.clone());
+        async move { engine.rolling(vec![source], CancellationToken::new()).await }
+    });
+    let is_tried = "SELECT EXISTS (SELECT FROM group_work WHERE group_id = '@TGS#_large' AND attempts > 0)";
+    assert!(eventually(async || is_so(&reading, is_tried).await).await, "it is tried again later");
+    assert!(!is_so(&reading, is_verified).await);
+    sqlx::query("ALTER TABLE group_members DROP CONSTRAINT refused").execute(&mut conn).await.unwrap();
+    sqlx::query("UPDATE group_work SET due_at = now()").execute(&mut conn).await.unwrap();
+    assert!(eventually(async || is_so(&reading, is_verified).await).await);
+    assert!(is_so(&reading, is_listed).await);
+    passing.abort();
+}
+
+#[tokio::test]
+async fn what_a_callback_left_open_is_asked_for_by_the_next_pass_without_a_mark() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let put = "INSERT INTO groups (sdk_app_id, group_id, updated_stamp, attributes_unclear, topics_unclear)
+               SELECT 1400000001, id, stamp, CASE WHEN id = 'attributes' THEN stamp ELSE '' END,
+                      CASE WHEN id = 'topics' THEN stamp ELSE '' END
+                 FROM UNNEST(ARRAY['attributes', 'neither', 'topics']) AS g (id), decode('0000019b76daa000' || repeat('01', 9), 'hex') AS s (stamp)";
+    sqlx::query(put).execute(&mut conn).await.unwrap();
+    let app = SdkAppId::parse("1400000001").unwrap();
+    let rows = passes::next_groups(&mut conn, (app, 1), true, "", 10).await.unwrap();
+    let asked: Vec<_> =
+        rows.iter().map(|row| (row.group_id.as_str(), row.has_attributes, row.has_topics)).collect();
+    assert_eq!(asked, [("attributes", true, false), ("neither", false, false), ("topics", false, true)]);
+}
+
+#[tokio::test]
+async fn a_process_that_has_lost_the_lease_sets_no_pass_back() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let (app, now) = (SdkAppId::parse("1400000001").unwrap(), clock::now());
+    passes::begin(&mut conn, app, "rolling", now).await.unwrap();
+    let steps =
+        [("ids", "known", true), ("known", "new", true), ("ids", "known", false), ("new", "lists", true)];
+    for (from, to, is_entered) in steps {
+        let entered = passes::enter(&mut conn, (app, 1), (from, to), now).await.unwrap();
+        assert_eq!(entered, is_entered, "{from} {to}");
+    }
+    assert_eq!(passes::newest(&mut conn, app).await.unwrap().unwrap().phase, "lists");
 }
 
 #[tokio::test(flavor = "multi_thread")]

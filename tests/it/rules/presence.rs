@@ -1,7 +1,7 @@
 //! Who is a member, worked out by brute force from the raw set of callbacks and snapshots, by the text of the rules in
 //! `docs/merge.md`: no fold, no row, no barrier that is kept. The fold must show the same of every set.
 //!
-//! Beside it the two promises about reads: one never undoes a newer callback, and one that is not complete removes nobody.
+//! Beside it the two promises about reads: one never undoes a newer callback, and one that is not complete removes no member.
 
 use std::collections::{BTreeMap, BTreeSet};
 
