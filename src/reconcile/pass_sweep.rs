@@ -17,6 +17,7 @@ use super::reading_verdict::{GroupReading, GroupVerdict, MembersRead, Witnesses}
 use crate::model::{GroupId, Millis};
 use crate::store::pass_note::NotedGroup;
 use crate::store::passes::{self, PassRow, SweepRow};
+use crate::store::schema;
 use crate::store::work::{ATTRIBUTES, MEMBERS, TOPICS, WorkRow};
 use crate::tencent::commands::GROUPS_OF_A_CALL_MAX;
 use crate::tencent::groups::is_community;
@@ -46,13 +47,19 @@ impl AppRun {
         let of = SweepOf { number: row.number, of_mirror, is_whole: kind.is_whole() };
         let (app, mut after) = (self.source.app, row.swept_to.clone());
         let (mut reads, mut open, mut window) = (JoinSet::new(), OpenWindows::default(), 0);
+        let (mut entered, mut analyzed_at) = (0_usize, 0_usize);
         loop {
+            if entered > 2 * analyzed_at {
+                self.analyze().await?;
+                analyzed_at = entered;
+            }
             let from = after.clone();
             let mut tx = self.engine.pass_tx().await?;
             let read = passes::next_groups(tx.conn(), (app, of.number), of_mirror, &from, WINDOW).await;
             let rows = tx.end(read).await?;
             let Some(last) = rows.last().map(|row| row.group_id.clone()) else { break };
             let wanted: Vec<SweepRow> = rows.into_iter().filter(|row| !row.is_asked).collect();
+            entered += if of_mirror { 0 } else { wanted.len() };
             open.begin(window, last.clone(), wanted.len().div_ceil(GROUPS_OF_A_CALL_MAX));
             for batch in wanted.chunks(GROUPS_OF_A_CALL_MAX) {
                 while reads.len() >= self.engine.settings.sweep_at_once {
@@ -72,7 +79,25 @@ impl AppRun {
         while let Some(read) = reads.join_next().await {
             open.end(joined(Some(read))?);
         }
+        if entered > analyzed_at {
+            self.analyze().await?;
+        }
         self.check_on_the_way(row).await
+    }
+
+    /// Gathers the planner's statistics each time that the number of new groups has doubled. A plan that a session has made of
+    /// empty tables is used until then, and chooses among their indexes by chance: one that knows the app alone reads all
+    /// groups for one of them. Where it is not possible, because another process does it, the server does so later by itself.
+    async fn analyze(&self) -> Result<(), PassEnd> {
+        if self.is_dry {
+            return Ok(());
+        }
+        let mut tx = self.engine.pass_tx().await?;
+        let analyzed = schema::analyze(tx.conn()).await;
+        if let Err(PassEnd::Database(error)) = tx.end(analyzed).await {
+            tracing::debug!("statistics are left to the server: {error}");
+        }
+        Ok(())
     }
 
     pub(super) async fn read_batch(&self, rows: &[SweepRow], of: SweepOf) -> Result<(), PassEnd> {

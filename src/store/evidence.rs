@@ -14,9 +14,9 @@ fn keys<'a>(groups: impl IntoIterator<Item = &'a GroupKey>) -> (Vec<i64>, Vec<&'
 }
 
 const PRESENT: &str = "
-SELECT m.group_id, m.user_id FROM group_member_states m
-  JOIN UNNEST($1::bigint[], $2::text[]) AS g (app, id) ON m.sdk_app_id = g.app AND m.group_id = g.id
- WHERE m.present";
+SELECT m.group_id, m.user_id FROM UNNEST($1::bigint[], $2::text[]) AS g (app, id)
+ CROSS JOIN LATERAL (SELECT s.group_id, s.user_id FROM group_member_states s
+                      WHERE s.sdk_app_id = g.app AND s.group_id = g.id AND s.present OFFSET 0) m";
 
 /// Who is shown as a member, of groups of one app. Compared with lists by the caller: a statement that gets the lists as well
 /// compares each member with each row, as the planner knows nothing of them.
@@ -54,8 +54,8 @@ SELECT g.group_id, p.ms AS profile_ms, m.user_id,
        SELECT max(('x' || encode(substring(s.stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint) AS ms
          FROM UNNEST(ARRAY[g.name_stamp, g.introduction_stamp, g.notification_stamp, g.face_url_stamp]) AS s (stamp)
         WHERE s.stamp > $3 AND get_byte(s.stamp, 8) <> $4) p ON true
-  LEFT JOIN group_members m
-    ON m.sdk_app_id = g.sdk_app_id AND m.group_id = g.group_id AND m.leave_stamp > $3
+  LEFT JOIN LATERAL (SELECT * FROM group_members x
+                      WHERE x.sdk_app_id = g.sdk_app_id AND x.group_id = g.group_id AND x.leave_stamp > $3 OFFSET 0) m ON true
  WHERE g.updated_stamp > $3";
 
 /// What happened to groups since a moment, by callbacks.

@@ -201,17 +201,19 @@ SELECT s.group_id FROM (
 const NAMED: &str = "
 SELECT group_id FROM group_reads WHERE sdk_app_id = $1 AND group_id > $3 ORDER BY group_id LIMIT $4";
 
+/// `OFFSET 0` keeps each look a plan of its own, by the key: how many rows a window has is not known to the planner, and while
+/// a first pass fills the tables it knows nothing of them either.
 fn sweep(source: &str) -> String {
     format!(
         "SELECT s.group_id, COALESCE(r.pass >= $2, false) AS is_asked, r.member_num, r.last_info_secs, r.next_message,
        r.create_secs, COALESCE(g.status <> 'destroyed' AND g.updated_stamp > '', false) AS is_shown,
        COALESCE(g.attributes_unclear > g.attributes_barrier, false)
-       OR EXISTS (SELECT FROM group_attributes a WHERE a.sdk_app_id = $1 AND a.group_id = s.group_id) AS has_attributes,
+       OR EXISTS (SELECT FROM group_attributes a WHERE a.sdk_app_id = $1 AND a.group_id = s.group_id OFFSET 0) AS has_attributes,
        COALESCE(g.topics_unclear > g.topics_barrier, false)
-       OR EXISTS (SELECT FROM group_topics t WHERE t.sdk_app_id = $1 AND t.group_id = s.group_id) AS has_topics
+       OR EXISTS (SELECT FROM group_topics t WHERE t.sdk_app_id = $1 AND t.group_id = s.group_id OFFSET 0) AS has_topics
   FROM ({source}) s
-  LEFT JOIN groups g ON g.sdk_app_id = $1 AND g.group_id = s.group_id
-  LEFT JOIN group_reads r ON r.sdk_app_id = $1 AND r.group_id = s.group_id
+  LEFT JOIN LATERAL (SELECT * FROM groups x WHERE x.sdk_app_id = $1 AND x.group_id = s.group_id OFFSET 0) g ON true
+  LEFT JOIN LATERAL (SELECT * FROM group_reads x WHERE x.sdk_app_id = $1 AND x.group_id = s.group_id OFFSET 0) r ON true
  ORDER BY s.group_id"
     )
 }
@@ -235,7 +237,7 @@ pub async fn next_groups(
 const HAS_UNREAD_GROUPS: &str = "
 SELECT EXISTS (SELECT FROM group_reads r
                 WHERE r.sdk_app_id = $1
-                  AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = $1 AND g.group_id = r.group_id))";
+                  AND NOT EXISTS (SELECT FROM groups g WHERE g.sdk_app_id = $1 AND g.group_id = r.group_id OFFSET 0))";
 
 /// True where the list of ids has named a group that the mirror does not have: it was asked for in vain.
 ///
@@ -292,8 +294,9 @@ const FIELD_KEYS: &str = "
 SELECT DISTINCT key FROM group_user_defined_fields WHERE sdk_app_id = $1 ORDER BY key LIMIT $2";
 
 const FIELD_KEYS_OF: &str = "
-SELECT DISTINCT f.key FROM group_user_defined_fields f
-  JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON f.sdk_app_id = k.app AND f.group_id = k.id ORDER BY f.key";
+SELECT DISTINCT f.key FROM UNNEST($1::bigint[], $2::text[]) AS k (app, id)
+ CROSS JOIN LATERAL (SELECT key FROM group_user_defined_fields x
+                      WHERE x.sdk_app_id = k.app AND x.group_id = k.id OFFSET 0) f ORDER BY f.key";
 
 /// The keys of user-defined fields that the mirror holds of some groups.
 ///

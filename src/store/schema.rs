@@ -183,14 +183,15 @@ async fn lacks_statistics(conn: &mut PgConnection) -> Result<bool, sqlx::Error> 
     sqlx::query_scalar(LACKS_STATISTICS).bind(&names[..]).fetch_one(conn).await
 }
 
-/// Gathers the planner's statistics of the ledger and the mirror: without them, until the server does so by itself, a plan
+/// Gathers the planner's statistics of the ledger, the mirror and what passes keep beside it: without them, until the server does so by itself, a plan
 /// rests on guesses. A role that does not own the tables may not, which is a warning of the server.
 ///
 /// # Errors
 /// The statement's.
 pub async fn analyze(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names = tables().map(|table| table.table).join(", ");
-    conn.execute(AssertSqlSafe(format!("ANALYZE ledger, {names}"))).await.map(drop)
+    let passes = "group_reads, group_verifications, group_work";
+    conn.execute(AssertSqlSafe(format!("ANALYZE ledger, {names}, {passes}"))).await.map(drop)
 }
 
 /// Writes a new id where the table or its row is missing: after `replay` has made the tables anew, or after a restore of

@@ -535,5 +535,5 @@ SELECT sdk_app_id, group_id, '', ARRAY[
     encode(attributes_barrier, 'hex'), encode(attributes_unclear, 'hex'), encode(topics_barrier, 'hex'),
     encode(topics_unclear, 'hex'), apply_join_option, invite_join_option, mute_all::text,
     max_member_count::text, create_secs::text, encode(silent_stamp, 'hex')]
-  FROM groups t
-  JOIN UNNEST($1::bigint[], $2::text[]) AS k (app, id) ON t.sdk_app_id = k.app AND t.group_id = k.id;
+  FROM UNNEST($1::bigint[], $2::text[]) AS k (app, id)
+ CROSS JOIN LATERAL (SELECT * FROM groups x WHERE x.sdk_app_id = k.app AND x.group_id = k.id OFFSET 0) t;
