@@ -6,7 +6,8 @@
 //!
 //! `cargo bench --bench relay` prints tables. `RELAY_PARTS=latency,failing` chooses (both), `RELAY_SECONDS` sets the length
 //! of each measurement (10), `RELAY_ROUNDS` how many rounds the median is taken of (3), `RELAY_RATE` another rate. Times count from the moment at which
-//! a callback was due. Backend, sender and service share the machine; nginx is the one on the path, with one worker.
+//! a callback was due. Backend and sender share the machine with the service, which is a process of its own; nginx is the one
+//! on the path, with one worker.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -24,9 +25,6 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use group_mirror::app::{self, RunningService};
-use group_mirror::config::Settings;
-use group_mirror::store::Database;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -79,7 +77,7 @@ fn seconds() -> Duration {
 async fn latency(scene: &Scene) {
     let backend = backend(Conduct::Healthy);
     let nginx = Nginx::start(&scene.dir, backend).await;
-    let service = service(scene, Some(&format!("http://{backend}/"))).await;
+    let service = ServiceProcess::start(scene, Some(&format!("http://{backend}/"))).await;
     let ways =
         [("the backend itself", backend), ("nginx", nginx.address), ("group-mirror", service.callback_addr)];
     let mut measured: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); ways.len()];
@@ -125,7 +123,7 @@ async fn failing(scene: &Scene) {
     ] {
         empty(&scene.database).await;
         let url = backend.map(|address| format!("http://{address}/"));
-        let service = service(scene, url.as_deref()).await;
+        let service = ServiceProcess::start(scene, url.as_deref()).await;
         let address = service.callback_addr;
         let (before, creates) = tokio::join!(
             send_at_rate(address, rate(), seconds(), before),
@@ -146,26 +144,59 @@ async fn failing(scene: &Scene) {
     println!();
 }
 
-async fn service(scene: &Scene, relay_url: Option<&str>) -> RunningService {
-    let set = |text: &str| Some(text.to_owned());
-    let settings = Settings {
-        database_url: set(&scene.url),
-        data_dir: set(&scene.dir.join("relay").display().to_string()),
-        sdk_app_id: set(APP),
-        callback_auth: set("none"),
-        api_auth: set("none"),
-        callback_listen: set("127.0.0.1:0"),
-        api_listen: set("127.0.0.1:0"),
-        relay_url: relay_url.map(str::to_owned),
-        relay_fallback: set("allow"),
-        ..Settings::default()
-    };
-    let serving = settings.serve_config().unwrap();
-    std::fs::create_dir_all(&serving.spool.dir).unwrap();
-    let listeners = app::bind(&serving).await.unwrap();
-    let running = app::start(&serving, Database::new(&scene.url).unwrap(), listeners).await.unwrap();
-    running.checked().await.unwrap();
-    running
+/// The service as a process of its own, as it is run: beside the sender on one runtime the tasks of both would wait for
+/// each other, while nginx has the scheduler of the system.
+struct ServiceProcess {
+    callback_addr: SocketAddr,
+    child: Child,
+}
+
+impl ServiceProcess {
+    async fn start(scene: &Scene, relay_url: Option<&str>) -> Self {
+        let dir = scene.dir.join("relay");
+        std::fs::create_dir_all(&dir).unwrap();
+        let callback_addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let api_addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_group-mirror"));
+        command.current_dir(&scene.dir).env("RUST_LOG", "error");
+        for (name, value) in [
+            ("DATABASE_URL", scene.url.as_str()),
+            ("DATA_DIR", &dir.display().to_string()),
+            ("SDK_APP_ID", APP),
+            ("CALLBACK_AUTH", "none"),
+            ("API_AUTH", "none"),
+            ("CALLBACK_LISTEN", &callback_addr.to_string()),
+            ("API_LISTEN", &api_addr.to_string()),
+            ("RELAY_FALLBACK", "allow"),
+        ] {
+            command.env(name, value);
+        }
+        if let Some(url) = relay_url {
+            command.env("RELAY_URL", url);
+        }
+        let child = command.spawn().unwrap();
+        let service = Self { callback_addr, child };
+        let end = Instant::now() + Duration::from_secs(30);
+        while !service.is_ready().await {
+            assert!(Instant::now() < end, "the service does not get ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        service
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.callback_addr).await else { return false };
+        let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: m\r\n\r\n").await;
+        let answer = read_message(&mut stream, &mut Vec::new()).await;
+        asked.is_ok() && answer.is_some_and(|head| head.starts_with("HTTP/1.1 200"))
+    }
+
+    /// Ends it as a service manager does.
+    async fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        tokio::task::spawn_blocking(move || self.child.wait()).await.unwrap().unwrap();
+    }
 }
 
 fn before() -> String {
