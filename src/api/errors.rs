@@ -25,7 +25,7 @@ const RETRY_AFTER_SECS: &str = "1";
 /// An error answer: status, code, text, and the cause for the log.
 #[derive(Debug, Clone, Error)]
 #[error("{code}: {detail}")]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -103,6 +103,11 @@ impl ApiError {
     /// True where the same request may be served a little later.
     pub(super) fn is_unavailable(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// True where the caller is not known.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
     }
 
     /// Why, in words that are for the log alone.
