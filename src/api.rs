@@ -21,6 +21,7 @@ mod export_page;
 pub mod feed_reader;
 mod follower;
 mod form;
+mod group_view;
 mod groups;
 pub mod health;
 mod history;
@@ -31,6 +32,8 @@ pub mod list_permits;
 pub mod live;
 mod local;
 mod members;
+mod membership;
+mod moments;
 mod openapi;
 mod paging;
 mod parameters;
@@ -43,6 +46,7 @@ pub mod state;
 mod stats;
 pub mod stats_cache;
 mod stats_verification;
+mod timeline;
 mod timestamp;
 mod topics;
 
@@ -68,15 +72,17 @@ use state::ApiState;
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(groups::list))
-        .routes(routes!(groups::find))
         .routes(routes!(history::of_group))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
         .routes(routes!(parked::list))
         .routes(routes!(stats::stats))
         .route_layer(from_fn(in_work::in_time))
-        // Folds and streams take longer by right; these two bound each read of theirs.
+        // Folds and streams take longer by right; these bound each read of theirs.
+        .routes(routes!(groups::find))
+        .routes(routes!(timeline::of_group))
         .routes(routes!(members::of_group))
+        .routes(routes!(membership::find))
         .routes(routes!(changes::changes))
 }
 
