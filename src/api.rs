@@ -6,16 +6,17 @@
 //! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
 mod access;
+pub(crate) mod arrivals;
 pub mod auth;
 mod body_pages;
 mod change;
 mod changes;
 mod docs;
-mod errors;
+pub(crate) mod errors;
 mod etag;
 pub mod feed_reader;
-mod follower;
-mod groups;
+pub(crate) mod follower;
+pub(crate) mod groups;
 pub mod health;
 mod history;
 mod history_view;
@@ -27,13 +28,13 @@ mod members;
 mod openapi;
 mod paging;
 mod parameters;
-mod parked;
+pub(crate) mod parked;
 mod query;
 mod segment;
 pub mod state;
 mod stats;
 pub mod stats_cache;
-mod stats_verification;
+pub(crate) mod stats_verification;
 mod timestamp;
 mod topics;
 
@@ -67,23 +68,44 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(changes::changes))
 }
 
+/// Pages for people, which are made elsewhere; their state is in them already.
+pub struct PageRoutes {
+    /// Those that need a session, and get its caller.
+    pub guarded: Router,
+    /// The login, and what a page loads.
+    pub open: Router,
+    /// A layer around everything that is served, which shows errors to people as pages.
+    pub around: Box<dyn FnOnce(Router) -> Router>,
+}
+
 /// Everything that the internal listener serves. Health needs no token, because a load balancer has none; nor does the
 /// document with its page, which holds nothing of the mirror and is where a person enters a token.
-pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState) -> Router {
+pub fn internal(
+    state: ApiState,
+    metrics: PrometheusHandle,
+    health: HealthState,
+    pages: PageRoutes,
+) -> Router {
     let open =
         Router::from(health::routes().with_state(health).merge(docs::routes().with_state(state.clone())))
             .method_not_allowed_fallback(async || ApiError::method_not_allowed());
-    let auth = Arc::clone(&state.auth);
+    let (auth, permits) = (Arc::clone(&state.auth), state.reads.clone());
     let numbers = MetricsState { metrics, app: state.app };
     let reads = Router::from(routes().merge(health::metrics_routes().with_state(numbers)))
         .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         // Inside authentication, so that the access log names the caller of a read that panicked.
         .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
-        .layer(from_fn_with_state(state.reads.clone(), in_work::limit))
-        .layer(from_fn_with_state(auth, auth::require))
+        .layer(from_fn_with_state(permits.clone(), in_work::limit))
+        .layer(from_fn_with_state(Arc::clone(&auth), auth::require))
         .with_state(state);
-    access::with_request_ids(reads.merge(open))
+    let guarded = pages
+        .guarded
+        .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
+        .layer(from_fn_with_state(permits, in_work::limit))
+        .layer(from_fn_with_state(auth, auth::require));
+    let all = reads.merge(open).merge(guarded).merge(pages.open);
+    access::with_request_ids((pages.around)(all))
 }
 
 /// What [`internal`] serves, as an OpenAPI document.

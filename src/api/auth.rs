@@ -76,9 +76,9 @@ impl std::fmt::Debug for ApiToken {
 /// An authenticated caller. A handler gets it as an argument, and needs it to learn the app that it reads; in the
 /// extensions of the response it goes to the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// What the access log calls it.
-    pub(super) name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// The only app that it may read, if so.
     app: Option<SdkAppId>,
     raw: bool,
@@ -99,6 +99,11 @@ impl ConfiguredApp {
         assert!(!apps.is_empty(), "a service has an app");
         Self { first: apps[0], is_only: apps.len() == 1 }
     }
+
+    /// The app that is read by default.
+    pub(crate) fn first(self) -> SdkAppId {
+        self.first
+    }
 }
 
 impl Caller {
@@ -107,7 +112,7 @@ impl Caller {
     ///
     /// # Errors
     /// 404: the token is for another app. For its caller there is no other, whether or not the mirror has it.
-    pub(super) fn app(
+    pub(crate) fn app(
         &self,
         named: Option<SdkAppId>,
         configured: ConfiguredApp,
@@ -123,7 +128,7 @@ impl Caller {
     ///
     /// # Errors
     /// 404.
-    pub(super) fn of_process(&self, configured: ConfiguredApp) -> Result<(), ApiError> {
+    pub(crate) fn of_process(&self, configured: ConfiguredApp) -> Result<(), ApiError> {
         if self.app.is_some_and(|only| !configured.is_only || only != configured.first) {
             return Err(ApiError::not_found("Numbers of all apps are not for a token of one app."));
         }
@@ -131,8 +136,13 @@ impl Caller {
     }
 
     /// Whether it may read raw bodies and client addresses.
-    pub(super) fn reads_raw(&self) -> bool {
+    pub(crate) fn reads_raw(&self) -> bool {
         self.raw
+    }
+
+    /// The only app that it may read, if so.
+    pub(crate) fn only_app(&self) -> Option<SdkAppId> {
+        self.app
     }
 }
 
