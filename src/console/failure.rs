@@ -52,12 +52,12 @@ pub(super) async fn as_pages(State(state): State<ConsoleState>, request: Request
 fn is_for_people(path: &str, headers: &HeaderMap) -> bool {
     let is_below =
         |stem: &&str| path.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if OF_PROGRAMS.iter().any(|stem| is_below(stem)) {
+    if OF_PROGRAMS.iter().any(is_below) {
         return false;
     }
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     path == "/"
-        || OF_PAGES.iter().any(|stem| is_below(stem))
+        || OF_PAGES.iter().any(is_below)
         || accepted.into_iter().any(|kinds| kinds.contains("text/html"))
 }
 

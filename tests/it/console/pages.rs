@@ -7,6 +7,8 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::api::{Api, after};
+use crate::support::{App, eventually, sample};
+use group_mirror::config::Settings;
 
 /// The pages of the frame.
 const PAGES: [&str; 5] = ["/", "/groups", "/parked", "/health", "/preferences"];
@@ -31,6 +33,11 @@ fn world() -> Vec<Value> {
         after("CreateGroup", &id, i64::try_from(at).unwrap() * 1000, more)
     };
     NASTY.iter().enumerate().map(group).collect()
+}
+
+/// Pages without a login.
+fn open(settings: &mut Settings) {
+    (settings.api_token, settings.api_auth) = (None, Some("none".to_owned()));
 }
 
 async fn get(api: &Api, path: &str, cookie: &str) -> Response {
@@ -91,8 +98,8 @@ async fn the_first_visit_has_the_language_of_the_browser_and_a_choice_is_kept() 
         assert!(text.contains(part), "{part}: {text}");
     }
     for back in ["https://evil.example/", "//evil.example", "/\\evil.example"] {
-        let form = [("back", back)];
-        let sent = client.post(format!("{}/preferences", api.base)).form(&form).send().await.unwrap();
+        let form = format!("back={}", form_urlencoded::byte_serialize(back.as_bytes()).collect::<String>());
+        let sent = client.post(format!("{}/preferences", api.base)).body(form).send().await.unwrap();
         assert_eq!(sent.headers()["location"], "/", "{back}");
     }
     api.stop().await;
@@ -185,30 +192,33 @@ async fn an_error_of_a_page_is_a_page_for_people_and_a_problem_for_programs() {
 
 #[tokio::test]
 async fn pages_stand_while_the_database_is_away_and_say_so() {
-    let api = Api::of(&world()).await;
-    page(&api, "/", "").await;
-    api.lose_the_database().await;
-    let body = json!({"CallbackCommand": "Group.CallbackAfterGroupDestroyed", "GroupId": "g"});
-    let away = async || {
-        api.taken(&body).await;
-        page(&api, "/", "").await.contains("database away")
+    let app = App::start_with(open).await;
+    app.service.taken(&sample("Group.CallbackAfterCreateGroup")).await;
+    app.database.refuse_connections().await;
+    let read = async |path: &str| {
+        let answer = app.service.client.get(app.service.api_url(path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.headers().clone(), answer.text().await.unwrap())
     };
-    assert!(crate::support::eventually(away).await, "the first line never said so");
-    for path in ["/", "/health", "/preferences"] {
-        let text = page(&api, path, "").await;
-        assert!(path == "/preferences" || text.contains("database away"), "{path}: {text}");
+    let mut left = 0;
+    let away = async || {
+        left += 1;
+        let body =
+            json!({"CallbackCommand": "Group.CallbackAfterGroupDestroyed", "GroupId": format!("g{left}")});
+        app.service.post("Group.CallbackAfterGroupDestroyed", body.to_string()).await;
+        read("/").await.2.contains("database away")
+    };
+    assert!(eventually(away).await, "the first line never said so");
+    for path in ["/", "/health"] {
+        let (status, _, text) = read(path).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        assert!(text.contains("database away") && text.contains("in the spool"), "{path}: {text}");
     }
     for path in ["/groups", "/groups?q=a", "/parked"] {
-        let answer = get(&api, path, "").await;
-        assert_eq!(
-            (answer.status().as_u16(), &answer.headers()["retry-after"]),
-            (503, &"1".parse().unwrap()),
-            "{path}"
-        );
-        let text = answer.text().await.unwrap();
+        let (status, headers, text) = read(path).await;
+        assert_eq!((status, &headers["retry-after"]), (503, &"1".parse().unwrap()), "{path}");
         assert!(text.contains("database away") && text.contains("id=\"main\""), "{path}: {text}");
     }
-    api.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test]
