@@ -20,6 +20,7 @@ mod health_database;
 mod language;
 mod live;
 mod live_events;
+mod login;
 mod parked;
 mod pieces;
 mod preferences;
@@ -33,11 +34,16 @@ pub mod wall;
 mod zone;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
+use axum::routing::{get, post};
 
+use crate::api::errors::ApiError;
 use crate::api::{PageRoutes, in_work};
 use state::ConsoleState;
+
+/// The longest body of a form, in bytes.
+const FORM_BYTES_MAX: usize = 16 * 1024;
 
 /// The pages, for the internal listener.
 #[must_use]
@@ -50,10 +56,15 @@ pub fn pages(state: ConsoleState) -> PageRoutes {
         .route("/health", get(health::health))
         .route_layer(from_fn(in_work::in_time))
         .route("/live/events", get(live_events::events))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state.clone());
     let open = Router::new()
+        .route("/login", get(login::login_page).post(login::log_in))
+        .route("/logout", post(login::log_out))
         .route("/preferences", get(choices::preferences_page).post(choices::choose))
         .route("/assets/{name}", get(assets::asset))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state.clone());
     let around = Box::new(move |router: Router| router.layer(from_fn_with_state(state, failure::as_pages)));
     PageRoutes { guarded, open, around }

@@ -51,7 +51,7 @@ impl ApiError {
 
     /// 405 `method_not_allowed`: the API is read with GET.
     #[must_use]
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         let detail = "This path cannot be called with this method; the API is read with GET.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
@@ -105,6 +105,11 @@ impl ApiError {
     /// True where the same request may be served a little later.
     pub(crate) fn is_unavailable(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// True where the caller is not known.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
     }
 
     /// Why, in words that are for the log alone.

@@ -40,8 +40,7 @@ impl InWorkPermits {
 
 /// Answers 503 where all permits are taken.
 pub(super) async fn limit(State(permits): State<InWorkPermits>, request: Request, next: Next) -> Response {
-    let is_stream = STREAM_PATHS.contains(&request.uri().path()) && accepts_events(request.headers());
-    if is_stream {
+    if is_stream(&request) {
         return next.run(request).await;
     }
     match permits.0.try_acquire() {
@@ -58,6 +57,11 @@ pub(crate) async fn in_time(request: Request, next: Next) -> Response {
 }
 
 /// Whether a request asks for the feed as a stream of events.
+pub(super) fn is_stream(request: &Request) -> bool {
+    STREAM_PATHS.contains(&request.uri().path()) && accepts_events(request.headers())
+}
+
+/// Whether a request accepts a stream of events.
 pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| {

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::auth::{ApiAuth, ConfiguredApp};
+use super::auth::ConfiguredApp;
 use super::errors::ApiError;
 use super::in_work::InWorkPermits;
 use super::list_permits::ListPermits;
 use super::live::LiveFeed;
+use super::session::Sessions;
 use super::stats_cache::StatsCache;
 use crate::ingest::Writer;
 use crate::refusals::RefusalLog;
@@ -30,7 +31,7 @@ pub struct ApiState {
     /// Whether the membership of audio-video rooms is mirrored; without it their number of members is not known.
     pub avchatroom_members: bool,
     /// How callers are authenticated.
-    pub auth: Arc<ApiAuth>,
+    pub sessions: Sessions,
     /// The live end of the feed.
     pub feed: LiveFeed,
     /// Counts of groups, members and ledger entries.

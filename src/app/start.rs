@@ -36,6 +36,7 @@ use crate::api::health::{self, HealthState};
 use crate::api::in_work::InWorkPermits;
 use crate::api::list_permits::ListPermits;
 use crate::api::live::LiveFeed;
+use crate::api::session::Sessions;
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
 use crate::clock::{self, ReceiptClock};
@@ -173,11 +174,11 @@ pub async fn start(
         schema: schema.clone(),
         app: ConfiguredApp::first_of(&serving.spool.apps),
         avchatroom_members: serving.avchatroom_members,
-        auth: Arc::clone(&serving.api_auth),
+        sessions: sessions(serving),
         as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
         lists: ListPermits::default(),
         reads: InWorkPermits::new(limits.reads),
-        document: api::document_text()?.into(),
+        document: api::served_document(&serving.api_prefix)?.into(),
     };
     let pages = console_pages(serving, &reads, receiving_traffic, &callbacks)?;
     let internal = api::internal(reads, metrics.clone(), health, pages);
@@ -295,6 +296,10 @@ fn each_second(
         database.close_idle_writers();
         refusals.report();
     }
+}
+
+fn sessions(serving: &ServeConfig) -> Sessions {
+    Sessions::new(serving.api_auth.clone(), serving.api_prefix.clone(), serving.api_tls.is_some())
 }
 
 fn warn_of_forgetful_volume(dir: &Path) {

@@ -4,8 +4,8 @@
 //! this host. The cookies say nothing about who reads.
 
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use maud::html;
 
@@ -15,15 +15,13 @@ use super::preferences::Preferences;
 use super::state::ConsoleState;
 use super::visit::Visit;
 use super::zone::Zone;
+use crate::api::entrance::caller_if_any;
 
 /// `GET /preferences`: all choices, with every zone of the tz database.
-pub(super) async fn preferences_page(
-    State(state): State<ConsoleState>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    let caller = state.caller_of(&headers);
-    let visit = Visit::of_failure(&state, caller, &headers, &uri).await;
+pub(super) async fn preferences_page(State(state): State<ConsoleState>, request: Request) -> Response {
+    let caller = caller_if_any(&state.api.sessions, &request);
+    let (headers, uri) = (request.headers(), request.uri());
+    let visit = Visit::of_failure(&state, caller, headers, uri).await;
     let zones: Vec<_> =
         Zone::all().map(|zone| (zone.name().to_owned(), zone.name().replace('_', " "))).collect();
     let body = html! {

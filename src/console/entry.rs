@@ -74,7 +74,7 @@ pub(super) async fn entry(
     let body = html! {
         (facts(&visit, &row, caller.reads_raw()))
         h2 { (visit.text("entry-bytes")) }
-        @if caller.reads_raw() { (shown_bytes(&visit, &row.row.body)) } @else { p { (visit.text("entry-no-right")) } }
+        @if caller.reads_bodies() { (shown_bytes(&visit, &row.row.body)) } @else { p { (visit.text("entry-no-right")) } }
         @if row.row.outcome != "applied" {
             h2 { (visit.text("entry-again")) }
             p { (visit.text("entry-again-meaning")) }

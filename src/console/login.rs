@@ -4,29 +4,24 @@
 //! logged in yet, and show nothing of the mirror. A wrong token is answered by the same page with what to look at. A form that
 //! another site sends is refused.
 
-use axum::Form;
-use axum::extract::rejection::FormRejection;
+use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use maud::html;
-use serde::Deserialize;
 
-use super::frame::{Section, page, page_with_status};
 use super::choices::redirect;
+use super::frame::{Section, page, page_with_status};
 use super::state::ConsoleState;
 use super::visit::Visit;
 use crate::api::entrance::after_login;
 use crate::api::errors::ApiError;
 use crate::api::session::LoginFault;
 
-/// What the form of the login holds.
-#[derive(Deserialize)]
-pub(super) struct LoginForm {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    next: String,
+/// A field of a form or of a query; empty where it is not there.
+fn field(text: &[u8], name: &str) -> String {
+    let found = form_urlencoded::parse(text).find(|(found, _)| found == name);
+    found.map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 /// `GET /login`.
@@ -37,9 +32,7 @@ pub(super) async fn login_page(
     RawQuery(query): RawQuery,
 ) -> Response {
     let visit = Visit::of_failure(&state, None, &headers, &uri).await;
-    let query = query.unwrap_or_default();
-    let next = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "next");
-    let next = next.map(|(_, value)| value.into_owned()).unwrap_or_default();
+    let next = field(query.unwrap_or_default().as_bytes(), "next");
     login_form(&state, &visit, &headers, &next, None)
 }
 
@@ -48,29 +41,28 @@ pub(super) async fn log_in(
     State(state): State<ConsoleState>,
     headers: HeaderMap,
     uri: Uri,
-    form: Result<Form<LoginForm>, FormRejection>,
-) -> Result<Response, ApiError> {
-    let Form(LoginForm { token, next }) = form.map_err(|_| bad_form())?;
-    let fault = match state.api.sessions.log_in(&headers, &token).await {
+    body: Bytes,
+) -> Response {
+    let next = field(&body, "next");
+    let fault = match state.api.sessions.log_in(&headers, &field(&body, "token")).await {
         Ok(cookie) => {
             let target = after_login(&state.api.sessions, Some(&next));
-            return Ok(redirect(&target, vec![cookie]));
+            return redirect(&target, vec![cookie]);
         }
         Err(fault) => fault,
     };
     let visit = Visit::of_failure(&state, None, &headers, &uri).await;
-    Ok(login_form(&state, &visit, &headers, &next, Some(fault)))
+    login_form(&state, &visit, &headers, &next, Some(fault))
 }
 
 /// `POST /logout`.
-pub(super) async fn log_out(State(state): State<ConsoleState>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn log_out(
+    State(state): State<ConsoleState>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let cookie = state.api.sessions.log_out(&headers).map_err(|_| other_site())?;
     let target = format!("{}/login", state.api.sessions.prefix().as_str());
     Ok(redirect(&target, vec![cookie]))
-}
-
-fn bad_form() -> ApiError {
-    ApiError::bad_parameter("This is no form of the console.")
 }
 
 fn other_site() -> ApiError {

@@ -4,10 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
-
 use super::wall::Wall;
-use crate::api::auth::Caller;
 use crate::api::state::ApiState;
 use crate::model::SdkAppId;
 use crate::traffic::Traffic;
@@ -43,16 +40,11 @@ pub struct ConsoleState {
 impl ConsoleState {
     /// What stands before every path of the listener; empty: nothing.
     pub(crate) fn prefix(&self) -> &str {
-        ""
+        self.api.sessions.prefix().as_str()
     }
 
     /// Whether readers log in.
     pub(crate) fn has_sessions(&self) -> bool {
-        false
-    }
-
-    /// Who is logged in, on a page that is open to all.
-    pub(crate) fn caller_of(&self, _headers: &HeaderMap) -> Option<Caller> {
-        None
+        self.api.sessions.are_needed()
     }
 }

@@ -87,10 +87,13 @@ mod replay {
 mod api {
     mod access;
     mod apps;
+    mod at_least;
     mod bounds;
     mod callers;
     mod changes;
     mod differences;
+    mod doors;
+    mod exports;
     pub(crate) mod freshness;
     mod gaps;
     pub(crate) mod history;
