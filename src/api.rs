@@ -6,6 +6,7 @@
 //! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
 mod access;
+pub(crate) mod arrivals;
 mod at_least;
 pub mod auth;
 mod body_pages;
@@ -19,10 +20,10 @@ mod etag;
 mod export;
 mod export_page;
 pub mod feed_reader;
-mod follower;
+pub(crate) mod follower;
 mod form;
 mod group_view;
-mod groups;
+pub(crate) mod groups;
 pub mod health;
 mod history;
 mod history_view;
@@ -37,7 +38,7 @@ mod moments;
 mod openapi;
 mod paging;
 mod parameters;
-mod parked;
+pub(crate) mod parked;
 pub mod prefix;
 mod query;
 mod segment;
@@ -45,7 +46,7 @@ pub mod session;
 pub mod state;
 mod stats;
 pub mod stats_cache;
-mod stats_verification;
+pub(crate) mod stats_verification;
 mod timeline;
 mod timestamp;
 mod topics;
@@ -87,12 +88,13 @@ fn routes() -> OpenApiRouter<ApiState> {
 }
 
 /// Pages for people, which are made elsewhere; their state is in them already.
-#[derive(Debug, Default)]
 pub struct PageRoutes {
     /// Those that need a session, and get its caller.
     pub guarded: Router,
     /// The login, and what a page loads.
     pub open: Router,
+    /// A layer around everything that is served, which shows errors to people as pages.
+    pub around: Box<dyn FnOnce(Router) -> Router>,
 }
 
 /// Everything that the internal listener serves. Health needs no token, because a load balancer has none; nor does the
@@ -124,7 +126,7 @@ pub fn internal(
         .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
         .layer(from_fn_with_state(permits, in_work::limit))
         .layer(from_fn_with_state(sessions.clone(), entrance::require_page));
-    let all = reads.merge(open).merge(guarded).merge(pages.open);
+    let all = (pages.around)(reads.merge(open).merge(guarded).merge(pages.open));
     let all = all
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(map_response(etag::weaken));

@@ -40,6 +40,7 @@ pub mod rebuild;
 pub mod rights;
 pub mod same_reads;
 pub mod schema;
+pub mod search;
 mod session;
 pub mod stats;
 pub mod timeline;
@@ -49,6 +50,7 @@ pub mod unusable;
 pub mod upsert;
 mod url;
 pub mod verifications;
+pub mod wall;
 pub mod work;
 mod writers;
 

@@ -73,8 +73,8 @@ async fn log(State(prefix): State<PathPrefix>, request: Request, next: Next) -> 
     let path = path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned();
     let mut answer = next.run(request).await;
     let error = answer.extensions_mut().remove::<ApiError>();
-    if let Some(error) = &error {
-        *answer.body_mut() = error.document(&id);
+    if let Some(document) = error.as_ref().and_then(|error| error.document(&id)) {
+        *answer.body_mut() = document;
     }
     let caller = answer.extensions().get::<Caller>();
     let status = answer.status().as_u16();

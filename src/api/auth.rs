@@ -138,6 +138,11 @@ impl ConfiguredApp {
         assert!(!apps.is_empty(), "a service has an app");
         Self { first: apps[0], is_only: apps.len() == 1 }
     }
+
+    /// The app that is read by default.
+    pub(crate) fn first(self) -> SdkAppId {
+        self.first
+    }
 }
 
 impl Caller {
@@ -182,6 +187,11 @@ impl Caller {
             return Err(ApiError::not_found("Numbers of all apps are not for a token of one app."));
         }
         Ok(())
+    }
+
+    /// The only app that it may read, if so.
+    pub(crate) fn only_app(&self) -> Option<SdkAppId> {
+        self.app
     }
 
     /// Whether it may read client addresses. Asked where they are shown if so, and noted for the access log.

@@ -48,6 +48,11 @@ pub(super) async fn require_page(State(sessions): State<Sessions>, request: Requ
     }
 }
 
+/// The caller of a request to a page that is open to all; `None` where nobody is known.
+pub(crate) fn caller_if_any(sessions: &Sessions, request: &Request) -> Option<Caller> {
+    authenticate(sessions, request, true).ok()
+}
+
 async fn pass(caller: Caller, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;

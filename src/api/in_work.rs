@@ -23,6 +23,9 @@ use crate::store::READ_WAIT_MAX;
 /// How long a request may take that is one read: the wait for its permit, and the read.
 const REQUEST_WAIT_MAX: Duration = PERMIT_WAIT_MAX.saturating_add(READ_WAIT_MAX);
 
+/// Paths that stream events to who asks for them.
+const STREAM_PATHS: [&str; 2] = ["/v1/changes", "/live/events"];
+
 /// The permits for reads in work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct InWorkPermits(Arc<Semaphore>);
@@ -47,7 +50,7 @@ pub(super) async fn limit(State(permits): State<InWorkPermits>, request: Request
 }
 
 /// Answers 503 to a read that takes longer than one may.
-pub(super) async fn in_time(request: Request, next: Next) -> Response {
+pub(crate) async fn in_time(request: Request, next: Next) -> Response {
     timeout(REQUEST_WAIT_MAX, next.run(request)).await.unwrap_or_else(|_| {
         ApiError::unavailable("The database does not answer this read in time; try again.").into_response()
     })
@@ -55,7 +58,7 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
 
 /// Whether a request asks for the feed as a stream of events.
 pub(super) fn is_stream(request: &Request) -> bool {
-    request.uri().path() == "/v1/changes" && accepts_events(request.headers())
+    STREAM_PATHS.contains(&request.uri().path()) && accepts_events(request.headers())
 }
 
 /// Whether a request accepts a stream of events.

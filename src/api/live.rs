@@ -126,7 +126,7 @@ impl LiveFeed {
     ///
     /// # Errors
     /// `unavailable`: all are taken.
-    pub(super) fn follower_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    pub(crate) fn follower_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         Arc::clone(&self.0.followers).try_acquire_owned().map_err(|_| {
             ApiError::unavailable("The greatest number of followers is reached; try again later.")
         })
@@ -190,7 +190,7 @@ impl LiveFeed {
     }
 
     /// Cancelled when the service stops: each follower then ends its stream.
-    pub(super) fn stop(&self) -> &CancellationToken {
+    pub(crate) fn stop(&self) -> &CancellationToken {
         &self.0.stop
     }
 

@@ -55,7 +55,7 @@ impl ApiState {
     ///
     /// # Errors
     /// `unavailable`: the schema is not the one of this program, or the pool has no free connection in time.
-    pub(super) async fn connection(&self) -> Result<ReadConnection, ApiError> {
+    pub(crate) async fn connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.reader()).await
     }
 
@@ -63,7 +63,7 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn lookup_connection(&self) -> Result<ReadConnection, ApiError> {
+    pub(crate) async fn lookup_connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.lookup()).await
     }
 
@@ -71,7 +71,7 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn feed_connection(&self) -> Result<ReadConnection, ApiError> {
+    pub(crate) async fn feed_connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.feed()).await
     }
 
@@ -81,7 +81,7 @@ impl ApiState {
     ///
     /// # Errors
     /// Those of the read; `unavailable`, as above, or without a permit in time.
-    pub(super) async fn list<T, F>(
+    pub(crate) async fn list<T, F>(
         &self,
         cost: ListCost,
         read: impl FnOnce(ReadConnection) -> F + Send + 'static,
@@ -110,7 +110,7 @@ impl ApiState {
 
     /// # Errors
     /// `unavailable`: the schema is not the one of this program.
-    pub(super) fn fits(&self) -> Result<(), ApiError> {
+    pub(crate) fn fits(&self) -> Result<(), ApiError> {
         if self.schema.fits() {
             return Ok(());
         }

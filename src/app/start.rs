@@ -26,6 +26,7 @@ use super::gap_keeper::GapKeeper;
 use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
 use super::listeners_tls::{API, CALLBACKS, ListenersTls};
+use super::pages::console_pages;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
@@ -53,6 +54,7 @@ use crate::server::ListenerRules;
 use crate::spool::{SpoolError, SpoolStatus, volume};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
+use crate::traffic::Traffic;
 use crate::{api, server, telemetry};
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
@@ -159,6 +161,7 @@ pub async fn start(
     let (refusals, (receipt_mark, receipts)) =
         (RefusalLog::default(), ReceiptMark::begin(&serving.spool.dir));
     let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, &receipts);
+    let receiving_traffic = receiving.traffic.clone();
     let public = receiver::router(receiving, health::router(health.clone()));
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), limits.followers);
@@ -177,7 +180,8 @@ pub async fn start(
         reads: InWorkPermits::new(limits.reads),
         document: api::served_document(&serving.api_prefix)?.into(),
     };
-    let internal = api::internal(reads, metrics.clone(), health, api::PageRoutes::default());
+    let pages = console_pages(serving, &reads, receiving_traffic, &callbacks)?;
+    let internal = api::internal(reads, metrics.clone(), health, pages);
     let running = RunningService {
         callback_addr: callbacks.local_addr()?,
         api_addr: api.local_addr()?,
@@ -323,6 +327,7 @@ fn receiver_state(
         sightings: Sightings::of(serving.spool.apps.iter().copied()),
         receipts: receipts.clone(),
         relays,
+        traffic: Traffic::default(),
     }
 }
 

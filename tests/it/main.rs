@@ -111,6 +111,11 @@ mod api {
     mod words;
 }
 
+/// Pages for people, over HTTP.
+mod console {
+    mod pages;
+}
+
 /// The feed and its followers while the world around them changes.
 mod feed {
     mod crowd;
