@@ -6,20 +6,28 @@
 //! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
 mod access;
+pub(crate) mod arrivals;
+mod at_least;
 pub mod auth;
 mod body_pages;
 mod change;
 mod changes;
+mod columns;
 mod docs;
-mod errors;
+pub mod entrance;
+pub(crate) mod errors;
 mod etag;
+mod export;
+mod export_page;
 pub mod feed_reader;
-mod follower;
-mod groups;
+pub(crate) mod follower;
+mod form;
+pub(crate) mod groups;
 pub mod health;
 mod history;
 mod history_view;
 pub mod in_work;
+mod items;
 pub mod list_permits;
 pub mod live;
 mod local;
@@ -27,28 +35,34 @@ mod members;
 mod openapi;
 mod paging;
 mod parameters;
-mod parked;
+pub(crate) mod parked;
+pub mod prefix;
 mod query;
 mod segment;
+pub mod session;
 pub mod state;
 mod stats;
 pub mod stats_cache;
-mod stats_verification;
+pub(crate) mod stats_verification;
 mod timestamp;
 mod topics;
 
-use std::sync::Arc;
-
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::OpenApi;
+use tower_http::compression::CompressionLayer;
+use utoipa::openapi::{OpenApi, Server};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use at_least::WaitState;
+use columns::Lists;
 use errors::ApiError;
+use export::ListForms;
 use health::{HealthState, MetricsState};
+use prefix::PathPrefix;
 use state::ApiState;
 
 /// The paths of the read API.
@@ -67,23 +81,50 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(changes::changes))
 }
 
+/// Pages for people, which are made elsewhere; their state is in them already.
+pub struct PageRoutes {
+    /// Those that need a session, and get its caller.
+    pub guarded: Router,
+    /// The login, and what a page loads.
+    pub open: Router,
+    /// A layer around everything that is served, which shows errors to people as pages.
+    pub around: Box<dyn FnOnce(Router) -> Router>,
+}
+
 /// Everything that the internal listener serves. Health needs no token, because a load balancer has none; nor does the
 /// document with its page, which holds nothing of the mirror and is where a person enters a token.
-pub fn internal(state: ApiState, metrics: PrometheusHandle, health: HealthState) -> Router {
+pub fn internal(
+    state: ApiState,
+    metrics: PrometheusHandle,
+    health: HealthState,
+    pages: PageRoutes,
+) -> Router {
     let open =
         Router::from(health::routes().with_state(health).merge(docs::routes().with_state(state.clone())))
             .method_not_allowed_fallback(async || ApiError::method_not_allowed());
-    let auth = Arc::clone(&state.auth);
+    let (sessions, permits) = (state.sessions.clone(), state.reads.clone());
     let numbers = MetricsState { metrics, app: state.app };
     let reads = Router::from(routes().merge(health::metrics_routes().with_state(numbers)))
         .fallback(async || ApiError::not_found("There is no such path here; /v1/groups is one."))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         // Inside authentication, so that the access log names the caller of a read that panicked.
         .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
-        .layer(from_fn_with_state(state.reads.clone(), in_work::limit))
-        .layer(from_fn_with_state(auth, auth::require))
+        .layer(from_fn_with_state(permits.clone(), in_work::limit))
+        // Outside the permits: each page of a whole list takes its own.
+        .layer(from_fn_with_state(ListForms::of(Lists::of(&document())), export::in_form))
+        .layer(from_fn_with_state(WaitState::of(state.clone()), at_least::wait))
+        .layer(from_fn_with_state(sessions.clone(), entrance::require))
         .with_state(state);
-    access::with_request_ids(reads.merge(open))
+    let guarded = pages
+        .guarded
+        .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
+        .layer(from_fn_with_state(permits, in_work::limit))
+        .layer(from_fn_with_state(sessions.clone(), entrance::require_page));
+    let all = (pages.around)(reads.merge(open).merge(guarded).merge(pages.open));
+    let all = all
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(map_response(etag::weaken));
+    access::with_request_ids(prefix::below(sessions.prefix(), all), sessions.prefix())
 }
 
 /// What [`internal`] serves, as an OpenAPI document.
@@ -106,5 +147,17 @@ fn document() -> OpenApi {
 /// # Errors
 /// Those of the serializer, which has no reason to fail here.
 pub fn document_text() -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&document()).map(|text| text + "\n")
+    served_document(&PathPrefix::default())
+}
+
+/// The document as it is served below a prefix, which a client that is made from it has to know.
+///
+/// # Errors
+/// As above.
+pub fn served_document(prefix: &PathPrefix) -> Result<String, serde_json::Error> {
+    let mut document = document();
+    if !prefix.as_str().is_empty() {
+        document.servers = Some(vec![Server::new(prefix.as_str())]);
+    }
+    serde_json::to_string_pretty(&document).map(|text| text + "\n")
 }

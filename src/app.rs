@@ -19,6 +19,7 @@ mod listeners_tls;
 mod migrate;
 mod openapi;
 mod outbox_number;
+mod pages;
 mod passes;
 mod receipt_mark;
 mod relay;

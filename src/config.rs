@@ -24,6 +24,7 @@ use anyhow::{Context as _, bail, ensure};
 use listenfd::ListenFd;
 
 use crate::api::auth::ApiAuth;
+use crate::api::prefix::PathPrefix;
 use crate::callback::signature::{Gate, Token};
 use crate::model::SdkAppId;
 use crate::outbox::DeliveryPauses;
@@ -35,7 +36,7 @@ use apps::{NO_APP, app_ids, without_token};
 use loopback::{NO_CALLBACK_TOKEN, OPEN_API, SHORT_API_TOKEN, is_loopback};
 use per_app::listed;
 use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
-use values::{address, bytes, is_open, set};
+use values::{address, bytes, is_open, path_prefix, set};
 
 pub use apps::{
     APPS_MAX, AppSettings, EMBEDDED_APP_ID, RELAY_TIMEOUT, RELAY_TIMEOUT_MAX, RelaySettings, TencentSettings,
@@ -105,6 +106,8 @@ pub struct ServeConfig {
     pub callback_tls: Option<TlsFiles>,
     /// TLS of the internal listener; none: plain HTTP.
     pub api_tls: Option<TlsFiles>,
+    /// Below which path the internal listener serves.
+    pub api_prefix: PathPrefix,
     /// How long an idle connection is kept on both listeners.
     pub idle: Duration,
     /// At a stop: how long connections are still accepted, and how long a silent one is kept. No setting.
@@ -291,6 +294,7 @@ impl Settings {
             api_listen,
             callback_tls: self.callback_tls()?,
             api_tls: self.api_tls()?,
+            api_prefix: path_prefix("API_PREFIX", self.api_prefix.as_ref())?,
             idle: self.idle()?,
             stop_silence: STOP_SILENCE,
             api_auth: Arc::new(api_auth),

@@ -23,21 +23,23 @@
 //! | how a stored callback gets to the backend behind the mirror: order, retries, replicas | [`outbox`], `store/outbox.rs` |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
-//! | the internal listener: a resource, a filter, the feed, health; a page for people | [`api`], one file each |
+//! | the internal listener: a resource, a filter, the feed, health | [`api`], one file each |
+//! | a page for people: its frame, a word in three languages, a time zone, a style | [`console`], one file each; `console/lang`, `assets/console` |
 //! | what is passed on to an existing backend, and how its answers come back | [`relay`] |
 //! | a command or an error code of Tencent's REST API | [`tencent`], beside [`callback`] |
 //! | how bytes become JSON, and what is repaired | `json.rs` |
 //! | how a group is read from Tencent, and what such a read may claim | [`reconcile`] |
 //! | a Tencent to try things out with: how it behaves, a knob | [`fake`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
+//! | what this process did in the last hour, minute by minute | [`traffic`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | which files are opened, and whose they must be | [`files`] |
 //! | what `check` looks at, and what it asks of the real Tencent | [`check`] |
 //! | a command, a setting | [`app`], [`cli`], [`config`]; one that each app has of its own: `config/apps.rs` |
 //!
-//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `app`;
+//! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `console` ← `app`;
 //! `outbox` stands between `relay`, `spool`, `store` and `ingest`, `reconcile` above `ingest`, `spool` beside `store`,
-//! `refusals`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! `refusals`, `traffic`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
 //! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
@@ -74,10 +76,12 @@ pub mod reconcile;
 pub mod replay;
 
 pub mod api;
+pub mod console;
 pub mod receiver;
 pub mod refusals;
 pub mod relay;
 pub mod server;
+pub mod traffic;
 
 pub mod app;
 pub mod check;

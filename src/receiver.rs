@@ -28,6 +28,7 @@ use crate::ingest::{Outcome, Writer};
 use crate::model::{GroupId, Millis, SdkAppId};
 use crate::refusals::{RefusalCause, RefusalLog};
 use crate::relay::{LoopSighting, Relays};
+use crate::traffic::Traffic;
 use answer::{Answer, fail};
 use passing::Passing;
 use request::{
@@ -61,6 +62,8 @@ pub struct ReceiverState {
     pub receipts: ReceiptClock,
     /// The backends behind the mirror.
     pub relays: Relays,
+    /// Where callbacks and answers are counted by minute.
+    pub traffic: Traffic,
 }
 
 /// The routes of the public listener, with those of `health` beside.
@@ -84,9 +87,17 @@ impl ReceiverState {
         self.refusals.note(app, cause, seen);
     }
 
+    /// Counts an authentic callback, whatever became of it.
+    fn counted(&self, app: SdkAppId, command: &'static str, outcome: &'static str) {
+        metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome, "app" => app.to_string())
+            .increment(1);
+        self.traffic.callback(app, clock::now());
+    }
+
     /// Counts an authentic callback that is not kept.
     fn out_of_scope(&self, app: SdkAppId, label: &'static str) {
-        counted(app, label, "out_of_scope");
+        self.counted(app, label, "out_of_scope");
+        self.traffic.not_kept(app, label, clock::now());
         self.sightings.callback(app, label, "out_of_scope");
     }
 
@@ -95,11 +106,6 @@ impl ReceiverState {
         self.refusals.note(app, cause, None);
         self.writer.note_loss(app, received_at, cause.label());
     }
-}
-
-fn counted(app: SdkAppId, command: &'static str, outcome: &'static str) {
-    metrics::counter!("group_mirror_callbacks_total", "command" => command, "outcome" => outcome, "app" => app.to_string())
-        .increment(1);
 }
 
 /// Takes what is sent to `/` or `/callback`, with a slash too many or not, and refuses the rest.
@@ -115,6 +121,7 @@ async fn receive(State(state): State<ReceiverState>, request: Request) -> Respon
     let answer = handle(&state, request, begun).await;
     if !answer.is_of_backend() {
         metrics::histogram!("group_mirror_answer_seconds").record(begun.elapsed());
+        state.traffic.answered(begun.elapsed(), clock::now());
     }
     answer.into_response()
 }
@@ -250,7 +257,7 @@ async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Insta
     };
     match state.writer.submit(callback, deadline.into()).await {
         Ok(outcome) => {
-            counted(app, label, outcome.label());
+            state.counted(app, label, outcome.label());
             state.sightings.callback(app, label, outcome.label());
             // It will be parked when the drain commits it; the sender gets the same answer either way.
             let outcome = match (outcome, unread) {
@@ -273,7 +280,7 @@ async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Insta
             }
         }
         Err(error) => {
-            counted(app, label, "not_durable");
+            state.counted(app, label, "not_durable");
             // The writer has counted the loss, with its cause; this counts the request.
             state.refuse(Some(app), RefusalCause::NotDurable, Some(error.label().to_owned()));
             Answer::NotDurable("it could not be made durable")

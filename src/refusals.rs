@@ -12,6 +12,7 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::clock;
 use crate::model::{Millis, SdkAppId};
+use crate::traffic::{MINUTES, MinuteRing};
 
 /// At most one line per cause in this time.
 const LINE_PERIOD: Duration = Duration::from_secs(60);
@@ -164,6 +165,8 @@ struct CauseTally {
     unreported: u64,
     seen: Option<String>,
     line_at: Option<Instant>,
+    /// The last hour.
+    minutes: MinuteRing<u32>,
 }
 
 /// How often, and when last, for one cause.
@@ -202,7 +205,11 @@ impl RefusalLog {
         let tally = &mut tallies.entry(app).or_default()[cause as usize];
         tally.count += 1;
         tally.unreported += 1;
-        tally.last_at = Some(clock::now());
+        let now = clock::now();
+        tally.last_at = Some(now);
+        if let Some(count) = tally.minutes.at(now) {
+            *count = count.saturating_add(1);
+        }
         tally.seen = seen;
         let line = tally.take_line(cause, LINE_PERIOD);
         drop(tallies);
@@ -245,6 +252,21 @@ impl RefusalLog {
             })
         };
         RefusalCause::VARIANTS.iter().map(total).collect()
+    }
+}
+
+impl RefusalLog {
+    /// How many there were of a cause in each minute of the last hour, oldest first: of an app, and of requests that name no
+    /// app of ours.
+    #[must_use]
+    pub fn hour(&self, app: SdkAppId, cause: RefusalCause, now: Millis) -> [u64; MINUTES] {
+        let tallies = self.tallies();
+        let mut sum = [0; MINUTES];
+        for of in [Some(app), None].into_iter().filter_map(|app| tallies.get(&app)) {
+            let hour = of[cause as usize].minutes.hour_before(now);
+            sum.iter_mut().zip(hour).for_each(|(sum, count)| *sum += u64::from(count));
+        }
+        sum
     }
 }
 
@@ -305,6 +327,10 @@ mod tests {
         log.note(Some(ours), RefusalCause::Wrong, None);
         log.note(Some(other), RefusalCause::Wrong, None);
         log.note(Some(other), RefusalCause::Wrong, None);
+        for (app, wanted) in [(ours, [1, 2]), (other, [2, 2])] {
+            let in_hour = |cause| log.hour(app, cause, clock::now()).iter().sum::<u64>();
+            assert_eq!([in_hour(RefusalCause::Wrong), in_hour(RefusalCause::Path)], wanted);
+        }
         for (app, wrong) in [(ours, 1), (other, 2)] {
             for total in log.totals(app) {
                 let wanted = match total.cause {

@@ -39,6 +39,7 @@ pub mod rebuild;
 pub mod rights;
 pub mod same_reads;
 pub mod schema;
+pub mod search;
 mod session;
 pub mod stats;
 pub mod topics;
@@ -47,6 +48,7 @@ pub mod unusable;
 pub mod upsert;
 mod url;
 pub mod verifications;
+pub mod wall;
 pub mod work;
 mod writers;
 

@@ -175,6 +175,7 @@ fn describe() {
         "group_mirror_feed_lag_seconds",
         "For how long the feed has not reached the end of the ledger; 0 while it does."
     );
+    describe_counter!("group_mirror_logins_total", "Tokens entered in the login form, by outcome.");
     describe_counter!("group_mirror_feed_outages_total", "Times when the feed began not to be readable.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
 }

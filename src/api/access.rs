@@ -5,22 +5,23 @@
 //! request id that the caller sent in `X-Request-Id` is kept where it is safe to repeat, else a new one is made; it
 //! returns in the same header of the answer. [`log`] writes the line when the head of the answer is ready, so the time
 //! of a stream is the time to its first byte, and a request whose client disconnects before has no line. Logged are
-//! method, path, status, time and the caller's name; never a query, because filters hold values of users, and never a
+//! method, path, status, time and the caller's name, and `raw` where raw bodies or client addresses were shown; never a query, because filters hold values of users, and never a
 //! token. The cause of an error is in the same line.
 
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn, map_request};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::Response;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::prefix::PathPrefix;
 
 /// The header of the request id, both ways.
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// The longest request id that is kept as it came, in bytes; ids of proxies and traces have up to 100.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -32,9 +33,9 @@ const PATH_BYTES_MAX: usize = 4 * 1024;
 const QUIET_PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Puts the access log and the request ids around everything that a router answers.
-pub(super) fn with_request_ids(router: Router) -> Router {
+pub(super) fn with_request_ids(router: Router, prefix: &PathPrefix) -> Router {
     router
-        .layer(from_fn(log))
+        .layer(from_fn_with_state(prefix.clone(), log))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(map_request(drop_unusable_id))
@@ -60,7 +61,7 @@ fn is_usable(id: &[u8]) -> bool {
 }
 
 /// Writes problem documents, which repeat the request id, and the line of the access log.
-async fn log(request: Request, next: Next) -> Response {
+async fn log(State(prefix): State<PathPrefix>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
     let id = id.unwrap_or_default().to_owned();
@@ -72,27 +73,29 @@ async fn log(request: Request, next: Next) -> Response {
     let path = path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned();
     let mut answer = next.run(request).await;
     let error = answer.extensions_mut().remove::<ApiError>();
-    if let Some(error) = &error {
-        *answer.body_mut() = error.document(&id);
+    if let Some(document) = error.as_ref().and_then(|error| error.document(&id)) {
+        *answer.body_mut() = document;
     }
-    let caller = answer.extensions().get::<Caller>().map_or("-", |caller| &caller.name);
+    let caller = answer.extensions().get::<Caller>();
     let status = answer.status().as_u16();
+    let raw = caller.filter(|_| status == 200).and_then(Caller::raw_shown);
+    let caller = caller.map_or("-", |caller| &caller.name);
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let error = error.as_ref().and_then(ApiError::cause).map(tracing::field::display);
-    if QUIET_PATHS.contains(&path.as_str()) {
+    if QUIET_PATHS.contains(&prefix.strip(&path).unwrap_or(&path)) {
         tracing::debug!(
             request_id = id, caller, http.method = %method, http.path = path, http.status = status,
-            duration_ms, error, "read"
+            duration_ms, raw, error, "read"
         );
     } else if status == 500 {
         tracing::error!(
             request_id = id, caller, http.method = %method, http.path = path, http.status = status,
-            duration_ms, error, "a read failed"
+            duration_ms, raw, error, "a read failed"
         );
     } else {
         tracing::info!(
             request_id = id, caller, http.method = %method, http.path = path, http.status = status,
-            duration_ms, error, "read"
+            duration_ms, raw, error, "read"
         );
     }
     answer

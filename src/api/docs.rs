@@ -6,10 +6,11 @@
 //! work behind a proxy that serves the listener below a path. The OpenAPI document is handed in through the state, because
 //! it is made from the routes of which this file is a part.
 
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::{ObjectBuilder, Type};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,6 +18,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 use super::errors::ApiError;
+use super::etag::{IfNoneMatch, tagged_bytes};
 use super::openapi::{NotFound, OnlyGet};
 use super::parameters::path;
 use super::state::ApiState;
@@ -44,10 +46,15 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     operation_id = "openapi",
     tag = "documents",
     security(()),
-    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json", body = Object), OnlyGet)
+    params(IfNoneMatch),
+    responses(
+        (status = 200, description = "OpenAPI 3.1.", content_type = "application/json", body = Object),
+        (status = 304, description = "The caller has the newest form."),
+        OnlyGet,
+    )
 )]
-async fn openapi(State(state): State<ApiState>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], state.document.to_string()).into_response()
+async fn openapi(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
+    tagged_bytes(&headers, "application/json", state.document.to_string())
 }
 
 /// A page to read this document and try it.
@@ -60,10 +67,15 @@ async fn openapi(State(state): State<ApiState>) -> Response {
     operation_id = "docs",
     tag = "documents",
     security(()),
-    responses((status = 200, description = "The page.", content_type = "text/html", body = String), OnlyGet)
+    params(IfNoneMatch),
+    responses(
+        (status = 200, description = "The page.", content_type = "text/html", body = String),
+        (status = 304, description = "The caller has the newest form."),
+        OnlyGet,
+    )
 )]
-async fn page() -> Response {
-    sent("text/html; charset=utf-8", PAGE)
+async fn page(headers: HeaderMap) -> Result<Response, ApiError> {
+    sent(&headers, "text/html; charset=utf-8", PAGE)
 }
 
 /// A file that the page loads.
@@ -73,26 +85,27 @@ async fn page() -> Response {
     operation_id = "docs_file",
     tag = "documents",
     security(()),
-    params(FileParameter),
+    params(FileParameter, IfNoneMatch),
     responses(
         (status = 200, description = "A script or a style sheet.", content((String = "text/javascript"), (String = "text/css"))),
+        (status = 304, description = "The caller has the newest form."),
         OnlyGet,
         NotFound,
     )
 )]
-async fn asset(path: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+async fn asset(headers: HeaderMap, path: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
     let unknown = || ApiError::not_found("The page of the document has no such file.");
     let Path(file) = path.map_err(|_| unknown())?;
     if !ASSETS.contains(&file.as_str()) {
         return Err(unknown());
     }
     if file == START_NAME {
-        return Ok(sent("text/javascript", START));
+        return sent(&headers, "text/javascript", START);
     }
     let found = utoipa_swagger_ui::serve(&file, Config::default().into()).ok().flatten();
     let found = found.ok_or_else(unknown)?;
     let kind = if file.ends_with(".css") { "text/css" } else { "text/javascript" };
-    Ok(sent(kind, found.bytes.into_owned()))
+    sent(&headers, kind, found.bytes.into_owned())
 }
 
 /// The parameter `file`, for the OpenAPI document.
@@ -108,15 +121,14 @@ impl utoipa::IntoParams for FileParameter {
     }
 }
 
-fn sent(kind: &'static str, body: impl IntoResponse) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    let mut response = body.into_response();
-    for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
+fn sent(
+    request: &HeaderMap,
+    kind: &'static str,
+    body: impl AsRef<[u8]> + Into<Body>,
+) -> Result<Response, ApiError> {
+    let mut response = tagged_bytes(request, kind, body)?;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
 }

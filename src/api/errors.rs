@@ -25,42 +25,44 @@ const RETRY_AFTER_SECS: &str = "1";
 /// An error answer: status, code, text, and the cause for the log.
 #[derive(Debug, Clone, Error)]
 #[error("{code}: {detail}")]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     detail: String,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    /// The answer is a page that says all of it already.
+    is_shown: bool,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), source: None }
+        Self { status, code, detail: detail.into(), source: None, is_shown: false }
     }
 
     /// 404 `not_found`: the path names nothing that is known.
-    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     /// 404 `not_found`: no group of this id is known.
-    pub(super) fn unknown_group(group: &GroupId) -> Self {
+    pub(crate) fn unknown_group(group: &GroupId) -> Self {
         Self::not_found(format!("No group {:?} is known here.", group.as_str()))
     }
 
     /// 405 `method_not_allowed`: the API is read with GET.
     #[must_use]
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         let detail = "This path cannot be called with this method; the API is read with GET.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
     /// 400 `bad_parameter`: a parameter of path or query is unknown or cannot be used.
-    pub(super) fn bad_parameter(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_parameter(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_parameter", detail)
     }
 
     /// 400 `bad_cursor`: the cursor is not one of this list.
-    pub(super) fn bad_cursor(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_cursor(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_cursor", detail)
     }
 
@@ -70,12 +72,12 @@ impl ApiError {
     }
 
     /// 422 `too_large`: the request needs more work than one read may make; the text names the maximum.
-    pub(super) fn too_large(detail: impl Into<String>) -> Self {
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", detail)
     }
 
     /// 401 `unauthorized`: the token is missing or wrong; the answer asks for a bearer token.
-    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
@@ -85,33 +87,57 @@ impl ApiError {
     }
 
     /// 403 `forbidden`: the caller is known, and its token has no right to this.
-    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// 503 `unavailable`: the read cannot be served at the moment; the answer has `Retry-After`.
-    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
     /// 500 `internal`: a fault of the service; the cause goes to the log alone.
-    pub(super) fn internal(source: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         let detail = "The service failed; its log has the cause under this request id.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).caused_by(source)
     }
 
     /// True where the same request may be served a little later.
-    pub(super) fn is_unavailable(&self) -> bool {
+    pub(crate) fn is_unavailable(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
+    /// True where the caller is not known.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// Why, in words that are for the log alone.
-    pub(super) fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
+    pub(crate) fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
         self.source.as_deref()
     }
 
-    /// The body of the answer to the request with this id.
-    pub(super) fn document(&self, request_id: &str) -> Body {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, for a person.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The same for an answer that shows it as a page: only its cause still has to go to the log.
+    #[must_use]
+    pub(crate) fn shown(self) -> Self {
+        Self { is_shown: true, ..self }
+    }
+
+    /// The body of the answer to the request with this id; none where the answer has one.
+    pub(super) fn document(&self, request_id: &str) -> Option<Body> {
+        if self.is_shown {
+            return None;
+        }
         let problem = Problem {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -121,7 +147,7 @@ impl ApiError {
             request_id,
         };
         // Texts and a number: there is nothing that JSON could not hold.
-        serde_json::to_vec(&problem).unwrap_or_default().into()
+        Some(serde_json::to_vec(&problem).unwrap_or_default().into())
     }
 
     #[must_use]

@@ -34,14 +34,26 @@ impl utoipa::IntoParams for IfNoneMatch {
 /// `internal`: it cannot be serialized.
 pub(super) fn tagged(request: &HeaderMap, thing: &impl Serialize) -> Result<Response, ApiError> {
     let body = serde_json::to_vec(thing).map_err(ApiError::internal)?;
+    tagged_bytes(request, "application/json", body)
+}
+
+/// The same of bytes of a media type.
+///
+/// # Errors
+/// None that can come about: a tag is a header value.
+pub(super) fn tagged_bytes(
+    request: &HeaderMap,
+    kind: &'static str,
+    body: impl AsRef<[u8]> + Into<Body>,
+) -> Result<Response, ApiError> {
     // 128 bits: two forms never meet by chance.
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..16]));
     let is_known = names(request, &tag);
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response = Response::new(Body::from(body));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut response = Response::new(body.into());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     };
     let tag = HeaderValue::try_from(tag).map_err(ApiError::internal)?;
@@ -49,6 +61,18 @@ pub(super) fn tagged(request: &HeaderMap, thing: &impl Serialize) -> Result<Resp
     // A cache may keep it and has to ask each time.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
+}
+
+/// Marks the tag of an answer as weak that was compressed on its way: its bytes are not those that the tag is a digest of.
+pub(super) async fn weaken(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if headers.contains_key(header::CONTENT_ENCODING)
+        && let Some(tag) = headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""))
+        && let Ok(weak) = HeaderValue::try_from([b"W/", tag.as_bytes()].concat())
+    {
+        headers.insert(header::ETAG, weak);
+    }
+    response
 }
 
 /// True where one of the tags is this one, compared without regard to weakness, or where any form would do.

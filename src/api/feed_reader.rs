@@ -118,7 +118,13 @@ impl FeedReader {
     async fn wait(&mut self, is_followed: bool) {
         if is_followed {
             // The sender lives in the database's handle, which the feed holds.
-            let _ = timeout(POLL, self.commits.changed()).await;
+            let _ = timeout(POLL, async {
+                tokio::select! {
+                    _ = self.commits.changed() => {}
+                    () = self.feed.followed() => {}
+                }
+            })
+            .await;
         } else {
             let _ = timeout(IDLE_POLL, self.feed.followed()).await;
         }

@@ -73,7 +73,7 @@ pub(super) fn follow(
 
 /// The body of a stream, what fills it, and a token that is cancelled once the server has dropped the body because the
 /// connection has ended. Without it a client that left would keep its permit until the next thing is sent.
-fn stream_body() -> (Sender<Bytes>, Body, CancellationToken) {
+pub(crate) fn stream_body() -> (Sender<Bytes>, Body, CancellationToken) {
     let (sender, body) = Channel::<Bytes>::new(SEGMENTS_WAITING_MAX);
     let gone = CancellationToken::new();
     let guard = gone.clone().drop_guard();

@@ -288,16 +288,30 @@ pub(super) async fn list(
     caller: Caller,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<GroupView>>, ApiError> {
+    let page = listed(&state, &caller, raw.as_deref()).await?;
+    let view = |row| GroupView::of(row, state.avchatroom_members);
+    let items = page.items.into_iter().map(view).collect();
+    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+}
+
+/// The rows of a page of groups, for whoever shows them: the parameters are those of the list.
+///
+/// # Errors
+/// Those of the list.
+pub(crate) async fn listed(
+    state: &ApiState,
+    caller: &Caller,
+    raw: Option<&str>,
+) -> Result<Page<GroupStateRow>, ApiError> {
     let ListRequest { filter, order, scope, after, limit, with_member_count } =
-        ListRequest::parse(raw.as_deref(), &caller, state.app)?;
+        ListRequest::parse(raw, caller, state.app)?;
     let cost = filter.cost(order, with_member_count);
     let read = async move |mut connection: ReadConnection| {
         let (after, items) = (after.as_ref(), limit.items());
         group_list::list(&mut connection, &filter, order, after, items, with_member_count).await
     };
     let rows = state.list(cost, read).await?;
-    let view = |row| GroupView::of(row, state.avchatroom_members);
-    Page::of(rows, &scope, |row| GroupsKey::of(row, order), view).map(Json)
+    Page::of(rows, &scope, |row| GroupsKey::of(row, order), |row| row)
 }
 
 /// One group of any status.

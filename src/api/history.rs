@@ -165,7 +165,7 @@ impl HistoryRequest {
 /// `bad_parameter` for another word, `forbidden` for a caller without the right.
 pub(super) fn with_body(query: &mut Query, caller: &Caller) -> Result<bool, ApiError> {
     let wanted = query.take_word("with", &EXTRAS)?.unwrap_or(false);
-    if wanted && !caller.reads_raw() {
+    if wanted && !caller.reads_bodies() {
         return Err(ApiError::forbidden(
             "with=body needs a token with the right to raw bodies: an entry NAME+raw:TOKEN of API_TOKEN.",
         ));

@@ -23,6 +23,9 @@ use crate::store::READ_WAIT_MAX;
 /// How long a request may take that is one read: the wait for its permit, and the read.
 const REQUEST_WAIT_MAX: Duration = PERMIT_WAIT_MAX.saturating_add(READ_WAIT_MAX);
 
+/// Paths that stream events to who asks for them.
+const STREAM_PATHS: [&str; 2] = ["/v1/changes", "/live/events"];
+
 /// The permits for reads in work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct InWorkPermits(Arc<Semaphore>);
@@ -37,8 +40,7 @@ impl InWorkPermits {
 
 /// Answers 503 where all permits are taken.
 pub(super) async fn limit(State(permits): State<InWorkPermits>, request: Request, next: Next) -> Response {
-    let is_stream = request.uri().path() == "/v1/changes" && accepts_events(request.headers());
-    if is_stream {
+    if is_stream(&request) {
         return next.run(request).await;
     }
     match permits.0.try_acquire() {
@@ -48,13 +50,18 @@ pub(super) async fn limit(State(permits): State<InWorkPermits>, request: Request
 }
 
 /// Answers 503 to a read that takes longer than one may.
-pub(super) async fn in_time(request: Request, next: Next) -> Response {
+pub(crate) async fn in_time(request: Request, next: Next) -> Response {
     timeout(REQUEST_WAIT_MAX, next.run(request)).await.unwrap_or_else(|_| {
         ApiError::unavailable("The database does not answer this read in time; try again.").into_response()
     })
 }
 
 /// Whether a request asks for the feed as a stream of events.
+pub(super) fn is_stream(request: &Request) -> bool {
+    STREAM_PATHS.contains(&request.uri().path()) && accepts_events(request.headers())
+}
+
+/// Whether a request accepts a stream of events.
 pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +46,10 @@ struct FeedState {
     database: Database,
     schema: SchemaState,
     segments: broadcast::Sender<Arc<Segment>>,
-    /// Notified when a follower begins.
+    /// Notified when a follower begins, or a read waits for the high watermark.
     followed: Notify,
+    /// Counts the rounds of the reader.
+    rounds: watch::Sender<u64>,
     found: Mutex<Found>,
     followers: Arc<Semaphore>,
     reading: Arc<Semaphore>,
@@ -83,6 +85,7 @@ impl LiveFeed {
             schema,
             segments: broadcast::Sender::new(SEGMENTS_MAX),
             followed: Notify::new(),
+            rounds: watch::Sender::new(0),
             found: Mutex::default(),
             // As many as the pool has connections, so that a permit is seldom followed by a wait.
             reading: Arc::new(Semaphore::new(FEED_CONNECTIONS_MAX as usize)),
@@ -123,7 +126,7 @@ impl LiveFeed {
     ///
     /// # Errors
     /// `unavailable`: all are taken.
-    pub(super) fn follower_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    pub(crate) fn follower_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         Arc::clone(&self.0.followers).try_acquire_owned().map_err(|_| {
             ApiError::unavailable("The greatest number of followers is reached; try again later.")
         })
@@ -187,7 +190,7 @@ impl LiveFeed {
     }
 
     /// Cancelled when the service stops: each follower then ends its stream.
-    pub(super) fn stop(&self) -> &CancellationToken {
+    pub(crate) fn stop(&self) -> &CancellationToken {
         &self.0.stop
     }
 
@@ -208,7 +211,17 @@ impl LiveFeed {
         self.0.segments.receiver_count() > 0
     }
 
-    /// Resolves when a follower begins, or has begun since it last resolved.
+    /// Resolves with each further look of the reader at the ledger that went well.
+    pub(super) fn rounds(&self) -> watch::Receiver<u64> {
+        self.0.rounds.subscribe()
+    }
+
+    /// Has the reader look at the ledger without a pause.
+    pub(super) fn wake_reader(&self) {
+        self.0.followed.notify_one();
+    }
+
+    /// Resolves when a follower begins, or the reader is to look again, or either has been so since it last resolved.
     pub(super) async fn followed(&self) {
         self.0.followed.notified().await;
     }
@@ -236,6 +249,8 @@ impl LiveFeed {
         let mut found = self.found();
         found.checked = Some(Instant::now());
         found.late_since = found.late_since.filter(|_| is_late).or_else(|| is_late.then(Instant::now));
+        drop(found);
+        self.0.rounds.send_modify(|rounds| *rounds = rounds.wrapping_add(1));
     }
 
     /// Notes that the ledger cannot be read.

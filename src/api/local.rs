@@ -3,7 +3,7 @@
 //!
 //! The listener is on loopback, but a proxy or a page in a browser on this machine can send a request on behalf of
 //! another machine. Headers of proxies, HTTP/1.0 (what nginx speaks to its upstreams by default), a `Host` that is not
-//! loopback (DNS rebinding), and `Origin` or `Sec-Fetch-Site` of another site show it. **A proxy that speaks HTTP/1.1
+//! loopback (DNS rebinding), and `Origin` or `Sec-Fetch-Site` of another site show it; the last two are looked at with the session of a browser as well. **A proxy that speaks HTTP/1.1
 //! and adds no header cannot be recognised**, because it may rewrite `Host`, and a client can name `localhost` itself:
 //! behind one there have to be tokens.
 
@@ -53,28 +53,29 @@ pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     let Some(host) = host.filter(|_| uri_host.is_none_or(is_loopback)) else {
         return Err(refused("Host must be localhost or a loopback address"));
     };
-    check_site(headers, host)
+    other_site(headers, &[host]).map_or(Ok(()), |reason| Err(refused(reason)))
 }
 
-/// A browser names the page that sends a request: only pages of this listener may.
-fn check_site(headers: &HeaderMap, host: &str) -> Result<(), ApiError> {
+/// Which header shows that a page of another site sent a request, if one does. A browser names the page that sends one: only
+/// pages below these hosts may.
+pub(super) fn other_site(headers: &HeaderMap, hosts: &[&str]) -> Option<&'static str> {
     let is_ours = |origin: &str| {
         let host_of = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        host_of.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+        host_of.is_some_and(|origin| hosts.iter().any(|host| origin.eq_ignore_ascii_case(host)))
     };
     if headers.contains_key(header::ORIGIN) && !only(headers, &header::ORIGIN).is_some_and(is_ours) {
-        return Err(refused("the header Origin names a page of another site"));
+        return Some("the header Origin names a page of another site");
     }
     let site = HeaderName::from_static("sec-fetch-site");
     // `none` is an address that a person typed.
     let allowed = |site: &str| ["same-origin", "none"].contains(&site);
     if headers.contains_key(&site) && !only(headers, &site).is_some_and(allowed) {
-        return Err(refused(
+        return Some(
             "the header Sec-Fetch-Site shows that a page of another site sent it; type the address instead of \
              following a link",
-        ));
+        );
     }
-    Ok(())
+    None
 }
 
 fn refused(reason: &str) -> ApiError {
@@ -88,7 +89,7 @@ fn is_of_proxy(name: &str) -> bool {
 }
 
 /// The value of a header that comes once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
@@ -97,7 +98,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let is_port = |text: &str| {
         text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
     };

@@ -17,8 +17,9 @@ use utoipa::openapi::{
     OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
 };
 
+use super::columns::Lists;
 use super::errors::Problem;
-use super::parameters::string;
+use super::parameters::{of_all, of_lists, string};
 
 /// The header of the request id.
 const REQUEST_ID: &str = "X-Request-Id";
@@ -68,8 +69,26 @@ pub(super) fn frame() -> OpenApi {
         .build()
 }
 
-/// Adds what holds for all paths: the request id of every answer, and that a property that may be null is present.
+/// Adds what holds for all paths: the request id of every answer, and that a property that may be null is present; for all
+/// reads and for all lists the parameters and forms that they share.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {
+    let lists = Lists::of(&document);
+    for (path, item) in &mut document.paths.paths {
+        let Some(operation) = item.get.as_mut().filter(|_| path.starts_with("/v1/")) else { continue };
+        let of_lists = lists.at(path).map(|_| of_lists());
+        operation
+            .parameters
+            .get_or_insert_default()
+            .extend(of_lists.into_iter().flatten().chain([of_all()]).map(RefOr::T));
+        if let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("200")
+            && lists.at(path).is_some()
+        {
+            for kind in ["text/csv", "application/x-ndjson"] {
+                let text = ContentBuilder::new().schema(Some(string())).build();
+                answer.content.insert(kind.to_owned(), RefOr::T(text));
+            }
+        }
+    }
     let answers = document.paths.paths.values_mut().filter_map(|item| item.get.as_mut());
     let answers = answers.flat_map(|operation| operation.responses.responses.values_mut());
     for answer in answers {

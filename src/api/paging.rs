@@ -143,7 +143,7 @@ impl CursorScope {
 /// One page of a list. A page with a `next_cursor` is full, unless its items are long (4 MiB of texts end a page), or the list
 /// says that it may be shorter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct Page<T> {
+pub(crate) struct Page<T> {
     /// In the order of the list; at most `limit`.
     #[schema(schema_with = items::<T>)]
     pub items: Vec<T>,

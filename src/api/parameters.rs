@@ -8,6 +8,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterS
 use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Required, SchemaFormat};
 
+use super::form::FORMATS;
 use super::paging::{CURSOR_BYTES_MAX, Limit};
 use super::query::TEXT_BYTES_MAX;
 use crate::model::ID_BYTES_MAX;
@@ -105,6 +106,31 @@ pub(super) fn paging() -> [Parameter; 3] {
         query("cursor", cursor(), "next_cursor of the page before; without it: the first page."),
         app(),
     ]
+}
+
+/// What every list has beside its own parameters.
+pub(super) fn of_lists() -> [Parameter; 2] {
+    [
+        query(
+            "fields",
+            string(),
+            "Names of what an item shows, separated by commas, in their order; without it: everything.",
+        ),
+        query(
+            "format",
+            words(&FORMATS),
+            "As `Accept`, for a link: `csv` and `ndjson` are the whole list as a file, in which `limit` bounds the whole.",
+        ),
+    ]
+}
+
+/// What every read has beside its own parameters.
+pub(super) fn of_all() -> Parameter {
+    query(
+        "at_least",
+        string(),
+        "A cursor of the feed: the read waits up to 2 s until the mirror has got there, else 503.",
+    )
 }
 
 /// `sdk_app_id`.

@@ -137,13 +137,18 @@ impl ParkedRequest {
     /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because its bytes and the
     /// rows that it searches are limited.
     fn page(&self, read: ParkedPage) -> Result<Page<HistoryView>, ApiError> {
+        let Page { items, next_cursor } = self.rows(read)?;
+        let items = items.into_iter().map(|row| HistoryView::of(row.entry, self.with_body)).collect();
+        Ok(Page { items, next_cursor })
+    }
+
+    /// The same as rows, client addresses where the caller may see them.
+    fn rows(&self, read: ParkedPage) -> Result<Page<ParkedRow>, ApiError> {
         let next_cursor = read.next.map(ParkedKey::of).map(|key| self.scope.cursor(key)).transpose()?;
-        let view = |row: ParkedRow| {
-            let mut entry = row.entry;
-            entry.client_ip = entry.client_ip.filter(|_| self.with_client_ip);
-            HistoryView::of(entry, self.with_body)
-        };
-        let items: Vec<_> = read.rows.into_iter().map(view).collect();
+        let mut items = read.rows;
+        items.iter_mut().for_each(|row| {
+            row.entry.client_ip = row.entry.client_ip.take().filter(|_| self.with_client_ip);
+        });
         assert!(items.len() <= self.limit.items(), "a page keeps its limit");
         Ok(Page { items, next_cursor })
     }
@@ -188,9 +193,30 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Page<HistoryView>>, ApiError> {
     let request = ParkedRequest::parse(raw.as_deref(), &caller, &state)?;
+    page_of(&state, request, ParkedRequest::page).await.map(Json)
+}
+
+/// The rows of a page of what is parked or read in part, for whoever shows them: the parameters are those of the list.
+///
+/// # Errors
+/// Those of the list.
+pub(crate) async fn listed(
+    state: &ApiState,
+    caller: &Caller,
+    raw: Option<&str>,
+) -> Result<Page<ParkedRow>, ApiError> {
+    let request = ParkedRequest::parse(raw, caller, state)?;
+    page_of(state, request, ParkedRequest::rows).await
+}
+
+async fn page_of<T: Send + 'static>(
+    state: &ApiState,
+    request: ParkedRequest,
+    show: fn(&ParkedRequest, ParkedPage) -> Result<Page<T>, ApiError>,
+) -> Result<Page<T>, ApiError> {
     let (filter, rows_max) = (request.filter.clone(), request.limit.items());
     let read = async move |mut connection: ReadConnection| {
         parked::page(&mut connection, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
     };
-    body_page(&state, read, move |read| request.page(read)).await.map(Json)
+    body_page(state, read, move |read| show(&request, read)).await
 }

@@ -28,6 +28,12 @@ const SHOWN_CHARS_MAX: usize = 80;
 /// itself, so that leaving one out and naming its default are the same list.
 const NOT_IN_FINGERPRINT: [&str; 6] = ["limit", "cursor", "since", "with", "sort", "sdk_app_id"];
 
+/// What a path with a `limit` has beside its own parameters. `export` has taken them before the handler.
+const OF_LISTS: [&str; 2] = ["fields", "format"];
+
+/// What every path has beside its own parameters. `at_least` has taken it before the handler.
+const OF_ALL: [&str; 1] = ["at_least"];
+
 /// The parameters of a query string, each at most once.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
@@ -36,12 +42,16 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// Parses a query string. `allowed` lists all names; `name[KEY]` stands for any number of keys in brackets.
+    /// Parses a query string. `allowed` lists the names of the path; `name[KEY]` stands for any number of keys in brackets.
+    /// Those that every list, or every path, has are allowed as well, and left out here.
     ///
     /// # Errors
     /// `bad_parameter`: a name is unknown or comes twice, or the bytes are not UTF-8.
     pub(super) fn parse(raw: Option<&str>, allowed: &[&str]) -> Result<Self, ApiError> {
         let raw = raw.unwrap_or_default();
+        let of_lists = OF_LISTS.iter().filter(|_| allowed.contains(&"limit"));
+        let common: Vec<&str> = of_lists.chain(&OF_ALL).copied().collect();
+        let allowed = [allowed, &common].concat();
         let mut values = BTreeMap::new();
         for (name, value, pair) in pairs(raw) {
             if is_broken(pair, &name, &value) {
@@ -62,6 +72,7 @@ impl Query {
                 return Err(ApiError::bad_parameter(format!("Parameter {shown} comes twice; send it once.")));
             }
         }
+        common.iter().for_each(|name| drop(values.remove(*name)));
         let mut fingerprint = Sha256::new();
         for (name, value) in values.iter().filter(|(name, _)| !NOT_IN_FINGERPRINT.contains(&name.as_str())) {
             add(&mut fingerprint, name);
@@ -131,10 +142,7 @@ impl Query {
         name: &str,
         words: &[(&str, T)],
     ) -> Result<Option<T>, ApiError> {
-        let want = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        self.take(name, &format!("one of: {want}"), |text| {
-            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
-        })
+        self.take_text(name).map(|text| word(name, &text, words)).transpose()
     }
 
     /// A free text of 1 to [`TEXT_BYTES_MAX`] bytes.
@@ -202,6 +210,18 @@ impl Query {
     }
 }
 
+/// One of a closed list of words.
+///
+/// # Errors
+/// `bad_parameter` with the list.
+pub(super) fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let want = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        bad_value(name, text, &format!("one of: {want}"))
+    })
+}
+
 /// An id of the path, percent-decoded.
 ///
 /// # Errors
@@ -220,7 +240,7 @@ pub(super) fn path_id<T>(
 }
 
 /// The parameters, decoded, each with its text in the query.
-fn pairs(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>, &str)> {
+pub(super) fn pairs(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>, &str)> {
     raw.split('&').filter_map(|pair| {
         let (name, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
         Some((name, value, pair))
@@ -241,7 +261,7 @@ fn matches_name(known: &str, name: &str) -> bool {
     }
 }
 
-fn bad_value(name: &str, value: &str, want: &str) -> ApiError {
+pub(super) fn bad_value(name: &str, value: &str, want: &str) -> ApiError {
     let (name, value) = (shown(name), shown(value));
     ApiError::bad_parameter(format!("Parameter {name} is {value}; it must be {want}."))
 }

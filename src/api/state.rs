@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::auth::{ApiAuth, ConfiguredApp};
+use super::auth::ConfiguredApp;
 use super::errors::ApiError;
 use super::in_work::InWorkPermits;
 use super::list_permits::ListPermits;
 use super::live::LiveFeed;
+use super::session::Sessions;
 use super::stats_cache::StatsCache;
 use crate::ingest::Writer;
 use crate::refusals::RefusalLog;
@@ -30,7 +31,7 @@ pub struct ApiState {
     /// Whether the membership of audio-video rooms is mirrored; without it their number of members is not known.
     pub avchatroom_members: bool,
     /// How callers are authenticated.
-    pub auth: Arc<ApiAuth>,
+    pub sessions: Sessions,
     /// The live end of the feed.
     pub feed: LiveFeed,
     /// Counts of groups, members and ledger entries.
@@ -54,7 +55,7 @@ impl ApiState {
     ///
     /// # Errors
     /// `unavailable`: the schema is not the one of this program, or the pool has no free connection in time.
-    pub(super) async fn connection(&self) -> Result<ReadConnection, ApiError> {
+    pub(crate) async fn connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.reader()).await
     }
 
@@ -62,7 +63,7 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn lookup_connection(&self) -> Result<ReadConnection, ApiError> {
+    pub(crate) async fn lookup_connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.lookup()).await
     }
 
@@ -70,7 +71,7 @@ impl ApiState {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn feed_connection(&self) -> Result<ReadConnection, ApiError> {
+    pub(crate) async fn feed_connection(&self) -> Result<ReadConnection, ApiError> {
         self.acquire(self.database.feed()).await
     }
 
@@ -80,7 +81,7 @@ impl ApiState {
     ///
     /// # Errors
     /// Those of the read; `unavailable`, as above, or without a permit in time.
-    pub(super) async fn list<T, F>(
+    pub(crate) async fn list<T, F>(
         &self,
         cost: ListCost,
         read: impl FnOnce(ReadConnection) -> F + Send + 'static,
@@ -109,7 +110,7 @@ impl ApiState {
 
     /// # Errors
     /// `unavailable`: the schema is not the one of this program.
-    pub(super) fn fits(&self) -> Result<(), ApiError> {
+    pub(crate) fn fits(&self) -> Result<(), ApiError> {
         if self.schema.fits() {
             return Ok(());
         }

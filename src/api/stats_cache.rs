@@ -70,7 +70,7 @@ impl StatsCache {
     }
 
     /// The newest counts that are there within [`WAIT_MAX`]; a count that runs continues. `None` where there are none yet.
-    pub(super) async fn counts(&self) -> Option<Arc<Counts>> {
+    pub(crate) async fn counts(&self) -> Option<Arc<Counts>> {
         let until = Instant::now() + WAIT_MAX;
         let mut seen = self.last.subscribe();
         let known = seen.borrow_and_update().clone();

@@ -99,25 +99,25 @@ impl From<&AppCounts> for VerificationView {
 
 /// A period in which callbacks were not made durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct GapView {
+pub(crate) struct GapView {
     /// Receipt of the first one.
     #[schema(value_type = Option<String>, format = DateTime)]
-    begin: Option<Timestamp>,
+    pub(crate) begin: Option<Timestamp>,
     /// Receipt of the last one.
     #[schema(value_type = Option<String>, format = DateTime)]
-    end: Option<Timestamp>,
+    pub(crate) end: Option<Timestamp>,
     /// Why, such as `spool_full`.
-    cause: String,
+    pub(crate) cause: String,
     /// How many; null where that is not known.
-    callbacks: Option<u64>,
+    pub(crate) callbacks: Option<u64>,
     /// How many groups it may have touched: those that exist and were created before its end. Null where the gap is closed,
     /// and where that is not counted yet.
-    groups: Option<i64>,
+    pub(crate) groups: Option<i64>,
     /// Of these so many are verified again: profile and members were read as of a time that is surely after the end.
-    verified: Option<i64>,
+    pub(crate) verified: Option<i64>,
     /// When all of them were found verified, after a pass through the list of all ids; null: the gap is open.
     #[schema(value_type = Option<String>, format = DateTime)]
-    closed_at: Option<Timestamp>,
+    pub(crate) closed_at: Option<Timestamp>,
 }
 
 impl From<&Gap> for GapView {
@@ -151,7 +151,7 @@ impl From<&CountedGap> for GapView {
 
 /// The gaps of all replicas as they were counted, and those of this process as they are now: where both have one, the
 /// process knows its end and the count what was verified. The newest first, at most [`GAPS_LISTED_MAX`].
-pub(super) fn gaps(own: &[Gap], counted: &[CountedGap]) -> Vec<GapView> {
+pub(crate) fn gaps(own: &[Gap], counted: &[CountedGap]) -> Vec<GapView> {
     let mut views: Vec<GapView> = counted.iter().map(GapView::from).collect();
     for gap in own.iter().map(GapView::from) {
         let known = views.iter_mut().find(|known| known.begin == gap.begin && known.cause == gap.cause);

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 /// A time that is written as RFC 3339 in UTC with exactly three decimals and `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Timestamp(pub DateTime<Utc>);
+pub(crate) struct Timestamp(pub DateTime<Utc>);
 
 /// 9999-12-31T23:59:59.999Z in Unix milliseconds: years of RFC 3339 have four digits.
 const TIME_MS_MAX: i64 = 253_402_300_799_999;

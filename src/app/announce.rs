@@ -37,7 +37,8 @@ pub(super) fn announce_service(
         running.callback_addr
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
-    tracing::info!("read API ({auth}): {api_scheme}://{}/v1/groups", running.api_addr);
+    let prefix = serving.api_prefix.as_str();
+    tracing::info!("read API ({auth}): {api_scheme}://{}{prefix}/v1/groups", running.api_addr);
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
     if !is_embedded && matches!(*serving.api_auth, ApiAuth::None) {
         tracing::warn!(
@@ -81,16 +82,17 @@ pub(super) fn announce_database(
     }
     // Under the names in a certificate nothing is known here, and `simulate` speaks plain HTTP.
     if !serving.is_signed() && schemes(serving) == ("http", "http") {
+        let prefix = serving.api_prefix.as_str();
         tracing::info!(
             "try: curl 'http://{}/callback?SdkAppid={}&CallbackCommand=Group.CallbackAfterCreateGroup' -d \
              '{{\"CallbackCommand\":\"Group.CallbackAfterCreateGroup\",\"GroupId\":\"first\",\"Type\":\"Public\",\
-             \"Name\":\"First\",\"Owner_Account\":\"ana\",\"MemberList\":[]}}' && curl http://{}/v1/groups/first",
+             \"Name\":\"First\",\"Owner_Account\":\"ana\",\"MemberList\":[]}}' && curl http://{}{prefix}/v1/groups/first",
             running.callback_addr,
             serving.apps[0].app,
             running.api_addr
         );
         tracing::info!(
-            "or: group-mirror simulate --callback-url http://{} --api-url http://{} --verify",
+            "or: group-mirror simulate --callback-url http://{} --api-url http://{}{prefix} --verify",
             running.callback_addr,
             running.api_addr
         );

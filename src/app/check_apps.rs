@@ -131,14 +131,15 @@ async fn relay_line(app: &AppSettings, serving: &ServeConfig) -> Option<CheckLin
 
 /// The listener of callbacks and that of the API, as a client on this machine needs them.
 pub(super) fn listeners(serving: &ServeConfig) -> (OwnListener, OwnListener) {
-    let of = |address, tls: Option<&TlsFiles>| OwnListener {
+    let of = |address, tls: Option<&TlsFiles>, prefix: &str| OwnListener {
         address,
         certificate: tls.map(|files| files.certificate.path.clone()),
         wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
+        prefix: prefix.to_owned(),
     };
     (
-        of(serving.callback_listen, serving.callback_tls.as_ref()),
-        of(serving.api_listen, serving.api_tls.as_ref()),
+        of(serving.callback_listen, serving.callback_tls.as_ref(), ""),
+        of(serving.api_listen, serving.api_tls.as_ref(), serving.api_prefix.as_str()),
     )
 }
 

@@ -65,6 +65,9 @@ pub(super) fn register_counters(apps: &[SdkAppId]) {
     for cause in [RefusalCause::Fault.label(), DAMAGED] {
         metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(0);
     }
+    for outcome in ["accepted", "refused"] {
+        metrics::counter!("group_mirror_logins_total", "outcome" => outcome).increment(0);
+    }
     for direction in ["back", "forward"] {
         metrics::counter!("group_mirror_clock_steps_total", "direction" => direction).increment(0);
     }

@@ -26,6 +26,7 @@ use super::gap_keeper::GapKeeper;
 use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
 use super::listeners_tls::{API, CALLBACKS, ListenersTls};
+use super::pages::console_pages;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
 use super::schema_watch::SchemaWatch;
@@ -35,6 +36,7 @@ use crate::api::health::{self, HealthState};
 use crate::api::in_work::InWorkPermits;
 use crate::api::list_permits::ListPermits;
 use crate::api::live::LiveFeed;
+use crate::api::session::Sessions;
 use crate::api::state::ApiState;
 use crate::api::stats_cache::StatsCache;
 use crate::clock::{self, ReceiptClock};
@@ -52,6 +54,7 @@ use crate::server::ListenerRules;
 use crate::spool::{SpoolError, SpoolStatus, volume};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
+use crate::traffic::Traffic;
 use crate::{api, server, telemetry};
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
@@ -158,6 +161,7 @@ pub async fn start(
     let (refusals, (receipt_mark, receipts)) =
         (RefusalLog::default(), ReceiptMark::begin(&serving.spool.dir));
     let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, &receipts);
+    let receiving_traffic = receiving.traffic.clone();
     let public = receiver::router(receiving, health::router(health.clone()));
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
     let feed = LiveFeed::new(database.clone(), schema.clone(), stop.clone(), limits.followers);
@@ -170,13 +174,14 @@ pub async fn start(
         schema: schema.clone(),
         app: ConfiguredApp::first_of(&serving.spool.apps),
         avchatroom_members: serving.avchatroom_members,
-        auth: Arc::clone(&serving.api_auth),
+        sessions: sessions(serving),
         as_of: AsOfReader::new(database.clone(), AsOfPermits::default()),
         lists: ListPermits::default(),
         reads: InWorkPermits::new(limits.reads),
-        document: api::document_text()?.into(),
+        document: api::served_document(&serving.api_prefix)?.into(),
     };
-    let internal = api::internal(reads, metrics.clone(), health);
+    let pages = console_pages(serving, &reads, receiving_traffic, &callbacks)?;
+    let internal = api::internal(reads, metrics.clone(), health, pages);
     let running = RunningService {
         callback_addr: callbacks.local_addr()?,
         api_addr: api.local_addr()?,
@@ -293,6 +298,10 @@ fn each_second(
     }
 }
 
+fn sessions(serving: &ServeConfig) -> Sessions {
+    Sessions::new(serving.api_auth.clone(), serving.api_prefix.clone(), serving.api_tls.is_some())
+}
+
 fn warn_of_forgetful_volume(dir: &Path) {
     if let Some(kind) = volume::forgetful_volume(dir) {
         tracing::warn!(
@@ -318,6 +327,7 @@ fn receiver_state(
         sightings: Sightings::of(serving.spool.apps.iter().copied()),
         receipts: receipts.clone(),
         relays,
+        traffic: Traffic::default(),
     }
 }
 

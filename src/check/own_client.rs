@@ -41,6 +41,8 @@ pub struct OwnListener {
     pub certificate: Option<PathBuf>,
     /// It takes callers with a certificate alone.
     pub wants_certificate: bool,
+    /// What stands before each path but those of health.
+    pub prefix: String,
 }
 
 /// Why there is no answer.

@@ -158,7 +158,7 @@ impl ServiceClient {
 
     /// What the read API says of callbacks; none where it does not let us in.
     pub async fn stats(&self, listener: &OwnListener, token: Option<&str>, app: i64) -> Option<ServiceStats> {
-        let path = format!("/v1/stats?sdk_app_id={app}");
+        let path = format!("{}/v1/stats?sdk_app_id={app}", listener.prefix);
         let asked = self.0.get((listener, reached_at(listener.address)), &path, token).await;
         let (_, body) = asked.ok().filter(|(status, _)| *status == 200)?;
         serde_json::from_slice(&body).ok()

@@ -72,6 +72,9 @@ pub struct Settings {
     /// Private key of that certificate, in PEM form
     #[arg(long, env = "API_TLS_KEY", value_name = "PATH", global = true)]
     pub api_tls_key: Option<String>,
+    /// Path below which the internal listener serves everything, such as /mirror; unset: at the root
+    #[arg(long, env = "API_PREFIX", value_name = "/PATH", global = true)]
+    pub api_prefix: Option<String>,
     /// How long an idle connection is kept on both listeners, in seconds [default: 620]
     #[arg(long, env = "IDLE_SECS", value_name = "SECONDS", global = true)]
     pub idle_secs: Option<String>,
@@ -148,7 +151,7 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 35] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 36] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
@@ -167,6 +170,7 @@ impl Settings {
             ("CALLBACK_TLS_CLIENT_CA", &mut self.callback_tls_client_ca),
             ("API_TLS_CERT", &mut self.api_tls_cert),
             ("API_TLS_KEY", &mut self.api_tls_key),
+            ("API_PREFIX", &mut self.api_prefix),
             ("IDLE_SECS", &mut self.idle_secs),
             ("API_TOKEN", &mut self.api_token),
             ("API_TOKEN_FILE", &mut self.api_token_file),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, bail, ensure};
 use url::{Host, Url};
 
+use crate::api::prefix::PathPrefix;
 use crate::model::SdkAppId;
 
 /// The text of a setting. Unset and empty are the same: a compose file or a `.env` often has `KEY=`.
@@ -21,6 +22,14 @@ pub(super) fn address(name: &str, text: Option<&String>, default: &str) -> anyho
     let parsed = text.parse().ok().or_else(|| loopback(text));
     parsed.or_else(|| loopback(text.strip_prefix("localhost:")?)).with_context(|| {
         format!("{name} is {text:?}; it should be an IP address and a port such as {default}, or a port alone for loopback")
+    })
+}
+
+/// A path prefix; none where nothing is set.
+pub(super) fn path_prefix(name: &str, text: Option<&String>) -> anyhow::Result<PathPrefix> {
+    let Some(text) = set(text) else { return Ok(PathPrefix::default()) };
+    PathPrefix::parse(text).with_context(|| {
+        format!("{name} is {text:?}; it should be a path such as /mirror, of letters, digits and -._~")
     })
 }
 

@@ -63,6 +63,41 @@ pub async fn newest(conn: &mut PgConnection, app: SdkAppId) -> Result<Option<Pas
     sqlx::query_as(sqlx::AssertSqlSafe(select)).bind(app.get()).fetch_optional(conn).await
 }
 
+/// The newest pass of an app as a person is shown it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct PassReport {
+    /// Its number.
+    pub number: i64,
+    /// `rolling`, `backfill` or `reconcile`.
+    pub kind: String,
+    /// `ids`, `known`, `new`, `lists`, `gone` or `ended`.
+    pub phase: String,
+    /// How many groups were asked for.
+    pub asked: i64,
+    /// When it began.
+    pub begun_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// Why it stopped, in one line.
+    pub stopped: Option<String>,
+    /// When.
+    pub stopped_ms: Option<i64>,
+}
+
+const REPORT: &str = "
+SELECT number, kind, phase, asked, (extract(epoch FROM begun_at) * 1000)::bigint AS begun_ms,
+       (extract(epoch FROM ended_at) * 1000)::bigint AS ended_ms, stopped,
+       (extract(epoch FROM stopped_at) * 1000)::bigint AS stopped_ms
+  FROM reconcile_passes WHERE sdk_app_id = $1";
+
+/// How the newest pass of an app is; `None`: there was none.
+///
+/// # Errors
+/// The statement's.
+pub async fn report(conn: &mut PgConnection, app: SdkAppId) -> Result<Option<PassReport>, sqlx::Error> {
+    sqlx::query_as(REPORT).bind(app.get()).fetch_optional(conn).await
+}
+
 /// Candidates of the pass before are forgotten: each pass proves what it says by itself.
 const FORGET: &str = "DELETE FROM gone_candidates WHERE sdk_app_id = $1";
 

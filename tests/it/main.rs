@@ -87,10 +87,13 @@ mod replay {
 mod api {
     mod access;
     mod apps;
+    mod at_least;
     mod bounds;
     mod callers;
     mod changes;
     mod differences;
+    mod doors;
+    mod exports;
     pub(crate) mod freshness;
     mod gaps;
     pub(crate) mod history;
@@ -103,6 +106,11 @@ mod api {
     mod stats_away;
     pub(crate) mod topics_stats;
     mod words;
+}
+
+/// Pages for people, over HTTP.
+mod console {
+    mod pages;
 }
 
 /// The feed and its followers while the world around them changes.

@@ -134,3 +134,33 @@ async fn a_request_id_that_is_safe_to_repeat_is_kept_and_any_other_replaced() {
     assert_problem(posted, 405, "method_not_allowed").await;
     api.stop().await;
 }
+
+#[tokio::test]
+async fn a_read_that_shows_raw_bodies_or_client_addresses_is_named_so_with_its_caller_and_its_path() {
+    let (database, place) = (TestDatabase::create().await, Place::new());
+    let mut command = place.command_on(&database.url, &["serve"]);
+    command.env("API_TOKEN", "desk:plain-token,audit+raw:raw-token").env("LOG_FORMAT", "json");
+    let mut process = Process::start(command).ready().await;
+    for (token, path, status, raw) in [
+        ("raw-token", "/v1/groups/g-1/history?with=body", 404, ""),
+        ("raw-token", "/v1/parked?with=body", 200, "bodies"),
+        ("raw-token", "/v1/parked?with=body&format=csv", 200, "bodies"),
+        ("raw-token", "/v1/parked", 200, "addresses"),
+        ("raw-token", "/v1/groups", 200, ""),
+        ("plain-token", "/v1/groups/g-1/history", 404, ""),
+        ("plain-token", "/v1/parked?with=body", 403, ""),
+        ("plain-token", "/v1/parked", 200, ""),
+    ] {
+        let answer = process.get_as(token, path).await;
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        let line = line(&mut process, &request_id(&answer)).await;
+        let caller = if token == "raw-token" { "audit" } else { "desk" };
+        assert_eq!(
+            (line["raw"].as_str().unwrap_or_default(), line["caller"].as_str()),
+            (raw, Some(caller)),
+            "{line}"
+        );
+        assert_eq!(line["http.path"].as_str(), path.split('?').next(), "{line}");
+    }
+    process.ends_well_on("TERM").await;
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 28] = [
+const IMPORTS: [(&str, &[&str]); 30] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -21,12 +21,20 @@ const IMPORTS: [(&str, &[&str]); 28] = [
     ("outbox", &["relay", "spool", "store", "callback", "clock", "model"]),
     ("ingest", &["outbox", "replay", "spool", "store", "mirror", "callback", "model"]),
     ("reconcile", &["ingest", "store", "mirror", "tencent", "callback", "model"]),
-    ("refusals", &["clock", "model"]),
+    ("traffic", &["model"]),
+    ("refusals", &["traffic", "clock", "model"]),
     ("relay", &["callback", "model"]),
-    ("receiver", &["ingest", "refusals", "relay", "callback", "clock", "model"]),
+    ("receiver", &["ingest", "refusals", "relay", "traffic", "callback", "clock", "model"]),
     (
         "api",
         &["ingest", "outbox", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"],
+    ),
+    (
+        "console",
+        &[
+            "api", "ingest", "outbox", "refusals", "replay", "spool", "store", "traffic", "mirror",
+            "callback", "clock", "model",
+        ],
     ),
     ("server", &["refusals", "files", "clock", "model"]),
     ("telemetry", &[]),
@@ -64,10 +72,12 @@ const IMPORTS: [(&str, &[&str]); 28] = [
             "telemetry",
             "server",
             "api",
+            "console",
             "receiver",
             "relay",
             "outbox",
             "refusals",
+            "traffic",
             "reconcile",
             "ingest",
             "replay",
@@ -122,9 +132,9 @@ fn a_type_name_stands_once() {
 }
 
 /// What may stand only in certain places: a piece of text, and the beginnings of the paths that may hold it.
-const PLACES: [(&str, &[&str]); 26] = [
-    ("axum::", &["receiver", "api", "server", "app", "fake/http.rs", "fake/door.rs"]),
-    ("tower", &["receiver", "api", "server", "fake/http.rs", "check/relay_target.rs"]),
+const PLACES: [(&str, &[&str]); 30] = [
+    ("axum::", &["receiver", "api", "console", "server", "app", "fake/http.rs", "fake/door.rs"]),
+    ("tower", &["receiver", "api", "console/failure.rs", "server", "fake/http.rs", "check/relay_target.rs"]),
     ("sqlx::query", &["store/"]),
     ("QueryBuilder", &[]),
     (".begin()", &[]),
@@ -157,6 +167,10 @@ const PLACES: [(&str, &[&str]); 26] = [
             "check/own_client.rs",
         ],
     ),
+    ("maud::", &["console"]),
+    ("PreEscaped", &[]), // markup that is not escaped
+    ("fluent_bundle", &["console"]),
+    ("chrono_tz", &["console/zone.rs"]),
     ("clap::", &["config", "cli.rs", "main.rs"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),

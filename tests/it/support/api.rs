@@ -56,7 +56,7 @@ pub(crate) struct Api {
     pub base: String,
     pub client: reqwest::Client,
     service: Service,
-    database: TestDatabase,
+    pub database: TestDatabase,
 }
 
 impl Api {

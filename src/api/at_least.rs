@@ -1,0 +1,128 @@
+//! `at_least=CURSOR`: a read that waits until the mirror has got to an entry of the feed, so that a client which has seen an
+//! entry anywhere never reads an older state after it (monotonic reads).
+//!
+//! Every replica, and every database that is read, may be behind the one that gave the cursor. The mirror has got there when
+//! the high watermark of the feed has, in the ledger that this process reads, and the entry is there: a ledger that was
+//! replaced is answered as for the feed, with 410. A read that has to wait is woken by the rounds of the feed's reader, which
+//! goes through them without its pauses meanwhile. Only a limited number waits, each for a limited time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::auth::Caller;
+use super::change::FeedPosition;
+use super::errors::ApiError;
+use super::query::pairs;
+use super::state::ApiState;
+use crate::model::SdkAppId;
+use crate::store::{READ_WAIT_MAX, feed, in_time};
+
+/// How long a read waits for the mirror.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How many reads wait at once.
+const WAITING_MAX: usize = 64;
+
+/// The permits to wait. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct WaitState {
+    api: ApiState,
+    permits: Arc<Semaphore>,
+}
+
+impl WaitState {
+    pub(super) fn of(api: ApiState) -> Self {
+        Self { api, permits: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+}
+
+/// Passes a read on once the mirror has got to where it wants.
+///
+/// # Errors
+/// `bad_cursor`; `unavailable` where the mirror does not get there in time, or the ledger cannot be read.
+pub(super) async fn wait(
+    State(state): State<WaitState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let mut named: (Option<String>, Option<String>) = (None, None);
+    for (name, value, _) in pairs(request.uri().query().unwrap_or_default()) {
+        match &*name {
+            "at_least" => named.0 = Some(value.into_owned()),
+            "sdk_app_id" => named.1 = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    if let (Some(cursor), app) = named
+        && request.uri().path().starts_with("/v1/")
+    {
+        let caller = request.extensions().get::<Caller>();
+        let app = app.map(|text| SdkAppId::parse(&text)).transpose();
+        // What is wrong about the app, the handler says.
+        if let (Some(caller), Ok(app)) = (caller, app) {
+            let app = caller.app(app, state.api.app)?;
+            state.until(&FeedPosition::read(app.get(), &cursor)?).await?;
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+impl WaitState {
+    async fn until(&self, wanted: &FeedPosition) -> Result<(), ApiError> {
+        let mut rounds = self.api.feed.rounds();
+        if self.is_reached(wanted).await? {
+            return Ok(());
+        }
+        let _permit = self.permits.try_acquire().map_err(|_| {
+            ApiError::unavailable(format!("{WAITING_MAX} reads wait for the mirror already; try again."))
+        })?;
+        let until = Instant::now() + WAIT_MAX;
+        loop {
+            self.api.feed.wake_reader();
+            let late = || {
+                ApiError::unavailable("The mirror has not got to the cursor of at_least in 2 s; try again.")
+            };
+            timeout_at(until, rounds.changed()).await.map_err(|_| late())?.map_err(ApiError::internal)?;
+            if self.is_reached(wanted).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the mirror has got there.
+    async fn is_reached(&self, wanted: &FeedPosition) -> Result<bool, ApiError> {
+        // The reader has just seen the entry, and every entry before it.
+        if self.api.feed.recent_after(wanted).is_some() {
+            return Ok(true);
+        }
+        let _reading = self.api.feed.read_permit(WAIT_MAX).await?;
+        in_time(READ_WAIT_MAX, async {
+            let mut conn = self.api.feed_connection().await?;
+            let epoch = feed::epoch(&mut conn).await?;
+            if epoch != wanted.epoch {
+                return Err(gone());
+            }
+            let place = wanted.place();
+            let is_known = |known: i64| known >= place.position;
+            let known =
+                self.api.feed.known_high_watermark(&epoch).is_some_and(|known| is_known(known.position));
+            if !known && !is_known(self.api.feed.high_watermark(&mut conn, &epoch).await?.place.position) {
+                return Ok(false);
+            }
+            if feed::holds(&mut conn, &place).await? { Ok(true) } else { Err(gone()) }
+        })
+        .await
+    }
+}
+
+fn gone() -> ApiError {
+    ApiError::gone(
+        "The cursor of at_least belongs to a ledger that has been replaced; read without it, and begin anew.",
+    )
+}

@@ -1,0 +1,146 @@
+//! The newest entries for all pages of this process that are open: read and decoded once, however many look.
+//!
+//! One task follows the live feed while anybody looks, and hands what is new to every page, at most a few entries in each beat:
+//! more than that nobody can read, and a hundred open pages must not cost the write path anything. What was left out is
+//! said, and stands in the history.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::api::arrivals::Arrivals;
+use crate::api::errors::ApiError;
+use crate::api::state::ApiState;
+use crate::model::SdkAppId;
+use crate::store::wall::{self, WallRow};
+use crate::store::{READ_WAIT_MAX, in_time};
+
+/// The shortest time between two batches. A callback shows on every page within a second.
+const BEAT: Duration = Duration::from_millis(300);
+
+/// How many entries of one app a batch has at most.
+pub(crate) const BATCH_ROWS_MAX: usize = 12;
+
+/// How many batches wait for a slow page; one that misses some goes on with the next.
+const BATCHES_WAITING_MAX: usize = 8;
+
+/// How often it is seen whether anybody still looks.
+const IDLE_PERIOD: Duration = Duration::from_secs(10);
+
+/// How often the counts of the first line are made anew while anybody looks.
+const COUNT_PERIOD: Duration = Duration::from_secs(15);
+
+/// What came in one beat.
+#[derive(Debug, Default)]
+pub(crate) struct WallBatch {
+    /// By app, oldest first.
+    pub(crate) rows: BTreeMap<SdkAppId, Vec<WallRow>>,
+    /// Apps of which more came than a batch has.
+    pub(crate) cut: Vec<SdkAppId>,
+}
+
+/// The newest entries. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Wall(Arc<WallState>);
+
+#[derive(Debug)]
+struct WallState {
+    api: ApiState,
+    apps: Arc<[SdkAppId]>,
+    batches: broadcast::Sender<Arc<WallBatch>>,
+    /// Whether the task runs.
+    is_running: Mutex<bool>,
+}
+
+impl Wall {
+    /// Reads nothing until a page is open.
+    #[must_use]
+    pub fn new(api: ApiState, apps: Arc<[SdkAppId]>) -> Self {
+        let batches = broadcast::Sender::new(BATCHES_WAITING_MAX);
+        Self(Arc::new(WallState { api, apps, batches, is_running: Mutex::default() }))
+    }
+
+    /// From here on every batch is received.
+    pub(crate) fn batches(&self) -> broadcast::Receiver<Arc<WallBatch>> {
+        let batches = self.0.batches.subscribe();
+        let mut is_running = self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_running {
+            *is_running = true;
+            tokio::spawn(self.clone().run());
+        }
+        batches
+    }
+
+    async fn run(self) {
+        let stop = self.0.api.feed.stop().clone();
+        let _ = stop.run_until_cancelled(Box::pin(self.read_on())).await;
+        *self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    async fn read_on(&self) {
+        let mut arrivals = Arrivals::of(&self.0.api.feed);
+        let (mut from, mut counted): (Option<i64>, Instant) = (None, Instant::now());
+        loop {
+            let arrived = timeout(IDLE_PERIOD, arrivals.next()).await;
+            if counted.elapsed() >= COUNT_PERIOD {
+                counted = Instant::now();
+                let _ = timeout(BEAT, self.0.api.stats_cache.counts()).await;
+            }
+            match arrived {
+                Ok(Some(up_to)) => {
+                    // A ledger that has become shorter begins again.
+                    let after = from.filter(|from| *from <= up_to);
+                    if let Some(after) = after {
+                        self.read(after, up_to).await;
+                    }
+                    from = Some(up_to);
+                }
+                Ok(None) => return,
+                Err(_) => {}
+            }
+            if self.is_left() {
+                return;
+            }
+            sleep(BEAT).await;
+        }
+    }
+
+    /// Whether nobody looks any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
+    fn is_left(&self) -> bool {
+        let mut is_running = self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_left = self.0.batches.receiver_count() == 0;
+        *is_running = !is_left;
+        is_left
+    }
+
+    /// Reads what lies between two positions. A failure costs these entries on open pages; the next load has them.
+    async fn read(&self, after: i64, up_to: i64) {
+        match in_time(READ_WAIT_MAX, self.batch(after, up_to)).await {
+            Ok(batch) => {
+                // Fails where nobody looks.
+                let _ = self.0.batches.send(Arc::new(batch));
+            }
+            Err(error) => tracing::debug!(%error, "the newest entries cannot be read"),
+        }
+    }
+
+    async fn batch(&self, after: i64, up_to: i64) -> Result<WallBatch, ApiError> {
+        let mut conn = self.0.api.feed_connection().await?;
+        let mut batch = WallBatch::default();
+        for app in self.0.apps.iter() {
+            let mut rows = wall::newest(&mut conn, *app, (after, Some(up_to)), BATCH_ROWS_MAX + 1).await?;
+            if rows.len() > BATCH_ROWS_MAX {
+                batch.cut.push(*app);
+                rows.truncate(BATCH_ROWS_MAX);
+            }
+            rows.reverse();
+            if !rows.is_empty() {
+                batch.rows.insert(*app, rows);
+            }
+        }
+        Ok(batch)
+    }
+}

@@ -1,0 +1,70 @@
+//! The newest entries of the ledger in the order in which they came, with their bodies and the present names of their groups:
+//! for a page that shows what happens as it happens.
+//!
+//! Reads only, on the connection it is given. A read walks down the index of positions and looks at a limited number of
+//! them, so that an app that has been silent while others were busy costs no more. A long body is left out: such an entry is
+//! shown by its command.
+
+use sqlx::{FromRow, PgConnection};
+
+use super::history::HistoryRow;
+use crate::model::SdkAppId;
+
+/// How many positions one read walks down at most.
+const WALKED_MAX: i64 = 2_000;
+
+/// The longest body that is read, in bytes; of a longer one an empty one stands in its place.
+const BODY_BYTES_MAX: i32 = 64 * 1024;
+
+/// An entry with its position.
+#[derive(Debug, Clone, FromRow)]
+pub struct WallRow {
+    /// The row, as histories have it.
+    #[sqlx(flatten)]
+    pub entry: HistoryRow,
+    /// Its place in the order of arrival.
+    pub position: i64,
+    /// The present name of its group.
+    pub group_name: Option<String>,
+}
+
+/// `OFFSET 0` keeps the choice of the app out of the choice of an index: positions are read in their order.
+const NEWEST: &str = "
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
+       round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.outcome, l.reason, l.causes,
+       CASE WHEN octet_length(l.body) <= $5 THEN l.body ELSE ''::bytea END AS body,
+       l.event_time_ms, l.source, l.client_ip, l.platform, l.position,
+       (SELECT g.name FROM group_states g WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
+  FROM (SELECT * FROM (SELECT * FROM ledger WHERE position > $2 AND position <= $3 ORDER BY position DESC OFFSET 0) w
+         WHERE w.sdk_app_id = $1 ORDER BY w.position DESC LIMIT $4) l
+ ORDER BY l.position DESC, l.digest";
+
+const LAST: &str = "SELECT COALESCE(max(position), 0) FROM ledger";
+
+/// The newest entries of an app behind a position and up to another one (none: all), newest first: at most `rows_max`, out
+/// of the newest 2,000 positions.
+///
+/// # Errors
+/// The statement's.
+pub async fn newest(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    (after, up_to): (i64, Option<i64>),
+    rows_max: usize,
+) -> Result<Vec<WallRow>, sqlx::Error> {
+    let last = match up_to {
+        Some(position) => position,
+        None => sqlx::query_scalar(LAST).fetch_one(&mut *conn).await?,
+    };
+    let from = after.max(last.saturating_sub(WALKED_MAX));
+    let rows: Vec<WallRow> = sqlx::query_as(NEWEST)
+        .bind(app.get())
+        .bind(from)
+        .bind(last)
+        .bind(i64::try_from(rows_max).unwrap_or(i64::MAX))
+        .bind(BODY_BYTES_MAX)
+        .fetch_all(conn)
+        .await?;
+    assert!(rows.len() <= rows_max, "a read keeps its limit");
+    Ok(rows)
+}
