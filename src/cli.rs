@@ -32,9 +32,19 @@ pub struct SimulateArgs {
     /// The callback listener
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub callback_url: String,
-    /// The internal listener, for --verify
+    /// The internal listener, for --verify and --demo
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     pub api_url: String,
+    /// The demo world instead: clubs with human names over two weeks, among them a moderator who removes six people, a
+    /// group that is dismissed, callbacks that cannot be read; a second run adds nothing
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "callbacks", "rate", "connections", "groups", "users", "duplicates", "disorder", "delay_ms", "membership",
+            "run", "rows",
+        ]
+    )]
+    pub demo: bool,
     /// How many callbacks, repeats not counted; at most 2000000
     #[arg(long, default_value_t = 1000)]
     pub callbacks: u64,
@@ -186,7 +196,7 @@ pub enum Command {
     Migrate,
     /// Send signed callbacks of all group commands to a running mirror, late, reversed and repeated as asked for
     #[command(
-        after_help = "Examples:\n  group-mirror simulate --callbacks 10000 --duplicates 0.1 --disorder 0.3 --verify\n  group-mirror simulate --rate 1000 --callbacks 60000 --connections 64 --seed 7"
+        after_help = "Examples:\n  group-mirror simulate --demo\n  group-mirror simulate --callbacks 10000 --duplicates 0.1 --disorder 0.3 --verify\n  group-mirror simulate --rate 1000 --callbacks 60000 --connections 64 --seed 7"
     )]
     Simulate(SimulateArgs),
     /// Rebuild the mirror from the ledger, where the two differ; works while `serve` runs

@@ -9,26 +9,30 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::ensure;
+use chrono::{DateTime, SecondsFormat};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::database::{Cluster, open_database, stop_embedded};
 use crate::cli::SimulateArgs;
 use crate::clock;
 use crate::config::Settings;
-use crate::simulate::{self, ANSWER_WAIT_MAX, CALLBACKS_MAX, Findings, Plan, Tally};
+use crate::simulate::{
+    self, ANSWER_WAIT_MAX, CALLBACKS_MAX, DEMO_FIRST_GROUP, DEMO_PARKED, Findings, Plan, Sent, Tally,
+    demo_before_the_removals, demo_begin,
+};
 
 /// `simulate`.
 ///
 /// # Errors
 /// An argument is out of its range; with `--verify`: the read API does not answer.
 pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
-    let plan = plan(settings, args)?;
-    let sending = bar(plan.callbacks, "callbacks");
-    let shown = sending.clone();
-    let sent = simulate::send(&plan, move || shown.inc(1)).await?;
-    sending.finish_and_clear();
+    let plan = plan(settings, args).await?;
+    let sent = send(&plan, args.demo).await?;
     print_answers(&sent.tally)?;
-    let mut right = sent.tally.is_clean();
+    let mut right = sent.tally.is_clean(if args.demo { DEMO_PARKED } else { 0 });
+    if args.demo && right {
+        print_places(&plan, args)?;
+    }
     if args.verify {
         let (_, _, api_token) = settings.sender(args.app.as_deref())?;
         let opened =
@@ -49,7 +53,21 @@ pub async fn simulate(settings: &Settings, args: &SimulateArgs) -> anyhow::Resul
     Ok(ExitCode::from(u8::from(!right)))
 }
 
-fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
+async fn send(plan: &Plan, demo: bool) -> anyhow::Result<Sent> {
+    if demo {
+        let sending = ProgressBar::new_spinner();
+        let sent = simulate::send_demo(plan, || sending.inc(1)).await;
+        sending.finish_and_clear();
+        return sent;
+    }
+    let sending = bar(plan.callbacks, "callbacks");
+    let shown = sending.clone();
+    let sent = simulate::send(plan, move || shown.inc(1)).await;
+    sending.finish_and_clear();
+    sent
+}
+
+async fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
     for (name, share) in
         [("--duplicates", args.duplicates), ("--disorder", args.disorder), ("--membership", args.membership)]
     {
@@ -60,8 +78,13 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
         "--callbacks is {}; it should be from 1 to {CALLBACKS_MAX}",
         args.callbacks
     );
-    let (app, token, _) = settings.sender(args.app.as_deref())?;
-    let begin = clock::now();
+    let (app, token, api_token) = settings.sender(args.app.as_deref())?;
+    let begin = if args.demo {
+        let known = simulate::known_demo(app, (&args.api_url, api_token.as_deref())).await?;
+        known.unwrap_or_else(|| demo_begin(clock::now()))
+    } else {
+        clock::now()
+    };
     Ok(Plan {
         callback_url: args.callback_url.clone(),
         app,
@@ -79,6 +102,28 @@ fn plan(settings: &Settings, args: &SimulateArgs) -> anyhow::Result<Plan> {
         run: args.run.clone().unwrap_or_else(|| format!("sim-{}-{}", args.seed, begin.get())),
         begin,
     })
+}
+
+/// Where to look in the demo world.
+fn print_places(plan: &Plan, args: &SimulateArgs) -> anyhow::Result<()> {
+    let at = demo_before_the_removals(plan.begin).get();
+    let at = DateTime::from_timestamp_millis(at).unwrap_or_default();
+    let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let group = |id: &str| form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>();
+    let owls = group(DEMO_FIRST_GROUP);
+    let console = args.api_url.trim_end_matches('/');
+    let mut out = std::io::stdout();
+    writeln!(out, "the demo world is in the mirror; look at it on the console:")?;
+    for (what, path) in [
+        ("why was lena.fischer thrown out?", "/users/lena.fischer".to_owned()),
+        ("the group before that", format!("/groups/{owls}?at={at}")),
+        ("what did the moderator do last night?", "/users/boris-2".to_owned()),
+        ("a group that was dismissed", format!("/groups/{}", group("@TGS#2WINTERPOEM"))),
+        ("callbacks that cannot be read", "/parked".to_owned()),
+    ] {
+        writeln!(out, "  {what:<38} {console}{path}")?;
+    }
+    Ok(())
 }
 
 fn print_answers(tally: &Tally) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use reqwest::{Client, StatusCode, Url};
 use tokio::task::JoinSet;
 
+use super::demo::demo_callbacks;
 use super::events::EventGenerator;
 use super::plan::{ANSWER_WAIT_MAX, Plan};
 use crate::clock;
@@ -50,11 +51,12 @@ impl Tally {
         self.micros.extend(other.micros);
     }
 
-    /// True where every callback was answered with OK and none was parked.
+    /// True where every callback was answered with OK and no more than these were parked. One that is sent again is a
+    /// duplicate, parked or not.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
-        let others = self.parked + self.unavailable + self.not_reached + self.unanswered;
-        others == 0 && self.refused.is_empty()
+    pub fn is_clean(&self, parked_max: u64) -> bool {
+        let others = self.unavailable + self.not_reached + self.unanswered;
+        others == 0 && self.parked <= parked_max && self.refused.is_empty()
     }
 
     /// The time within which this share of answers arrived, in milliseconds.
@@ -95,11 +97,7 @@ pub async fn send(plan: &Plan, progress: impl Fn() + Send + Sync + 'static) -> a
     let (bodies, dispatches) = schedule(plan);
     let (bodies, dispatches): (Arc<[Arc<str>]>, Arc<[Dispatch]>) = (bodies.into(), dispatches.into());
     let answered: Arc<[std::sync::atomic::AtomicBool]> = bodies.iter().map(|_| false.into()).collect();
-    let client = Client::builder()
-        .no_proxy()
-        .timeout(ANSWER_WAIT_MAX)
-        .build()
-        .context("cannot make an HTTP client")?;
+    let client = client()?;
     let (next, progress) = (Arc::new(AtomicUsize::new(0)), Arc::new(progress));
     let begun = Instant::now();
     let mut connections = JoinSet::new();
@@ -112,7 +110,7 @@ pub async fn send(plan: &Plan, progress: impl Fn() + Send + Sync + 'static) -> a
             let mut tally = Tally::default();
             while let Some(dispatch) = dispatches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 tokio::time::sleep_until((begun + dispatch.due).into()).await;
-                let request = signed(&address, &plan);
+                let request = signed(&address, &plan, "ClientIP=203.0.113.9&OptPlatform=RESTAPI");
                 if post(&client, request, &bodies[dispatch.body], &mut tally).await {
                     answered[dispatch.body].store(true, Ordering::Relaxed);
                 }
@@ -129,6 +127,37 @@ pub async fn send(plan: &Plan, progress: impl Fn() + Send + Sync + 'static) -> a
     tally.micros.sort_unstable();
     let bodies = bodies.iter().cloned().zip(answered.iter().map(|answered| answered.load(Ordering::Relaxed)));
     Ok(Sent { bodies: bodies.collect(), tally })
+}
+
+/// Sends the demo world that begins and varies as the plan says, one callback after the other, so that it stands in the
+/// feed in the order in which it happened; `progress` is called for each answer.
+///
+/// # Errors
+/// An address that is not one of HTTP. Refusals and missing answers are counted, they are no errors.
+pub async fn send_demo(plan: &Plan, progress: impl Fn()) -> anyhow::Result<Sent> {
+    let address = address(&plan.callback_url)?;
+    let client = client()?;
+    let begun = Instant::now();
+    let (mut bodies, mut tally) = (Vec::new(), Tally::default());
+    for callback in demo_callbacks(plan.begin, plan.seed) {
+        let command = callback.body["CallbackCommand"].as_str().unwrap_or_default();
+        let from = format!(
+            "CallbackCommand={command}&ClientIP={}&OptPlatform={}",
+            callback.client_ip, callback.platform
+        );
+        let body: Arc<str> = callback.body.to_string().into();
+        let is_ok = post(&client, signed(&address, plan, &from), &body, &mut tally).await;
+        bodies.push((body, is_ok));
+        progress();
+    }
+    tally.took = begun.elapsed();
+    tally.micros.sort_unstable();
+    Ok(Sent { bodies, tally })
+}
+
+fn client() -> anyhow::Result<Client> {
+    let client = Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build();
+    client.context("cannot make an HTTP client")
 }
 
 /// The address that callbacks are posted to: the path as it is, `/` where there is none.
@@ -174,9 +203,8 @@ fn precise(number: u64) -> f64 {
 }
 
 /// The address with Tencent's query, signed now where there is a token.
-fn signed(address: &Url, plan: &Plan) -> Url {
-    let mut query =
-        format!("SdkAppid={}&contenttype=json&ClientIP=203.0.113.9&OptPlatform=RESTAPI", plan.app);
+fn signed(address: &Url, plan: &Plan, from: &str) -> Url {
+    let mut query = format!("SdkAppid={}&contenttype=json&{from}", plan.app);
     if let Some(token) = &plan.token {
         let time = (clock::now().get() / 1000).to_string();
         query.push_str(&format!("&Sign={}&RequestTime={time}", token.sign(&time)));
