@@ -155,12 +155,15 @@ async fn transact(
     let mut tx = database.begin("snapshots").await?;
     match write(tx.conn(), read, note, received_at).await {
         Ok((outcomes, drift)) => {
+            let has_news = outcomes.iter().any(|outcome| matches!(outcome, SnapshotOutcome::Entered(_)));
             match note {
-                Some(_) => {
-                    tx.commit().await?;
-                    count_drift(&drift);
-                }
+                Some(_) if has_news => tx.commit().await?,
+                // Times of verification and the progress of a pass come again with the next read.
+                Some(_) => tx.commit_without_sync().await?,
                 None => tx.roll_back().await,
+            }
+            if note.is_some() {
+                count_drift(&drift);
             }
             Ok(outcomes)
         }

@@ -301,11 +301,11 @@ impl PassTx<'_> {
         self.tx.conn()
     }
 
-    /// Commits what went well, and rolls back what did not.
+    /// Commits what went well, and rolls back what did not. What a crash of the server takes back is read again.
     pub(super) async fn end<T>(self, done: Result<T, sqlx::Error>) -> Result<T, PassEnd> {
         match done {
             Ok(done) => {
-                self.tx.commit().await?;
+                self.tx.commit_without_sync().await?;
                 Ok(done)
             }
             Err(error) => {

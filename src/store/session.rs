@@ -26,7 +26,9 @@ pub const SESSION_LOCK_MAX: Duration = Duration::from_millis(300);
 /// frozen replica must not hold locks for longer than that either. A batch that waits for a lock fails before its
 /// connection is dropped, after which the server would go on waiting and keep what the batch has locked. Each statement
 /// reads what is committed when it begins, because what is read behind a lock has to be newer than the wait for it; set
-/// once, because a level in `BEGIN` costs the server several times as much as `BEGIN` itself.
+/// once, because a level in `BEGIN` costs the server several times as much as `BEGIN` itself. Every statement of a writing
+/// session goes by a key (`enable_seqscan`): one that was planned while its table was small would go on to read all of it
+/// until the server analyzes the table, and a first backfill fills the tables before that.
 pub(super) fn writing() -> SessionSettings {
     let lock = format!("{}ms", SESSION_LOCK_MAX.as_millis());
     let idle = "10s".to_owned();
@@ -35,6 +37,7 @@ pub(super) fn writing() -> SessionSettings {
         ("statement_timeout", "10s".to_owned()),
         ("lock_timeout", lock),
         ("idle_in_transaction_session_timeout", idle),
+        ("enable_seqscan", "off".to_owned()),
     ]
 }
 

@@ -69,8 +69,22 @@ impl Tx {
     ///
     /// # Errors
     /// The server's refusal, or a lost connection.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        let done = self.conn().execute("COMMIT").await;
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.end("COMMIT").await
+    }
+
+    /// Commits without waiting for the disk or a standby (asynchronous commit): a crash of the server may take the last
+    /// fraction of a second of such transactions back, in the order in which they were made. For what a repetition brings
+    /// again, such as how far a pass is.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn commit_without_sync(self) -> Result<(), sqlx::Error> {
+        self.end("SET LOCAL synchronous_commit = off; COMMIT").await
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        let done = self.conn().execute(statement).await;
         self.open.end();
         done?;
         self.clean = true;
