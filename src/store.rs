@@ -26,6 +26,7 @@ mod hosts;
 pub mod lease;
 pub mod ledger;
 pub mod lines;
+pub mod member_list;
 pub mod members;
 pub mod outbox;
 pub mod outbox_report;
