@@ -110,7 +110,10 @@ mod api {
 
 /// Pages for people, over HTTP.
 mod console {
+    mod live;
+    mod login;
     mod pages;
+    mod words;
 }
 
 /// The feed and its followers while the world around them changes.
@@ -181,7 +184,7 @@ mod house {
     mod documents;
     mod schema;
     mod security;
-    mod sources;
+    pub(crate) mod sources;
     mod statements;
     mod tidy;
 }
