@@ -78,8 +78,10 @@ mod outbox {
 
 /// The ledger folded again.
 mod replay {
-    mod as_of;
+    pub(crate) mod as_of;
+    mod group_at;
     mod rebuild;
+    mod timeline;
     mod unpark;
 }
 
@@ -98,9 +100,10 @@ mod api {
     mod gaps;
     pub(crate) mod history;
     mod ledgers;
+    mod members;
     mod openapi;
     mod parked;
-    mod plans;
+    pub(crate) mod plans;
     pub(crate) mod reads;
     mod refusals;
     mod stats_away;
