@@ -113,7 +113,10 @@ mod api {
 
 /// Pages for people, over HTTP.
 mod console {
+    mod live;
+    mod login;
     mod pages;
+    mod words;
 }
 
 /// The feed and its followers while the world around them changes.
@@ -184,7 +187,7 @@ mod house {
     mod documents;
     mod schema;
     mod security;
-    mod sources;
+    pub(crate) mod sources;
     mod statements;
     mod tidy;
 }
