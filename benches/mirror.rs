@@ -193,7 +193,7 @@ async fn as_of_reads(database: &Database) {
             let moment = Millis::new(T0 + moment);
             let wanted = GroupMoment { group, moment };
             let begun = Instant::now();
-            let found = as_of::members(conn, permits.fold_permit().await.unwrap(), wanted).await.unwrap();
+            let found = as_of::group(conn, permits.fold_permit().await.unwrap(), wanted).await.unwrap();
             assert!(found.members.len() >= size / 2);
             begun.elapsed()
         };

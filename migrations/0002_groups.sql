@@ -69,6 +69,10 @@ CREATE TABLE groups (
         THEN to_timestamp(create_secs) END)) STORED,
     updated_at timestamptz GENERATED ALWAYS AS (
         to_timestamp(('x' || encode(substring(NULLIF(updated_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0)) STORED,
+    -- The time of updated_stamp in steps of 2^26 ms (19 hours), for an index: one of the time itself would move with every
+    -- callback, and an update that changes what an index has writes to all indexes (no heap-only tuple).
+    updated_step integer GENERATED ALWAYS AS (
+        ((('x' || encode(substring(NULLIF(updated_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint) >> 26)::integer) STORED,
     destroyed_at timestamptz GENERATED ALWAYS AS (CASE
         WHEN (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
               OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp))
@@ -86,6 +90,10 @@ CREATE INDEX groups_id_idx ON groups (sdk_app_id, status, group_id);
 CREATE INDEX groups_type_idx ON groups (sdk_app_id, type);
 -- Serves the filter `owner`, by times without a sort: a service account may own every group there is.
 CREATE INDEX groups_owner_idx ON groups (sdk_app_id, owner, status, created_at DESC NULLS LAST, group_id);
+-- Serves the filter `prefix`. It holds the begin of a name only: an index entry cannot be longer than 2.7 kB.
+CREATE INDEX groups_prefix_idx ON groups (sdk_app_id, left(name_caseless, 64));
+-- Serves the filter `updated_after` where few groups have moved since; where many have, the order finds enough of them.
+CREATE INDEX groups_updated_idx ON groups (sdk_app_id, updated_step);
 -- Serves the filter `name`, where the database has pg_trgm; elsewhere groups are read in order until enough names match.
 -- By the caseless form, which the service makes: what the database makes of a letter depends on its locale.
 DO $$
@@ -138,4 +146,5 @@ COMMENT ON COLUMN groups.earlier_ends IS 'Stamps of older creates and destroys, 
 COMMENT ON COLUMN groups.status IS 'active; unseen until a create or a profile is known; destroyed.';
 COMMENT ON COLUMN groups.created_at IS 'Event time of the create of this life, else the CreateTime that a read gives; NULL where neither is known.';
 COMMENT ON COLUMN groups.updated_at IS 'Event time of the newest fact about the group, never the clock of the database.';
+COMMENT ON COLUMN groups.updated_step IS 'Unix milliseconds of updated_at divided by 2^26, for the index of what has changed since a time.';
 COMMENT ON COLUMN groups.destroyed_at IS 'Time of the newest destroy, or of the read that found the group gone, while it is destroyed; else NULL.';

@@ -34,7 +34,7 @@ SELECT s.sdk_app_id, s.group_id, s.status,
        s.created_stamp, s.create_barrier, s.destroyed_stamp, s.gone_stamp, s.members_barrier, s.topics_barrier, s.ranges_stamp,
        s.earlier_ends,
        -- For indexes and statistics, which know columns and not what follows from them.
-       s.type AS newest_type, s.name_caseless AS newest_name_caseless, s.owner AS newest_owner
+       s.type AS newest_type, s.name_caseless AS newest_name_caseless, s.owner AS newest_owner, s.updated_step
   FROM (SELECT g.*,
                -- A destroyed group still shows the newest profile it had.
                CASE WHEN g.status = 'destroyed' THEN g.create_barrier
@@ -219,6 +219,7 @@ COMMENT ON COLUMN group_states.earlier_ends IS 'Older creates and destroys, the 
 COMMENT ON COLUMN group_states.newest_type IS 'Newest type that a body named, be it of an earlier life; for indexes.';
 COMMENT ON COLUMN group_states.newest_name_caseless IS 'Caseless form of the newest name that a body named, be it of an earlier life; for searches and indexes.';
 COMMENT ON COLUMN group_states.newest_owner IS 'Newest owner that a body named, be it of an earlier life; for indexes.';
+COMMENT ON COLUMN group_states.updated_step IS 'Unix milliseconds of updated_at divided by 2^26; for indexes.';
 
 COMMENT ON VIEW group_member_states IS 'Every membership, present or past, with what follows from its stamps.';
 COMMENT ON COLUMN group_member_states.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';

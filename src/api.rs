@@ -9,7 +9,7 @@ mod access;
 pub(crate) mod arrivals;
 mod at_least;
 pub mod auth;
-mod body_pages;
+pub(crate) mod body_pages;
 mod change;
 mod changes;
 mod columns;
@@ -22,6 +22,7 @@ mod export_page;
 pub mod feed_reader;
 pub(crate) mod follower;
 mod form;
+mod group_view;
 pub(crate) mod groups;
 pub mod health;
 mod history;
@@ -32,18 +33,21 @@ pub mod list_permits;
 pub mod live;
 mod local;
 mod members;
+mod membership;
+mod moments;
 mod openapi;
 mod paging;
 mod parameters;
 pub(crate) mod parked;
 pub mod prefix;
-mod query;
+pub(crate) mod query;
 mod segment;
 pub mod session;
 pub mod state;
 mod stats;
 pub mod stats_cache;
 pub(crate) mod stats_verification;
+mod timeline;
 mod timestamp;
 mod topics;
 
@@ -69,15 +73,17 @@ use state::ApiState;
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(groups::list))
-        .routes(routes!(groups::find))
         .routes(routes!(history::of_group))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
         .routes(routes!(parked::list))
         .routes(routes!(stats::stats))
         .route_layer(from_fn(in_work::in_time))
-        // Folds and streams take longer by right; these two bound each read of theirs.
+        // Folds and streams take longer by right; these bound each read of theirs.
+        .routes(routes!(groups::find))
+        .routes(routes!(timeline::of_group))
         .routes(routes!(members::of_group))
+        .routes(routes!(membership::find))
         .routes(routes!(changes::changes))
 }
 

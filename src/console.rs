@@ -21,6 +21,7 @@ mod language;
 mod live;
 mod live_events;
 mod login;
+mod outcome;
 mod parked;
 mod pieces;
 mod preferences;

@@ -15,13 +15,13 @@
 //! | a field in a callback body | `callback/wire.rs`, then `callback/events.rs` |
 //! | why a callback is parked, or a part of it skipped | `callback/reason.rs` |
 //! | what a callback or a REST answer implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
-//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list, and what it costs: `store/group_list.rs` with `api/groups.rs` |
+//! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list, and what it costs: `store/group_filter.rs`, `store/group_list.rs` with `api/groups.rs` |
 //! | how a REST answer enters ledger and mirror | `mirror/snapshot.rs`, `ingest/snapshots.rs`, `store/held.rs` |
 //! | how fresh a group is, what a difference means, when a gap is closed | `store/verifications.rs`, `mirror/drift_class.rs`, `store/gaps.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
 //! | how a stored callback gets to the backend behind the mirror: order, retries, replicas | [`outbox`], `store/outbox.rs` |
-//! | folding the ledger again: verify, rebuild, unpark, as of a moment | [`replay`] |
+//! | folding the ledger again: verify, rebuild, unpark, as of a moment, over time | [`replay`] |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health | [`api`], one file each |
 //! | a page for people: its frame, a word in three languages, a time zone, a style | [`console`], one file each; `console/lang`, `assets/console` |

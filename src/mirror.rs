@@ -33,6 +33,6 @@ pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
 pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};
 pub use state::{
-    GroupState, JOIN_SPARE_MS, MemberState, Status, TopicState, are_members_known, group_state, member_state,
-    topic_state,
+    GroupState, JOIN_SPARE_MS, MemberState, Status, TopicState, are_members_known, group_state, is_standing,
+    member_state, topic_state,
 };

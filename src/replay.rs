@@ -4,15 +4,19 @@
 //! the tables hold. Comparing reads one snapshot, in which ledger and mirror belong together, and writes nothing, so
 //! writers do not notice. Rebuilding writes the ranges that differ and no other.
 //!
-//! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`]; neither is known here.
+//! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`] and [`timeline`]; none of them is known here.
 
 pub mod as_of;
+mod chunks;
 mod kept_folds;
 mod ranges;
 mod rebuild;
 mod report;
 mod reread;
+pub mod timeline;
+mod timeline_read;
 mod unpark;
+mod window;
 
 use std::collections::BTreeSet;
 
@@ -23,11 +27,12 @@ use crate::store::{Database, ledger, schema};
 use ranges::RangeReader;
 use rebuild::{lock, rebuild_with_retries, restore, unlock};
 
-pub use kept_folds::{AsOfReader, MemberFold};
+pub use kept_folds::{AsOfReader, GroupFold};
 pub use rebuild::receive_earlier;
 pub use report::Report;
 pub use reread::{event, snapshot_facts, verdict};
 pub use unpark::{Retry, Unparked, unpark};
+pub use window::TimeRange;
 
 /// What to do about differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,7 +48,7 @@ pub(super) async fn require_page(State(sessions): State<Sessions>, request: Requ
     }
 }
 
-/// The caller of a request to a page that is open to all; `None` where nobody is known.
+/// The caller of a request to a page that is open to all; `None` where none is known.
 pub(crate) fn caller_if_any(sessions: &Sessions, request: &Request) -> Option<Caller> {
     authenticate(sessions, request, true).ok()
 }

@@ -178,8 +178,8 @@ impl From<AsOfError> for ApiError {
         match error {
             AsOfError::Unknown => Self::not_found("This group is not known here."),
             AsOfError::TooLarge(most) => Self::too_large(format!(
-                "The membership as of that moment would be folded from more than {most}, which is the maximum; the \
-                 history of the group shows the same step by step."
+                "This would be folded from more than {most}, which is the maximum; an earlier moment is folded from less, \
+                 and the history of the group shows the same step by step."
             )),
             AsOfError::Busy => {
                 Self::unavailable("Too many reads as of a past moment run at once; try again.")

@@ -1,9 +1,8 @@
 //! `GET /v1/groups` and `GET /v1/groups/{group_id}`: the list with its filters, and the lookup.
 //!
-//! Query → [`GroupFilter`] → rows of `store::group_list` → [`GroupView`] → JSON. The views of the database decide what a status
-//! or an owner is; this file decides what a reader may ask for, how it is written, and which figure is not known.
-
-use std::collections::BTreeMap;
+//! Query → [`GroupFilter`] → rows of `store::group_list`, or with `at` a fold of `replay` → [`GroupView`] → JSON. The views
+//! of the database and their twin in `mirror` decide what a status or an owner is; this file decides what a reader may ask
+//! for.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -11,25 +10,26 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::{Caller, ConfiguredApp};
 use super::errors::ApiError;
 use super::etag::{IfNoneMatch, tagged};
-use super::openapi::{NotFound, Refused};
+use super::group_view::{GROUP_STATUSES, GroupView};
+use super::moments::{fold_of, moment_of, not_yet};
+use super::openapi::{NotFound, Refused, TooLarge};
 use super::paging::{CursorScope, Limit, Page};
-use super::parameters::{AppOnly, GroupPath, id, keyed, paging, query, text, time, words, words_or_first};
+use super::parameters::{
+    GroupPath, app, id, keyed, paging, query, repeated, text, time, words, words_or_first,
+};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
 use crate::callback::present_type_name;
-use crate::mirror::{Status, are_members_known};
 use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
-use crate::store::ReadConnection;
 use crate::store::group_list::{self, GroupCursorKey, GroupFilter, GroupOrder};
 use crate::store::groups::{self, GroupStateRow};
+use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// The greatest `limit` with `with=member_count`: each count reads all memberships of its group.
 const COUNTED_LIMIT_MAX: u16 = 100;
@@ -37,30 +37,33 @@ const COUNTED_LIMIT_MAX: u16 = 100;
 /// The most `field[KEY]` filters of one request; a group at Tencent has at most ten user-defined fields.
 const FIELD_FILTERS_MAX: usize = 10;
 
-const LIST_PARAMETERS: [&str; 15] = [
+/// How often `group_id` may be repeated.
+const GROUPS_MAX: usize = 200;
+
+/// How often `type` may be repeated.
+const TYPES_MAX: usize = 20;
+
+/// The parameters that may be repeated.
+const REPEATABLE: [&str; 2] = ["group_id", "type"];
+
+const LIST_PARAMETERS: [&str; 17] = [
     "group_id",
     "type",
     "owner",
     "member",
     "name",
+    "prefix",
     "status",
     "field[KEY]",
     "created_after",
     "created_before",
+    "updated_after",
     "verified_before",
     "sort",
     "limit",
     "cursor",
     "with",
     "sdk_app_id",
-];
-
-/// The values of `status`; the first one is the default.
-const STATUSES: [(&str, Option<Status>); 4] = [
-    ("active", Some(Status::Active)),
-    ("destroyed", Some(Status::Destroyed)),
-    ("unseen", Some(Status::Unseen)),
-    ("all", None),
 ];
 
 /// The values of `sort`, each with the name of its list; the first one is the default.
@@ -81,16 +84,23 @@ struct GroupsParameters;
 impl utoipa::IntoParams for GroupsParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = vec![
-            query("group_id", id(), "With this id, for clients that cannot put it into a path."),
-            query(
+            repeated(
+                "group_id",
+                id(),
+                GROUPS_MAX,
+                "With one of these ids; one that is not known, or has another status, is not in the list.",
+            ),
+            repeated(
                 "type",
                 text(),
-                "Of this type: Public, Work, Meeting, AVChatRoom, Community, or a newer one.",
+                TYPES_MAX,
+                "Of one of these types: Public, Work, Meeting, AVChatRoom, Community, or a newer one.",
             ),
             query("owner", id(), "Owned now by this user."),
             query("member", id(), "With this user as a present member."),
             query("name", text(), "With this part of the name, in any case."),
-            query("status", words_or_first(&STATUSES), "With this status."),
+            query("prefix", text(), "With a name that begins so, in any case."),
+            query("status", words_or_first(&GROUP_STATUSES), "With this status."),
             keyed(
                 "field",
                 FIELD_FILTERS_MAX,
@@ -98,6 +108,7 @@ impl utoipa::IntoParams for GroupsParameters {
             ),
             query("created_after", time(), "Created later than this."),
             query("created_before", time(), "Created earlier than this."),
+            query("updated_after", time(), "With a fact of a later event time than this, members included."),
             query(
                 "verified_before",
                 time(),
@@ -112,92 +123,6 @@ impl utoipa::IntoParams for GroupsParameters {
         ];
         parameters.extend(paging());
         parameters
-    }
-}
-
-/// A group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct GroupView {
-    sdk_app_id: i64,
-    group_id: String,
-    /// `active`, `unseen` until a create or a profile is known, or `destroyed`.
-    #[schema(schema_with = shown_status)]
-    status: String,
-    /// Under its present name.
-    #[serde(rename = "type")]
-    group_type: Option<String>,
-    name: Option<String>,
-    introduction: Option<String>,
-    notification: Option<String>,
-    face_url: Option<String>,
-    /// The present owner; null where the group has none, or none is known.
-    owner: Option<String>,
-    created_by: Option<String>,
-    /// Present members; in lists only with `with=member_count`. Null where it is not known: a group of which neither a
-    /// create nor a complete list of members is known, and an audio-video room whose membership is not mirrored. A
-    /// destroyed group has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<i64>, minimum = 0)]
-    member_count: Option<Option<i64>>,
-    user_defined_fields: BTreeMap<String, String>,
-    attributes: BTreeMap<String, String>,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Timestamp>,
-    /// Event time of the newest fact about the group, its members included.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    updated_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    destroyed_at: Option<Timestamp>,
-    /// Who may join how, in Tencent's word. No callback reports this and the next three; null where no read said it.
-    apply_join_option: Option<String>,
-    /// Who may invite, in Tencent's word.
-    invite_join_option: Option<String>,
-    /// True while all members are muted.
-    mute_all: Option<bool>,
-    /// How many members the group may have.
-    max_member_count: Option<i64>,
-    /// As of when the profile was last read from Tencent; null: never. It moves with each read, be it that nothing differs.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    verified_at: Option<Timestamp>,
-    /// As of when the members were last read completely; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    members_verified_at: Option<Timestamp>,
-}
-
-fn shown_status() -> ObjectBuilder {
-    words(&STATUSES[..3]).description(Some("unseen until a create or a profile is known."))
-}
-
-impl GroupView {
-    /// `avchatroom_members`: whether the membership of audio-video rooms is mirrored. Where not all members are known, the
-    /// number of rows would be a wrong answer.
-    pub(super) fn of(row: GroupStateRow, avchatroom_members: bool) -> Self {
-        let are_known = are_members_known(row.group_type.as_deref(), row.has_all_members, avchatroom_members);
-        let is_counted = are_known || row.status == Status::Destroyed.as_str();
-        Self {
-            sdk_app_id: row.sdk_app_id,
-            group_id: row.group_id,
-            status: row.status,
-            group_type: row.group_type,
-            name: row.name,
-            introduction: row.introduction,
-            notification: row.notification,
-            face_url: row.face_url,
-            owner: row.owner,
-            created_by: row.created_by,
-            member_count: row.member_count.map(|count| Some(count).filter(|_| is_counted)),
-            user_defined_fields: row.user_defined_fields.0,
-            attributes: row.attributes.0,
-            created_at: row.created_at.map(Timestamp),
-            updated_at: row.updated_at.map(Timestamp),
-            destroyed_at: row.destroyed_at.map(Timestamp),
-            apply_join_option: row.apply_join_option,
-            invite_join_option: row.invite_join_option,
-            mute_all: row.mute_all,
-            max_member_count: row.max_member_count,
-            verified_at: row.verified_at.map(Timestamp),
-            members_verified_at: row.members_verified_at.map(Timestamp),
-        }
     }
 }
 
@@ -240,7 +165,7 @@ struct ListRequest {
 
 impl ListRequest {
     fn parse(raw: Option<&str>, caller: &Caller, configured: ConfiguredApp) -> Result<Self, ApiError> {
-        let mut query = Query::parse(raw, &LIST_PARAMETERS)?;
+        let mut query = Query::parse_repeating(raw, &LIST_PARAMETERS, &REPEATABLE)?;
         let app = query.take_app(caller, configured)?;
         let filters = query.fingerprint(&[&app.to_string()]);
         let (list, order) = query.take_word("sort", &ORDERS)?.unwrap_or(ORDERS[0].1);
@@ -253,27 +178,30 @@ impl ListRequest {
 }
 
 fn filter(query: &mut Query, app: SdkAppId) -> Result<GroupFilter, ApiError> {
+    let types = query.take_free_texts("type", TYPES_MAX)?;
     Ok(GroupFilter {
         app,
-        group: query.take_model("group_id", GroupId::parse)?,
+        groups: query.take_models("group_id", GROUPS_MAX, GroupId::parse)?,
         // Types are stored under their present names; scripts may still use the old ones.
-        group_type: query.take_free_text("type")?.map(|name| present_type_name(&name).to_owned()),
+        group_types: types.iter().map(|name| present_type_name(name).to_owned()).collect(),
         owner: query.take_model("owner", UserId::parse)?,
         member: query.take_model("member", UserId::parse)?,
         name_part: query.take_free_text("name")?,
-        status: query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1),
+        name_prefix: query.take_free_text("prefix")?,
+        status: query.take_word("status", &GROUP_STATUSES)?.unwrap_or(GROUP_STATUSES[0].1),
         user_defined_fields: query.take_keyed("field", FIELD_FILTERS_MAX, FieldKey::parse)?,
         created_after: query.take_time("created_after")?,
         created_before: query.take_time("created_before")?,
+        updated_after: query.take_time("updated_after")?,
         verified_before: query.take_time("verified_before")?,
     })
 }
 
 /// Groups, in pages.
 ///
-/// All filters must match; `created_after`, `created_before` and `verified_before` exclude the time itself, and a group that
-/// was never verified is before any time. Lists by `name` search all groups and run one after the other; those by `owner`,
-/// `member`, `type` and fields, by times in another order than that of these times, in the order of verification, and with
+/// All filters must match; times exclude the time itself, and a group that was never verified is before any time. Lists by
+/// `name` search all groups and run one after the other; those by `owner`, `member`, `type`, `prefix`, `updated_after` and
+/// fields, by times in another order than that of these times, in the order of verification, and with
 /// counts a few at a time. What waits longer than 5 s is answered with 503.
 #[utoipa::path(
     get,
@@ -294,7 +222,7 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
 
-/// The rows of a page of groups, for whoever shows them: the parameters are those of the list.
+/// The rows of a page of groups, for a page that shows them: the parameters are those of the list.
 ///
 /// # Errors
 /// Those of the list.
@@ -314,20 +242,32 @@ pub(crate) async fn listed(
     Page::of(rows, &scope, |row| GroupsKey::of(row, order), |row| row)
 }
 
-/// One group of any status.
+/// The parameters of one group, for the OpenAPI document.
+struct GroupParameters;
+
+impl utoipa::IntoParams for GroupParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![query("at", time(), "The group as of this time; without it: the present one."), app()]
+    }
+}
+
+/// One group of any status: as it is, or with `at` as it was.
 ///
-/// With its exact `member_count`, where that is known, and an `ETag`.
+/// With its exact `member_count`, where that is known, and an `ETag`. As of a time every applied callback and read counts
+/// whose time is not later, however late it arrived; what Tencent does not keep of a group that was dismissed since is there
+/// as well. Before the first of them it is 404; a time in the future gives what is known now.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}",
     operation_id = "group",
     tag = "groups",
-    params(GroupPath, IfNoneMatch, AppOnly),
+    params(GroupPath, IfNoneMatch, GroupParameters),
     responses(
         (status = 200, description = "The group.", body = GroupView, headers(("ETag", description = "Of this form."))),
         (status = 304, description = "The caller has the newest form."),
         Refused,
         NotFound,
+        TooLarge,
     )
 )]
 pub(super) async fn find(
@@ -338,9 +278,18 @@ pub(super) async fn find(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, ApiError> {
     let group = path_id(path, GroupId::parse)?;
-    let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
-    let mut connection = state.lookup_connection().await?;
-    let row = groups::find(&mut connection, app, &group).await?;
-    let row = row.ok_or_else(|| ApiError::unknown_group(&group))?;
+    let mut query = Query::parse(raw.as_deref(), &["at", "sdk_app_id"])?;
+    let app = query.take_app(&caller, state.app)?;
+    if let Some(at) = query.take_time("at")? {
+        let (wanted, at) = (moment_of(app, group, at), Timestamp(at));
+        let fold = fold_of(&state, &wanted, None).await?;
+        let view = GroupView::as_of(&wanted, at, &fold.group, state.avchatroom_members)?;
+        return tagged(&headers, &view.ok_or_else(|| not_yet(&wanted, at))?);
+    }
+    let read = async {
+        let mut connection = state.lookup_connection().await?;
+        Ok::<_, ApiError>(groups::find(&mut connection, app, &group).await?)
+    };
+    let row = in_time(READ_WAIT_MAX, read).await?.ok_or_else(|| ApiError::unknown_group(&group))?;
     tagged(&headers, &GroupView::of(row, state.avchatroom_members))
 }

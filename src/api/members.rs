@@ -15,22 +15,31 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::Caller;
 use super::errors::ApiError;
-use super::groups::GroupView;
+use super::group_view::GroupView;
+use super::moments::{fold_of, moment_of};
 use super::openapi::{NotFound, Refused, TooLarge};
 use super::paging::{CursorScope, Limit, Page, items};
-use super::parameters::{GroupPath, UserPath, paging, query, time, words, words_or_first};
+use super::parameters::{
+    GroupPath, UserPath, id, paging, query, repeated, text, time, words, words_or_first,
+};
 use super::query::{Query, path_id};
 use super::state::ApiState;
 use super::timestamp::Timestamp;
-use crate::mirror::{are_members_known, group_key};
-use crate::model::{GroupId, Millis, SdkAppId, UserId};
-use crate::replay::as_of::{AsOfError, GroupMoment, MemberAsOf};
-use crate::store::groups;
-use crate::store::members::{self, MemberFilter, MemberStateRow, UserGroupRow};
+use crate::mirror::are_members_known;
+use crate::model::{GroupId, Millis, UserId};
+use crate::replay::as_of::{GroupAsOf, GroupMoment, MemberAsOf};
+use crate::store::groups::{self, GroupOrigin};
+use crate::store::members::{self, MemberFilter, MemberStateRow, NamePart, UserGroupRow};
 use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// The values of `status`, which choose by presence; the first one is the default.
 const STATUSES: [(&str, Option<bool>); 3] = [("member", Some(true)), ("left", Some(false)), ("all", None)];
+
+const LIST_PARAMETERS: [&str; 10] =
+    ["status", "role", "user_id", "q", "joined_after", "left_after", "at", "limit", "cursor", "sdk_app_id"];
+
+/// How often `user_id` may be repeated.
+const USERS_MAX: usize = 200;
 
 /// The values of `role`.
 const ROLES: [(&str, &str); 3] = [("Owner", "Owner"), ("Admin", "Admin"), ("Member", "Member")];
@@ -41,8 +50,19 @@ struct MembersParameters;
 impl utoipa::IntoParams for MembersParameters {
     fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut parameters = <MembershipsParameters as utoipa::IntoParams>::into_params(parameter_in);
-        parameters.push(query("role", words(&ROLES), "With this role."));
-        parameters.push(query("at", time(), "The membership as of this time; without it: the present one."));
+        parameters.extend([
+            query("role", words(&ROLES), "With this role."),
+            repeated(
+                "user_id",
+                id(),
+                USERS_MAX,
+                "Of these users; one without a membership is not in the list.",
+            ),
+            query("q", text(), "With this part of the user id or the name card, in any case."),
+            query("joined_after", time(), "That began later than this."),
+            query("left_after", time(), "That ended later than this; without status: past memberships."),
+            query("at", time(), "The membership as of this time; without it: the present one."),
+        ]);
         parameters
     }
 }
@@ -157,23 +177,16 @@ pub(super) struct MembersPage {
     complete: bool,
 }
 
-impl MembersPage {
-    async fn of(
-        page: Page<MemberView>,
-        state: &ApiState,
-        (app, group): (SdkAppId, &GroupId),
-    ) -> Result<Self, ApiError> {
-        let origin = in_time(READ_WAIT_MAX, async {
-            let mut connection = state.lookup_connection().await?;
-            Ok::<_, ApiError>(groups::origin(&mut connection, app, group).await?)
-        });
-        let origin = origin.await?;
-        let complete = origin.is_some_and(|origin| {
-            let (group_type, has_all) = (origin.group_type.as_deref(), origin.has_all_members);
-            are_members_known(group_type, has_all, state.avchatroom_members)
-        });
-        Ok(Self { items: page.items, next_cursor: page.next_cursor, complete })
-    }
+/// Whether all members of a group are known.
+pub(super) fn is_complete(origin: &GroupOrigin, avchatroom_members: bool) -> bool {
+    are_members_known(origin.group_type.as_deref(), origin.has_all_members, avchatroom_members)
+}
+
+/// The same as of a moment.
+pub(super) fn is_complete_as_of(group: &GroupAsOf, avchatroom_members: bool) -> bool {
+    group.state.as_ref().is_some_and(|state| {
+        are_members_known(state.group_type.as_deref(), state.has_all_members, avchatroom_members)
+    })
 }
 
 /// A membership of a user, with its group.
@@ -189,9 +202,22 @@ impl UserGroupView {
     }
 }
 
-/// The parameter `status`; present memberships by default.
-fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
-    Ok(query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1))
+fn filter(query: &mut Query) -> Result<MemberFilter, ApiError> {
+    let left_after = query.take_time("left_after")?;
+    let present = match query.take_word("status", &STATUSES)? {
+        Some(present) => present,
+        // Who is a member has not left.
+        None if left_after.is_some() => Some(false),
+        None => STATUSES[0].1,
+    };
+    Ok(MemberFilter {
+        present,
+        role: query.take_word("role", &ROLES)?,
+        users: query.take_models("user_id", USERS_MAX, UserId::parse)?.into_iter().collect(),
+        part: query.take_free_text("q")?.as_deref().map(NamePart::new),
+        joined_after: query.take_time("joined_after")?,
+        left_after,
+    })
 }
 
 /// Members of a group, in pages, by user id: the present membership, or with `at` the membership as of that time.
@@ -199,6 +225,8 @@ fn take_present(query: &mut Query) -> Result<Option<bool>, ApiError> {
 /// A membership as of a time counts every applied callback whose event time is not later, however late it arrived.
 /// Before the first callback the list is empty; a time in the future gives what is known now. Status and role are those
 /// as of the time. The pages of a walk show one state while its fold is kept: for a minute, in the process that made it.
+/// With `q`, `joined_after` or `left_after` a page looks through 10,000 memberships at most, so that it may be short or empty
+/// and still have a `next_cursor`.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group_id}/members",
@@ -214,29 +242,34 @@ pub(super) async fn of_group(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<MembersPage>, ApiError> {
     let group = path_id(path, GroupId::parse)?;
-    let mut query = Query::parse(raw.as_deref(), &["status", "role", "at", "limit", "cursor", "sdk_app_id"])?;
+    let mut query = Query::parse_repeating(raw.as_deref(), &LIST_PARAMETERS, &["user_id"])?;
     let app = query.take_app(&caller, state.app)?;
     let filters = query.fingerprint(&[&app.to_string(), group.as_str()]);
-    let filter = MemberFilter { present: take_present(&mut query)?, role: query.take_word("role", &ROLES)? };
+    let filter = filter(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
-    if let Some(moment) = query.take_time("at")? {
-        let wanted =
-            GroupMoment { group: group_key(app, group), moment: Millis::new(moment.timestamp_millis()) };
+    if let Some(at) = query.take_time("at")? {
         let scope = CursorScope { list: "members of a group as of a moment", filters };
         let after = scope.take_after::<FoldKey>(&mut query)?.map(FoldKey::checked).transpose()?;
-        return members_as_of(&state, &wanted, filter, after, limit, &scope).await.map(Json);
+        let wanted = moment_of(app, group, at);
+        return members_as_of(&state, &wanted, &filter, after, limit, &scope).await.map(Json);
     }
     let scope = CursorScope { list: "members of a group", filters };
     let after = scope.take_after_id(&mut query)?;
-    let read_group = group.clone();
+    let (cost, read_group) = (filter.cost(), group.clone());
     let read = async move |mut connection: ReadConnection| {
         let after = after.as_deref();
-        members::of_group(&mut connection, app, &read_group, filter, after, limit.items()).await
+        members::of_group(&mut connection, app, &read_group, &filter, after, limit.items()).await
     };
-    let rows = state.list(filter.cost(), read).await?;
-    let rows = rows.ok_or_else(|| ApiError::unknown_group(&group))?;
-    let page = Page::of(rows, &scope, |row| row.user_id.clone(), MemberView::from)?;
-    MembersPage::of(page, &state, (app, &group)).await.map(Json)
+    let found = state.list(cost, read).await?;
+    let found = found.ok_or_else(|| ApiError::unknown_group(&group))?;
+    let next_cursor = found.next.map(|user| scope.cursor(user)).transpose()?;
+    let origin = in_time(READ_WAIT_MAX, async {
+        let mut connection = state.lookup_connection().await?;
+        Ok::<_, ApiError>(groups::origin(&mut connection, app, &group).await?)
+    });
+    let complete = origin.await?.is_some_and(|origin| is_complete(&origin, state.avchatroom_members));
+    let items = found.rows.into_iter().map(MemberView::from).collect();
+    Ok(Json(MembersPage { items, next_cursor, complete }))
 }
 
 /// The key of a cursor of a list as of a moment.
@@ -260,23 +293,18 @@ impl FoldKey {
 async fn members_as_of(
     state: &ApiState,
     wanted: &GroupMoment,
-    filter: MemberFilter,
+    filter: &MemberFilter,
     after: Option<(UserId, i64)>,
     limit: Limit,
     scope: &CursorScope,
 ) -> Result<MembersPage, ApiError> {
-    state.fits()?;
     let (after, end) = after.unzip();
-    let fold = match state.as_of.members(wanted, end).await {
-        Err(AsOfError::Unknown) => return Err(ApiError::unknown_group(&wanted.group.group)),
-        done => done?,
-    };
-    let rows = fold.page(filter, after.as_ref(), limit.items());
-    let key = |row: &MemberAsOf| FoldKey { user_id: row.user.as_str().to_owned(), end: fold.end };
-    let page = Page::of(rows, scope, key, MemberView::from)?;
-    let (group_type, has_all) = (fold.group.group_type.as_deref(), fold.group.has_all_members);
-    let complete = are_members_known(group_type, has_all, state.avchatroom_members);
-    Ok(MembersPage { items: page.items, next_cursor: page.next_cursor, complete })
+    let fold = fold_of(state, wanted, end).await?;
+    let found = fold.page(filter, after.as_ref(), limit.items());
+    let key = |user_id| FoldKey { user_id, end: fold.end };
+    let next_cursor = found.next.map(|user| scope.cursor(key(user))).transpose()?;
+    let complete = is_complete_as_of(&fold.group, state.avchatroom_members);
+    Ok(MembersPage { items: found.rows.into_iter().map(MemberView::from).collect(), next_cursor, complete })
 }
 
 /// Memberships of a user, in pages, by group id.
@@ -304,7 +332,7 @@ pub(super) async fn of_user(
     let scope = CursorScope { list: "groups of a user", filters };
     let after = scope.take_after_id(&mut query)?;
     let limit = Limit::take(&mut query, Limit::MAX)?;
-    let present = take_present(&mut query)?;
+    let present = query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1);
     let mut connection = state.connection().await?;
     let page =
         members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.items()).await?;

@@ -5,7 +5,7 @@
 
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
-use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, KnownFormat, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Required, SchemaFormat};
 
 use super::form::FORMATS;
@@ -92,6 +92,12 @@ pub(super) fn keyed(name: &str, max: usize, description: &str) -> Parameter {
         .style(Some(ParameterStyle::DeepObject))
         .explode(Some(true))
         .build()
+}
+
+/// A parameter that may be repeated, at most `max` times.
+pub(super) fn repeated(name: &str, item: ObjectBuilder, max: usize, description: &str) -> Parameter {
+    let list = ArrayBuilder::new().items(item).max_items(Some(max));
+    ParameterBuilder::from(query(name, ObjectBuilder::new(), description)).schema(Some(list)).build()
 }
 
 /// `limit`, `cursor` and `sdk_app_id`, which every list has.

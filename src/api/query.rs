@@ -1,11 +1,11 @@
 //! Raw path and query → checked values.
 //!
-//! A parameter that is unknown, comes twice or cannot be used is an error that names it, its value and what would be
-//! right, because a filter that is silently ignored shows a reader too much. Knows no endpoint: a handler lists the
-//! names it has, takes each value out, and gets the fingerprint of the list for its cursor.
+//! A parameter that is unknown, comes twice where one value is meant, or cannot be used is an error that names it, its
+//! value and what would be right, because a filter that is silently ignored shows a reader too much. Knows no endpoint: a
+//! handler lists the names it has, takes each value out, and gets the fingerprint of the list for its cursor.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -34,10 +34,11 @@ const OF_LISTS: [&str; 2] = ["fields", "format"];
 /// What every path has beside its own parameters. `at_least` has taken it before the handler.
 const OF_ALL: [&str; 1] = ["at_least"];
 
-/// The parameters of a query string, each at most once.
+/// The parameters of a query string, each at most once but for those that may be repeated.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     values: BTreeMap<String, String>,
+    repeated: BTreeMap<String, BTreeSet<String>>,
     fingerprint: Sha256,
 }
 
@@ -48,11 +49,24 @@ impl Query {
     /// # Errors
     /// `bad_parameter`: a name is unknown or comes twice, or the bytes are not UTF-8.
     pub(super) fn parse(raw: Option<&str>, allowed: &[&str]) -> Result<Self, ApiError> {
+        Self::parse_repeating(raw, allowed, &[])
+    }
+
+    /// The same, where these of the names may come more than once.
+    ///
+    /// # Errors
+    /// `bad_parameter`, as above.
+    pub(super) fn parse_repeating(
+        raw: Option<&str>,
+        allowed: &[&str],
+        repeatable: &[&str],
+    ) -> Result<Self, ApiError> {
         let raw = raw.unwrap_or_default();
         let of_lists = OF_LISTS.iter().filter(|_| allowed.contains(&"limit"));
         let common: Vec<&str> = of_lists.chain(&OF_ALL).copied().collect();
         let allowed = [allowed, &common].concat();
         let mut values = BTreeMap::new();
+        let mut repeated = BTreeMap::<String, BTreeSet<String>>::new();
         for (name, value, pair) in pairs(raw) {
             if is_broken(pair, &name, &value) {
                 let shown = shown(&name);
@@ -66,6 +80,10 @@ impl Query {
                     "Unknown parameter {shown}; this path has {list}."
                 )));
             }
+            if repeatable.contains(&&*name) {
+                repeated.entry(name.into_owned()).or_default().insert(storable(&value));
+                continue;
+            }
             // PostgreSQL's text cannot hold U+0000; the mirror stores U+FFFD for it.
             if values.insert(storable(&name), storable(&value)).is_some() {
                 let shown = shown(&name);
@@ -78,7 +96,11 @@ impl Query {
             add(&mut fingerprint, name);
             add(&mut fingerprint, value);
         }
-        Ok(Self { values, fingerprint })
+        for (name, texts) in &repeated {
+            add(&mut fingerprint, name);
+            texts.iter().for_each(|text| add(&mut fingerprint, text));
+        }
+        Ok(Self { values, repeated, fingerprint })
     }
 
     /// A hash of everything that decides which rows a list has: the filters, and what the handler adds (the app, an id
@@ -96,7 +118,8 @@ impl Query {
     /// The fingerprint of a list without filters.
     #[must_use]
     pub(super) fn fingerprint_of(more: &[&str]) -> String {
-        Self { values: BTreeMap::new(), fingerprint: Sha256::new() }.fingerprint(more)
+        Self { values: BTreeMap::new(), repeated: BTreeMap::new(), fingerprint: Sha256::new() }
+            .fingerprint(more)
     }
 
     /// The text of a parameter.
@@ -128,9 +151,50 @@ impl Query {
         parse: impl FnOnce(&str) -> Result<T, ModelError>,
     ) -> Result<Option<T>, ApiError> {
         let Some(text) = self.take_text(name) else { return Ok(None) };
-        parse(&text)
-            .map(Some)
-            .map_err(|error| ApiError::bad_parameter(format!("Parameter {name} cannot be used: {error}.")))
+        parse(&text).map(Some).map_err(|error| bad_model(name, &error))
+    }
+
+    /// All values of a parameter that may be repeated, each once, at most `max`.
+    ///
+    /// # Errors
+    /// `bad_parameter`: there are too many, or one that `parse` refuses.
+    fn take_repeated<T>(
+        &mut self,
+        name: &str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, ApiError>,
+    ) -> Result<Vec<T>, ApiError> {
+        let texts = self.repeated.remove(name).unwrap_or_default();
+        if texts.len() > max {
+            let count = texts.len();
+            return Err(ApiError::bad_parameter(format!(
+                "Parameter {name} comes with {count} values; at most {max} are allowed."
+            )));
+        }
+        texts.iter().map(|text| parse(text)).collect()
+    }
+
+    /// Ids of the model, each once, at most `max`.
+    ///
+    /// # Errors
+    /// `bad_parameter`: there are too many, or with the model's reason.
+    pub(super) fn take_models<T>(
+        &mut self,
+        name: &str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, ModelError>,
+    ) -> Result<Vec<T>, ApiError> {
+        self.take_repeated(name, max, |text| parse(text).map_err(|error| bad_model(name, &error)))
+    }
+
+    /// Free texts of 1 to [`TEXT_BYTES_MAX`] bytes, each once, at most `max`.
+    ///
+    /// # Errors
+    /// `bad_parameter`: there are too many, or an empty or a longer one.
+    pub(super) fn take_free_texts(&mut self, name: &str, max: usize) -> Result<Vec<String>, ApiError> {
+        self.take_repeated(name, max, |text| {
+            is_free_text(text).then(|| text.to_owned()).ok_or_else(|| bad_value(name, text, &free_text()))
+        })
     }
 
     /// One of a closed list of words.
@@ -150,10 +214,7 @@ impl Query {
     /// # Errors
     /// `bad_parameter` for an empty or a longer one.
     pub(super) fn take_free_text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
-        let want = format!("a text of 1 to {TEXT_BYTES_MAX} bytes");
-        self.take(name, &want, |text| {
-            (!text.is_empty() && text.len() <= TEXT_BYTES_MAX).then(|| text.to_owned())
-        })
+        self.take(name, &free_text(), |text| is_free_text(text).then(|| text.to_owned()))
     }
 
     /// A time of RFC 3339.
@@ -226,17 +287,33 @@ pub(super) fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Resu
 ///
 /// # Errors
 /// `bad_parameter`: it is not UTF-8, or not an id.
-pub(super) fn path_id<T>(
+pub(crate) fn path_id<T>(
     path: Result<Path<String>, PathRejection>,
     parse: impl FnOnce(&str) -> Result<T, ModelError>,
 ) -> Result<T, ApiError> {
-    let Path(text) = path.map_err(|_| {
-        ApiError::bad_parameter(
-            "The id in the path is not UTF-8; write it percent-encoded, as in %40TGS%231.",
-        )
-    })?;
-    parse(&text)
-        .map_err(|error| ApiError::bad_parameter(format!("The id in the path cannot be used: {error}.")))
+    let Path(text) = path.map_err(|_| broken_path())?;
+    parse(&text).map_err(|error| bad_path(&error))
+}
+
+/// Both ids of a path with two, percent-decoded.
+///
+/// # Errors
+/// `bad_parameter`: one of them is not UTF-8, or not an id.
+pub(crate) fn path_ids<A, B>(
+    path: Result<Path<(String, String)>, PathRejection>,
+    first: impl FnOnce(&str) -> Result<A, ModelError>,
+    second: impl FnOnce(&str) -> Result<B, ModelError>,
+) -> Result<(A, B), ApiError> {
+    let Path((one, other)) = path.map_err(|_| broken_path())?;
+    Ok((first(&one).map_err(|error| bad_path(&error))?, second(&other).map_err(|error| bad_path(&error))?))
+}
+
+fn broken_path() -> ApiError {
+    ApiError::bad_parameter("The id in the path is not UTF-8; write it percent-encoded, as in %40TGS%231.")
+}
+
+fn bad_path(error: &ModelError) -> ApiError {
+    ApiError::bad_parameter(format!("The id in the path cannot be used: {error}."))
 }
 
 /// The parameters, decoded, each with its text in the query.
@@ -259,6 +336,18 @@ fn matches_name(known: &str, name: &str) -> bool {
         Some(stem) => name.strip_prefix(stem).is_some_and(|key| key.starts_with('[') && key.ends_with(']')),
         None => known == name,
     }
+}
+
+fn is_free_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= TEXT_BYTES_MAX
+}
+
+fn free_text() -> String {
+    format!("a text of 1 to {TEXT_BYTES_MAX} bytes")
+}
+
+fn bad_model(name: &str, error: &ModelError) -> ApiError {
+    ApiError::bad_parameter(format!("Parameter {name} cannot be used: {error}."))
 }
 
 pub(super) fn bad_value(name: &str, value: &str, want: &str) -> ApiError {

@@ -3,6 +3,8 @@
 //! Rows hold times of the database or Unix milliseconds of a stamp; every view holds a [`Timestamp`], so that all times
 //! of the API have one form and one range.
 
+use std::fmt;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
@@ -19,10 +21,21 @@ impl Timestamp {
         let in_range = (0..=TIME_MS_MAX).contains(&millis);
         DateTime::from_timestamp_millis(millis).filter(|_| in_range).map(Self)
     }
+
+    /// The nearest time in Unix milliseconds that a reader can be shown.
+    pub(super) fn clamped(millis: i64) -> i64 {
+        millis.clamp(0, TIME_MS_MAX)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+        serializer.collect_str(self)
     }
 }

@@ -6,7 +6,8 @@
 use chrono::DateTime;
 use maud::{Markup, html};
 
-use super::pieces::{chip, group_link, moment_of_day, time_of_day};
+use super::outcome::outcome_chip;
+use super::pieces::{group_link, moment_of_day, time_of_day};
 use super::visit::Visit;
 use crate::store::wall::WallRow;
 
@@ -33,11 +34,7 @@ pub(crate) fn feed_line(visit: &Visit, row: &WallRow) -> Markup {
             } @else {
                 (group_link(visit, group, row.group_name.as_deref()))
             }
-            @match entry.outcome.as_str() {
-                "applied" => {}
-                "partial" => { " " (chip("warn", &visit.text("outcome-partial"))) }
-                _ => { " " (chip("bad", &visit.text("outcome-parked"))) }
-            }
+            @if entry.outcome != "applied" { " " (outcome_chip(visit, &entry.outcome)) }
         }
     }
 }

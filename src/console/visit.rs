@@ -35,7 +35,7 @@ pub(crate) struct Visit {
     pub(crate) app: SdkAppId,
     /// The apps among which this reader may choose.
     pub(crate) apps: Vec<SdkAppId>,
-    /// None where nobody is logged in: the line names times and numbers of the app.
+    /// None without a login: the line names times and numbers of the app.
     pub(crate) trust: Option<Trust>,
     /// Path and query of the page, without the path prefix.
     pub(crate) here: String,
@@ -192,7 +192,7 @@ impl Visit {
         self.names_app.then(|| self.app.to_string())
     }
 
-    /// Whether there is a session to end: without tokens nobody logs in.
+    /// Whether there is a session to end: without tokens there is no login.
     #[must_use]
     pub(crate) fn can_log_out(&self) -> bool {
         self.can_log_out

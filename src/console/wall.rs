@@ -1,7 +1,7 @@
 //! The newest entries for all pages of this process that are open: read and decoded once, however many look.
 //!
-//! One task follows the live feed while anybody looks, and hands what is new to every page, at most a few entries in each beat:
-//! more than that nobody can read, and a hundred open pages must not cost the write path anything. What was left out is
+//! One task follows the live feed while a page is open, and hands what is new to every page, at most a few entries in each beat:
+//! more than that cannot be read, and a hundred open pages must not cost the write path anything. What was left out is
 //! said, and stands in the history.
 
 use std::collections::BTreeMap;
@@ -27,10 +27,10 @@ pub(crate) const BATCH_ROWS_MAX: usize = 12;
 /// How many batches wait for a slow page; one that misses some goes on with the next.
 const BATCHES_WAITING_MAX: usize = 8;
 
-/// How often it is seen whether anybody still looks.
+/// How often it is seen whether a page is still open.
 const IDLE_PERIOD: Duration = Duration::from_secs(10);
 
-/// How often the counts of the first line are made anew while anybody looks.
+/// How often the counts of the first line are made anew while a page is open.
 const COUNT_PERIOD: Duration = Duration::from_secs(15);
 
 /// What came in one beat.
@@ -108,7 +108,7 @@ impl Wall {
         }
     }
 
-    /// Whether nobody looks any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
+    /// Whether no page is open any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
     fn is_left(&self) -> bool {
         let mut is_running = self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner);
         let is_left = self.0.batches.receiver_count() == 0;
@@ -120,7 +120,7 @@ impl Wall {
     async fn read(&self, after: i64, up_to: i64) {
         match in_time(READ_WAIT_MAX, self.batch(after, up_to)).await {
             Ok(batch) => {
-                // Fails where nobody looks.
+                // Fails where no page is open.
                 let _ = self.0.batches.send(Arc::new(batch));
             }
             Err(error) => tracing::debug!(%error, "the newest entries cannot be read"),

@@ -236,6 +236,40 @@ pub fn are_members_known(group_type: Option<&str>, has_all_members: bool, rooms:
     has_all_members && (rooms || group_type != Some(AVCHATROOM))
 }
 
+/// What a membership stands on, weighed against what outdates it.
+struct Signs {
+    /// The newest complete list that the user would stand in.
+    complete: Stamp,
+    /// What is older does not count: the beginning of the group's life, or that list.
+    barrier: Stamp,
+    /// The newest list that names the user, where it counts.
+    read: Stamp,
+    life: Life,
+}
+
+impl Signs {
+    fn of(group: &GroupRow, user: &UserId, member: &MemberRow) -> Self {
+        let complete = group.members_barrier(user);
+        let read = member.listed_since(complete).map_or(Stamp::ZERO, |_| member.listed.stamp);
+        let life = Life::of_member(member, read);
+        Self { complete, barrier: group.life_barrier().max(complete), read, life }
+    }
+
+    /// True for a member of a group that exists. A user of whom a list said no more than a missing one has no sign of
+    /// membership.
+    fn hold(&self) -> bool {
+        let arrived = self.life.newest();
+        !self.life.has_ended() && !arrived.is_zero() && arrived >= self.barrier
+    }
+}
+
+/// Whether a user is a member as long as the group exists; of a destroyed group [`member_state`] shows no member. A fact about
+/// the group alone can make this false and never true, so that a running count looks again only at those who are in it.
+#[must_use]
+pub fn is_standing(group: &GroupRow, user: &UserId, member: &MemberRow) -> bool {
+    Signs::of(group, user, member).hold()
+}
+
 /// What is true of a membership; none if no fact ever stated one. `owner` is the owner that [`group_state`] shows.
 #[must_use]
 pub fn member_state(
@@ -244,17 +278,14 @@ pub fn member_state(
     user: &UserId,
     member: &MemberRow,
 ) -> Option<MemberState> {
-    let complete = group.members_barrier(user);
-    let barrier = group.life_barrier().max(complete);
+    let signs = Signs::of(group, user, member);
+    let Signs { complete, barrier, read, ref life } = signs;
     let listed = member.listed_since(complete);
-    let read = listed.map_or(Stamp::ZERO, |_| member.listed.stamp);
-    let life = Life::of_member(member, read);
     let (arrived, by_leave) = (life.newest(), life.has_ended());
     if arrived.is_zero() && life.ended.is_zero() && member.missing.is_zero() {
         return None;
     }
-    // A user of whom a list said no more than a missing one has no sign of membership.
-    let present = !group.is_destroyed() && !by_leave && !arrived.is_zero() && arrived >= barrier;
+    let present = !group.is_destroyed() && signs.hold();
     let lasts = |stamp: Stamp| present && stamp > member.leave.stamp && stamp >= barrier;
     let listed = listed.filter(|_| lasts(read));
     // Of what both callbacks and lists say, the newer counts.

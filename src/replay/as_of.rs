@@ -1,10 +1,11 @@
-//! As-of reads: who was a member of a group at a past moment, folded from the ledger.
+//! As-of reads: a group and its members as they were at a past moment (time travel), folded from the ledger.
 //!
 //! The state as of a moment is a fold of the group's ledger entries up to it, by the same pure code that makes the mirror,
 //! so it needs no table and cannot disagree with it. Entries are streamed and folded chunk by chunk on a blocking thread,
 //! so that neither memory nor the threads that serve other requests depend on the size of a group. `kept_folds` keeps
-//! what was folded for the next page. Reads only.
+//! what was folded for the next page, and `timeline` folds the same entries in the order of time. Reads only.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
+use super::chunks::ChunkSender;
 use super::reread::facts;
-use crate::mirror::{GroupKey, MemberState, Rows, group_state, member_state};
-use crate::model::{Millis, UserId};
+use crate::mirror::{GroupKey, GroupRow, GroupState, MemberState, Rows, group_state, member_state};
+use crate::model::{FieldKey, Millis, UserId};
 use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
 use crate::store::{ReadConnection, ReadTx, STALL_WAIT_MAX, in_time};
@@ -31,6 +33,10 @@ pub const FOLD_BODY_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// The most users that a fold keeps, at about 400 bytes each: one body can name 40,000.
 pub const USERS_MAX: usize = 200_000;
+
+/// The most keys of user-defined fields and attributes that a fold keeps. Tencent allows a group 26 of them; beyond, the
+/// members are folded all the same and the fields are not.
+pub const FIELD_KEYS_MAX: usize = 20_000;
 
 /// How many folds run at once. Each takes a core for a second or so, and the callbacks need theirs.
 pub const FOLDS_MAX: usize = 2;
@@ -46,11 +52,6 @@ pub const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a read waits for its permit; reads of the feed as well.
 pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// Entries go to the fold in chunks of this many, or of this many bytes and one body more. One chunk is read while another
-/// is folded and a third waits.
-const CHUNK_ROWS: usize = 256;
-const CHUNK_BYTES: usize = 512 * 1024;
 
 /// Why the state as of a moment cannot be shown.
 #[derive(Debug, Error)]
@@ -117,7 +118,7 @@ async fn permit(permits: &Arc<Semaphore>) -> Result<Permit, AsOfError> {
     permit.ok().and_then(Result::ok).map(Permit).ok_or(AsOfError::Busy)
 }
 
-/// Which membership to fold: that of a group at a moment.
+/// What to fold: a group at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GroupMoment {
     /// The group.
@@ -135,53 +136,64 @@ pub struct MemberAsOf {
     pub state: MemberState,
 }
 
-/// What is shown of the membership of a group at a moment.
+/// The keys and values that a group had at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldsAsOf {
+    /// The user-defined fields.
+    pub user_defined_fields: BTreeMap<String, String>,
+    /// The attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What is shown of a group at a moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupAsOf {
-    /// The type that it had.
-    pub group_type: Option<String>,
-    /// A create or a complete list of members is known of that life.
-    pub has_all_members: bool,
+    /// What was true of the group itself; none where nothing that counts is as old as that.
+    pub state: Option<GroupState>,
+    /// The user-defined fields and attributes; none where there are more than [`FIELD_KEYS_MAX`].
+    pub fields: Option<FieldsAsOf>,
+    /// How many of the memberships were present.
+    pub present: usize,
     /// All memberships, present and past, by user.
     pub members: Vec<MemberAsOf>,
 }
 
-/// All memberships of a group at a moment, present and past, by user. What has a time in the moment's future does not count,
-/// and a moment that has not come yet shows what is known now.
+/// A group at a moment, with all its memberships, present and past, by user. What has a time in the moment's future does not
+/// count, and a moment that has not come yet shows what is known now.
 ///
 /// # Errors
 /// See [`AsOfError`].
-pub async fn members(
+pub async fn group(
     conn: ReadConnection,
     permit: Permit,
     wanted: GroupMoment,
 ) -> Result<GroupAsOf, AsOfError> {
-    in_time(READ_TIME_MAX + STALL_WAIT_MAX, members_of_snapshot(conn, permit, wanted)).await
+    in_time(READ_TIME_MAX + STALL_WAIT_MAX, group_of_snapshot(conn, permit, wanted)).await
 }
 
-async fn members_of_snapshot(
+async fn group_of_snapshot(
     conn: ReadConnection,
     permit: Permit,
     wanted: GroupMoment,
 ) -> Result<GroupAsOf, AsOfError> {
     // One snapshot: the entries that are counted are the entries that are read.
     let mut snapshot = ReadTx::begin(conn, READ_TIME_MAX).await?;
-    let found = members_in(snapshot.conn(), permit, wanted).await;
+    let found = group_in(snapshot.conn(), permit, wanted).await;
     if !matches!(found, Err(AsOfError::Database(_))) {
         snapshot.roll_back().await;
     }
     found
 }
 
-async fn members_in(
+async fn group_in(
     conn: &mut PgConnection,
     permit: Permit,
     wanted: GroupMoment,
 ) -> Result<GroupAsOf, AsOfError> {
     let (group, until) = (wanted.group.clone(), wanted.moment.get());
     let size = history::size_until(conn, &group, until, LEDGER_ROWS_MAX + 1).await?;
-    check(size.ok_or(AsOfError::Unknown)?)?;
-    let (chunks, coming) = mpsc::channel(1);
+    check_size(size.ok_or(AsOfError::Unknown)?)?;
+    let (chunks, coming) = ChunkSender::channel();
     let folding = spawn_blocking(move || {
         // Held until the fold ends, whether or not its reader still waits.
         let _permit = permit;
@@ -192,7 +204,8 @@ async fn members_in(
     read.and(folded)
 }
 
-fn check(size: Size) -> Result<(), AsOfError> {
+/// Refuses a fold of more than one read may make.
+pub(super) fn check_size(size: Size) -> Result<(), AsOfError> {
     if size.ledger_rows > LEDGER_ROWS_MAX {
         return Err(AsOfError::TooLarge(format!("{LEDGER_ROWS_MAX} ledger rows")));
     }
@@ -202,60 +215,77 @@ fn check(size: Size) -> Result<(), AsOfError> {
     Ok(())
 }
 
-/// Streams the entries to the fold, in chunks. Ends early, without an error of its own, where the fold has ended.
+/// Streams the entries to the fold. Ends early, without an error of its own, where the fold has ended.
 async fn feed(
     conn: &mut PgConnection,
     group: &GroupKey,
     until: i64,
-    chunks: mpsc::Sender<Vec<LedgerRow>>,
+    mut chunks: ChunkSender,
 ) -> Result<(), AsOfError> {
     let mut rows = history::until(conn, group, until);
-    let (mut chunk, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
-        bytes += row.body.len();
-        chunk.push(row);
-        if chunk.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
-            bytes = 0;
-            if chunks.send(std::mem::take(&mut chunk)).await.is_err() {
-                return Ok(());
-            }
+        if !chunks.send(row).await {
+            return Ok(());
         }
     }
-    // Where this fails the fold has ended, and has the reason.
-    let _ = chunks.send(chunk).await;
+    chunks.finish().await;
     Ok(())
 }
 
 fn fold(mut chunks: mpsc::Receiver<Vec<LedgerRow>>, group: &GroupKey) -> Result<GroupAsOf, AsOfError> {
-    let mut rows = Rows::default();
+    let (mut rows, mut has_fields) = (Rows::default(), true);
     while let Some(chunk) = chunks.blocking_recv() {
         for row in &chunk {
             let (facts, _) = facts(row).ok_or(AsOfError::Unreadable(row.time_ms))?;
             facts.into_iter().for_each(|fact| rows.apply(fact));
-            // No membership depends on these, and a group can have any number of them.
-            rows.user_defined_fields.clear();
-            rows.attributes.clear();
+            // Nothing that is shown depends on these, and a group can have any number of them.
             rows.topics.clear();
-            if rows.members.len() > USERS_MAX {
-                return Err(AsOfError::TooLarge(format!("{USERS_MAX} users")));
+            has_fields &= rows.user_defined_fields.len() + rows.attributes.len() <= FIELD_KEYS_MAX;
+            if !has_fields {
+                rows.user_defined_fields.clear();
+                rows.attributes.clear();
             }
+            check_users(&rows)?;
         }
     }
-    Ok(shown(&rows, group))
+    Ok(shown(&rows, group, has_fields))
+}
+
+/// Refuses more users than a fold may keep.
+pub(super) fn check_users(rows: &Rows) -> Result<(), AsOfError> {
+    if rows.members.len() > USERS_MAX {
+        return Err(AsOfError::TooLarge(format!("{USERS_MAX} users")));
+    }
+    Ok(())
 }
 
 /// What the rows that were folded show.
-fn shown(rows: &Rows, key: &GroupKey) -> GroupAsOf {
+fn shown(rows: &Rows, key: &GroupKey, has_fields: bool) -> GroupAsOf {
     let Some(group) = rows.groups.get(key) else { return GroupAsOf::default() };
     let row_of = |user: &UserId| rows.members.get(&(key.clone(), user.clone()));
     let state = group_state(group, group.owner.value.as_ref().and_then(row_of));
-    let owner = state.owner;
+    let owner = state.owner.as_ref();
     let members = rows.members.iter().filter_map(|((_, user), row)| {
-        let state = member_state(group, owner.as_ref(), user, row)?;
+        let state = member_state(group, owner, user, row)?;
         Some(MemberAsOf { user: user.clone(), state })
     });
-    let members = members.collect();
-    GroupAsOf { group_type: state.group_type, has_all_members: state.has_all_members, members }
+    let members: Vec<MemberAsOf> = members.collect();
+    let present = members.iter().filter(|member| member.state.present).count();
+    let fields = has_fields.then(|| fields_of(rows, group));
+    GroupAsOf { state: Some(state), fields, present, members }
+}
+
+/// The fields and attributes that count.
+fn fields_of(rows: &Rows, group: &GroupRow) -> FieldsAsOf {
+    let pair = |key: &FieldKey, value: Option<&str>| Some((key.as_str().to_owned(), value?.to_owned()));
+    let fields = rows.user_defined_fields.iter();
+    let attributes = rows.attributes.iter();
+    FieldsAsOf {
+        user_defined_fields: fields
+            .filter_map(|((_, key), field)| pair(key, group.user_defined_field(field)))
+            .collect(),
+        attributes: attributes.filter_map(|((_, key), field)| pair(key, group.attribute(field))).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -12,17 +12,24 @@ use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
-use super::as_of::{self, AsOfError, AsOfPermits, GroupAsOf, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX};
-use crate::model::UserId;
+use super::as_of::{
+    self, AsOfError, AsOfPermits, FieldsAsOf, GroupAsOf, GroupMoment, MemberAsOf, PERMIT_WAIT_MAX,
+};
+use super::timeline::Timeline;
+use super::timeline_read;
+use super::window::TimeRange;
+use crate::mirror::{GroupKey, GroupState};
+use crate::model::{Millis, UserId};
 use crate::store::feed::{self, FeedPlace};
 use crate::store::high_watermark::{self, LedgerWriters, Proof};
 use crate::store::history;
-use crate::store::members::MemberFilter;
-use crate::store::page::{PAGE_BYTES_MAX, PageRows};
+use crate::store::members::{LOOKED_THROUGH_MAX, MemberFilter, MembersFound};
+use crate::store::page::PAGE_BYTES_MAX;
 use crate::store::{Database, READ_WAIT_MAX, in_time};
 
 /// For how long a fold is kept.
@@ -36,9 +43,9 @@ const WRITERS_WAIT_MAX: Duration = Duration::from_millis(200);
 const KEPT_MAX: usize = 16;
 const KEPT_BYTES_MAX: usize = 96 * 1024 * 1024;
 
-/// The membership of a group at a moment.
+/// A group at a moment, and where its fold stands in the ledger.
 #[derive(Debug)]
-pub struct MemberFold {
+pub struct GroupFold {
     /// Names the fold in the cursors of its walk: the position in the feed up to which the ledger was complete; where that
     /// was not known a random negative number, so that no other fold has the same.
     pub end: i64,
@@ -47,34 +54,81 @@ pub struct MemberFold {
     pub group: GroupAsOf,
 }
 
-impl MemberFold {
+impl GroupFold {
     fn new(place: Option<FeedPlace>, group: GroupAsOf) -> Self {
         let end = place.as_ref().map_or_else(|| fastrand::i64(..0), |place| place.position);
         Self { end, place, group }
     }
 
-    /// The memberships of this kind after a user, at most `limit` and up to a limit of bytes, but one at least.
+    /// The membership of a user.
     #[must_use]
-    pub fn page(&self, filter: MemberFilter, after: Option<&UserId>, limit: usize) -> PageRows<MemberAsOf> {
+    pub fn find(&self, user: &UserId) -> Option<&MemberAsOf> {
         let all = &self.group.members;
-        let begin = after.map_or(0, |after| all.partition_point(|member| member.user <= *after));
-        let mut rest = all[begin..].iter().filter(|MemberAsOf { state, .. }| {
-            filter.present.is_none_or(|present| state.present == present)
-                && filter.role.is_none_or(|role| state.role == role)
-        });
-        let (mut members, mut bytes) = (Vec::new(), 0);
-        let bytes_max = usize::try_from(PAGE_BYTES_MAX).unwrap_or(usize::MAX);
-        while members.len() < limit && bytes < bytes_max {
-            let Some(member) = rest.next() else { break };
-            bytes += bytes_of(member);
-            members.push(member.clone());
+        all.binary_search_by(|member| member.user.cmp(user)).ok().map(|at| &all[at])
+    }
+
+    /// The memberships of this kind after a user, at most `limit` and up to a limit of bytes, but one at least, and of
+    /// memberships that are looked through, as a list of the present ones.
+    #[must_use]
+    pub fn page(
+        &self,
+        filter: &MemberFilter,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> MembersFound<MemberAsOf> {
+        let is_behind = |user: &UserId| after.is_none_or(|after| user > after);
+        if !filter.users.is_empty() {
+            let named = filter.users.iter().filter(|user| is_behind(user)).filter_map(|user| self.find(user));
+            return cut(named, filter, limit, None);
         }
-        PageRows { rows: members, more: rest.next().is_some() }
+        let all = &self.group.members;
+        let rest = &all[all.partition_point(|member| !is_behind(&member.user))..];
+        let looked_through = usize::try_from(LOOKED_THROUGH_MAX).unwrap_or(usize::MAX);
+        let most = if filter.looks_through() { looked_through.min(rest.len()) } else { rest.len() };
+        let edge = rest[..most].last().filter(|_| most < rest.len()).map(|member| &member.user);
+        cut(rest[..most].iter(), filter, limit, edge)
     }
 
     fn bytes(&self) -> usize {
-        self.group.members.iter().map(bytes_of).sum()
+        let GroupAsOf { state, fields, members, .. } = &self.group;
+        let group = state.as_ref().map_or(0, bytes_of_group) + fields.as_ref().map_or(0, bytes_of_fields);
+        group + members.iter().map(bytes_of).sum::<usize>()
     }
+}
+
+/// The memberships that match, up to the limits of a page. `edge`: the last one, where others are behind it.
+fn cut<'a>(
+    members: impl Iterator<Item = &'a MemberAsOf>,
+    filter: &MemberFilter,
+    limit: usize,
+    edge: Option<&UserId>,
+) -> MembersFound<MemberAsOf> {
+    let bytes_max = usize::try_from(PAGE_BYTES_MAX).unwrap_or(usize::MAX);
+    let (mut rows, mut bytes) = (Vec::<MemberAsOf>::new(), 0);
+    let mut next = edge;
+    let mut last = None;
+    for member in members.filter(|member| is_wanted(member, filter)) {
+        if rows.len() >= limit || bytes >= bytes_max {
+            next = last;
+            break;
+        }
+        bytes += bytes_of(member);
+        last = Some(&member.user);
+        rows.push(member.clone());
+    }
+    MembersFound { rows, next: next.map(|user| user.as_str().to_owned()) }
+}
+
+fn is_wanted(MemberAsOf { user, state }: &MemberAsOf, filter: &MemberFilter) -> bool {
+    let is_later = |time: Option<Millis>, bound: Option<DateTime<Utc>>| {
+        let time = time.and_then(|time| DateTime::from_timestamp_millis(time.get()));
+        bound.is_none_or(|bound| time.is_some_and(|time| time > bound))
+    };
+    filter.present.is_none_or(|present| state.present == present)
+        && filter.role.is_none_or(|role| state.role == role)
+        && is_later(state.joined_at, filter.joined_after)
+        && is_later(state.left_at, filter.left_after)
+        && filter.part.as_ref().is_none_or(|part| part.is_in(user.as_str(), state.name_card.as_deref()))
 }
 
 /// About what a membership takes in memory.
@@ -87,9 +141,21 @@ fn bytes_of(member: &MemberAsOf) -> usize {
     size_of::<MemberAsOf>() + user.as_str().len() + texts.iter().sum::<usize>() + ids.iter().sum::<usize>()
 }
 
+/// What the long texts of a group take in memory.
+fn bytes_of_group(state: &GroupState) -> usize {
+    let texts = [&state.group_type, &state.name, &state.introduction, &state.notification, &state.face_url];
+    texts.into_iter().flatten().map(String::len).sum()
+}
+
+/// About what keys and values take in memory.
+fn bytes_of_fields(fields: &FieldsAsOf) -> usize {
+    let pairs = fields.user_defined_fields.iter().chain(&fields.attributes);
+    pairs.map(|(key, value)| size_of::<(String, String)>() + key.len() + value.len()).sum()
+}
+
 struct KeptFold {
     wanted: GroupMoment,
-    fold: Arc<MemberFold>,
+    fold: Arc<GroupFold>,
     bytes: usize,
     since: Instant,
 }
@@ -104,12 +170,12 @@ impl KeptFolds {
     }
 
     /// The fold of a group and a moment that a walk began with.
-    fn find(&mut self, wanted: &GroupMoment, end: i64) -> Option<Arc<MemberFold>> {
+    fn find(&mut self, wanted: &GroupMoment, end: i64) -> Option<Arc<GroupFold>> {
         self.newest_that(wanted, |fold| fold.end == end)
     }
 
     /// The newest fold of a group and a moment whose place is known, and that place.
-    fn newest_placed(&mut self, wanted: &GroupMoment) -> Option<(Arc<MemberFold>, FeedPlace)> {
+    fn newest_placed(&mut self, wanted: &GroupMoment) -> Option<(Arc<GroupFold>, FeedPlace)> {
         let fold = self.newest_that(wanted, |fold| fold.place.is_some())?;
         let place = fold.place.clone()?;
         Some((fold, place))
@@ -118,14 +184,14 @@ impl KeptFolds {
     fn newest_that(
         &mut self,
         wanted: &GroupMoment,
-        fits: impl Fn(&MemberFold) -> bool,
-    ) -> Option<Arc<MemberFold>> {
+        fits: impl Fn(&GroupFold) -> bool,
+    ) -> Option<Arc<GroupFold>> {
         self.drop_old();
         let newest_first = self.0.iter().rev().filter(|kept| kept.wanted == *wanted);
         newest_first.map(|kept| &kept.fold).find(|fold| fits(fold)).cloned()
     }
 
-    fn keep(&mut self, wanted: GroupMoment, fold: Arc<MemberFold>) {
+    fn keep(&mut self, wanted: GroupMoment, fold: Arc<GroupFold>) {
         self.drop_old();
         let bytes = fold.bytes();
         if bytes > KEPT_BYTES_MAX {
@@ -171,15 +237,11 @@ impl AsOfReader {
         &self.permits
     }
 
-    /// The membership of a group at a moment. `end`: that of the fold that a walk began with.
+    /// A group at a moment. `end`: that of the fold that a walk began with.
     ///
     /// # Errors
     /// See [`AsOfError`].
-    pub async fn members(
-        &self,
-        wanted: &GroupMoment,
-        end: Option<i64>,
-    ) -> Result<Arc<MemberFold>, AsOfError> {
+    pub async fn group(&self, wanted: &GroupMoment, end: Option<i64>) -> Result<Arc<GroupFold>, AsOfError> {
         if let Some(fold) = end.and_then(|end| self.kept().find(wanted, end)) {
             return Ok(fold);
         }
@@ -200,7 +262,17 @@ impl AsOfReader {
         folding.await?
     }
 
-    async fn fresh_or_folded(&self, wanted: &GroupMoment) -> Result<Arc<MemberFold>, AsOfError> {
+    /// The number of members of a group and its events over time. It is folded anew each time, within a permit.
+    ///
+    /// # Errors
+    /// See [`AsOfError`].
+    pub async fn timeline(&self, group: &GroupKey, range: TimeRange) -> Result<Timeline, AsOfError> {
+        let permit = self.permits.fold_permit().await?;
+        let conn = self.database.reader().acquire().await?;
+        timeline_read::timeline(conn, permit, group, range).await
+    }
+
+    async fn fresh_or_folded(&self, wanted: &GroupMoment) -> Result<Arc<GroupFold>, AsOfError> {
         let newest = self.kept().newest_placed(wanted);
         if let Some((fold, place)) = newest
             && in_time(READ_WAIT_MAX, self.is_unchanged(wanted, &place)).await?
@@ -211,8 +283,8 @@ impl AsOfReader {
         let mut conn = self.database.reader().acquire().await?;
         // Before the snapshot of the fold, which then has every entry up to there.
         let place = in_time(READ_WAIT_MAX, self.place(&mut conn)).await?;
-        let group = as_of::members(conn, permit, wanted.clone()).await?;
-        let fold = Arc::new(MemberFold::new(place, group));
+        let group = as_of::group(conn, permit, wanted.clone()).await?;
+        let fold = Arc::new(GroupFold::new(place, group));
         self.keep(wanted.clone(), Arc::clone(&fold));
         Ok(fold)
     }
@@ -235,7 +307,7 @@ impl AsOfReader {
             && !history::has_entry_after(&mut conn, &wanted.group, place.position).await?)
     }
 
-    fn keep(&self, wanted: GroupMoment, fold: Arc<MemberFold>) {
+    fn keep(&self, wanted: GroupMoment, fold: Arc<GroupFold>) {
         self.kept().keep(wanted, fold);
         let kept = Arc::downgrade(&self.kept);
         // Memory is given back though no request comes any more.

@@ -1,7 +1,4 @@
-//! The list of groups: its filters, its orders, its statement, and what a page of it costs.
-//!
-//! [`GroupFilter::cost`] is the one place that says whether an index serves a list. A page that none serves could read every
-//! group of the app, so callers run it under a limit of its own.
+//! The list of groups: the statement of a page, out of its filters and its order.
 //!
 //! A statement is put together from the constants here, never from what a user sent, and has three forms. A list in order
 //! reads the stretches of an index, one for each status and each part of the order. A list of matches begins with the few
@@ -10,93 +7,15 @@
 //! leaves the way to the planner. Each way keys are chosen first, and what a group shows is read for those on the page. It
 //! is one statement, so one snapshot.
 
-use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::{Arguments as _, AssertSqlSafe};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
 
+use super::group_filter::bound;
+pub use super::group_filter::{GroupFilter, ListCost};
 pub use super::group_order::{GroupCursorKey, GroupOrder};
 use super::group_order::{KeySource, Part, order_of, parts, source};
 use super::groups::{GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
-use crate::mirror::{Status, caseless};
-use crate::model::{FieldKey, GroupId, SdkAppId, UserId};
-
-/// Which groups of one app; what is `None` or empty does not filter.
-#[derive(Debug, Clone)]
-pub struct GroupFilter {
-    /// The app.
-    pub app: SdkAppId,
-    /// This one.
-    pub group: Option<GroupId>,
-    /// Of this type, under its present name.
-    pub group_type: Option<String>,
-    /// Owned now by this user.
-    pub owner: Option<UserId>,
-    /// With this user as a present member.
-    pub member: Option<UserId>,
-    /// With this text as a part of the name, in any case; no character has a special meaning.
-    pub name_part: Option<String>,
-    /// With this status.
-    pub status: Option<Status>,
-    /// With each of these user-defined fields. The statement grows with their number; the caller sets the limit.
-    pub user_defined_fields: Vec<(FieldKey, String)>,
-    /// Created later than this.
-    pub created_after: Option<DateTime<Utc>>,
-    /// Created earlier than this.
-    pub created_before: Option<DateTime<Utc>>,
-    /// Of which the profile was last read as of a time before this, or never.
-    pub verified_before: Option<DateTime<Utc>>,
-}
-
-/// What a page of a list costs at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ListCost {
-    /// Its rows: an index has them, in this order, and no others.
-    Page,
-    /// All rows that match a filter: an index finds these, and they are put in order. A user may be in any number of groups.
-    Matches,
-    /// All groups of the app: no index finds the matches.
-    Search,
-}
-
-impl GroupFilter {
-    /// What a page of this list costs. With the numbers of members it costs all memberships of its groups as well.
-    #[must_use]
-    pub fn cost(&self, order: GroupOrder, with_member_count: bool) -> ListCost {
-        let by_key = self.group.is_some();
-        let by_user = self.owner.is_some() || self.member.is_some();
-        let has_times = self.created_after.is_some() || self.created_before.is_some();
-        let by_value = self.group_type.is_some() || !self.user_defined_fields.is_empty();
-        // An index has the times of one kind in the order of that kind, and in no other. What was never verified stands in no
-        // index at all: the last pages of an order by verification may look at every group.
-        let of_other_times = match order {
-            GroupOrder::Newest | GroupOrder::Oldest => self.verified_before.is_some(),
-            GroupOrder::VerifiedOldest | GroupOrder::VerifiedNewest => true,
-            GroupOrder::Id => has_times || self.verified_before.is_some(),
-        };
-        let of_rows = if by_key {
-            ListCost::Page
-        } else if by_user {
-            ListCost::Matches
-        } else if self.name_part.is_some() {
-            ListCost::Search
-        } else if by_value || of_other_times {
-            ListCost::Matches
-        } else {
-            ListCost::Page
-        };
-        if with_member_count { of_rows.max(ListCost::Matches) } else { of_rows }
-    }
-
-    /// The statuses that are wanted.
-    fn statuses(&self) -> Vec<&'static str> {
-        let all = [Status::Active, Status::Destroyed, Status::Unseen];
-        all.into_iter()
-            .filter(|status| self.status.is_none_or(|wanted| wanted == *status))
-            .map(Status::as_str)
-            .collect()
-    }
-}
 
 const MEMBER_COUNT: &str = "
        (SELECT count(*) FROM group_member_states c
@@ -111,11 +30,20 @@ const VERIFIED_BEFORE: &str = "
            AND NOT EXISTS (SELECT FROM group_verifications v
                             WHERE v.sdk_app_id = $1 AND v.group_id = s.group_id AND v.verified_at >= $15)";
 
-/// In this and the next two the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
+/// In these the newest claim narrows, by an index where there is one (for names: of `pg_trgm`), and the
 /// state decides. The state alone is an expression that no index knows and whose frequency the planner cannot guess; `COALESCE`
 /// keeps a wrong guess out of the plan.
 const TYPED: &str = "
-           AND s.newest_type = $3 AND COALESCE(s.type = $3, false)";
+           AND s.newest_type = ANY ($3) AND COALESCE(s.type = ANY ($3), false)";
+
+/// An index has the first 64 characters of a name.
+const PREFIXED: &str = r"
+           AND left(s.newest_name_caseless, 64) LIKE $16 AND s.newest_name_caseless LIKE $17
+           AND COALESCE(s.name IS NOT NULL, false)";
+
+/// An index has the time in steps; the time itself is a column, of which the planner knows how many are later.
+const UPDATED: &str = "
+           AND s.updated_step >= $19 AND s.updated_at > $18";
 
 /// The name that a group shows is the newest one, or none.
 const NAMED: &str = "
@@ -159,7 +87,9 @@ fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
     }
     for (is_wanted, condition) in [
         (filter.verified_before.is_some() && !order.is_by_verification(), VERIFIED_BEFORE),
-        (filter.group_type.is_some(), TYPED),
+        (!filter.group_types.is_empty(), TYPED),
+        (filter.name_prefix.is_some(), PREFIXED),
+        (filter.updated_after.is_some(), UPDATED),
         (filter.name_part.is_some(), NAMED),
         (filter.owner.is_some(), OWNED),
         (filter.member.is_some(), JOINED),
@@ -176,8 +106,8 @@ fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
 /// The few groups that a list of matches begins with; none: the list is read in order. The groups of an owner have an index
 /// in the order of their times, because a service may own all of them; a search through these is not left to the planner.
 fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
-    if filter.group.is_some() {
-        Some("SELECT $2::text AS group_id")
+    if !filter.groups.is_empty() {
+        Some("SELECT UNNEST($2::text[]) AS group_id")
     } else if filter.member.is_some() {
         Some(
             "SELECT m.group_id FROM group_members m WHERE m.sdk_app_id = $1 AND m.user_id = $9 AND NOT m.has_left",
@@ -185,6 +115,8 @@ fn matches(filter: &GroupFilter, order: GroupOrder) -> Option<&'static str> {
     } else if filter.owner.is_some()
         && (!matches!(order, GroupOrder::Newest | GroupOrder::Oldest)
             || filter.name_part.is_some()
+            || filter.name_prefix.is_some()
+            || filter.updated_after.is_some()
             || filter.verified_before.is_some())
     {
         Some("SELECT g.group_id FROM groups g WHERE g.sdk_app_id = $1 AND g.owner = $8")
@@ -271,10 +203,16 @@ fn list_statement(
     let is_bounded = order.is_by_verification() && filter.verified_before.is_some();
     let (parts, filters) = (parts(order, after, is_bounded), filters(filter, order));
     let time = order.time_column();
-    let is_of_states = [filter.group_type.is_some(), filter.name_part.is_some(), filter.owner.is_some()]
-        .contains(&true)
-        || filter.member.is_some()
-        || !filter.user_defined_fields.is_empty();
+    let is_of_states = [
+        !filter.group_types.is_empty(),
+        filter.name_part.is_some(),
+        filter.name_prefix.is_some(),
+        filter.updated_after.is_some(),
+        filter.owner.is_some(),
+        filter.member.is_some(),
+        !filter.user_defined_fields.is_empty(),
+    ]
+    .contains(&true);
     let keys_of_part = |part: &Part| match filter.name_part {
         Some(_) => keys_of_search(filter, &source(order, part, is_of_states), &filters, part, time),
         None => keys_in_order(&source(order, part, is_of_states), &filters, part, time),
@@ -331,47 +269,4 @@ pub async fn explain(
     let lines: Vec<String> =
         sqlx::query_scalar_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
     Ok(lines.join("\n"))
-}
-
-fn bound(
-    filter: &GroupFilter,
-    after: Option<&GroupCursorKey>,
-    limit: i64,
-) -> Result<PgArguments, sqlx::Error> {
-    let (keys, values): (Vec<_>, Vec<_>) =
-        filter.user_defined_fields.iter().map(|(key, value)| (key.as_str(), value.as_str())).unzip();
-    let mut arguments = PgArguments::default();
-    let added = [
-        arguments.add(filter.app.get()),
-        arguments.add(filter.group.as_ref().map(GroupId::as_str)),
-        arguments.add(filter.group_type.as_deref()),
-        arguments.add(filter.statuses()),
-        arguments.add(filter.created_after),
-        arguments.add(filter.created_before),
-        arguments.add(filter.name_part.as_deref().map(part_pattern)),
-        arguments.add(filter.owner.as_ref().map(UserId::as_str)),
-        arguments.add(filter.member.as_ref().map(UserId::as_str)),
-        arguments.add(keys),
-        arguments.add(values),
-        arguments.add(limit),
-        arguments.add(after.and_then(|place| place.time)),
-        arguments.add(after.map(|place| place.group_id.as_str())),
-        arguments.add(filter.verified_before),
-    ];
-    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
-    Ok(arguments)
-}
-
-/// The `LIKE` pattern of a part in caseless form; what would be a wildcard stands for itself.
-fn part_pattern(part: &str) -> String {
-    let mut pattern = String::with_capacity(part.len() + 2);
-    pattern.push('%');
-    for character in caseless(part).chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
 }

@@ -78,8 +78,10 @@ mod outbox {
 
 /// The ledger folded again.
 mod replay {
-    mod as_of;
+    pub(crate) mod as_of;
+    mod group_at;
     mod rebuild;
+    mod timeline;
     mod unpark;
 }
 
@@ -98,9 +100,10 @@ mod api {
     mod gaps;
     pub(crate) mod history;
     mod ledgers;
+    mod members;
     mod openapi;
     mod parked;
-    mod plans;
+    pub(crate) mod plans;
     pub(crate) mod reads;
     mod refusals;
     mod stats_away;
@@ -110,7 +113,10 @@ mod api {
 
 /// Pages for people, over HTTP.
 mod console {
+    mod live;
+    mod login;
     mod pages;
+    mod words;
 }
 
 /// The console in a headless Chromium.
@@ -192,7 +198,7 @@ mod house {
     mod documents;
     mod schema;
     mod security;
-    mod sources;
+    pub(crate) mod sources;
     mod statements;
     mod tidy;
 }

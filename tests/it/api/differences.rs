@@ -33,6 +33,11 @@ fn maybe<'a, T: ?Sized>(chance: &mut fastrand::Rng, of: &[&'a T]) -> Option<&'a 
     (chance.u8(..5) < 2).then(|| pick(chance, of))
 }
 
+/// Nothing, nearly always: a request with many filters finds nothing.
+fn seldom<'a, T: ?Sized>(chance: &mut fastrand::Rng, of: &[&'a T]) -> Option<&'a T> {
+    (chance.u8(..8) == 0).then(|| pick(chance, of))
+}
+
 fn users(chance: &mut fastrand::Rng, of: &[&str]) -> Value {
     of.iter().filter(|_| chance.bool()).map(|user| json!({ "Member_Account": user })).collect()
 }
@@ -70,6 +75,7 @@ const NAMES: [&str; 20] = [
 ];
 const PARTS: [&str; 13] =
     ["a", "%", "_", r"\", "äö", "群", "'", "\n", "e", "прог", "ALPHA B", "tab\tNEW", "zz"];
+const PREFIXES: [&str; 10] = ["a", "ALPHA", "äö", "100%", "a_", r"a\", "群", "%", " ", "zz"];
 const FIELDS: [(&str, &str); 5] = [("k", "x"), ("k]", ""), ("[a", "y%"), ("ü", "z"), ("k", "")];
 
 /// 300 groups that meet each other in names, times, owners, members and fields.
@@ -153,12 +159,21 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn generate(chance: &mut fastrand::Rng) -> Self {
+    fn generate(chance: &mut fastrand::Rng, all: &[Known]) -> Self {
         let status = pick(chance, &["active", "destroyed", "unseen", "all", "active"]).to_owned();
         let sort = pick(chance, &["-created_at", "created_at", "group_id"]).to_owned();
         let mut pairs = vec![("status".to_owned(), status.clone()), ("sort".to_owned(), sort.clone())];
         for (name, value) in [
             ("type", maybe(chance, &["Private", "Work", "Meeting", "Nope"])),
+            ("type", seldom(chance, &["Community", "Private", "ChatRoom"])),
+            ("prefix", seldom(chance, &PREFIXES)),
+            (
+                "updated_after",
+                seldom(
+                    chance,
+                    &["2026-01-01T00:00:02.0085Z", "2026-01-01T00:00:00.005Z", "2025-01-01T00:00:00Z"],
+                ),
+            ),
             ("owner", maybe(chance, &["ana", "c d"])),
             ("member", maybe(chance, &["u1", "ana"])),
             ("name", maybe(chance, &PARTS)),
@@ -167,6 +182,11 @@ impl Wanted {
         ] {
             pairs.extend(value.map(|value| (name.to_owned(), value.to_owned())));
         }
+        if chance.u8(..8) == 0 {
+            let ids = all.iter().filter(|_| chance.u8(..8) == 0).filter_map(|known| known.text("group_id"));
+            let ids: Vec<&str> = ids.take(100).chain(["no such group"]).collect();
+            pairs.extend(ids.into_iter().map(|id| ("group_id".to_owned(), id.to_owned())));
+        }
         if chance.u8(..4) == 0 {
             let (key, value) = FIELDS[chance.usize(..FIELDS.len())];
             pairs.push((format!("field[{key}]"), value.to_owned()));
@@ -174,10 +194,30 @@ impl Wanted {
         Self { pairs, status, sort }
     }
 
+    /// The values of a parameter that may be repeated; any of them may be the right one.
+    fn is_one_of(&self, name: &str, is_right: impl Fn(&str) -> bool) -> bool {
+        self.pairs.iter().filter(|(found, _)| found == name).any(|(_, value)| is_right(value))
+    }
+
     fn means(&self, known: &Known) -> bool {
+        let time = |name: &str| known.text(name).map(|time| time.parse::<DateTime<Utc>>().unwrap());
         self.pairs.iter().all(|(name, value)| match name.as_str() {
             "status" => value == "all" || known.text("status") == Some(value),
-            "type" => known.text("type") == Some(if value == "Private" { "Work" } else { value }),
+            "type" => self.is_one_of("type", |value| {
+                let present = match value {
+                    "Private" => "Work",
+                    "ChatRoom" => "Meeting",
+                    other => other,
+                };
+                known.text("type") == Some(present)
+            }),
+            "group_id" => self.is_one_of("group_id", |value| known.text("group_id") == Some(value)),
+            "prefix" => {
+                known.text("name").is_some_and(|name| name.to_lowercase().starts_with(&value.to_lowercase()))
+            }
+            "updated_after" => {
+                time("updated_at").is_some_and(|time| time > value.parse::<DateTime<Utc>>().unwrap())
+            }
             "owner" => known.text("owner") == Some(value),
             "member" => known.members.contains(value),
             "name" => {
@@ -219,7 +259,7 @@ async fn any_combination_of_filters_and_orders_lists_what_the_model_picks_by_han
     let all = everything(&api).await;
     let mut shown: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..requests() {
-        let wanted = Wanted::generate(&mut chance);
+        let wanted = Wanted::generate(&mut chance, &all);
         let expected = wanted.of(&all);
         let limit = if expected.len() > 60 { 50 } else { [1, 2, 7, 50, 500][chance.usize(..5)] };
         let path = format!("/v1/groups?{}", query(&wanted.pairs));

@@ -38,6 +38,10 @@ pub(crate) fn list(group: &str, ms: i64, members: &Value) -> Snapshot {
     list
 }
 
+pub(crate) fn gone(group: &str, ms: i64) -> Snapshot {
+    read(group, ReadKind::Gone, ms, &json!({ "ErrorCode": 10_010 }))
+}
+
 /// Enters snapshots as a pass does.
 pub(crate) async fn take(api: &Api, snapshots: &[Snapshot]) {
     let pools = Database::new(&api.url()).unwrap();

@@ -51,7 +51,7 @@ ALTER TABLE groups SET (autovacuum_enabled = off); ALTER TABLE group_members SET
 ALTER TABLE group_user_defined_fields SET (autovacuum_enabled = off);
 ALTER TABLE group_verifications SET (autovacuum_enabled = off)";
 
-const COUNTED: &str = "ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF";
+pub(crate) const COUNTED: &str = "ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF";
 
 const ORDERS: [GroupOrder; 5] = [
     GroupOrder::Newest,
@@ -61,27 +61,33 @@ const ORDERS: [GroupOrder; 5] = [
     GroupOrder::VerifiedNewest,
 ];
 
-fn app(number: &str) -> SdkAppId {
+pub(crate) fn app(number: &str) -> SdkAppId {
     SdkAppId::parse(number).unwrap()
 }
 
 fn no_filter() -> GroupFilter {
     GroupFilter {
         app: app("1400000001"),
-        group: None,
-        group_type: None,
+        groups: Vec::new(),
+        group_types: Vec::new(),
         owner: None,
         member: None,
         name_part: None,
+        name_prefix: None,
         status: Some(Status::Active),
         user_defined_fields: Vec::new(),
         created_after: None,
         created_before: None,
+        updated_after: None,
         verified_before: None,
     }
 }
 
-fn user(id: &str) -> UserId {
+pub(crate) fn group(id: &str) -> GroupId {
+    GroupId::parse(id).unwrap()
+}
+
+pub(crate) fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
@@ -98,7 +104,7 @@ fn places(group_id: &str) -> [Option<GroupCursorKey>; 3] {
 }
 
 /// How many rows the scans of a plan have visited, those included that a filter removed.
-fn visited(plan: &str) -> u64 {
+pub(crate) fn visited(plan: &str) -> u64 {
     let number = |text: &str, after: &str| {
         let (_, rest) = text.split_once(after)?;
         let end = rest.find(|mark: char| !mark.is_ascii_digit() && mark != '.').unwrap_or(rest.len());
@@ -123,7 +129,7 @@ fn visited(plan: &str) -> u64 {
     total
 }
 
-async fn filled(statements: &[&str]) -> (TestDatabase, PgConnection) {
+pub(crate) async fn filled(statements: &[&str]) -> (TestDatabase, PgConnection) {
     let database = TestDatabase::create().await;
     let mut conn = database.connect().await;
     // A setting of reading sessions; see `store/session.rs`.
@@ -156,18 +162,20 @@ async fn a_list_that_costs_a_page_visits_a_page_beside_any_number_of_destroyed_g
                 (None, None, times[0]),
                 (None, None, times[1]),
             ] {
-                for group in [None, Some(GroupId::parse("g000007").unwrap())] {
+                for groups in
+                    [vec![], vec![group("g000007")], vec![group("g000008"), group("no"), group("g000009")]]
+                {
                     for owner in [None, Some(user("o"))] {
-                        for group_type in [None, Some("Meeting".to_owned())] {
+                        for group_types in [vec![], vec!["Meeting".to_owned()]] {
                             let (app, owner) = (app("7"), owner.clone());
                             let base =
-                                GroupFilter { app, group: group.clone(), owner, status, ..no_filter() };
-                            let base = GroupFilter { group_type, verified_before, ..base };
+                                GroupFilter { app, groups: groups.clone(), owner, status, ..no_filter() };
+                            let base = GroupFilter { group_types, verified_before, ..base };
                             let filter = GroupFilter { created_after, created_before, ..base };
                             // A page among the verified ones is one too; only behind them every group may be looked at.
                             let is_of_verified = order_is_by_verification(order)
                                 && status == Some(Status::Destroyed)
-                                && filter.group_type.is_none()
+                                && filter.group_types.is_empty()
                                 && filter.owner.is_none()
                                 && created_after.is_none()
                                 && created_before.is_none()
@@ -253,22 +261,38 @@ ANALYZE group_verifications";
             assert_served(conn, "verified before", index, order, &stale).await;
             continue;
         }
-        let common = GroupFilter { group_type: Some("Work".into()), ..no_filter() };
+        let common = GroupFilter { group_types: vec!["Work".into()], ..no_filter() };
         assert_served(conn, "a common type", index, order, &common).await;
         let common = GroupFilter { user_defined_fields: field("region", "north"), ..no_filter() };
         assert_served(conn, "a common field", index, order, &common).await;
         let common = GroupFilter { name_part: Some("walkers".into()), ..no_filter() };
         assert_served(conn, "a common part of a name", index, order, &common).await;
-        let rare = GroupFilter { group_type: Some("Community".into()), ..no_filter() };
+        let rare = GroupFilter { group_types: vec!["Community".into()], ..no_filter() };
         assert_served(conn, "a rare type", "groups_type_idx", order, &rare).await;
         let rare = GroupFilter { user_defined_fields: field("case", "case-7"), ..no_filter() };
         assert_served(conn, "a rare field", "group_user_defined_fields_value_idx", order, &rare).await;
+        let common = GroupFilter { name_prefix: Some("river".into()), ..no_filter() };
+        assert_served(conn, "a common prefix", index, order, &common).await;
+        let rare = GroupFilter { name_prefix: Some("River walkers 9E3779B1".into()), ..no_filter() };
+        assert_served(conn, "a rare prefix", "groups_prefix_idx", order, &rare).await;
+        let several = vec!["Community".into(), "AVChatRoom".into()];
+        let rare = GroupFilter { group_types: several, ..no_filter() };
+        assert_served(conn, "rare types", "groups_type_idx", order, &rare).await;
+        let common =
+            GroupFilter { updated_after: Some("2026-01-01T00:00:00Z".parse().unwrap()), ..no_filter() };
+        assert_served(conn, "much that has moved since", index, order, &common).await;
+        let rare =
+            GroupFilter { updated_after: Some("2026-01-02T03:40:00Z".parse().unwrap()), ..no_filter() };
+        assert_served(conn, "little that has moved since", "groups_updated_idx", order, &rare).await;
         let owned = GroupFilter { owner: Some(user("owner-7")), ..no_filter() };
         assert_served(conn, "owner", "groups_owner_idx", order, &owned).await;
         let joined = GroupFilter { member: Some(user("user-7")), ..no_filter() };
         assert_served(conn, "member", "group_members_user_idx", order, &joined).await;
-        let one = GroupFilter { group: Some(GroupId::parse("@TGS#1").unwrap()), ..no_filter() };
-        assert_served(conn, "group_id", "groups_pkey", order, &one).await;
+        let groups = (0..200).map(|number| group(&format!("@TGS#{number}"))).collect();
+        for groups in [vec![group("@TGS#1")], groups] {
+            let named = GroupFilter { groups, ..no_filter() };
+            assert_served(conn, "group_id", "groups_pkey", order, &named).await;
+        }
     }
 }
 
@@ -294,7 +318,17 @@ SELECT 1400000001, 'g' || n, 'region', 'north', int8send(1767225600000 + n * 997
         ("member and owner", GroupFilter { owner: Some(user("o")), ..base() }),
         ("member and field", GroupFilter { user_defined_fields: field("region", "north"), ..base() }),
         ("member and a field of none", GroupFilter { user_defined_fields: field("region", "no"), ..base() }),
-        ("member and type", GroupFilter { group_type: Some("Work".into()), ..base() }),
+        ("member and type", GroupFilter { group_types: vec!["Work".into()], ..base() }),
+        ("member and prefix", GroupFilter { name_prefix: Some("n4".into()), ..base() }),
+        (
+            "owner and what has moved since",
+            GroupFilter {
+                member: None,
+                owner: Some(user("o")),
+                updated_after: Some("2026-01-01T01:00:00Z".parse().unwrap()),
+                ..no_filter()
+            },
+        ),
         ("member and name", GroupFilter { name_part: Some("n4".into()), ..base() }),
         ("member of every status", GroupFilter { status: None, ..base() }),
     ] {

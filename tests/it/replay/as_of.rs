@@ -15,7 +15,7 @@ use crate::rules::laws::{fold, generator};
 use crate::support::api::{T0, after, assert_problem};
 use crate::support::{API_TOKEN, App, Service, histories, shown};
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let time = DateTime::from_timestamp_millis(ms).unwrap();
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
@@ -42,7 +42,22 @@ async fn members(service: &Service, group: &str, query: &str) -> Vec<Value> {
     }
 }
 
-async fn with_rooms() -> App {
+/// A group without what is not kept for the past; null where nothing is known of it.
+async fn group(service: &Service, group: &str, query: &str) -> Value {
+    let url = service.api_url(&format!("/v1/groups/{}{query}", shown::escaped(group)));
+    let answer = service.client.get(url).bearer_auth(API_TOKEN).send().await.unwrap();
+    if answer.status() == StatusCode::NOT_FOUND {
+        return Value::Null;
+    }
+    let mut group: Value = answer.json().await.unwrap();
+    let shown = group.as_object_mut().unwrap();
+    let of_now = [shown.remove("verified_at").is_some(), shown.remove("members_verified_at").is_some()];
+    assert_eq!(of_now, [query.is_empty(); 2], "{shown:?}");
+    assert_eq!(shown.remove("at").is_some(), !query.is_empty(), "{shown:?}");
+    group
+}
+
+pub(crate) async fn with_rooms() -> App {
     App::start_with(|settings| settings.mirror_avchatroom_members = Some("true".into())).await
 }
 
@@ -68,7 +83,7 @@ async fn a_moment_shows_what_a_service_shows_that_has_heard_only_what_had_happen
         whole.service.taken(body).await;
     }
     whole.service.until(|told| told["spool"]["depth"] == 0).await;
-    let mut heard = Vec::new();
+    let (mut heard, mut shown_groups) = (Vec::new(), 0);
     for (moment, bodies) in steps {
         for body in bodies {
             by_then.service.taken(&body).await;
@@ -76,6 +91,11 @@ async fn a_moment_shows_what_a_service_shows_that_has_heard_only_what_had_happen
         }
         by_then.service.until(|told| told["spool"]["depth"] == 0).await;
         let folded = shown::pure(&fold(&heard));
+        for id in &groups {
+            let then = group(&whole.service, id, &format!("?at={}", time(moment))).await;
+            assert_eq!(then, group(&by_then.service, id, "").await, "{id} at {moment}");
+            shown_groups += usize::from(!then.is_null());
+        }
         for group in &groups {
             let at = members(&whole.service, group, &format!("&at={}", time(moment))).await;
             assert_eq!(at, members(&by_then.service, group, "").await, "{group} at {moment}");
@@ -83,6 +103,7 @@ async fn a_moment_shows_what_a_service_shows_that_has_heard_only_what_had_happen
             assert_eq!(json!(at), folded, "{group} at {moment}");
         }
     }
+    assert!(shown_groups > 50, "{shown_groups}");
     for group in &groups {
         let live = members(&whole.service, group, "").await;
         for now in [time(histories::BASE_MS + 60_000), "2099-01-01T00:00:00Z".to_owned()] {
@@ -95,12 +116,12 @@ async fn a_moment_shows_what_a_service_shows_that_has_heard_only_what_had_happen
     by_then.stop().await;
 }
 
-fn list(users: &[&str]) -> Value {
+pub(crate) fn list(users: &[&str]) -> Value {
     users.iter().map(|user| json!({ "Member_Account": user })).collect()
 }
 
 /// A group that changed hands, lost a member and gained another.
-async fn town() -> App {
+pub(crate) async fn town() -> App {
     let app = App::start().await;
     let told = [
         created("g", 0, "g", json!({"Owner_Account": "ana", "MemberList": list(&["boris", "chen"])})),
@@ -185,7 +206,7 @@ async fn a_past_list_is_walked_by_cursors_that_are_bound_to_the_moment() {
     app.stop().await;
 }
 
-async fn problem(app: &App, path: &str, status: u16, code: &str) -> String {
+pub(crate) async fn problem(app: &App, path: &str, status: u16, code: &str) -> String {
     let url = app.service.api_url(path);
     let answer = app.service.client.get(url).bearer_auth(API_TOKEN).send().await.unwrap();
     assert_problem(answer, status, code).await["detail"].as_str().unwrap().to_owned()
@@ -232,7 +253,7 @@ async fn what_came_without_a_time_counts_from_its_receipt() {
 }
 
 /// Ledger rows that no callback made: `$body` stands for the bytes of the one with the number `n`.
-async fn fill(app: &App, group: &str, rows: i64, body: &str) {
+pub(crate) async fn fill(app: &App, group: &str, rows: i64, body: &str) {
     let statement = format!(
         "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source,
                              outcome, body)
