@@ -140,7 +140,9 @@ pub fn after_login(sessions: &Sessions, next: Option<&str>) -> String {
     let is_ours = |path: &&str| {
         let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
         let rest = prefix.strip(path.split('?').next().unwrap_or_default());
-        is_plain && rest.is_some_and(|rest| !rest.starts_with("//") && !rest.starts_with(LOGIN_PATH))
+        path.starts_with('/')
+            && is_plain
+            && rest.is_some_and(|rest| !rest.starts_with("//") && !rest.starts_with(LOGIN_PATH))
     };
     next.filter(is_ours).map_or_else(|| format!("{}/", prefix.as_str()), str::to_owned)
 }
