@@ -7,7 +7,7 @@
 //!
 //! `cargo bench --bench load` prints tables. `LOAD_PARTS=rate,latency,order,size` chooses (all): the rates above; the
 //! latency at a steady rate, in `load/latency.rs`; in order against shuffled, and a large mirror against an empty one,
-//! in `load/tables.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
+//! in `load/tables.rs`; with 100 open consoles (`consoles`, not by default), in `load/consoles.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
 //! is taken of (3), `LOAD_MEMBERS` the member rows of the large mirror (10,000,000).
 //!
 //! Service, PostgreSQL and sender share the machine. PostgreSQL is a private one with `fsync` and `synchronous_commit`
@@ -39,6 +39,8 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "a benchmark has clocks and settings of its own")]
 
+#[path = "load/consoles.rs"]
+mod consoles;
 #[path = "load/latency.rs"]
 mod latency;
 #[path = "load/lives.rs"]
@@ -76,6 +78,7 @@ fn main() {
                 "rate" => rates(scene).await,
                 "latency" => latency::measure(scene).await,
                 "order" => tables::order(scene).await,
+                "consoles" => consoles::measure(scene).await,
                 "size" => tables::size(scene).await,
                 other => panic!("LOAD_PARTS: there is no {other:?}"),
             }

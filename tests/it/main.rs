@@ -119,6 +119,17 @@ mod console {
     mod words;
 }
 
+/// The console in a headless Chromium.
+mod browser {
+    mod doors;
+    mod hands;
+    mod harmless;
+    mod harness;
+    mod moments;
+    mod pages;
+    mod pictures;
+}
+
 /// The feed and its followers while the world around them changes.
 mod feed {
     mod crowd;

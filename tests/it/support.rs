@@ -3,7 +3,9 @@
 
 pub(crate) mod api;
 pub(crate) mod apps;
+pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod demo;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;
 pub(crate) mod follow;
@@ -18,6 +20,7 @@ pub(crate) mod reads;
 pub(crate) mod recording_backend;
 pub(crate) mod shown;
 pub(crate) mod tls;
+pub(crate) mod webdriver;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -97,3 +97,78 @@ async fn one_of_several_apps_is_simulated_and_verified_and_the_others_are_left_a
     assert!(ended.stderr.contains("--app is 7, which is not one of SDK_APP_ID"), "{ended:?}");
     service.stop().await;
 }
+
+/// `simulate --demo` against an app.
+async fn demo(app: &App, more: &[&str]) -> Ended {
+    let to = format!("--callback-url=http://{}", app.service.running.callback_addr);
+    let api = format!("--api-url={}", app.service.api_url(""));
+    let args = [&["simulate", "--demo", &to, &api], more].concat();
+    run(Place::new().command_on(&app.database.url, &args)).await
+}
+
+#[tokio::test]
+async fn the_demo_world_is_what_was_sent_and_a_second_run_adds_nothing() {
+    let app = App::start().await;
+    let entries = async || -> i64 {
+        let mut conn = app.connect().await;
+        sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap()
+    };
+    let first = demo(&app, &["--verify"]).await;
+    assert_eq!(first.code, Some(0), "{first:?}");
+    assert!(first.stdout.contains("2 parked, 0 unavailable, 0 refused"), "{first:?}");
+    assert!(first.stdout.contains("12 groups, "), "{first:?}");
+    assert!(first.stdout.contains("0 differences: the mirror is what was sent"), "{first:?}");
+    assert!(first.stdout.contains("/users/lena.fischer"), "{first:?}");
+    let of_first = entries().await;
+    assert!(of_first > 250, "{of_first}");
+    let second = demo(&app, &[]).await;
+    assert_eq!(second.code, Some(0), "{second:?}");
+    assert_eq!(entries().await, of_first);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_demo_world_of_an_earlier_day_is_found_and_sent_again_as_it_was() {
+    use group_mirror::model::Millis;
+    use group_mirror::simulate::demo_begin;
+    let app = App::start().await;
+    let weeks_ago = (i64::try_from(crate::support::unix_now()).unwrap() - 40 * 86_400) * 1000;
+    crate::support::demo::send(&app.service, demo_begin(Millis::new(weeks_ago))).await;
+    let entries = async || -> i64 {
+        let mut conn = app.connect().await;
+        sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap()
+    };
+    let before = entries().await;
+    let ended = demo(&app, &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(entries().await, before);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_scenes_of_the_demo_world_are_in_the_mirror() {
+    let demo = crate::support::demo::Demo::with(|_| {}).await;
+    let service = &demo.app.service;
+    let removed = service
+        .read("/v1/groups/%40TGS%232NIGHTOWLS/history?command=Group.CallbackAfterMemberExit&limit=6")
+        .await;
+    for (entry, user) in removed["items"].as_array().unwrap().iter().zip([
+        "lena.fischer",
+        "sven_k",
+        "joao.silva",
+        "priya-n",
+        "aiko.m",
+        "tomasz_w",
+    ]) {
+        assert_eq!((&entry["operator"], &entry["users"][0]), (&"boris-2".into(), &user.into()), "{entry}");
+    }
+    let poem = service.read("/v1/groups/%40TGS%232WINTERPOEM").await;
+    assert_eq!(poem["status"], "destroyed");
+    assert_eq!(service.read("/v1/groups/%40TGS%232CRIMECLUB").await["owner"], "emma.b");
+    assert_eq!(service.read("/v1/groups/%40TGS%232OLDLIBRARY").await["status"], "unseen");
+    let topics = service.read("/v1/groups/%40TGS%23_OWLSREADCN/topics").await;
+    assert_eq!(topics["items"].as_array().unwrap().len(), 2, "{topics}");
+    let stats = service.read("/v1/stats").await;
+    assert_eq!((&stats["ledger"]["parked"], &stats["ledger"]["partial"]), (&2.into(), &1.into()), "{stats}");
+    demo.app.stop().await;
+}

@@ -68,6 +68,14 @@ impl TestDatabase {
         PgConnection::connect(&self.url).await.unwrap()
     }
 
+    /// Takes connections again.
+    pub(crate) async fn allow_connections(&self) {
+        let mut conn = PgConnection::connect_with(&server().options).await.unwrap();
+        let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
+        conn.execute(AssertSqlSafe(allow)).await.unwrap();
+        conn.close().await.unwrap();
+    }
+
     /// Ends all its connections and takes no new one.
     pub(crate) async fn refuse_connections(&self) {
         let mut conn = PgConnection::connect_with(&server().options).await.unwrap();
@@ -94,7 +102,9 @@ impl Drop for TestDatabase {
 }
 
 /// Runs a future to its end from wherever the caller is, runtime or not.
-fn on_a_thread<T: Send + 'static, F: Future<Output = T>>(make: impl FnOnce() -> F + Send + 'static) -> T {
+pub(crate) fn on_a_thread<T: Send + 'static, F: Future<Output = T>>(
+    make: impl FnOnce() -> F + Send + 'static,
+) -> T {
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(make());
     std::thread::spawn(run).join().unwrap()
 }
