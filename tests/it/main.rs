@@ -86,6 +86,7 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod app_history;
     mod apps;
     mod bounds;
     mod callers;
@@ -97,7 +98,8 @@ mod api {
     mod ledgers;
     mod openapi;
     mod parked;
-    mod plans;
+    pub(crate) mod plans;
+    mod plans_history;
     pub(crate) mod reads;
     mod refusals;
     mod stats_away;
@@ -110,6 +112,7 @@ mod feed {
     mod crowd;
     mod filters;
     mod held_back;
+    mod people;
     mod replicas;
     mod servers;
     mod stalled;

@@ -51,7 +51,7 @@ ALTER TABLE groups SET (autovacuum_enabled = off); ALTER TABLE group_members SET
 ALTER TABLE group_user_defined_fields SET (autovacuum_enabled = off);
 ALTER TABLE group_verifications SET (autovacuum_enabled = off)";
 
-const COUNTED: &str = "ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF";
+pub(crate) const COUNTED: &str = "ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF";
 
 const ORDERS: [GroupOrder; 5] = [
     GroupOrder::Newest,
@@ -98,7 +98,7 @@ fn places(group_id: &str) -> [Option<GroupCursorKey>; 3] {
 }
 
 /// How many rows the scans of a plan have visited, those included that a filter removed.
-fn visited(plan: &str) -> u64 {
+pub(crate) fn visited(plan: &str) -> u64 {
     let number = |text: &str, after: &str| {
         let (_, rest) = text.split_once(after)?;
         let end = rest.find(|mark: char| !mark.is_ascii_digit() && mark != '.').unwrap_or(rest.len());
@@ -117,7 +117,8 @@ fn visited(plan: &str) -> u64 {
             total += rows * loops;
         }
     }
-    assert!(plan.contains(" Scan using "), "no index is in {plan}");
+    let has_index = plan.contains(" Scan using ") || plan.contains(" Scan Backward using ");
+    assert!(has_index, "no index is in {plan}");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of rows")]
     let total = total as u64;
     total
