@@ -8,6 +8,7 @@
 mod access;
 pub(crate) mod arrivals;
 mod at_least;
+mod app_history;
 pub mod auth;
 pub(crate) mod body_pages;
 mod change;
@@ -74,6 +75,8 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(groups::list))
         .routes(routes!(history::of_group))
+        .routes(routes!(app_history::of_app))
+        .routes(routes!(app_history::of_user))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
         .routes(routes!(parked::list))
