@@ -1,11 +1,12 @@
 //! What an item of each list has: the columns of its table, out of the OpenAPI document of the same routes.
 //!
-//! A list is a path whose answer has `items`. Its columns are the properties of an item in the order in which they are
+//! A list is a path with a `limit` whose answer has `items`. Its columns are the properties of an item in the order in which they are
 //! written; an object that is always there (the group and the member of a membership) gives one for each of its own, by the
 //! name `group.name`. So a new list, or a new field of one, has its columns without a second table that could differ.
 
 use std::collections::BTreeMap;
 
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::{OpenApi, RefOr};
 
@@ -45,7 +46,7 @@ impl Column {
 impl Lists {
     pub(super) fn of(document: &OpenApi) -> Self {
         let lists = document.paths.paths.iter().filter_map(|(path, item)| {
-            let operation = item.get.as_ref()?;
+            let operation = item.get.as_ref().filter(|operation| is_in_pages(operation))?;
             let RefOr::T(answer) = operation.responses.responses.get("200")? else { return None };
             let RefOr::T(content) = answer.content.get("application/json")? else { return None };
             let page = properties(document, content.schema.as_ref()?)?;
@@ -93,6 +94,16 @@ impl ListColumns {
         let names: Vec<String> = self.columns.iter().map(Column::name).collect();
         ApiError::bad_parameter(format!("Parameter fields {what} {name:?}; there are {}.", names.join(", ")))
     }
+}
+
+/// Whether its answer is a page of a list, and not everything at once.
+fn is_in_pages(operation: &Operation) -> bool {
+    let parameters = operation.parameters.iter().flatten();
+    let names = parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter.name.as_str()),
+        RefOr::Ref(_) => None,
+    });
+    names.into_iter().any(|name| name == "limit")
 }
 
 type Properties<'a> = Vec<(&'a str, &'a RefOr<Schema>)>;

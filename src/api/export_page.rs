@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::errors::ApiError;
-use super::items::{Members, Rows, Selection, read, written};
+use super::items::{CsvRows, ItemMembers, Selection, read, written};
 
 /// The mark that Excel knows UTF-8 by.
 const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
@@ -35,7 +35,7 @@ impl<'a> ExportPage<'a> {
 
 /// A page of JSON whose items have fewer fields.
 pub(super) fn narrowed_page(json: &[u8], selection: &Selection) -> Result<Vec<u8>, ApiError> {
-    let mut page: Members<'_> = serde_json::from_slice(json).map_err(ApiError::internal)?;
+    let mut page: ItemMembers<'_> = serde_json::from_slice(json).map_err(ApiError::internal)?;
     let items = page.get("items").map(read::<Vec<&RawValue>>).transpose()?.unwrap_or_default();
     let items = items.into_iter().map(|item| selection.json(item)).collect::<Result<Vec<_>, _>>()?;
     let items = written(&items)?;
@@ -50,7 +50,7 @@ pub(super) fn narrowed_page(json: &[u8], selection: &Selection) -> Result<Vec<u8
 impl Selection {
     /// Items as rows of CSV; behind a header row at the beginning of the file.
     pub(super) fn table(&self, items: &[&RawValue], is_first: bool, mark: bool) -> Result<Vec<u8>, ApiError> {
-        let mut rows = Rows::new();
+        let mut rows = CsvRows::new();
         if is_first {
             self.header(&mut rows)?;
         }

