@@ -27,6 +27,7 @@ pub mod lease;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod moments;
 pub mod outbox;
 pub mod outbox_report;
 pub mod page;

@@ -155,6 +155,15 @@ impl Visit {
         }
     }
 
+    /// A page below that of a group.
+    #[must_use]
+    pub(crate) fn group_part_url(&self, group: &str, part: &str) -> String {
+        match segment(group) {
+            Some(id) => self.url(&format!("/groups/{id}/{part}")),
+            None => self.group_url(group),
+        }
+    }
+
     /// The page of a group as it was at a moment.
     #[must_use]
     pub(crate) fn group_url_at(&self, group: &str, time: DateTime<Utc>) -> String {

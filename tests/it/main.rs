@@ -113,7 +113,9 @@ mod api {
 
 /// Pages for people, over HTTP.
 mod console {
+    mod group_pages;
     mod pages;
+    mod visits;
 }
 
 /// The feed and its followers while the world around them changes.
