@@ -5,6 +5,7 @@
 //! catalogues (`language`), time zones (`zone`) and the first line (`trust`). Everything is a link or a form: a script adds
 //! liveness and shortcuts. Nothing here changes anything but the reader's cookies.
 
+mod app_entries;
 mod asked;
 mod assets;
 mod chart;
@@ -34,7 +35,10 @@ mod language;
 mod live;
 mod live_events;
 mod login;
+mod moment;
 mod parked;
+mod person;
+mod person_groups;
 mod pieces;
 mod preferences;
 mod rail;
@@ -47,6 +51,7 @@ mod sentence_read;
 mod sentence_writer;
 pub mod state;
 mod steps;
+mod suffered;
 mod trust;
 mod visit;
 pub mod wall;
@@ -71,6 +76,8 @@ pub fn pages(state: ConsoleState) -> PageRoutes {
         .route("/", get(live::live))
         .route("/groups", get(groups::groups))
         .route("/groups/{group_id}/raw", get(group_raw::raw_entries))
+        .route("/users/{user_id}", get(person::person))
+        .route("/moment", get(moment::moment_page))
         .route("/parked", get(parked::parked))
         .route("/entry", get(entry::entry))
         .route("/health", get(health::health))

@@ -60,7 +60,7 @@ impl EntryLine {
         Self {
             key: (row.row.time_ms, row.row.digest),
             group: row.row.group_id,
-            group_name: None,
+            group_name: row.group_name,
             command: row.row.command,
             is_read: row.source == "rest",
             outcome: row.row.outcome,

@@ -35,6 +35,13 @@ pub(super) enum SentencePart {
         /// Its present name, where that is known and not empty.
         name: Option<String>,
     },
+    /// A moment, which leads to a group as it was then.
+    Moment {
+        /// The group.
+        group: String,
+        /// Unix milliseconds.
+        at_ms: i64,
+    },
     /// What a user wrote: a name, a card, the value of a field.
     Value(String),
     /// A word of Tencent's: a command, a type of exit.
@@ -138,6 +145,7 @@ pub(super) fn plain(parts: &[SentencePart]) -> String {
         | SentencePart::Person(text)
         | SentencePart::Value(text)
         | SentencePart::Code(text) => text.clone(),
+        SentencePart::Moment { at_ms, .. } => at_ms.to_string(),
         SentencePart::Group { id, name } => name.clone().unwrap_or_else(|| id.clone()),
     };
     parts.iter().map(text).collect()

@@ -246,8 +246,9 @@ mod tests {
             source: "callback".to_owned(),
             client_ip: Some("203.0.113.7".to_owned()),
             platform: Some("Web".to_owned()),
+            group_name: Some("Owls".to_owned()),
         };
-        EntryLine { group_name: Some("Owls".to_owned()), ..EntryLine::of(row, true) }
+        EntryLine::of(row, true)
     }
 
     /// A body that has what any of the commands needs.

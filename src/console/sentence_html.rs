@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::entry_line::EntryLine;
-use super::pieces::{group_link, moment_of_day, person_link};
+use super::pieces::{group_link, moment, moment_of_day, person_link};
 use super::sentence::{SentencePart, clipped};
 use super::sentence_event::sentence;
 use super::sentence_writer::Scene;
@@ -29,6 +29,9 @@ fn piece(visit: &Visit, part: &SentencePart) -> Markup {
         SentencePart::Group { id, name } => {
             let name = name.as_deref().map(|name| clipped(name, NAME_CHARS_MAX));
             group_link(visit, id, name.as_deref())
+        }
+        SentencePart::Moment { group, at_ms } => {
+            time_of(*at_ms).map(|time| moment(visit, group, time)).unwrap_or_default()
         }
         SentencePart::Value(text) => html! { q { bdi { (text) } } },
         SentencePart::Code(text) => html! { code { bdi { (text) } } },

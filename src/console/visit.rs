@@ -164,6 +164,12 @@ impl Visit {
         }
     }
 
+    /// The history of a person in the read API.
+    #[must_use]
+    pub(crate) fn user_history_url(&self, user: &str, pairs: &[(&str, &str)]) -> String {
+        self.url_with(&format!("/v1/users/{}/history", utf8_percent_encode(user, SEGMENT)), pairs)
+    }
+
     /// The page of a group as it was at a moment.
     #[must_use]
     pub(crate) fn group_url_at(&self, group: &str, time: DateTime<Utc>) -> String {

@@ -84,7 +84,7 @@ filter-role = Role
 filter-part = Part
 entries-none = Nothing of this kind is known.
 entries-none-here = Nothing of this kind among the newest entries; the next page looks further back.
-as-data = The same as data (JSON)
+as-table = The same as a table (CSV)
 
 # Time rail
 rail-title = Time rail: members and events

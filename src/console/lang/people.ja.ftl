@@ -84,7 +84,7 @@ filter-role = 役割
 filter-part = 立場
 entries-none = 該当する出来事は分かっていません。
 entries-none-here = 新しい記録には該当がありません。次のページでさらに前を探します。
-as-data = 同じ内容のデータ（JSON）
+as-table = 同じ内容の表（CSV）
 
 # Time rail
 rail-title = 時間軸: メンバー数と出来事

@@ -84,7 +84,7 @@ filter-role = 角色
 filter-part = 身份
 entries-none = 没有已知的此类记录。
 entries-none-here = 较新的记录中没有此类内容；下一页会查找更早的记录。
-as-data = 同样内容的数据（JSON）
+as-table = 同样内容的表格（CSV）
 
 # Time rail
 rail-title = 时间轴：成员数与事件
