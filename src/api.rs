@@ -6,9 +6,9 @@
 //! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
 mod access;
+mod app_history;
 pub(crate) mod arrivals;
 mod at_least;
-mod app_history;
 pub mod auth;
 pub(crate) mod body_pages;
 mod change;

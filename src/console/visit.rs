@@ -155,6 +155,21 @@ impl Visit {
         }
     }
 
+    /// A page below that of a group.
+    #[must_use]
+    pub(crate) fn group_part_url(&self, group: &str, part: &str) -> String {
+        match segment(group) {
+            Some(id) => self.url(&format!("/groups/{id}/{part}")),
+            None => self.group_url(group),
+        }
+    }
+
+    /// The history of a person in the read API.
+    #[must_use]
+    pub(crate) fn user_history_url(&self, user: &str, pairs: &[(&str, &str)]) -> String {
+        self.url_with(&format!("/v1/users/{}/history", utf8_percent_encode(user, SEGMENT)), pairs)
+    }
+
     /// The page of a group as it was at a moment.
     #[must_use]
     pub(crate) fn group_url_at(&self, group: &str, time: DateTime<Utc>) -> String {

@@ -115,9 +115,13 @@ mod api {
 
 /// Pages for people, over HTTP.
 mod console {
+    mod group_pages;
     mod live;
     mod login;
     mod pages;
+    mod people;
+    mod sentences;
+    mod visits;
     mod words;
 }
 
