@@ -76,7 +76,8 @@ impl Visit {
         })
     }
 
-    /// The same for a page that says why another one failed: with the first app where the address names one that cannot be.
+    /// The same for a page that says why another one failed: where the address names an app that cannot be read, with the
+    /// one that is read without a name.
     pub(crate) async fn of_failure(
         state: &ConsoleState,
         caller: Option<Caller>,
@@ -84,9 +85,9 @@ impl Visit {
         uri: &Uri,
     ) -> Self {
         let plain = Uri::from_static("/");
-        match Self::of(state, caller, headers, uri).await {
+        match Self::of(state, caller.clone(), headers, uri).await {
             Ok(visit) => visit,
-            Err(_) => match Self::of(state, None, headers, &plain).await {
+            Err(_) => match Self::of(state, caller, headers, &plain).await {
                 Ok(visit) => visit,
                 Err(_) => unreachable!("an address without a query names no app"),
             },
