@@ -5,9 +5,9 @@
 //! (c) the service at 1, 16, 64 and 256 connections;
 //! (d) the same rows in batches of 256 by SQL alone, two connections: the limit of the schema.
 //!
-//! `cargo bench --bench load` prints tables. `LOAD_PARTS=rate,latency,order,size` chooses (all): the rates above; the
+//! `cargo bench --bench load` prints tables. `LOAD_PARTS=rate,latency,order,size,people` chooses (all): the rates above; the
 //! latency at a steady rate, in `load/latency.rs`; in order against shuffled, and a large mirror against an empty one,
-//! in `load/tables.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
+//! in `load/tables.rs`; with the index of people against without, in `load/people.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
 //! is taken of (3), `LOAD_MEMBERS` the member rows of the large mirror (10,000,000).
 //!
 //! Service, PostgreSQL and sender share the machine. PostgreSQL is a private one with `fsync` and `synchronous_commit`
@@ -28,7 +28,7 @@
 //! | user-defined fields | 20 | 591 | 28 | 33 |
 //! | all | 121 | 3701 | 276 | 299 |
 //!
-//! A transaction is six round trips: BEGIN, four statements, COMMIT; BEGIN and COMMIT take 1 µs each but for the wait for
+//! That was before the rows of people, which are one more statement. A transaction was six round trips: BEGIN, four statements, COMMIT; BEGIN and COMMIT took 1 µs each but for the wait for
 //! the disk. Plans are generic after the first calls of each connection (34 plans for 4,506 calls, 3 ms in all), so
 //! nothing is to be gained from planning. Whether fewer round trips gain anything has not been measured.
 #![expect(
@@ -43,6 +43,8 @@
 mod latency;
 #[path = "load/lives.rs"]
 mod lives;
+#[path = "load/people.rs"]
+mod people;
 mod support;
 #[path = "load/tables.rs"]
 mod tables;
@@ -69,7 +71,7 @@ use support::{
 static RESIDENT_KB: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
-    let parts = std::env::var("LOAD_PARTS").unwrap_or_else(|_| "rate,latency,order,size".to_owned());
+    let parts = std::env::var("LOAD_PARTS").unwrap_or_else(|_| "rate,latency,order,size,people".to_owned());
     support::run(async |scene| {
         for part in parts.split(',') {
             match part {
@@ -77,6 +79,7 @@ fn main() {
                 "latency" => latency::measure(scene).await,
                 "order" => tables::order(scene).await,
                 "size" => tables::size(scene).await,
+                "people" => people::measure(scene).await,
                 other => panic!("LOAD_PARTS: there is no {other:?}"),
             }
         }

@@ -2,9 +2,9 @@
 //! SELECT, reads and writes beside each other, followers of the feed.
 //!
 //! `cargo bench --bench reads` prints a table; `READS_GROUPS` (1,000,000) and `READS_MEMBERS` (100,000, of one group) set
-//! the size, `READS_SECONDS` (5) the length of each measurement, `READS_FOLLOWERS` (4,000) how many follow. Service,
-//! PostgreSQL and readers share the machine; everything that is compared is measured in turn in one run, three rounds or
-//! 200 requests each, and the median counts. PostgreSQL is a private one with its default settings but `fsync` and
+//! the size, `READS_SECONDS` (5) the length of each measurement, `READS_FOLLOWERS` (4,000) how many follow,
+//! `READS_EVENTS` (100,000) how many entries one person has. Service, PostgreSQL and readers share the machine; everything
+//! that is compared is measured in turn in one run, three rounds or 200 to 400 requests each, and the median counts. PostgreSQL is a private one with its default settings but `fsync` and
 //! `synchronous_commit`, which are on; `BENCH_DATABASE_URL` names another server's empty database instead.
 #![expect(
     clippy::unwrap_used,
@@ -41,6 +41,7 @@ fn main() {
         let running = service(&scene.url, &scene.dir.join("data")).await;
         println!("| What | Result |\n|---|---|");
         deep_pages(running.api_addr).await;
+        people(scene, running.api_addr).await;
         by_id(scene, running.api_addr).await;
         side_by_side(&running).await;
         followers(&running).await;
@@ -100,6 +101,46 @@ async fn deep_pages(api: SocketAddr) {
             deep / first
         );
     }
+}
+
+/// Ten times as many entries as `busy` has, `READS_EVENTS`, who is the operator of each tenth; each is about one of many others
+/// too, who have a hundred each. They lie in all of the table, as the entries of a person do.
+const PEOPLE: &str = r#"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, body, operator, users, user_count)
+SELECT 1400000001, 'h' || n % 5003, 1767225600000 + n * 1000, sha256(n::text::bytea), 'Group.CallbackAfterMemberExit',
+       1767225600000 + n * 1000, to_timestamp(1767225600 + n), 'callback', 'applied',
+       convert_to(format('{"CallbackCommand":"Group.CallbackAfterMemberExit","EventTime":%s,"ExitMemberList":[{"Member_Account":"quiet-%s"}],"ExitType":"Kicked","GroupId":"h%s","Operator_Account":"%s"}',
+                         1767225600000 + n * 1000, n % (EVENTS / 10), n % 5003, operator), 'UTF8'),
+       operator, ARRAY['quiet-' || n % (EVENTS / 10)], 1
+  FROM generate_series(1::bigint, EVENTS * 10) n, LATERAL (SELECT CASE n % 10 WHEN 0 THEN 'busy' ELSE 'mod-' || n % 997 END AS operator) o;
+INSERT INTO ledger_people (sdk_app_id, group_id, user_id, time_ms, digest, parts)
+SELECT sdk_app_id, group_id, u, time_ms, digest, p FROM ledger, LATERAL (VALUES (operator, 1), (users[1], 2)) v (u, p)
+ WHERE group_id LIKE 'h%';
+VACUUM ANALYZE ledger; VACUUM ANALYZE ledger_people; CHECKPOINT"#;
+
+/// A page of someone with many entries beside one of someone with a hundred, in turn, and of the app.
+async fn people(scene: &Scene, api: SocketAddr) {
+    let events = setting("READS_EVENTS", 100_000);
+    let mut conn = scene.database.connect().await.unwrap();
+    for statement in PEOPLE.replace("EVENTS", &events.to_string()).split(';') {
+        conn.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+    }
+    let mut client = Client::connect(api).await;
+    let (mut busy, mut quiet, mut app) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..400 {
+        busy.push(timed(&mut client, "/v1/users/busy/history?limit=50").await);
+        quiet.push(timed(&mut client, &format!("/v1/users/quiet-{}/history?limit=50", number % 50)).await);
+        app.push(timed(&mut client, "/v1/history?limit=50").await);
+    }
+    let (busy, quiet, app) = (median(busy), median(quiet), median(app));
+    println!(
+        "| page of 50 of a person with {events} entries ÷ with 100 | {:.2} ({busy:.2} ms ÷ {quiet:.2} ms) |",
+        busy / quiet
+    );
+    println!(
+        "| page of 50 of the history of the app ÷ of a person with 100 entries | {:.2} ({app:.2} ms) |",
+        app / quiet
+    );
 }
 
 async fn reads(api: SocketAddr, ids: &Arc<Vec<String>>, connections: usize, seconds: Duration) -> f64 {

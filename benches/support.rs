@@ -59,7 +59,7 @@ pub(crate) fn run(benchmark: impl AsyncFnOnce(&Scene)) {
 pub(crate) async fn truncate(database: &Database) {
     let mut conn = database.connect().await.unwrap();
     conn.execute(
-        "TRUNCATE ledger, groups, group_members, group_user_defined_fields, group_attributes, group_topics",
+        "TRUNCATE ledger, ledger_people, groups, group_members, group_user_defined_fields, group_attributes, group_topics",
     )
     .await
     .unwrap();

@@ -6,6 +6,7 @@
 //! resource has a file with its parameters, its handler and its views: rows of the store become views here alone.
 
 mod access;
+mod app_history;
 pub(crate) mod arrivals;
 mod at_least;
 pub mod auth;
@@ -74,6 +75,8 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(groups::list))
         .routes(routes!(history::of_group))
+        .routes(routes!(app_history::of_app))
+        .routes(routes!(app_history::of_user))
         .routes(routes!(members::of_user))
         .routes(routes!(topics::of_group))
         .routes(routes!(parked::list))

@@ -27,7 +27,7 @@ use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, U
 
 pub use commands::{Answering, CREATE_COMMAND, STATE_COMMANDS, Scope, answering, command_label, scope};
 pub use decode::{Decoded, Unkept, decode, decode_at};
-pub use mentions::mentions;
+pub use mentions::{AccountField, accounts, mentions};
 pub use query::{request_time, signed_anew, without_signature};
 pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};
 

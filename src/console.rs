@@ -5,13 +5,27 @@
 //! catalogues (`language`), time zones (`zone`) and the first line (`trust`). Everything is a link or a form: a script adds
 //! liveness and shortcuts. Nothing here changes anything but the reader's cookies.
 
+mod app_entries;
+mod asked;
 mod assets;
 mod chart;
 mod choices;
+mod deed;
 mod entry;
+mod entry_line;
 mod failure;
 mod feed_line;
 mod frame;
+mod group;
+mod group_ask;
+mod group_entries;
+mod group_fields;
+mod group_head;
+mod group_member_tab;
+mod group_members;
+mod group_past;
+mod group_rail;
+mod group_raw;
 mod groups;
 mod groups_table;
 mod health;
@@ -21,14 +35,24 @@ mod language;
 mod live;
 mod live_events;
 mod login;
+mod moment;
 mod outcome;
 mod parked;
+mod person;
+mod person_groups;
 mod pieces;
 mod preferences;
+mod rail;
 mod refused;
 mod search;
+mod sentence;
+mod sentence_event;
+mod sentence_html;
+mod sentence_read;
+mod sentence_writer;
 pub mod state;
 mod steps;
+mod suffered;
 mod trust;
 mod visit;
 pub mod wall;
@@ -52,10 +76,15 @@ pub fn pages(state: ConsoleState) -> PageRoutes {
     let guarded = Router::new()
         .route("/", get(live::live))
         .route("/groups", get(groups::groups))
+        .route("/groups/{group_id}/raw", get(group_raw::raw_entries))
+        .route("/users/{user_id}", get(person::person))
+        .route("/moment", get(moment::moment_page))
         .route("/parked", get(parked::parked))
         .route("/entry", get(entry::entry))
         .route("/health", get(health::health))
         .route_layer(from_fn(in_work::in_time))
+        // Folds take longer by right; each read of theirs is bounded.
+        .route("/groups/{group_id}", get(group::group))
         .route("/live/events", get(live_events::events))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state.clone());

@@ -16,6 +16,7 @@
 //! | why a callback is parked, or a part of it skipped | `callback/reason.rs` |
 //! | what a callback or a REST answer implies; which value wins; a column of the mirror | [`mirror`], `mirror/tables.rs` |
 //! | a statement, a pool, an SQLSTATE | [`store`]; a filter of the group list, and what it costs: `store/group_filter.rs`, `store/group_list.rs` with `api/groups.rs` |
+//! | whom an entry is about, and the history of a person | `mirror/people.rs`, `store/people.rs`, `store/app_history.rs` |
 //! | how a REST answer enters ledger and mirror | `mirror/snapshot.rs`, `ingest/snapshots.rs`, `store/held.rs` |
 //! | how fresh a group is, what a difference means, when a gap is closed | `store/verifications.rs`, `mirror/drift_class.rs`, `store/gaps.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |

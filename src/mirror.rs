@@ -14,6 +14,7 @@ mod fact;
 mod facts;
 mod life;
 mod listed;
+mod people;
 mod register;
 mod rows;
 mod snapshot;
@@ -29,6 +30,7 @@ pub use fact::{
 };
 pub use facts::facts;
 pub use listed::{ListRange, Listed, Silent};
+pub use people::{People, PersonPart, PersonParts, USERS_SHOWN_MAX};
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
 pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};

@@ -4,11 +4,14 @@
 //! the tables hold. Comparing reads one snapshot, in which ledger and mirror belong together, and writes nothing, so
 //! writers do not notice. Rebuilding writes the ranges that differ and no other.
 //!
+//! The index of people, which follows from each entry alone, is compared and mended after that (`people`).
+//!
 //! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`] and [`timeline`]; none of them is known here.
 
 pub mod as_of;
 mod chunks;
 mod kept_folds;
+mod people;
 mod ranges;
 mod rebuild;
 mod report;
@@ -30,7 +33,7 @@ use rebuild::{lock, rebuild_with_retries, restore, unlock};
 pub use kept_folds::{AsOfReader, GroupFold};
 pub use rebuild::receive_earlier;
 pub use report::Report;
-pub use reread::{event, snapshot_facts, verdict};
+pub use reread::{event, people_of, snapshot_facts, verdict};
 pub use unpark::{Retry, Unparked, unpark};
 pub use window::TimeRange;
 
@@ -43,7 +46,8 @@ pub enum Mode {
     Rebuild,
 }
 
-/// Goes through the whole ledger. `progress` is called with the number of ledger entries of each range.
+/// Goes through the whole ledger twice: for the mirror, and for the index of people. `progress` is called with the number of
+/// ledger entries of each part.
 ///
 /// # Errors
 /// A ledger that is missing, another replay that runs, a database that fails.
@@ -78,6 +82,8 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
             break;
         }
     }
+    let mending = Some(database).filter(|_| mode == Mode::Rebuild);
+    people::check(snapshot.conn(), mending, &mut report, &progress).await?;
     if mode == Mode::Rebuild && (report.differences > 0 || !report.restored.is_empty()) {
         schema::analyze(&mut keeper).await?;
     }

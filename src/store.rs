@@ -6,6 +6,7 @@
 //! of their functions takes the connection it works on and never commits, so that callers compose several into one
 //! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
+pub mod app_history;
 pub mod condition;
 pub mod drift_totals;
 mod entry;
@@ -27,12 +28,14 @@ pub mod lease;
 pub mod ledger;
 pub mod lines;
 pub mod members;
+pub mod moments;
 pub mod outbox;
 pub mod outbox_report;
 pub mod page;
 pub mod parked;
 pub mod pass_note;
 pub mod passes;
+pub mod people;
 mod pools;
 mod probe;
 mod read_pool;
@@ -42,6 +45,7 @@ pub mod same_reads;
 pub mod schema;
 pub mod search;
 mod session;
+pub mod sights;
 pub mod stats;
 pub mod timeline;
 pub mod topics;

@@ -194,6 +194,11 @@ impl Caller {
         self.app
     }
 
+    /// Whether it has the right to raw data, for a link that leads to them: nothing is shown yet.
+    pub(crate) fn may_read_raw(&self) -> bool {
+        self.raw
+    }
+
     /// Whether it may read client addresses. Asked where they are shown if so, and noted for the access log.
     pub(crate) fn reads_raw(&self) -> bool {
         self.shown.addresses.fetch_or(self.raw, Ordering::Relaxed);

@@ -13,13 +13,13 @@ use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// How many bytes of bodies one page reads before it ends early, with a cursor: 4 MiB, which are thousands of ordinary
 /// callbacks. It bounds the memory of a page, some 30 MB at worst, where bodies consist of user ids.
-pub(super) const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
+pub(crate) const PAGE_BODY_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
 /// Reads a page and shows it, within the permits for such pages.
 ///
 /// # Errors
 /// Those of the read; `unavailable` without a permit or a connection in time.
-pub(super) async fn body_page<R, P, F>(
+pub(crate) async fn body_page<R, P, F>(
     state: &ApiState,
     read: impl FnOnce(ReadConnection) -> F + Send + 'static,
     show: impl FnOnce(R) -> Result<P, ApiError> + Send + 'static,

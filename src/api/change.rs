@@ -24,6 +24,15 @@ pub(super) struct ChangeView {
     command: String,
     /// Null where the body has none that can be read.
     group_id: Option<String>,
+    /// The name that the group had when the entry was sent, cut as the command; null where none is known.
+    group_name: Option<String>,
+    /// Who did it; often an app administrator who is no member.
+    operator: Option<String>,
+    /// The first 5 of those who joined, left or were changed, or were there from the start beside the owner; of a list of
+    /// members (`source` `rest`) those who were shown as members and are not in it.
+    users: Vec<String>,
+    /// How many these are in all.
+    user_count: i32,
     /// As sent; null where the body has none.
     #[schema(value_type = Option<String>, format = DateTime)]
     event_time: Option<Timestamp>,
@@ -85,6 +94,10 @@ pub(super) fn view(epoch: &str, row: &ChangeRow) -> Result<ChangeView, ApiError>
         cursor: scope(row.sdk_app_id).cursor(position)?,
         command: row.command.clone(),
         group_id: Some(row.group_id.clone()).filter(|group| !group.is_empty()),
+        group_name: row.group_name.clone(),
+        operator: row.operator.clone(),
+        users: row.users.clone().unwrap_or_default(),
+        user_count: row.user_count,
         event_time: row.event_time_ms.and_then(Timestamp::of_millis),
         received_at: Timestamp(row.received_at),
         source: row.source.clone(),

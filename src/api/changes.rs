@@ -25,15 +25,17 @@ use super::history::OUTCOMES;
 use super::in_work::accepts_events;
 use super::openapi::{Gone, Refused};
 use super::paging::Limit;
-use super::parameters::{cursor, header, id, paging, query, string, words};
+use super::parameters::{cursor, header, id, paging, query, string, time, words};
 use super::query::Query;
 use super::state::ApiState;
 use crate::model::{GroupId, SdkAppId};
 use crate::replay::as_of::PERMIT_WAIT_MAX;
 use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
+use crate::store::high_watermark;
 use crate::store::{READ_WAIT_MAX, in_time};
 
-const PARAMETERS: [&str; 7] = ["since", "cursor", "group_id", "command", "outcome", "limit", "sdk_app_id"];
+const PARAMETERS: [&str; 9] =
+    ["since", "cursor", "group_id", "command", "outcome", "after", "before", "limit", "sdk_app_id"];
 
 /// How long a stream waits for a database that does not answer, or has not been checked yet, and how often it asks. A
 /// browser does not come back after a 503.
@@ -93,6 +95,8 @@ impl ChangesRequest {
                 },
             )?,
             outcome: query.take_word("outcome", &OUTCOMES)?.map(str::to_owned),
+            after: query.take_time("after")?,
+            before: query.take_time("before")?,
         };
         let since = match (query.take_text("since"), query.take_text("cursor")) {
             (Some(_), Some(_)) => {
@@ -133,6 +137,8 @@ impl utoipa::IntoParams for ChangesParameters {
                 "Of this command, as Tencent spells it, whole.",
             ),
             query("outcome", words(&OUTCOMES), "With this outcome."),
+            query("after", time(), "Received later than this."),
+            query("before", time(), "Received earlier than this."),
             header(
                 "Last-Event-ID",
                 string(),
@@ -179,7 +185,7 @@ async fn stream(state: ApiState, request: ChangesRequest) -> Result<Response, Ap
     let permit = state.feed.follower_permit()?;
     let until = Instant::now() + DATABASE_WAIT_MAX;
     let position = loop {
-        match begin(&state, &request.start).await {
+        match begin(&state, &request.start, &request.filter).await {
             Err(error) if error.is_unavailable() && Instant::now() < until => sleep(DATABASE_PAUSE).await,
             begun => break begun?,
         }
@@ -188,20 +194,24 @@ async fn stream(state: ApiState, request: ChangesRequest) -> Result<Response, Ap
 }
 
 /// Where a stream begins.
-async fn begin(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError> {
+async fn begin(state: &ApiState, start: &Start, filter: &FeedFilter) -> Result<FeedPosition, ApiError> {
     if let Start::After(position) = start
         && state.feed.recent_after(position).is_some()
     {
         return Ok(position.clone());
     }
     let _reading = state.feed.read_permit(STREAM_PERMIT_WAIT_MAX).await?;
-    in_time(READ_WAIT_MAX, begin_in_ledger(state, start)).await
+    in_time(READ_WAIT_MAX, begin_in_ledger(state, start, filter)).await
 }
 
-async fn begin_in_ledger(state: &ApiState, start: &Start) -> Result<FeedPosition, ApiError> {
+async fn begin_in_ledger(
+    state: &ApiState,
+    start: &Start,
+    filter: &FeedFilter,
+) -> Result<FeedPosition, ApiError> {
     let mut conn = state.feed_connection().await?;
     let epoch = feed::epoch(&mut conn).await?;
-    let place = match place(&mut conn, &epoch, start).await? {
+    let place = match place(&mut conn, &epoch, start, filter).await? {
         Some(place) => place,
         None => state.feed.high_watermark(&mut conn, &epoch).await?.place,
     };
@@ -217,7 +227,7 @@ async fn read_page(state: &ApiState, request: ChangesRequest) -> Result<Response
     let ChangesRequest { app, filter, start, limit, .. } = request;
     let mut conn = state.feed_connection().await?;
     let epoch = feed::epoch(&mut conn).await?;
-    let after = place(&mut conn, &epoch, &start).await?;
+    let after = place(&mut conn, &epoch, &start, &filter).await?;
     let high_watermark = state.feed.high_watermark(&mut conn, &epoch).await?.place;
     let after = after.unwrap_or_else(|| high_watermark.clone());
     let (rows, searched) = feed::page(&mut conn, &after, &high_watermark, &filter, limit.rows()).await?;
@@ -233,9 +243,18 @@ async fn read_page(state: &ApiState, request: ChangesRequest) -> Result<Response
 }
 
 /// The place where reading begins; none for the high watermark. A cursor must name an entry that the ledger has.
-async fn place(conn: &mut PgConnection, epoch: &str, start: &Start) -> Result<Option<FeedPlace>, ApiError> {
+/// What was received before a time is left out where a mark says up to where that is.
+async fn place(
+    conn: &mut PgConnection,
+    epoch: &str,
+    start: &Start,
+    filter: &FeedFilter,
+) -> Result<Option<FeedPlace>, ApiError> {
     match start {
-        Start::First => Ok(Some(FeedPlace::start())),
+        Start::First => match filter.after {
+            Some(after) => Ok(Some(high_watermark::marked_before(conn, after).await?)),
+            None => Ok(Some(FeedPlace::start())),
+        },
         Start::Now => Ok(None),
         Start::After(position) if position.epoch != epoch => Err(gone()),
         Start::After(position) if !feed::holds(conn, &position.place()).await? => Err(gone()),

@@ -183,7 +183,7 @@ fn start(cursor: Option<HistoryCursorKey>, before_ms: i64) -> HistoryCursorKey {
 }
 
 /// The first millisecond that is not before a time.
-fn ceiling(time: DateTime<Utc>) -> i64 {
+pub(super) fn ceiling(time: DateTime<Utc>) -> i64 {
     time.timestamp_millis() + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1_000_000))
 }
 

@@ -14,7 +14,7 @@ use utoipa::openapi::ObjectBuilder;
 use super::parameters::words;
 use super::timestamp::Timestamp;
 use crate::callback::{AttributesChange, Event, EventKind, Profile, ProfileText, Role};
-use crate::mirror::{FactKind, GroupBarrier};
+use crate::mirror::{FactKind, GroupBarrier, PersonPart, PersonParts};
 use crate::model::{FieldKey, TopicId, UserId};
 use crate::replay;
 use crate::store::history::HistoryRow;
@@ -26,6 +26,12 @@ use crate::store::history::HistoryRow;
 pub(super) struct HistoryView {
     /// Null where it cannot be read.
     group_id: Option<String>,
+    /// The name that the group has now; null where none is known.
+    group_name: Option<String>,
+    /// In the history of a person: what the person is in it, `operator`, `member`, `owner`, or several of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    parts: Option<Vec<&'static str>>,
     /// As sent, whether or not it was believed; null where the body has none.
     #[schema(value_type = Option<String>, format = DateTime)]
     event_time: Option<Timestamp>,
@@ -43,8 +49,10 @@ pub(super) struct HistoryView {
     /// Who did it; often an app administrator who is no member.
     operator: Option<String>,
     /// Who joined, left or was changed, or was there from the start beside the owner; of a list of members (`source` `rest`)
-    /// those who were shown as members and are not in it.
+    /// those who were shown as members and are not in it. At most 1,000.
     users: Vec<String>,
+    /// How many these are in all.
+    user_count: usize,
     /// `Apply` or `Invited`; free text.
     join_type: Option<String>,
     /// `Quit` or `Kicked`; free text.
@@ -67,7 +75,7 @@ pub(super) struct HistoryView {
     /// From where the user acted; null as well for a token without `+raw`.
     client_ip: Option<String>,
     request_id: Option<String>,
-    /// Whom a list of members names, for the filter by user.
+    /// Whom a list of members names, and whom `users` leaves out, for the filter by user.
     #[serde(skip)]
     listed: Vec<String>,
     /// With `with=body`: the body as it came, never written anew; `body_encoding` says how.
@@ -79,6 +87,9 @@ pub(super) struct HistoryView {
     #[schema(schema_with = shown_encoding)]
     body_encoding: Option<&'static str>,
 }
+
+/// How many users an entry shows: a body of 1 MiB may name 30,000, and a page 4 MiB of such bodies.
+const USERS_MAX: usize = 1_000;
 
 /// How a body that is UTF-8 is written.
 const UTF_8: &str = "utf-8";
@@ -171,6 +182,8 @@ impl HistoryView {
         let (event, facts) = (replay::event(&row.row), replay::snapshot_facts(&row.row));
         let mut view = Self {
             group_id: Some(row.row.group_id).filter(|id| !id.is_empty()),
+            group_name: row.group_name,
+            parts: None,
             event_time: row.event_time_ms.and_then(Timestamp::of_millis),
             received_at: Timestamp::of_millis(row.row.received_ms),
             command: row.row.command,
@@ -180,6 +193,7 @@ impl HistoryView {
             causes: row.row.causes.unwrap_or_default(),
             operator: None,
             users: Vec::new(),
+            user_count: 0,
             join_type: None,
             exit_type: None,
             role: None,
@@ -200,6 +214,9 @@ impl HistoryView {
             view.add_event(event);
         }
         facts.into_iter().flatten().for_each(|fact| view.add_fact(fact.kind));
+        view.user_count = view.users.len();
+        let beyond = view.users.split_off(view.user_count.min(USERS_MAX));
+        view.listed.extend(beyond);
         if with_body {
             let (body, encoding) = match String::from_utf8(row.row.body) {
                 Ok(text) => (text, UTF_8),
@@ -208,6 +225,12 @@ impl HistoryView {
             (view.body, view.body_encoding) = (Some(body), Some(encoding));
         }
         view
+    }
+
+    /// With what the person is in it whose history is read.
+    pub(super) fn with_parts(mut self, parts: PersonParts) -> Self {
+        self.parts = Some(parts.iter().map(PersonPart::name).collect());
+        self
     }
 
     fn add_event(&mut self, event: Event) {

@@ -136,6 +136,10 @@ mod tests {
             received_at: DateTime::UNIX_EPOCH,
             source: "callback".to_owned(),
             outcome: "applied".to_owned(),
+            operator: None,
+            users: None,
+            user_count: 0,
+            group_name: None,
         }
     }
 

@@ -55,8 +55,9 @@ pub async fn replay(config: &Config, wanted: ReplayWanted) -> anyhow::Result<Exi
 }
 
 async fn run(database: &Database, verify: bool, retry: Option<Retry>) -> anyhow::Result<ExitCode> {
-    let bar = bar(replay::estimate(database).await?);
+    let rows = replay::estimate(database).await?;
     if let Some(retry) = retry {
+        let bar = bar(rows);
         let counts = unpark(database, retry, |rows| bar.inc(rows)).await?;
         bar.finish_and_clear();
         print(&format!(
@@ -66,6 +67,8 @@ async fn run(database: &Database, verify: bool, retry: Option<Retry>) -> anyhow:
         return Ok(ExitCode::SUCCESS);
     }
     let mode = if verify { Mode::Verify } else { Mode::Rebuild };
+    // Each entry is read twice.
+    let bar = bar(rows * 2);
     let report = replay::replay(database, mode, |rows| bar.inc(rows)).await?;
     let took = bar.elapsed();
     bar.finish_and_clear();

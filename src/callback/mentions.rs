@@ -1,39 +1,70 @@
-//! Whether a body names a user, as far as it can be read: for a search among the dead letters.
+//! The users that a body names, as far as it can be read: for a search among the dead letters.
 //!
-//! What is parked has no event that says who did what, yet a person who looks for a user's trouble needs to find it. Any
-//! field counts whose name Tencent ends with `_Account`, at any depth; of a body that breaks off, what stands before that.
+//! A callback that is parked has no event that says who did what, yet a person who looks for a user's trouble needs to find
+//! it. Any field counts whose name Tencent ends with `_Account`, at any depth; of a body that breaks off, what stands before
+//! that. An id that had to be repaired names no user, because it could be another one's.
 
+use super::wire;
 use crate::json::{Json, JsonObject, read};
 use crate::model::UserId;
 
 /// How Tencent ends the name of a field that holds a user.
 const ACCOUNT: &str = "_Account";
 
+/// What the name of a field says of the user in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountField {
+    /// The one who acts.
+    Operator,
+    /// An owner, of now or of before.
+    Owner,
+    /// Any other field for a user.
+    Member,
+}
+
+/// The users in fields for users, in the order of the body.
+#[must_use]
+pub fn accounts(body: &[u8]) -> Vec<(AccountField, UserId)> {
+    let mut found = Vec::new();
+    match read(body) {
+        Ok(value) => add_value(&value, &mut found),
+        Err(broken) => add_object(&broken.read, &mut found),
+    }
+    found
+}
+
 /// True where a field for a user names this one.
 #[must_use]
 pub fn mentions(body: &[u8], user: &UserId) -> bool {
-    match read(body) {
-        Ok(value) => value_mentions(&value, user),
-        Err(broken) => object_mentions(&broken.read, user),
-    }
+    accounts(body).iter().any(|(_, named)| named == user)
 }
 
-fn value_mentions(value: &Json<'_>, user: &UserId) -> bool {
+fn add_value(value: &Json<'_>, found: &mut Vec<(AccountField, UserId)>) {
     match value {
-        Json::Object(object) => object_mentions(object, user),
-        Json::List(items) => items.iter().any(|item| value_mentions(item, user)),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => false,
+        Json::Object(object) => add_object(object, found),
+        Json::List(items) => items.iter().for_each(|item| add_value(item, found)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {}
     }
 }
 
-fn object_mentions(object: &JsonObject<'_>, user: &UserId) -> bool {
-    object.members().any(|(key, value)| match value {
-        Json::Text(text) => {
-            // A repaired id could be another one's.
-            text.repaired.is_none() && key.text.ends_with(ACCOUNT) && text.text == user.as_str()
+fn add_object(object: &JsonObject<'_>, found: &mut Vec<(AccountField, UserId)>) {
+    for (key, value) in object.members() {
+        match value {
+            Json::Text(text) if key.text.ends_with(ACCOUNT) => {
+                let user = UserId::parse(&text.text).ok().filter(|_| text.repaired.is_none());
+                found.extend(user.map(|user| (field(&key.text), user)));
+            }
+            value => add_value(value, found),
         }
-        value => value_mentions(value, user),
-    })
+    }
+}
+
+fn field(key: &str) -> AccountField {
+    match key {
+        wire::OPERATOR => AccountField::Operator,
+        wire::OWNER | wire::OLD_OWNER | wire::NEW_OWNER => AccountField::Owner,
+        _ => AccountField::Member,
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +88,19 @@ mod tests {
             assert_eq!(mentions(body, &user), named, "{}", String::from_utf8_lossy(body));
         }
         Ok(())
+    }
+
+    #[test]
+    fn the_name_of_a_field_says_what_the_user_is() {
+        let body = br#"{"Operator_Account":"a","NewOwner_Account":"b","List":[{"Member_Account":"c"},{"X_Account":"d"}]}"#;
+        let found: Vec<_> =
+            accounts(body).into_iter().map(|(field, user)| (field, user.as_str().to_owned())).collect();
+        let wanted = [
+            (AccountField::Operator, "a"),
+            (AccountField::Owner, "b"),
+            (AccountField::Member, "c"),
+            (AccountField::Member, "d"),
+        ];
+        assert_eq!(found, wanted.map(|(field, user)| (field, user.to_owned())));
     }
 }

@@ -13,7 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::errors::ApiError;
 
-const STYLE: &str = include_str!("../../assets/console/console.css");
+const STYLE: &str = concat!(
+    include_str!("../../assets/console/console.css"),
+    include_str!("../../assets/console/people.css")
+);
 const SCRIPT: &str = include_str!("../../assets/console/console.js");
 
 /// The file names, with the hash in them.

@@ -1,21 +1,23 @@
-//! One ledger entry as a line of the live list: when, what, where, and how it ended.
+//! One ledger entry as a line of the live list: when it came, and as a sentence who did what to whom.
 //!
-//! The time of receipt leads to the group as it was then. The server renders a line once for the page and once for the stream,
-//! by this one function.
+//! A line says nothing that only some readers may see, because the list is one for all who look.
 
 use chrono::DateTime;
 use maud::{Markup, html};
 
+use super::entry_line::EntryLine;
 use super::outcome::outcome_chip;
 use super::pieces::{group_link, moment_of_day, time_of_day};
+use super::sentence_event::sentence;
+use super::sentence_html::said;
+use super::sentence_writer::Scene;
 use super::visit::Visit;
 use crate::store::wall::WallRow;
 
 /// A list item.
 pub(crate) fn feed_line(visit: &Visit, row: &WallRow) -> Markup {
-    let entry = &row.entry.row;
-    let group = entry.group_id.as_str();
-    let received = DateTime::from_timestamp_millis(entry.received_ms);
+    let group = row.entry.row.group_id.as_str();
+    let received = DateTime::from_timestamp_millis(row.entry.row.received_ms);
     html! {
         li data-position=(row.position) {
             @if let Some(received) = received {
@@ -27,14 +29,32 @@ pub(crate) fn feed_line(visit: &Visit, row: &WallRow) -> Markup {
                 }
             }
             " "
-            code { bdi { (entry.command) } }
-            " "
-            @if group.is_empty() {
-                span class="unknown" { (visit.text("no-group")) }
-            } @else {
-                (group_link(visit, group, row.group_name.as_deref()))
-            }
-            @if entry.outcome != "applied" { " " (outcome_chip(visit, &entry.outcome)) }
+            @if row.entry.row.body.is_empty() { (command(visit, row)) } @else { (in_words(visit, row)) }
+            @if row.entry.row.outcome != "applied" { " " (outcome_chip(visit, &row.entry.row.outcome)) }
+        }
+    }
+}
+
+/// The entry as a sentence, without addresses: the list is one for all who look.
+fn in_words(visit: &Visit, row: &WallRow) -> Markup {
+    let line = EntryLine { group_name: row.group_name.clone(), ..EntryLine::of(row.entry.clone(), false) };
+    let sentence = sentence(visit.language(), &line, Scene::OfApp);
+    html! {
+        (said(visit, &sentence.main))
+        @for detail in &sentence.details { span class="detail" { " · " (said(visit, detail)) } }
+    }
+}
+
+/// An entry whose body was left out because it is long, or has none: its command and its group.
+fn command(visit: &Visit, row: &WallRow) -> Markup {
+    let group = row.entry.row.group_id.as_str();
+    html! {
+        code { bdi { (row.entry.row.command) } }
+        " "
+        @if group.is_empty() {
+            span class="unknown" { (visit.text("no-group")) }
+        } @else {
+            (group_link(visit, group, row.group_name.as_deref()))
         }
     }
 }

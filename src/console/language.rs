@@ -29,16 +29,22 @@ const SOURCES: [&[&str]; 3] = [
         include_str!("lang/frame.en.ftl"),
         include_str!("lang/pages.en.ftl"),
         include_str!("lang/health.en.ftl"),
+        include_str!("lang/events.en.ftl"),
+        include_str!("lang/people.en.ftl"),
     ],
     &[
         include_str!("lang/frame.ja.ftl"),
         include_str!("lang/pages.ja.ftl"),
         include_str!("lang/health.ja.ftl"),
+        include_str!("lang/events.ja.ftl"),
+        include_str!("lang/people.ja.ftl"),
     ],
     &[
         include_str!("lang/frame.zh.ftl"),
         include_str!("lang/pages.zh.ftl"),
         include_str!("lang/health.zh.ftl"),
+        include_str!("lang/events.zh.ftl"),
+        include_str!("lang/people.zh.ftl"),
     ],
 ];
 

@@ -112,6 +112,12 @@ impl Visit {
         self.caller.as_ref().ok_or_else(|| ApiError::unauthorized("This page needs a login."))
     }
 
+    /// What the rendering of an entry depends on beside the entry: two visits with the same text get the same markup.
+    #[must_use]
+    pub(crate) fn look(&self) -> String {
+        format!("{} {} {} {}", self.app, self.language().tag(), self.zone().name(), self.names_app)
+    }
+
     /// A message of the catalogue.
     #[must_use]
     pub(crate) fn text(&self, key: &str) -> String {
@@ -154,6 +160,21 @@ impl Visit {
             Some(id) => self.url(&format!("/groups/{id}")),
             None => self.url_with("/groups", &[("group_id", group)]),
         }
+    }
+
+    /// A page below that of a group.
+    #[must_use]
+    pub(crate) fn group_part_url(&self, group: &str, part: &str) -> String {
+        match segment(group) {
+            Some(id) => self.url(&format!("/groups/{id}/{part}")),
+            None => self.group_url(group),
+        }
+    }
+
+    /// The history of a person in the read API.
+    #[must_use]
+    pub(crate) fn user_history_url(&self, user: &str, pairs: &[(&str, &str)]) -> String {
+        self.url_with(&format!("/v1/users/{}/history", utf8_percent_encode(user, SEGMENT)), pairs)
     }
 
     /// The page of a group as it was at a moment.

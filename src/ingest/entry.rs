@@ -3,7 +3,7 @@
 //! The ledger has one door for facts of every source; this file says how a callback goes through it.
 
 use crate::callback::{Callback, without_signature};
-use crate::replay::verdict;
+use crate::replay::{people_of, verdict};
 use crate::store::ledger::{EntrySource, NewEntry, OutboxMark};
 
 /// The entry of a callback, and how it is queued for delivery with it.
@@ -27,6 +27,7 @@ pub(super) fn new_entry(callback: &Callback, outbox: Option<OutboxMark>) -> NewE
         query: received.query.as_deref().map(without_signature),
         content_type: received.content_type.as_deref(),
         outbox,
+        people: people_of(callback),
         body: &received.body,
     }
 }

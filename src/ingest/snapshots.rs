@@ -12,7 +12,7 @@ use strum::VariantArray as _;
 
 use crate::mirror::{
     ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, GroupBarrier, GroupKey, ListRange,
-    MirrorClaim, ReadKind, Rows, Snapshot, UnreadableSnapshot,
+    MirrorClaim, People, ReadKind, Rows, Snapshot, UnreadableSnapshot,
 };
 use crate::model::{Digest, Millis};
 use crate::store::Database;
@@ -390,6 +390,7 @@ fn new_entry(compared: &ComparedSnapshot, received_at: Millis) -> NewEntry<'_> {
         query: None,
         content_type: None,
         outbox: None,
+        people: People::of_snapshot(snapshot.kind, &compared.facts),
         body: &compared.body,
     }
 }

@@ -7,10 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use sqlx::PgConnection;
 
-use super::reread::{facts, judged_again};
-use crate::callback::ReasonCause;
+use super::reread::{facts, is_readable_now};
 use crate::mirror::Rows;
-use crate::model::Millis;
 use crate::store::ledger::{self, LedgerRow};
 use crate::store::lines::{self, ALL};
 
@@ -144,12 +142,4 @@ impl RangeFold {
             }
         }
     }
-}
-
-/// True for a parked entry that an update of the program made readable. Not one that waits for a time to come, or that
-/// PostgreSQL refused: this program reads it no better than the one that parked it.
-fn is_readable_now(row: &LedgerRow) -> bool {
-    let waits = [ReasonCause::FutureTime, ReasonCause::RefusedByDatabase];
-    !waits.iter().any(|cause| row.has_cause(cause.label()))
-        && judged_again(row, Millis::new(row.received_ms)).is_some_and(|callback| callback.event.is_ok())
 }

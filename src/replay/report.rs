@@ -43,6 +43,14 @@ impl Report {
         self.readable += lines.len() as u64;
     }
 
+    /// Counts a difference that is described already.
+    pub(super) fn add_line(&mut self, line: String) {
+        self.differences += 1;
+        if self.lines.len() < LINES_MAX {
+            self.lines.push(line);
+        }
+    }
+
     /// Compares what the tables hold with what a fold makes, row by row; true if anything differs. The groups that are
     /// spared differ for another reason, which is reported apart.
     pub(super) fn compare(&mut self, held: &Lines, wanted: &Lines, spared: &BTreeSet<(i64, String)>) -> bool {
@@ -64,11 +72,8 @@ impl Report {
     }
 
     fn add(&mut self, (table, app, group, rest): &LineKey, difference: &str) {
-        self.differences += 1;
-        if self.lines.len() < LINES_MAX {
-            let rest = if rest.is_empty() { String::new() } else { format!(" {rest:?}") };
-            self.lines.push(format!("{table} {app} {group:?}{rest}: {difference}"));
-        }
+        let rest = if rest.is_empty() { String::new() } else { format!(" {rest:?}") };
+        self.add_line(format!("{table} {app} {group:?}{rest}: {difference}"));
     }
 }
 

@@ -3,8 +3,8 @@
 //! Pure. The digest and the time of what was applied stay those that the entry was given at receipt: they are stored,
 //! never computed anew. What was parked is judged again.
 
-use crate::callback::{self, Callback, Decoded, Event, Received};
-use crate::mirror::{self, Fact, Snapshot};
+use crate::callback::{self, Callback, Decoded, Event, Reading, ReasonCause, Received};
+use crate::mirror::{self, Fact, People, Snapshot};
 use crate::model::{Digest, GroupId, Millis, SdkAppId};
 use crate::store::ledger::{LedgerRow, Verdict};
 
@@ -55,6 +55,14 @@ pub(super) fn judged_again(row: &LedgerRow, now: Millis) -> Option<Callback> {
     Some(callback)
 }
 
+/// True for a parked entry that an update of the program made readable. Not one that waits for a time to come, or that
+/// PostgreSQL refused: this program reads it no better than the one that parked it.
+pub(super) fn is_readable_now(row: &LedgerRow) -> bool {
+    let waits = [ReasonCause::FutureTime, ReasonCause::RefusedByDatabase];
+    !waits.iter().any(|cause| row.has_cause(cause.label()))
+        && judged_again(row, Millis::new(row.received_ms)).is_some_and(|callback| callback.event.is_ok())
+}
+
 /// The facts of an entry that was applied, and whether this program reads the same of it as was read then; none where it
 /// cannot read it.
 pub(super) fn facts(row: &LedgerRow) -> Option<(Vec<Fact>, bool)> {
@@ -66,15 +74,46 @@ pub(super) fn facts(row: &LedgerRow) -> Option<(Vec<Fact>, bool)> {
     Some((mirror::facts(&callback), is_same))
 }
 
+/// Whom a callback is about.
+#[must_use]
+pub fn people_of(callback: &Callback) -> People {
+    let unread = Some(&callback.received.body[..]).filter(|_| callback.reading() != Reading::Applied);
+    People::of_callback(callback.event.as_ref().ok(), unread)
+}
+
+/// Whom an entry is about, by its outcome; none where this program cannot read it, or reads more of it than was read then.
+pub(super) fn people_of_row(row: &LedgerRow) -> Option<People> {
+    if row.is_snapshot() {
+        let snapshot = snapshot(row)?;
+        let facts = snapshot.facts(&Digest::from_bytes(&row.digest)?).ok()?;
+        return Some(People::of_snapshot(snapshot.kind, &facts));
+    }
+    if !row.is_applied() {
+        return (!is_readable_now(row)).then(|| People::of_callback(None, Some(&row.body)));
+    }
+    let callback = decode(row).filter(|callback| callback.event.is_ok())?;
+    (row.outcome != "partial" || says_the_same(row, &verdict(&callback))).then(|| people_of(&callback))
+}
+
+/// Whom an entry of a callback may have been about by what was read of it before: all that its body names.
+pub(super) fn people_before(row: &LedgerRow) -> People {
+    let event = event(row).filter(|_| row.is_applied());
+    People::of_callback(event.as_ref(), Some(&row.body))
+}
+
 /// The facts of an entry that is a snapshot; none for a callback, and where this program cannot read it.
 #[must_use]
 pub fn snapshot_facts(row: &LedgerRow) -> Option<Vec<Fact>> {
+    snapshot(row)?.facts(&Digest::from_bytes(&row.digest)?).ok()
+}
+
+fn snapshot(row: &LedgerRow) -> Option<Snapshot> {
     if !row.is_snapshot() {
         return None;
     }
     let app = SdkAppId::parse(&row.sdk_app_id.to_string()).ok()?;
     let group = mirror::group_key(app, GroupId::parse(&row.group_id).ok()?);
-    Snapshot::of_body(group, &row.body)?.facts(&Digest::from_bytes(&row.digest)?).ok()
+    Snapshot::of_body(group, &row.body)
 }
 
 /// What an entry of a callback says, applied or parked; none where this program cannot read it.
@@ -89,7 +128,7 @@ pub fn verdict(callback: &Callback) -> Verdict {
     Verdict {
         outcome: callback.reading().as_str(),
         reason: callback.reason_text(),
-        causes: callback.causes().into_iter().map(callback::ReasonCause::label).collect(),
+        causes: callback.causes().into_iter().map(ReasonCause::label).collect(),
     }
 }
 

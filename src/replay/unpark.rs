@@ -7,7 +7,7 @@
 
 use super::ranges::PAGE_ROWS;
 use super::rebuild::{RETRIES_MAX, lock, rebuild_group, unlock};
-use super::reread::{judged_again, says_the_same, verdict};
+use super::reread::{judged_again, people_before, people_of, says_the_same, verdict};
 use crate::callback::{Callback, Reading, ReasonCause};
 use crate::mirror::{self, Rows};
 use crate::model::Millis;
@@ -98,6 +98,7 @@ async fn unpark_one(database: &Database, row: &LedgerRow, now: Millis) -> anyhow
 }
 
 async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Result<Retried, sqlx::Error> {
+    let (before, people) = (people_before(row), people_of(callback));
     let now = Reread {
         command: &callback.command,
         group: callback.group.as_ref(),
@@ -105,13 +106,19 @@ async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Res
         event_time: callback.event_time,
         digest: callback.digest,
         verdict: verdict(callback),
+        people_before: &before,
+        people: &people,
     };
     let mut tx = database.begin("unpark").await?;
     // A group may have any number of entries, and one that is locked must not end the whole run.
     tx.take_time().await?;
     let done = if !ledger::unpark(tx.conn(), row, &now).await? {
         // Neither: its receipt was corrected since it was read, and the next run meets it at its new place.
-        if ledger::drop_parked(tx.conn(), row).await? { Retried::Duplicate } else { Retried::Unchanged }
+        if ledger::drop_parked(tx.conn(), row, &before).await? {
+            Retried::Duplicate
+        } else {
+            Retried::Unchanged
+        }
     } else {
         match &callback.event {
             Ok(event) if row.is_applied() => {

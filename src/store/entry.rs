@@ -7,7 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
-use crate::model::{Digest, GroupId, Millis, SdkAppId, storable};
+use super::people::{self, LedgerKey, rows_of};
+use crate::mirror::People;
+use crate::model::{Digest, GroupId, Millis, SdkAppId, UserId, storable};
 
 /// Where a fact comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub struct NewEntry<'a> {
     pub content_type: Option<&'a str>,
     /// Where it is to be delivered as well.
     pub outbox: Option<OutboxMark>,
+    /// Whom it is about.
+    pub people: People,
     /// The bytes as they came.
     pub body: &'a [u8],
 }
@@ -168,7 +172,14 @@ pub async fn enter_batch(
             entered[at] = Entered::New(*owner);
         }
     }
+    let new = (0..batch.len()).filter(|at| matches!(entered[*at], Entered::New(_)));
+    let named = new.flat_map(|at| rows_of(borrowed(&keys[at]), &batch[at].people)).collect();
+    people::insert(conn, named).await?;
     Ok(entered)
+}
+
+fn borrowed((app, group, time, digest): &Key) -> LedgerKey<'_> {
+    (*app, group, *time, digest)
 }
 
 /// One lock per request until the end of the transaction, in one order: two receipts of one request, at two replicas,
@@ -219,14 +230,15 @@ async fn lock_requests(
 /// do not deadlock.
 const INSERT: &str = r"
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome,
-                    reason, causes, query_command, client_ip, platform, request_id, body)
+                    reason, causes, query_command, client_ip, platform, request_id, body, operator, users, user_count)
 SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(received_ms / 1000.0), source, outcome,
-       reason, string_to_array(causes, ','), query_command, client_ip, platform, request_id, body
+       reason, string_to_array(causes, ','), query_command, client_ip, platform, request_id, body, operator,
+       users::text[], user_count
   FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[],
               $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-              $16::bytea[])
+              $16::bytea[], $17::text[], $18::text[], $19::int[])
     AS batch (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
-              query_command, client_ip, platform, request_id, body)
+              query_command, client_ip, platform, request_id, body, operator, users, user_count)
 ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
 RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false";
 
@@ -239,14 +251,17 @@ WITH batch AS (
     SELECT *
       FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[],
                   $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-                  $16::bytea[], $17::text[], $18::text[], $19::bigint[], $20::bigint[])
+                  $16::bytea[], $17::text[], $18::text[], $19::int[], $20::text[], $21::text[], $22::bigint[], $23::bigint[])
         AS b (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
-              query_command, client_ip, platform, request_id, body, query, content_type, origin, request_time)),
+              query_command, client_ip, platform, request_id, body, operator, users, user_count, query, content_type,
+              origin, request_time)),
 entered AS (
     INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome,
-                        reason, causes, query_command, client_ip, platform, request_id, body, query, content_type)
+                        reason, causes, query_command, client_ip, platform, request_id, body, operator, users, user_count,
+                        query, content_type)
     SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(received_ms / 1000.0), source, outcome,
-           reason, string_to_array(causes, ','), query_command, client_ip, platform, request_id, body, query, content_type
+           reason, string_to_array(causes, ','), query_command, client_ip, platform, request_id, body, operator,
+           users::text[], user_count, query, content_type
       FROM batch
     ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
     RETURNING sdk_app_id, group_id, time_ms, digest, received_at, position),
@@ -305,7 +320,15 @@ async fn insert(
         .bind(texts(|entry| entry.client_ip.map(str::to_owned)))
         .bind(texts(|entry| entry.platform.map(str::to_owned)))
         .bind(texts(|entry| entry.request_id.map(str::to_owned)))
-        .bind(column.clone().map(|entry| entry.body).collect::<Vec<_>>());
+        .bind(column.clone().map(|entry| entry.body).collect::<Vec<_>>())
+        .bind(
+            column
+                .clone()
+                .map(|entry| entry.people.operator.as_ref().map(UserId::as_str))
+                .collect::<Vec<_>>(),
+        )
+        .bind(column.clone().map(|entry| people::shown(&entry.people)).collect::<Vec<_>>())
+        .bind(column.clone().map(|entry| people::count(&entry.people)).collect::<Vec<_>>());
     let query = if relayed {
         let mark = |pick: fn(OutboxMark) -> Option<i64>| -> Vec<Option<i64>> {
             column.clone().map(|entry| entry.outbox.and_then(pick)).collect()
@@ -358,5 +381,11 @@ pub async fn receive_earlier(conn: &mut PgConnection, entry: &NewEntry<'_>) -> R
     let Some(held) = known.get(&request_key(&key)).filter(|held| key.2 < **held) else { return Ok(false) };
     let (app, group, time, digest) = &key;
     let query = sqlx::query(RECEIVE_EARLIER).bind(app).bind(group).bind(held).bind(digest).bind(time);
-    Ok(query.execute(conn).await?.rows_affected() > 0)
+    if query.execute(&mut *conn).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let before: Vec<_> = rows_of((*app, group, *held, digest), &entry.people).collect();
+    people::remove(conn, &before).await?;
+    people::replace(conn, rows_of(borrowed(&key), &entry.people).collect()).await?;
+    Ok(true)
 }

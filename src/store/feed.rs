@@ -67,6 +67,14 @@ pub struct ChangeRow {
     pub source: String,
     /// `applied`, `partial` or `parked`.
     pub outcome: String,
+    /// Who did it.
+    pub operator: Option<String>,
+    /// The first of those it happened to.
+    pub users: Option<Vec<String>>,
+    /// How many these are in all.
+    pub user_count: i32,
+    /// The name that the group has now, cut as the command is.
+    pub group_name: Option<String>,
 }
 
 /// Which entries a reader of the feed wants. The parts that are there must all fit.
@@ -80,11 +88,16 @@ pub struct FeedFilter {
     pub command: Option<String>,
     /// With this outcome.
     pub outcome: Option<String>,
+    /// Received later than this.
+    pub after: Option<DateTime<Utc>>,
+    /// Received earlier than this.
+    pub before: Option<DateTime<Utc>>,
 }
 
 impl FeedFilter {
     /// Every entry of every app.
-    pub const ALL: Self = Self { app: None, group: None, command: None, outcome: None };
+    pub const ALL: Self =
+        Self { app: None, group: None, command: None, outcome: None, after: None, before: None };
 
     /// Whether an entry fits; the twin of the condition in [`PAGE`]. A command that was cut is longer than any in a
     /// filter, and fits none.
@@ -94,6 +107,8 @@ impl FeedFilter {
             && self.group.as_ref().is_none_or(|group| group.as_str() == row.group_id)
             && self.command.as_ref().is_none_or(|command| *command == row.command)
             && self.outcome.as_ref().is_none_or(|outcome| *outcome == row.outcome)
+            && self.after.is_none_or(|after| row.received_at > after)
+            && self.before.is_none_or(|before| row.received_at < before)
     }
 }
 
@@ -163,10 +178,13 @@ const NEXT: &str = "SELECT COALESCE(min(position), $2) FROM ledger WHERE positio
 /// which copied rows may, stay together: a page goes on behind a position.
 const PAGE: &str = "
 SELECT l.position, encode(substr(l.digest, 1, 4), 'hex') AS digest, l.sdk_app_id, l.group_id,
-       left(l.command, $8) AS command, l.event_time_ms, l.received_at, l.source, l.outcome
+       left(l.command, $8) AS command, l.event_time_ms, l.received_at, l.source, l.outcome, l.operator, l.users,
+       l.user_count, (SELECT left(g.name, $8) FROM groups g
+                       WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
   FROM (SELECT * FROM ledger WHERE position > $1 AND position <= $2 ORDER BY position OFFSET 0) l
  WHERE ($3::bigint IS NULL OR l.sdk_app_id = $3) AND ($4::text IS NULL OR l.group_id = $4)
    AND ($5::text IS NULL OR l.command = $5) AND ($6::text IS NULL OR l.outcome = $6)
+   AND ($9::timestamptz IS NULL OR l.received_at > $9) AND ($10::timestamptz IS NULL OR l.received_at < $10)
  ORDER BY l.position FETCH FIRST ($7) ROWS WITH TIES";
 
 /// Entries after one place, up to and with another, that fit a filter: at most `limit` and those that share the position
@@ -191,7 +209,10 @@ pub async fn page(
     }
     let query = sqlx::query_as_with(PAGE, bound(after, last, filter, limit)?);
     let mut rows: Vec<ChangeRow> = query.fetch_all(&mut *conn).await?;
-    rows.iter_mut().for_each(|row| cut(&mut row.command));
+    for row in &mut rows {
+        cut(&mut row.command);
+        row.group_name.iter_mut().for_each(cut);
+    }
     assert!(
         rows.iter().all(|row| (after.position + 1..=last).contains(&row.place.position)),
         "a page lies between its ends"
@@ -231,16 +252,18 @@ fn bound(after: &FeedPlace, last: i64, filter: &FeedFilter, limit: i64) -> Resul
         values.add(filter.outcome.as_deref()),
         values.add(limit),
         values.add(i32::try_from(COMMAND_CHARS_MAX + 1).unwrap_or(i32::MAX)),
+        values.add(filter.after),
+        values.add(filter.before),
     ];
     added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
     Ok(values)
 }
 
-/// Cuts a command that is longer than a feed shows, and marks it.
-fn cut(command: &mut String) {
-    if let Some((end, _)) = command.char_indices().nth(COMMAND_CHARS_MAX) {
-        command.truncate(end);
-        command.push(CUT);
+/// Cuts a text that is longer than a feed shows, and marks it.
+fn cut(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(COMMAND_CHARS_MAX) {
+        text.truncate(end);
+        text.push(CUT);
     }
 }
 

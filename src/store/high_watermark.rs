@@ -20,6 +20,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
@@ -130,12 +131,40 @@ UPDATE feed SET high_watermark = $1, high_watermark_digest = $2
                        AND encode(substr(m.digest, 1, 4), 'hex') = feed.high_watermark_digest)
         AND high_watermark > 0)";
 
-/// Notes a high watermark that was proven, unless a later one is noted.
+/// Notes a high watermark that was proven, unless a later one is noted; about once a minute with the time.
 ///
 /// # Errors
 /// The statement's: a server that takes no writes, or no right to.
 pub async fn note(conn: &mut PgConnection, place: &FeedPlace) -> Result<(), sqlx::Error> {
-    sqlx::query(NOTE).bind(place.position).bind(&place.digest).execute(conn).await.map(drop)
+    sqlx::query(NOTE).bind(place.position).bind(&place.digest).execute(&mut *conn).await?;
+    sqlx::query(MARK).bind(place.position).bind(&place.digest).execute(conn).await.map(drop)
+}
+
+/// About one a minute, whatever the number of replicas.
+const MARK: &str = "
+INSERT INTO feed_marks (position, digest)
+SELECT $1, $2
+ WHERE $1 > 0 AND NOT EXISTS (SELECT FROM feed_marks WHERE marked_at > now() - interval '1 minute')";
+
+/// How far the clock of a process may be ahead of that of the database.
+const CLOCK_SPARE_SECS: i32 = 300;
+
+const MARKED_BEFORE: &str = "
+SELECT position, digest FROM feed_marks
+ WHERE marked_at <= $1 - make_interval(secs => $2)
+ ORDER BY marked_at DESC LIMIT 1";
+
+/// A place up to which every entry was received before a time; the start where none is known in this ledger.
+///
+/// # Errors
+/// A statement's.
+pub async fn marked_before(conn: &mut PgConnection, time: DateTime<Utc>) -> Result<FeedPlace, sqlx::Error> {
+    let place = sqlx::query_as(MARKED_BEFORE).bind(time).bind(f64::from(CLOCK_SPARE_SECS));
+    let place: Option<FeedPlace> = place.fetch_optional(&mut *conn).await?;
+    match place {
+        Some(place) if feed::holds(conn, &place).await? => Ok(place),
+        _ => Ok(FeedPlace::start()),
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct HistoryRow {
     pub client_ip: Option<String>,
     /// `OptPlatform` of the query.
     pub platform: Option<String>,
+    /// The present name of the group; none where none is known.
+    pub group_name: Option<String>,
 }
 
 /// The key of a row in the history of its group, by which pages are read: time in Unix milliseconds, digest.
@@ -77,7 +79,8 @@ OFFSET $6 LIMIT 2";
 const PAGE: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
-       event_time_ms, source, client_ip, platform, chosen
+       event_time_ms, source, client_ip, platform, chosen,
+       (SELECT g.name FROM groups g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
           FROM (SELECT * FROM

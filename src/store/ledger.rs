@@ -1,11 +1,13 @@
 //! Statements on the ledger: facts enter by the door in `entry`, and entries are read back in key order to be folded again.
 //!
-//! This file and `entry` are the only ones that write the table; `history` and `feed` read it for people. Nothing here
-//! decides what an entry means.
+//! This file and `entry` are the only ones that write the table; `history`, `app_history`, `parked` and `feed` read it for
+//! people. Nothing here decides what an entry means.
 
 use sqlx::PgConnection;
 
-use crate::model::{Digest, GroupId, Millis, storable};
+use super::people::{self, LedgerKey, rows_of};
+use crate::mirror::People;
+use crate::model::{Digest, GroupId, Millis, UserId, storable};
 
 pub use super::entry::{
     Entered, EntrySource, NewEntry, OutboxMark, Queued, Verdict, enter_batch, receive_earlier,
@@ -61,16 +63,15 @@ impl LedgerRow {
         self.causes.iter().flatten().any(|cause| cause == label)
     }
 
-    fn key(&self) -> RowKey<'_> {
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> LedgerKey<'_> {
         (self.sdk_app_id, &self.group_id, self.time_ms, &self.digest)
     }
 }
 
-/// The ledger's key, borrowed.
-type RowKey<'a> = (i64, &'a str, i64, &'a [u8]);
-
 /// Sorts before every row: there is no app 0.
-const BEFORE_ALL: RowKey<'static> = (0, "", i64::MIN, &[]);
+const BEFORE_ALL: LedgerKey<'static> = (0, "", i64::MIN, &[]);
 
 const PAGE: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
@@ -120,12 +121,32 @@ pub async fn page_of_group(
 
 async fn page_after(
     conn: &mut PgConnection,
-    (app, group, time, digest): RowKey<'_>,
+    (app, group, time, digest): LedgerKey<'_>,
     only_unread: bool,
     limit: i64,
 ) -> Result<Vec<LedgerRow>, sqlx::Error> {
     let query = sqlx::query_as(PAGE).bind(app).bind(group).bind(time).bind(digest);
     query.bind(only_unread).bind(limit).fetch_all(conn).await
+}
+
+const OF_KEYS: &str = r"
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
+       round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.source, l.outcome, l.reason, l.causes,
+       l.body
+  FROM (SELECT DISTINCT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[])) AS k (app, grp, time, digest)
+  JOIN ledger l ON l.sdk_app_id = k.app AND l.group_id = k.grp AND l.time_ms = k.time AND l.digest = k.digest";
+
+/// The rows that are there of these, each once.
+///
+/// # Errors
+/// The statement's.
+pub async fn of_keys(conn: &mut PgConnection, keys: &[LedgerKey<'_>]) -> Result<Vec<LedgerRow>, sqlx::Error> {
+    let query = sqlx::query_as(OF_KEYS)
+        .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>());
+    query.fetch_all(conn).await
 }
 
 const ESTIMATE: &str =
@@ -154,11 +175,16 @@ pub struct Reread<'a> {
     pub digest: Digest,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// Whom it is about by what was read of it before.
+    pub people_before: &'a People,
+    /// Whom it is about by what is read now.
+    pub people: &'a People,
 }
 
 const UNPARK: &str = r"
 UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), command = $9, group_id = $10,
-       time_ms = $11, digest = $12, event_time_ms = $13, position = DEFAULT
+       time_ms = $11, digest = $12, event_time_ms = $13, operator = $14, users = $15::text[], user_count = $16,
+       position = DEFAULT
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = $5
    AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $10 AND l.time_ms = $11
                       AND l.digest = $12 AND l.outcome <> 'parked'
@@ -180,8 +206,17 @@ pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) 
         .bind(now.group.map_or("", GroupId::as_str))
         .bind(now.time.get())
         .bind(now.digest.as_bytes())
-        .bind(now.event_time.map(Millis::get));
-    Ok(query.execute(conn).await?.rows_affected() == 1)
+        .bind(now.event_time.map(Millis::get))
+        .bind(now.people.operator.as_ref().map(UserId::as_str))
+        .bind(people::shown(now.people))
+        .bind(people::count(now.people));
+    if query.execute(&mut *conn).await?.rows_affected() != 1 {
+        return Ok(false);
+    }
+    people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
+    let key = (app, now.group.map_or("", GroupId::as_str), now.time.get(), now.digest.as_bytes());
+    people::replace(conn, rows_of(key, now.people).collect()).await?;
+    Ok(true)
 }
 
 const DROP_PARKED: &str = r"
@@ -193,8 +228,16 @@ DELETE FROM ledger
 ///
 /// # Errors
 /// The statement's.
-pub async fn drop_parked(conn: &mut PgConnection, row: &LedgerRow) -> Result<bool, sqlx::Error> {
+pub async fn drop_parked(
+    conn: &mut PgConnection,
+    row: &LedgerRow,
+    people_before: &People,
+) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
     let query = sqlx::query(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
-    Ok(query.execute(conn).await?.rows_affected() == 1)
+    if query.execute(&mut *conn).await?.rows_affected() != 1 {
+        return Ok(false);
+    }
+    people::remove(conn, &rows_of(row.key(), people_before).collect::<Vec<_>>()).await?;
+    Ok(true)
 }

@@ -123,7 +123,9 @@ const VIEWS: [&str; 8] = [
 ];
 
 /// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 11] = [
+    "ledger_people",
+    "feed_marks",
     "group_verifications",
     "id_list_passes",
     "drift_totals",

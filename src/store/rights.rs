@@ -12,10 +12,12 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 23] = [
+const TABLES: [(&str, &[&str]); 25] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
+    ("ledger_people", &["SELECT", "INSERT", "DELETE"]),
     ("feed", &["SELECT", "UPDATE"]),
+    ("feed_marks", &["SELECT", "INSERT"]),
     ("relay_outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("relay_skipped", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("database_identity", &["SELECT"]),

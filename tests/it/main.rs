@@ -88,6 +88,7 @@ mod replay {
 /// What the internal listener serves.
 mod api {
     mod access;
+    mod app_history;
     mod apps;
     mod at_least;
     mod bounds;
@@ -104,6 +105,7 @@ mod api {
     mod openapi;
     mod parked;
     pub(crate) mod plans;
+    mod plans_history;
     pub(crate) mod reads;
     mod refusals;
     mod stats_away;
@@ -113,9 +115,13 @@ mod api {
 
 /// Pages for people, over HTTP.
 mod console {
+    mod group_pages;
     mod live;
     mod login;
     mod pages;
+    mod people;
+    mod sentences;
+    mod visits;
     mod words;
 }
 
@@ -124,6 +130,7 @@ mod feed {
     mod crowd;
     mod filters;
     mod held_back;
+    mod people;
     mod replicas;
     mod servers;
     mod stalled;

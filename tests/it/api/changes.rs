@@ -63,7 +63,8 @@ async fn pages_show_every_entry_once_in_order_and_go_on_where_they_ended() {
     assert_eq!(
         page(&app.service, &format!("since={end}")).await["items"][0],
         json!({"cursor": last_cursor(&page(&app.service, "").await), "command": "Group.CallbackAfterCreateGroup",
-               "group_id": "later", "event_time": "2026-01-01T00:00:00.345Z", "source": "callback", "outcome": "applied",
+               "group_id": "later", "group_name": "River walkers", "operator": "ana_77", "users": ["boris-2", "chen_li"],
+               "user_count": 2, "event_time": "2026-01-01T00:00:00.345Z", "source": "callback", "outcome": "applied",
                "received_at": page(&app.service, "limit=500").await["items"][7]["received_at"]})
     );
     app.stop().await;

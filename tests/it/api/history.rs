@@ -24,8 +24,17 @@ async fn history(app: &App, query: &str) -> Vec<Value> {
 fn told(entry: &Value) -> Value {
     let mut told = entry.clone();
     told.as_object_mut().unwrap().retain(|key, value| {
-        let common =
-            ["group_id", "event_time", "received_at", "command", "source", "outcome"].contains(&key.as_str());
+        let common = [
+            "group_id",
+            "group_name",
+            "user_count",
+            "event_time",
+            "received_at",
+            "command",
+            "source",
+            "outcome",
+        ]
+        .contains(&key.as_str());
         !common && !value.is_null() && *value != json!([])
     });
     told

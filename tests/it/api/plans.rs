@@ -123,7 +123,8 @@ pub(crate) fn visited(plan: &str) -> u64 {
             total += rows * loops;
         }
     }
-    assert!(plan.contains(" Scan using "), "no index is in {plan}");
+    let has_index = plan.contains(" Scan using ") || plan.contains(" Scan Backward using ");
+    assert!(has_index, "no index is in {plan}");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of rows")]
     let total = total as u64;
     total

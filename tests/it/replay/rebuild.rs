@@ -132,6 +132,59 @@ async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() 
     app.stop().await;
 }
 
+/// Every row of the index of people, and what stands of people beside the entries, as text.
+const PEOPLE: &str = "
+SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+    SELECT p::text AS line FROM ledger_people p
+    UNION ALL SELECT concat_ws('|', group_id, time_ms, digest, operator, users, user_count) FROM ledger) l";
+
+#[tokio::test]
+async fn every_kind_of_damage_to_the_index_of_people_is_found_and_mended() {
+    let app = filled().await;
+    let mut conn = app.connect().await;
+    let before: String = sqlx::query_scalar(PEOPLE).fetch_one(&mut conn).await.unwrap();
+    for (damage, line) in [
+        ("DELETE FROM ledger_people WHERE group_id LIKE 'h1%'", "is missing"),
+        ("TRUNCATE ledger_people", "is missing"),
+        ("UPDATE ledger_people SET parts = 7 - parts WHERE parts IN (1, 2)", ", the ledger says "),
+        (
+            "INSERT INTO ledger_people VALUES (7, 'g', 'u', 1, '\\x00', 1)",
+            "7 \"g\" \"u\" at 1: is not in the ledger",
+        ),
+        (
+            "INSERT INTO ledger_people SELECT sdk_app_id, group_id, 'someone', time_ms, digest, parts FROM ledger_people LIMIT 300",
+            "\"someone\"",
+        ),
+        ("INSERT INTO ledger_people SELECT * FROM ledger_people WHERE group_id LIKE 'h2%'", "is there twice"),
+        (
+            "INSERT INTO ledger_people SELECT * FROM ledger_people WHERE group_id LIKE 'h2%' UNION ALL SELECT * FROM ledger_people",
+            "is there twice",
+        ),
+        (
+            "UPDATE ledger SET operator = 'forged' WHERE operator IS NOT NULL",
+            "operator or users are not what its body says",
+        ),
+        (
+            "UPDATE ledger SET users = '{a,b}', user_count = 2 WHERE group_id LIKE 'h3%'",
+            "operator or users are not",
+        ),
+        ("DROP TABLE ledger_people", "is missing"),
+    ] {
+        conn.execute(damage).await.unwrap();
+        if !damage.starts_with("DROP") {
+            let found = run(&app, Mode::Verify).await;
+            assert!(found.differences > 0, "{damage}");
+            assert!(found.lines.iter().any(|found| found.contains(line)), "{damage}: {:?}", found.lines);
+        }
+        let mended = run(&app, Mode::Rebuild).await;
+        assert!(mended.differences > 0, "{damage}");
+        let after: String = sqlx::query_scalar(PEOPLE).fetch_one(&mut conn).await.unwrap();
+        assert!(after == before, "{damage}");
+        assert_eq!(run(&app, Mode::Verify).await.lines, Vec::<String>::new(), "{damage}");
+    }
+    app.stop().await;
+}
+
 /// Aim: rebuilding does not lose what is written meanwhile. Method: parallel senders tell histories while the mirror
 /// is emptied and rebuilt again and again; when all is told, one more rebuild leaves nothing to mend, and the mirror
 /// is what the ledger says.
@@ -176,7 +229,8 @@ async fn the_parked_are_tried_again_and_applied_once_they_can_be_made_out() {
     app.service.taken(&join).await;
     conn.execute("TRUNCATE groups, group_members, group_user_defined_fields").await.unwrap();
     conn.execute(
-        "UPDATE ledger SET outcome = 'parked', reason = 'unknown then', causes = '{not_json}', group_id = '', time_ms = time_ms + 5",
+        "UPDATE ledger SET outcome = 'parked', reason = 'unknown then', causes = '{not_json}', group_id = '', time_ms = time_ms + 5;
+         UPDATE ledger_people SET group_id = '', time_ms = time_ms + 5",
     )
     .await
     .unwrap();

@@ -1,0 +1,168 @@
+//! The index of people, and what stands of people beside the entries, compared with the ledger and mended.
+//!
+//! Both follow from the bytes of each entry alone, so that there is no order and no group to regard. The ledger is read in
+//! pages, and what an entry should have is looked up. Rows that no entry asks for cannot be found so: where there are more rows
+//! than entries ask for, the index is read in pages as well, each row beside its entry. Of an entry that this program cannot
+//! read, or reads further than the one that took it, nothing is compared.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use super::ranges::PAGE_ROWS;
+use super::report::Report;
+use super::reread::people_of_row;
+use crate::mirror::People;
+use crate::store::ledger::{self, LedgerRow};
+use crate::store::people::{self, HeldPerson, PersonKey, PersonRow, ShownPeople, rows_of};
+use crate::store::{Database, Tx};
+
+/// How many rows are looked up at once: a page of the ledger may name millions of users.
+const ROWS_AT_ONCE: usize = 10_000;
+
+/// Compares everything as one snapshot shows it; with a database it is mended there.
+pub(super) async fn check(
+    conn: &mut PgConnection,
+    mending: Option<&Database>,
+    report: &mut Report,
+    progress: &impl Fn(u64),
+) -> anyhow::Result<()> {
+    let (mut wanted, mut missing, mut last) = (0, 0, None::<LedgerRow>);
+    loop {
+        let page = ledger::page(conn, last.as_ref(), false, PAGE_ROWS).await?;
+        progress(page.len() as u64);
+        let entries: Vec<(&LedgerRow, People)> =
+            page.iter().filter_map(|row| people_of_row(row).map(|people| (row, people))).collect();
+        let rows: Vec<PersonRow<'_>> =
+            entries.iter().flat_map(|(row, people)| rows_of(row.key(), people)).collect();
+        wanted += rows.len();
+        for part in rows.chunks(ROWS_AT_ONCE) {
+            missing += check_rows(conn, mending, report, part).await?;
+        }
+        check_shown(conn, mending, report, &entries).await?;
+        let Some(row) = page.into_iter().last() else { break };
+        last = Some(row);
+    }
+    let held = people::count_rows(conn).await?;
+    if held != i64::try_from(wanted - missing)? {
+        check_held(conn, mending, report).await?;
+    }
+    Ok(())
+}
+
+/// Looks up what the entries of a page ask for; answers how many rows are not there.
+async fn check_rows(
+    conn: &mut PgConnection,
+    mending: Option<&Database>,
+    report: &mut Report,
+    rows: &[PersonRow<'_>],
+) -> anyhow::Result<usize> {
+    let held = people::held(conn, rows).await?;
+    let held: BTreeMap<PersonKey<'_>, i16> = held.iter().map(|held| (held.row().key(), held.parts)).collect();
+    let (mut missing, mut wrong) = (0, Vec::new());
+    for row in rows {
+        let wanted = row.parts.stored();
+        match held.get(&row.key()) {
+            Some(parts) if *parts == wanted => continue,
+            Some(parts) => {
+                report.add_line(format!("{}: parts is {parts}, the ledger says {wanted}", line(row)));
+            }
+            None => {
+                missing += 1;
+                report.add_line(format!("{}: is missing", line(row)));
+            }
+        }
+        wrong.push(*row);
+    }
+    if let Some(database) = mending.filter(|_| !wrong.is_empty()) {
+        let mut tx = begin(database).await?;
+        people::remove(tx.conn(), &wrong).await?;
+        people::insert_for_entries(tx.conn(), &wrong).await?;
+        tx.commit().await?;
+    }
+    Ok(missing)
+}
+
+/// Compares what stands beside the entries.
+async fn check_shown(
+    conn: &mut PgConnection,
+    mending: Option<&Database>,
+    report: &mut Report,
+    entries: &[(&LedgerRow, People)],
+) -> anyhow::Result<()> {
+    let keys: Vec<_> = entries.iter().map(|(row, _)| row.key()).collect();
+    let shown = people::shown_beside(conn, &keys).await?;
+    let mut wrong = Vec::new();
+    for (row, people) in entries {
+        let wanted = ShownPeople::of(row.key(), people);
+        if shown.contains(&wanted) {
+            continue;
+        }
+        let (app, group, time, _) = row.key();
+        report.add_line(format!(
+            "ledger {app} {group:?} at {time}: operator or users are not what its body says"
+        ));
+        wrong.push((row.key(), people));
+    }
+    if let Some(database) = mending.filter(|_| !wrong.is_empty()) {
+        let mut tx = begin(database).await?;
+        for (key, people) in wrong {
+            people::set_shown(tx.conn(), key, people).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Looks for rows that no entry asks for, and for those that are there twice.
+async fn check_held(
+    conn: &mut PgConnection,
+    mending: Option<&Database>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut last = None::<HeldPerson>;
+    loop {
+        let page = people::page(conn, last.as_ref(), PAGE_ROWS).await?;
+        let keys: Vec<_> = page.iter().map(HeldPerson::entry_key).collect();
+        let entries = ledger::of_keys(conn, &keys).await?;
+        let mut extra = Vec::new();
+        for (at, held) in page.iter().enumerate() {
+            let is_twice = at > 0 && page[at - 1].row().key() == held.row().key();
+            let entry = entries.iter().find(|entry| entry.key() == held.entry_key());
+            let wanted = entry.and_then(|entry| wanted(entry, held));
+            if is_twice || wanted.is_none() {
+                let what = if wanted.is_some() { "is there twice" } else { "is not in the ledger" };
+                report.add_line(format!("{}: {what}", line(&held.row())));
+                extra.push((held.row(), wanted));
+            }
+        }
+        if let Some(database) = mending.filter(|_| !extra.is_empty()) {
+            let mut tx = begin(database).await?;
+            people::remove(tx.conn(), &extra.iter().map(|(row, _)| *row).collect::<Vec<_>>()).await?;
+            let mut kept: Vec<PersonRow<'_>> = extra.iter().filter_map(|(_, wanted)| *wanted).collect();
+            kept.dedup();
+            people::insert_for_entries(tx.conn(), &kept).await?;
+            tx.commit().await?;
+        }
+        let Some(held) = page.into_iter().last() else { return Ok(()) };
+        last = Some(held);
+    }
+}
+
+/// What an entry asks for in the place of a row: the row itself where the entry cannot be read.
+fn wanted<'a>(entry: &LedgerRow, held: &'a HeldPerson) -> Option<PersonRow<'a>> {
+    match people_of_row(entry) {
+        None => Some(held.row()),
+        Some(people) => held.parts_in(&people).map(|parts| PersonRow { parts, ..held.row() }),
+    }
+}
+
+async fn begin(database: &Database) -> Result<Tx, sqlx::Error> {
+    let mut tx = database.begin("people").await?;
+    tx.take_time().await?;
+    Ok(tx)
+}
+
+fn line(row: &PersonRow<'_>) -> String {
+    format!("ledger_people {} {:?} {:?} at {}", row.app, row.group, row.user, row.time_ms)
+}

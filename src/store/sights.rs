@@ -1,0 +1,77 @@
+//! When a person is named in the ledger, and with what the person acted.
+//!
+//! Reads only, on the connection it is given. The times come from the two ends of a range of the index of people, so they cost
+//! the same for ten entries and for a million; what was acted with comes from a limited number of the newest. No body is read.
+
+use sqlx::{FromRow, PgConnection};
+
+use crate::mirror::PersonPart;
+use crate::model::{SdkAppId, UserId};
+
+/// When a person is named in the ledger, in Unix milliseconds; `None`: never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Sights {
+    /// In its oldest entry.
+    pub first_ms: Option<i64>,
+    /// In its newest entry.
+    pub last_ms: Option<i64>,
+}
+
+const SIGHTS: &str = r"
+SELECT (SELECT min(time_ms) FROM ledger_people WHERE sdk_app_id = $1 AND user_id = $2) AS first_ms,
+       (SELECT max(time_ms) FROM ledger_people WHERE sdk_app_id = $1 AND user_id = $2) AS last_ms";
+
+/// When a person is named first and last.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn sights(conn: &mut PgConnection, app: SdkAppId, user: &UserId) -> Result<Sights, sqlx::Error> {
+    sqlx::query_as(SIGHTS).bind(app.get()).bind(user.as_str()).fetch_one(conn).await
+}
+
+/// With what, and from where, a person acted.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Means {
+    /// `OptPlatform` of the query; free text.
+    pub platform: Option<String>,
+    /// `ClientIP` of the query.
+    pub client_ip: Option<String>,
+    /// When for the last time, Unix milliseconds.
+    pub last_ms: i64,
+}
+
+/// How many of the newest entries of a person are looked at, and how many different means are named.
+pub const ACTS_SEARCHED_MAX: i64 = 200;
+const MEANS_MAX: i64 = 20;
+
+const MEANS: &str = r"
+SELECT platform, client_ip, max(time_ms) AS last_ms
+  FROM (SELECT l.platform, l.client_ip, k.time_ms
+          FROM (SELECT * FROM ledger_people
+                 WHERE sdk_app_id = $1 AND user_id = $2
+                 ORDER BY time_ms DESC
+                 LIMIT $3) k
+         CROSS JOIN LATERAL
+               (SELECT e.platform, e.client_ip FROM ledger e
+                 WHERE e.sdk_app_id = k.sdk_app_id AND e.group_id = k.group_id
+                   AND e.time_ms = k.time_ms AND e.digest = k.digest
+                OFFSET 0) l
+         WHERE k.parts & $4 <> 0 AND (l.platform <> '' OR l.client_ip <> '')) acts
+ GROUP BY platform, client_ip
+ ORDER BY last_ms DESC
+ LIMIT $5";
+
+/// With what a person acted in the newest [`ACTS_SEARCHED_MAX`] entries, the last one first.
+///
+/// # Errors
+/// Those of the connection and the database.
+pub async fn means(conn: &mut PgConnection, app: SdkAppId, user: &UserId) -> Result<Vec<Means>, sqlx::Error> {
+    sqlx::query_as(MEANS)
+        .bind(app.get())
+        .bind(user.as_str())
+        .bind(ACTS_SEARCHED_MAX)
+        .bind(PersonPart::Operator.stored())
+        .bind(MEANS_MAX)
+        .fetch_all(conn)
+        .await
+}

@@ -1,0 +1,157 @@
+//! What the database reads for a page of the history of an app or of a person: the entries of the page, or those that one page
+//! searches, and no more, whatever the planner knows of the tables.
+//!
+//! Rows are counted, not milliseconds: `EXPLAIN ANALYZE` says how many each scan has visited.
+
+use group_mirror::mirror::PersonPart;
+use group_mirror::model::{SdkAppId, UserId};
+use group_mirror::store::app_history::{self, AppHistoryFilter, AppHistoryKey};
+use sqlx::{Executor as _, PgConnection};
+
+use crate::api::plans::{COUNTED, visited};
+use crate::support::postgres::TestDatabase;
+
+/// A hundred thousand entries of one app, in all of which `busy` has acted, each on one of a thousand others, who have a
+/// hundred each; and thirty thousand of another app, in the same milliseconds.
+const FILL: &str = r"
+ALTER TABLE ledger SET (autovacuum_enabled = off); ALTER TABLE ledger_people SET (autovacuum_enabled = off);
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+SELECT app, 'g' || n % 5000, 1767225600000 + n * 1000, sha256(n::text::bytea),
+       CASE WHEN n % 10 = 0 THEN 'Group.CallbackAfterMemberExit' ELSE 'Group.CallbackAfterNewMemberJoin' END,
+       to_timestamp(1767225600 + n), 'callback', 'applied', '{}'
+  FROM (VALUES (1400000001, 100000), (7, 30000)) a (app, entries), generate_series(1, entries) n;
+INSERT INTO ledger_people (sdk_app_id, group_id, user_id, time_ms, digest, parts)
+SELECT sdk_app_id, group_id, u, time_ms, digest, p
+  FROM ledger, LATERAL (VALUES ('busy', 1), ('quiet-' || (time_ms / 1000) % 1000, 2)) v (u, p)";
+
+async fn filled() -> (TestDatabase, PgConnection) {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    // Settings of reading sessions; see `store/session.rs`.
+    conn.execute("SET plan_cache_mode = force_custom_plan; SET enable_sort = off").await.unwrap();
+    conn.execute(FILL).await.unwrap();
+    (database, conn)
+}
+
+fn behind(time_ms: i64) -> AppHistoryKey {
+    AppHistoryKey { time_ms, digest: Vec::new(), group: String::new() }
+}
+
+fn of_app() -> AppHistoryFilter {
+    AppHistoryFilter {
+        app: SdkAppId::parse("1400000001").unwrap(),
+        user: None,
+        part: None,
+        command: None,
+        outcome: None,
+        source: None,
+        after_ms: i64::MIN,
+        behind: behind(i64::MAX),
+    }
+}
+
+fn of_user(id: &str) -> AppHistoryFilter {
+    AppHistoryFilter { user: Some(UserId::parse(id).unwrap()), ..of_app() }
+}
+
+/// The same at the begin, in the middle, and in a window of a minute.
+fn places(filter: &AppHistoryFilter) -> [AppHistoryFilter; 3] {
+    let middle = behind(1_767_225_600_000 + 50_000_500);
+    let window =
+        AppHistoryFilter { after_ms: middle.time_ms - 60_000, behind: middle.clone(), ..filter.clone() };
+    [filter.clone(), AppHistoryFilter { behind: middle, ..filter.clone() }, window]
+}
+
+#[tokio::test]
+async fn a_page_of_the_history_of_an_app_or_a_person_visits_the_page_or_what_one_page_searches() {
+    let (_database, mut conn) = filled().await;
+    for known in ["nothing", "everything"] {
+        if known == "everything" {
+            conn.execute("ANALYZE").await.unwrap();
+        }
+        for (what, filter, most) in [
+            ("app", of_app(), 200),
+            (
+                "a command of many",
+                AppHistoryFilter { command: Some("Group.CallbackAfterMemberExit".into()), ..of_app() },
+                8_500,
+            ),
+            ("a command of none", AppHistoryFilter { command: Some("none".into()), ..of_app() }, 8_500),
+            ("an outcome of none", AppHistoryFilter { outcome: Some("parked"), ..of_app() }, 8_500),
+            ("busy", of_user("busy"), 300),
+            ("quiet", of_user("quiet-7"), 300),
+            (
+                "busy in a part of none",
+                AppHistoryFilter { part: Some(PersonPart::Owner), ..of_user("busy") },
+                8_500,
+            ),
+            (
+                "busy as operator",
+                AppHistoryFilter { part: Some(PersonPart::Operator), ..of_user("busy") },
+                8_500,
+            ),
+            (
+                "busy, a command of none",
+                AppHistoryFilter { command: Some("none".into()), ..of_user("busy") },
+                12_000,
+            ),
+        ] {
+            for place in places(&filter) {
+                let plan = app_history::explain(&mut conn, COUNTED, &place, 50).await.unwrap();
+                let rows = visited(&plan);
+                assert!(rows <= most, "{known} is known; {what} {place:?}: {rows} rows: {plan}");
+                let index = if place.user.is_some() { "ledger_people_user_idx" } else { "ledger_time_idx" };
+                assert!(plan.contains(index), "{known} is known; {what}: {plan}");
+                assert!(!plan.contains("Seq Scan on ledger"), "{known} is known; {what}: {plan}");
+            }
+        }
+    }
+}
+
+/// The measure of a person's page without a clock: `busy` has a thousand times as many entries.
+#[tokio::test]
+async fn a_page_of_someone_with_100_000_entries_visits_hardly_more_than_one_of_someone_with_100() {
+    let (_database, mut conn) = filled().await;
+    conn.execute("ANALYZE").await.unwrap();
+    let mut rows = async |filter: &AppHistoryFilter| {
+        let plan = app_history::explain(&mut conn, COUNTED, filter, 50).await.unwrap();
+        (visited(&plan), plan)
+    };
+    let (quiet, _) = rows(&of_user("quiet-7")).await;
+    for filter in &places(&of_user("busy"))[..2] {
+        let (busy, plan) = rows(filter).await;
+        assert!(busy * 5 <= quiet * 6, "{busy} rows instead of {quiet}: {plan}");
+    }
+}
+
+/// Ties are sorted when they are read, which must not lose one or show it twice.
+#[tokio::test]
+async fn a_walk_over_many_entries_of_one_millisecond_shows_each_once() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    conn.execute("SET plan_cache_mode = force_custom_plan; SET enable_sort = off").await.unwrap();
+    conn.execute(
+        "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+         SELECT 1400000001, 'g' || n % 3, 1767225600000 + n / 500, sha256((n / 2)::text::bytea), 'c', now(), 'callback', 'applied', '{}'
+           FROM generate_series(0, 1999) n ON CONFLICT DO NOTHING;
+         INSERT INTO ledger_people SELECT sdk_app_id, group_id, 'zoe', time_ms, digest, 1 FROM ledger",
+    )
+    .await
+    .unwrap();
+    for base in [of_app(), of_user("zoe")] {
+        for (command, limit) in [(None, 7), (None, 500), (Some("c".to_owned()), 300)] {
+            let (mut seen, mut filter) = (Vec::new(), AppHistoryFilter { command, ..base.clone() });
+            loop {
+                let page = app_history::page(&mut conn, &filter, limit, i64::MAX).await.unwrap();
+                let key = |row: &app_history::AppHistoryRow| {
+                    (row.entry.row.time_ms, row.entry.row.digest.clone(), row.entry.row.group_id.clone())
+                };
+                seen.extend(page.rows.iter().map(key));
+                let Some(next) = page.next else { break };
+                filter.behind = next;
+            }
+            assert!(seen.is_sorted_by(|a, b| a > b), "newest first, each once");
+            assert_eq!(seen.len(), 2_000, "{:?}", filter.user);
+        }
+    }
+}
