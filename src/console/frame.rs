@@ -117,6 +117,7 @@ fn top(visit: &Visit, section: Section) -> Markup {
                             }
                         }
                         a href=(visit.url("/docs")) { (visit.text("nav-docs")) }
+                        a href="#choices" { (visit.language().own_name()) " · " (visit.zone().name().replace('_', " ")) }
                     }
                     (search_box(visit))
                 }
@@ -199,7 +200,7 @@ fn choices(visit: &Visit) -> Markup {
     let switches = [("on".to_owned(), visit.text("keys-on")), ("off".to_owned(), visit.text("keys-off"))];
     let keys = if preferences.keys { "on" } else { "off" };
     html! {
-        form class="choices" method="post" action=(visit.url_of_file("/preferences")) aria-label=(visit.text("choices")) {
+        form id="choices" class="choices" method="post" action=(visit.url_of_file("/preferences")) aria-label=(visit.text("choices")) {
             input type="hidden" name="back" value=(visit.here);
             (select("lang", &visit.text("choice-language"), preferences.language.tag(), &languages))
             (select("tz", &visit.text("choice-zone"), preferences.zone.name(), &zones))

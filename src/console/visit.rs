@@ -76,7 +76,8 @@ impl Visit {
         })
     }
 
-    /// The same for a page that says why another one failed: with the first app where the address names one that cannot be.
+    /// The same for a page that says why another one failed: where the address names an app that cannot be read, with the
+    /// one that is read without a name.
     pub(crate) async fn of_failure(
         state: &ConsoleState,
         caller: Option<Caller>,
@@ -84,9 +85,9 @@ impl Visit {
         uri: &Uri,
     ) -> Self {
         let plain = Uri::from_static("/");
-        match Self::of(state, caller, headers, uri).await {
+        match Self::of(state, caller.clone(), headers, uri).await {
             Ok(visit) => visit,
-            Err(_) => match Self::of(state, None, headers, &plain).await {
+            Err(_) => match Self::of(state, caller, headers, &plain).await {
                 Ok(visit) => visit,
                 Err(_) => unreachable!("an address without a query names no app"),
             },
@@ -109,6 +110,12 @@ impl Visit {
     /// 401 on a page that is open.
     pub(crate) fn known_caller(&self) -> Result<&Caller, ApiError> {
         self.caller.as_ref().ok_or_else(|| ApiError::unauthorized("This page needs a login."))
+    }
+
+    /// What the rendering of an entry depends on beside the entry: two visits with the same text get the same markup.
+    #[must_use]
+    pub(crate) fn look(&self) -> String {
+        format!("{} {} {} {}", self.app, self.language().tag(), self.zone().name(), self.names_app)
     }
 
     /// A message of the catalogue.

@@ -1,4 +1,4 @@
-//! The newest entries for all pages of this process that are open: read and decoded once, however many look.
+//! The newest entries for all pages of this process that are open: read once, and rendered once for each language and zone.
 //!
 //! One task follows the live feed while a page is open, and hands what is new to every page, at most a few entries in each beat:
 //! more than that cannot be read, and a hundred open pages must not cost the write path anything. What was left out is
@@ -15,6 +15,7 @@ use crate::api::arrivals::Arrivals;
 use crate::api::errors::ApiError;
 use crate::api::state::ApiState;
 use crate::model::SdkAppId;
+use crate::store::condition;
 use crate::store::wall::{self, WallRow};
 use crate::store::{READ_WAIT_MAX, in_time};
 
@@ -30,6 +31,9 @@ const BATCHES_WAITING_MAX: usize = 8;
 /// How often it is seen whether a page is still open.
 const IDLE_PERIOD: Duration = Duration::from_secs(10);
 
+/// How many positions before the end of the ledger a task begins.
+const OVERLAP: i64 = 64;
+
 /// How often the counts of the first line are made anew while a page is open.
 const COUNT_PERIOD: Duration = Duration::from_secs(15);
 
@@ -40,6 +44,16 @@ pub(crate) struct WallBatch {
     pub(crate) rows: BTreeMap<SdkAppId, Vec<WallRow>>,
     /// Apps of which more came than a batch has.
     pub(crate) cut: Vec<SdkAppId>,
+    /// What was rendered of it, by everything that the rendering depends on.
+    rendered: Mutex<BTreeMap<String, Arc<str>>>,
+}
+
+impl WallBatch {
+    /// The rendering for this key, made by the first page that asks: pages in one language and zone share it.
+    pub(crate) fn rendered(&self, key: String, render: impl FnOnce() -> String) -> Arc<str> {
+        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(rendered.entry(key).or_insert_with(|| render().into()))
+    }
 }
 
 /// The newest entries. Cheap to clone.
@@ -77,12 +91,11 @@ impl Wall {
     async fn run(self) {
         let stop = self.0.api.feed.stop().clone();
         let _ = stop.run_until_cancelled(Box::pin(self.read_on())).await;
-        *self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     async fn read_on(&self) {
         let mut arrivals = Arrivals::of(&self.0.api.feed);
-        let (mut from, mut counted): (Option<i64>, Instant) = (None, Instant::now());
+        let (mut from, mut counted) = (self.beginning().await, Instant::now());
         loop {
             let arrived = timeout(IDLE_PERIOD, arrivals.next()).await;
             if counted.elapsed() >= COUNT_PERIOD {
@@ -106,6 +119,17 @@ impl Wall {
             }
             sleep(BEAT).await;
         }
+    }
+
+    /// Where a task begins: a little before the end of the ledger, because a page that has started it may not have read the very
+    /// last entries. One that has them skips them by their positions. `None`: not known, at the next part of the feed.
+    async fn beginning(&self) -> Option<i64> {
+        let read = async {
+            let mut conn = self.0.api.feed_connection().await?;
+            Ok::<_, ApiError>(condition::last_position(&mut conn).await?)
+        };
+        let last = in_time(READ_WAIT_MAX, read).await.ok()?;
+        Some(last.saturating_sub(OVERLAP).max(0))
     }
 
     /// Whether no page is open any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
