@@ -105,8 +105,8 @@ impl GroupPage {
                 (head.markup(visit))
                 (rail)
                 (self.tabs())
-                section class="tab" aria-labelledby="tab-title" {
-                    h2 id="tab-title" class="hidden" { (visit.text(self.tab_key())) }
+                div class="tab" {
+                    h2 class="hidden" { (visit.text(self.tab_key())) }
                     (tab)
                 }
                 (self.unknowns(&head))

@@ -101,8 +101,7 @@ impl LiveStream {
             tokio::select! {
                 batch = batches.recv() => match batch {
                     Ok(batch) => {
-                        let is_cut = batch.cut.contains(&self.visit.app);
-                        self.send_rows(batch.rows.get(&self.visit.app).map_or(&[], Vec::as_slice), is_cut).await?;
+                        self.send_batch(&batch).await?;
                     }
                     // The page shows that something is missing.
                     Err(RecvError::Lagged(_)) => self.send_rows(&[], true).await?,
@@ -128,21 +127,47 @@ impl LiveStream {
         self.send_rows(&rows, is_cut).await
     }
 
-    async fn send_rows(&mut self, rows: &[WallRow], is_cut: bool) -> Result<(), ReaderLeft> {
-        let after = self.after.unwrap_or_default();
-        let new: Vec<&WallRow> = rows.iter().filter(|row| row.position > after).collect();
+    /// What is new of a batch. Open pages share the markup, so that many of them cost little more than one.
+    async fn send_batch(&mut self, batch: &WallBatch) -> Result<(), ReaderLeft> {
+        let rows = batch.rows.get(&self.visit.app).map_or(&[][..], Vec::as_slice);
+        let (new, is_cut) = (self.unseen(rows), batch.cut.contains(&self.visit.app));
         if new.is_empty() && !is_cut {
             return Ok(());
         }
+        let key = format!("{} {}", self.visit.look(), new.len());
+        let items = batch.rendered(key, || self.items(&new, is_cut));
+        let last = new.last().map(|row| row.position);
+        self.send_items(last, &items).await
+    }
+
+    async fn send_rows(&mut self, rows: &[WallRow], is_cut: bool) -> Result<(), ReaderLeft> {
+        let new = self.unseen(rows);
+        if new.is_empty() && !is_cut {
+            return Ok(());
+        }
+        let items = self.items(&new, is_cut);
+        let last = new.last().map(|row| row.position);
+        self.send_items(last, &items).await
+    }
+
+    /// The rows that the page does not have yet, oldest first.
+    fn unseen<'a>(&self, rows: &'a [WallRow]) -> Vec<&'a WallRow> {
+        let after = self.after.unwrap_or_default();
+        rows.iter().filter(|row| row.position > after).collect()
+    }
+
+    fn items(&self, new: &[&WallRow], is_cut: bool) -> String {
         let items = html! {
             @for row in new.iter().rev() { (feed_line(&self.visit, row)) }
             @if is_cut { li class="cut" { (self.visit.text("live-cut")) } }
         };
-        if let Some(last) = new.last() {
-            self.after = Some(last.position);
-        }
+        items.into_string()
+    }
+
+    async fn send_items(&mut self, last: Option<i64>, items: &str) -> Result<(), ReaderLeft> {
+        self.after = last.or(self.after);
         let id = self.after.unwrap_or_default().to_string();
-        self.send(event("entries", Some(&id), &items.into_string())).await
+        self.send(event("entries", Some(&id), items)).await
     }
 
     async fn send_trust(&mut self) -> Result<(), ReaderLeft> {

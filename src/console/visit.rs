@@ -112,6 +112,12 @@ impl Visit {
         self.caller.as_ref().ok_or_else(|| ApiError::unauthorized("This page needs a login."))
     }
 
+    /// What the rendering of an entry depends on beside the entry: two visits with the same text get the same markup.
+    #[must_use]
+    pub(crate) fn look(&self) -> String {
+        format!("{} {} {} {}", self.app, self.language().tag(), self.zone().name(), self.names_app)
+    }
+
     /// A message of the catalogue.
     #[must_use]
     pub(crate) fn text(&self, key: &str) -> String {

@@ -1,4 +1,4 @@
-//! The newest entries for all pages of this process that are open: read and decoded once, however many look.
+//! The newest entries for all pages of this process that are open: read once, and rendered once for each language and zone.
 //!
 //! One task follows the live feed while a page is open, and hands what is new to every page, at most a few entries in each beat:
 //! more than that cannot be read, and a hundred open pages must not cost the write path anything. What was left out is
@@ -44,6 +44,16 @@ pub(crate) struct WallBatch {
     pub(crate) rows: BTreeMap<SdkAppId, Vec<WallRow>>,
     /// Apps of which more came than a batch has.
     pub(crate) cut: Vec<SdkAppId>,
+    /// What was rendered of it, by everything that the rendering depends on.
+    rendered: Mutex<BTreeMap<String, Arc<str>>>,
+}
+
+impl WallBatch {
+    /// The rendering for this key, made by the first page that asks: pages in one language and zone share it.
+    pub(crate) fn rendered(&self, key: String, render: impl FnOnce() -> String) -> Arc<str> {
+        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(rendered.entry(key).or_insert_with(|| render().into()))
+    }
 }
 
 /// The newest entries. Cheap to clone.

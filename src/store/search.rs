@@ -12,7 +12,7 @@ use crate::model::{Digest, SdkAppId};
 pub struct KnownAs {
     /// A group has it, of whatever status.
     pub group: bool,
-    /// A user has it who is or was a member, or owns a group.
+    /// A user has it who is or was a member, owns a group, or stands in an entry, as one who acts and is no member does.
     pub user: bool,
 }
 
@@ -20,7 +20,8 @@ const KNOWN_AS: &str = "
 SELECT EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND group_id = $2) AS \"group\",
        EXISTS (SELECT FROM group_members WHERE sdk_app_id = $1 AND user_id = $2 AND NOT has_left)
     OR EXISTS (SELECT FROM group_members WHERE sdk_app_id = $1 AND user_id = $2 AND has_left)
-    OR EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND owner = $2) AS \"user\"";
+    OR EXISTS (SELECT FROM groups WHERE sdk_app_id = $1 AND owner = $2)
+    OR EXISTS (SELECT FROM ledger_people WHERE sdk_app_id = $1 AND user_id = $2) AS \"user\"";
 
 /// As what an id is known in an app.
 ///

@@ -132,3 +132,45 @@ async fn what_is_refused_parked_or_not_kept_stands_on_one_page_with_what_to_do()
     assert!(!entry.contains("<script>alert"), "{entry}");
     app.stop().await;
 }
+
+#[tokio::test]
+async fn the_search_box_leads_to_the_one_group_or_person_and_lists_several() {
+    let app = App::start_with(open).await;
+    for (id, name) in [("@TGS#1", "Night owls"), ("@TGS#2", "Night trains"), ("shared", "Both")] {
+        let mut body = sample("Group.CallbackAfterCreateGroup");
+        (body["GroupId"], body["Name"]) = (json!(id), json!(name));
+        (body["Operator_Account"], body["Owner_Account"]) = (json!("admin-7"), json!("mei"));
+        body["MemberList"] = json!([{"Member_Account": "shared"}]);
+        app.service.taken(&body).await;
+    }
+    drop(app.connect().await);
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    for (typed, place) in [
+        ("%40TGS%231", Some("/groups/%40TGS%231")),
+        ("%20mei%20", Some("/users/mei")),
+        // Acts, and is in no group.
+        ("admin-7", Some("/users/admin-7")),
+        ("OWLS", Some("/groups/%40TGS%231")),
+        ("night", None),
+        ("shared", None),
+        ("%40TGS%23", None),
+    ] {
+        let answer = client.get(app.service.api_url(&format!("/groups?q={typed}"))).send().await.unwrap();
+        let led = answer.headers().get("location").map(|place| place.to_str().unwrap().to_owned());
+        assert_eq!(led.as_deref(), place, "{typed}");
+        if place.is_none() {
+            assert_eq!(answer.status().as_u16(), 200, "{typed}");
+            let text = answer.text().await.unwrap();
+            let links =
+                ["/groups/%40TGS%231", "/groups/shared", "/users/shared"].map(|link| text.contains(link));
+            let wanted = match typed {
+                "night" => [true, false, false],
+                "shared" => [false, true, true],
+                _ => [false, false, false],
+            };
+            assert_eq!(links, wanted, "{typed}: {text}");
+        }
+    }
+    app.stop().await;
+}

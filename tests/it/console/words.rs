@@ -59,7 +59,7 @@ fn every_message_that_the_code_asks_for_is_in_the_catalogue() {
     for source in sources("src").into_iter().filter(|source| source.path.starts_with("console/")) {
         // What stands in the tests of a file may be missing on purpose.
         let code = source.text.split("#[cfg(test)]").next().unwrap().to_owned();
-        for call in [".text(\"", ".text_with(\"", ".text_of(\""] {
+        for call in ["visit.text(\"", "language.text(\"", ".text_with(\"", ".text_of(\""] {
             for key in code.split(call).skip(1).map(|rest| rest.split('"').next().unwrap()) {
                 assert!(english.contains(key), "{}: {key}", source.path);
                 asked += 1;
