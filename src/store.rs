@@ -27,6 +27,7 @@ mod hosts;
 pub mod lease;
 pub mod ledger;
 pub mod lines;
+pub mod member_list;
 pub mod members;
 pub mod moments;
 pub mod outbox;

@@ -29,7 +29,8 @@ use crate::mirror::are_members_known;
 use crate::model::{GroupId, Millis, UserId};
 use crate::replay::as_of::{GroupAsOf, GroupMoment, MemberAsOf};
 use crate::store::groups::{self, GroupOrigin};
-use crate::store::members::{self, MemberFilter, MemberStateRow, NamePart, UserGroupRow};
+use crate::store::member_list::{self, MemberFilter, NamePart};
+use crate::store::members::{self, MemberStateRow, UserGroupRow};
 use crate::store::{READ_WAIT_MAX, ReadConnection, in_time};
 
 /// The values of `status`, which choose by presence; the first one is the default.
@@ -258,7 +259,7 @@ pub(super) async fn of_group(
     let (cost, read_group) = (filter.cost(), group.clone());
     let read = async move |mut connection: ReadConnection| {
         let after = after.as_deref();
-        members::of_group(&mut connection, app, &read_group, &filter, after, limit.items()).await
+        member_list::of_group(&mut connection, app, &read_group, &filter, after, limit.items()).await
     };
     let found = state.list(cost, read).await?;
     let found = found.ok_or_else(|| ApiError::unknown_group(&group))?;

@@ -28,7 +28,8 @@ use crate::model::{Millis, UserId};
 use crate::store::feed::{self, FeedPlace};
 use crate::store::high_watermark::{self, LedgerWriters, Proof};
 use crate::store::history;
-use crate::store::members::{LOOKED_THROUGH_MAX, MemberFilter, MembersFound};
+use crate::store::member_list::{MemberFilter, MembersFound};
+use crate::store::members::LOOKED_THROUGH_MAX;
 use crate::store::page::PAGE_BYTES_MAX;
 use crate::store::{Database, READ_WAIT_MAX, in_time};
 

@@ -1,20 +1,14 @@
-//! Memberships as they are read: `group_member_states` → [`MemberStateRow`], those of a group and those of a user.
+//! Memberships as they are read: `group_member_states` → [`MemberStateRow`], one by its key, and those of a user.
 //!
 //! Reads only, one statement per function, on the connection it is given; who is present and with what role is decided
-//! by the views of `migrations/0006_views.sql`. What no index finds (a part of a name card, a time) is looked for among a
-//! bounded number of memberships per page, so that a page of a community costs no more than one of any large group. Knows
-//! nothing of cursors or JSON.
-
-use std::collections::BTreeSet;
+//! by the views of `migrations/0006_views.sql`. Knows nothing of cursors or JSON. `member_list` has the members of a group.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::{Arguments as _, AssertSqlSafe, FromRow, Row as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
-use super::group_filter::ListCost;
 use super::groups::{GroupOrigin, GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
-use crate::mirror::caseless;
 use crate::model::{GroupId, SdkAppId, UserId};
 
 /// A membership as the views show it.
@@ -37,7 +31,7 @@ pub struct MemberStateRow {
 }
 
 /// The columns of a membership whose length has no limit but that of a body.
-const LONG_MEMBER_COLUMNS: [&str; 2] = ["name_card", "custom_fields"];
+pub(super) const LONG_MEMBER_COLUMNS: [&str; 2] = ["name_card", "custom_fields"];
 
 /// A membership with its group.
 #[derive(Debug, Clone, FromRow)]
@@ -64,206 +58,10 @@ pub struct UserGroups {
     pub next: Option<String>,
 }
 
-/// Which memberships; what is `None` or empty does not filter.
-#[derive(Debug, Clone, Default)]
-pub struct MemberFilter {
-    /// Present, or past.
-    pub present: Option<bool>,
-    /// `Owner`, `Admin` or `Member`, as shown.
-    pub role: Option<&'static str>,
-    /// Of these users.
-    pub users: BTreeSet<UserId>,
-    /// Whose id or name card, as shown, has this part, in any case.
-    pub part: Option<NamePart>,
-    /// That began later than this, as shown.
-    pub joined_after: Option<DateTime<Utc>>,
-    /// That ended later than this, as shown.
-    pub left_after: Option<DateTime<Utc>>,
-}
-
-impl MemberFilter {
-    /// What a page of the members of a group costs: few have another role than the most, and who has left stands among those
-    /// who are there.
-    #[must_use]
-    pub fn cost(&self) -> ListCost {
-        let is_in_order = self.role.is_none() && self.present == Some(true) && !self.looks_through();
-        if is_in_order || !self.users.is_empty() { ListCost::Page } else { ListCost::Matches }
-    }
-
-    /// True where a page looks through memberships that it does not show, up to [`LOOKED_THROUGH_MAX`] of them.
-    #[must_use]
-    pub fn looks_through(&self) -> bool {
-        self.part.is_some() || self.joined_after.is_some() || self.left_after.is_some()
-    }
-}
-
-/// A part of an id or a name card, in caseless form. What the database makes of a letter depends on its locale, so such a
-/// part is looked for by the service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamePart(String);
-
-impl NamePart {
-    /// Of a text in any case.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(caseless(text).into_owned())
-    }
-
-    /// True where the id or the card has it.
-    #[must_use]
-    pub fn is_in(&self, user: &str, name_card: Option<&str>) -> bool {
-        caseless(user).contains(&self.0) || name_card.is_some_and(|card| caseless(card).contains(&self.0))
-    }
-}
-
-/// A page of the memberships of a group.
-#[derive(Debug, Clone)]
-pub struct MembersFound<R> {
-    /// In the order of the bytes of `user_id`; they may be fewer than were asked for, and the list go on.
-    pub rows: Vec<R>,
-    /// The user behind whom the list goes on.
-    pub next: Option<String>,
-}
-
-const MEMBER_COLUMNS: &str =
+/// What a membership shows; `m` is a row of `group_member_states`.
+pub(super) const MEMBER_COLUMNS: &str =
     "m.user_id, m.present, m.role, m.name_card, m.joined_at, m.join_type, m.joined_by, m.left_at,
        m.exit_type, m.left_by, m.mute_until, m.custom_fields";
-
-const MEMBER_FILTERS: &str = "($3::boolean IS NULL OR s.present = $3)
-          AND ($4::text IS NULL OR s.role = $4)";
-
-const MEMBER_TIMES: &str = "
-          AND ($7::timestamptz IS NULL OR s.joined_at > $7)
-          AND ($8::timestamptz IS NULL OR s.left_at > $8)";
-
-/// The group leads the join, so that an unknown group gives no row, and one without members gives a row of NULLs.
-fn of_group_statement(filter: &MemberFilter) -> String {
-    let (edge, rows) = if !filter.users.is_empty() {
-        // Each is looked up by its key, whatever the planner believes of their number.
-        (
-            "SELECT NULL::text AS edge",
-            format!(
-                "UNNEST($9::text[]) u (id)
-        CROSS JOIN LATERAL (SELECT * FROM group_member_states s
-                             WHERE s.sdk_app_id = $1 AND s.group_id = $2 AND s.user_id = u.id OFFSET 0) s
-        WHERE {MEMBER_FILTERS}{MEMBER_TIMES}"
-            ),
-        )
-    } else if filter.looks_through() {
-        // The last membership that is looked at; no id is as long as the text that stands for none.
-        (
-            "SELECT (SELECT k.user_id FROM group_members k
-                 WHERE k.sdk_app_id = $1 AND k.group_id = $2 AND k.user_id > $5
-                 ORDER BY k.user_id OFFSET $10 - 1 LIMIT 1) AS edge OFFSET 0",
-            format!(
-                "group_member_states s
-        WHERE s.sdk_app_id = $1 AND s.group_id = $2 AND s.user_id > $5
-          AND s.user_id <= COALESCE(e.edge, repeat(chr(1114111), 129))
-          AND {MEMBER_FILTERS}{MEMBER_TIMES}"
-            ),
-        )
-    } else {
-        (
-            "SELECT NULL::text AS edge",
-            format!(
-                "group_member_states s
-        WHERE s.sdk_app_id = $1 AND s.group_id = $2 AND s.user_id > $5
-          AND {MEMBER_FILTERS}"
-            ),
-        )
-    };
-    let select = format!(
-        "SELECT {MEMBER_COLUMNS}, e.edge
-  FROM groups g
- CROSS JOIN LATERAL ({edge}) e
-  LEFT JOIN LATERAL (
-       SELECT s.* FROM {rows}
-        ORDER BY s.user_id LIMIT $6) m ON true
- WHERE g.sdk_app_id = $1 AND g.group_id = $2"
-    );
-    bounded(&select, "user_id", "user_id", &LONG_MEMBER_COLUMNS)
-}
-
-fn of_group_bound(
-    app: SdkAppId,
-    group: &GroupId,
-    filter: &MemberFilter,
-    after: Option<&str>,
-    limit: i64,
-) -> Result<PgArguments, sqlx::Error> {
-    let wanted =
-        filter.users.iter().map(UserId::as_str).filter(|user| after.is_none_or(|after| *user > after));
-    let mut arguments = PgArguments::default();
-    let added = [
-        arguments.add(app.get()),
-        arguments.add(group.as_str()),
-        arguments.add(filter.present),
-        arguments.add(filter.role),
-        arguments.add(after.unwrap_or_default()),
-        arguments.add(limit),
-        arguments.add(filter.joined_after),
-        arguments.add(filter.left_after),
-        arguments.add(wanted.collect::<Vec<_>>()),
-        arguments.add(LOOKED_THROUGH_MAX),
-    ];
-    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
-    Ok(arguments)
-}
-
-/// How many rows the statement of a page gives at most: what a part is looked for in is all that is looked through.
-fn rows_wanted(filter: &MemberFilter, rows_max: usize) -> usize {
-    let looked_through = usize::try_from(LOOKED_THROUGH_MAX).unwrap_or(usize::MAX);
-    if filter.part.is_some() { looked_through } else { rows_max }
-}
-
-/// The memberships of a group in the order of the bytes of `user_id`, after this one; at most `rows_max`, and up to a limit
-/// of bytes and of memberships that are looked through. `None`: the group is unknown.
-///
-/// # Errors
-/// Those of the connection and the database.
-pub async fn of_group(
-    connection: &mut PgConnection,
-    app: SdkAppId,
-    group: &GroupId,
-    filter: &MemberFilter,
-    after: Option<&str>,
-    rows_max: usize,
-) -> Result<Option<MembersFound<MemberStateRow>>, sqlx::Error> {
-    let wanted = rows_wanted(filter, rows_max);
-    let arguments = of_group_bound(app, group, filter, after, one_more(wanted))?;
-    let statement = AssertSqlSafe(of_group_statement(filter));
-    let answer = sqlx::query_with(statement, arguments).fetch_all(connection).await?;
-    let Some(first) = answer.first() else { return Ok(None) };
-    let edge: Option<String> = first.try_get("edge")?;
-    let PageRows { mut rows, more } = PageRows::<MemberStateRow>::of(&answer, wanted)?;
-    let mut next = if more { rows.last().map(|row| row.user_id.clone()) } else { edge };
-    if let Some(part) = &filter.part {
-        rows.retain(|row| part.is_in(&row.user_id, row.name_card.as_deref()));
-        if rows.len() > rows_max {
-            rows.truncate(rows_max);
-            next = rows.last().map(|row| row.user_id.clone());
-        }
-    }
-    Ok(Some(MembersFound { rows, next }))
-}
-
-/// How the database goes about [`of_group`], as `EXPLAIN` with these options shows it; for tests.
-///
-/// # Errors
-/// Those of the connection and the database.
-pub async fn explain_of_group(
-    connection: &mut PgConnection,
-    options: &str,
-    (app, group): (SdkAppId, &GroupId),
-    filter: &MemberFilter,
-    after: Option<&str>,
-) -> Result<String, sqlx::Error> {
-    let statement = format!("EXPLAIN ({options}) {}", of_group_statement(filter));
-    let arguments = of_group_bound(app, group, filter, after, one_more(rows_wanted(filter, 50)))?;
-    let lines: Vec<String> =
-        sqlx::query_scalar_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
-    Ok(lines.join("\n"))
-}
 
 /// One membership, and what is known of its group.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use form_urlencoded::Serializer;
-use group_mirror::store::members::{self, LOOKED_THROUGH_MAX, MemberFilter, NamePart};
+use group_mirror::store::member_list::{self, MemberFilter, NamePart};
+use group_mirror::store::members::LOOKED_THROUGH_MAX;
 use reqwest::StatusCode;
 use reqwest::header::{ETAG, IF_NONE_MATCH};
 use serde_json::{Value, json};
@@ -210,6 +211,13 @@ async fn a_user_may_be_named_two_hundred_times_and_other_parameters_once() {
     let detail =
         problem(&app, &format!("/v1/groups/g/members?{}", &named(201)[1..]), 400, "bad_parameter").await;
     assert!(detail.contains("201 values; at most 200"), "{detail}");
+    for (path, most) in [
+        (format!("/v1/groups?{}", named(201).replace("user_id", "group_id").trim_start_matches('&')), 200),
+        (format!("/v1/groups?{}", named(21).replace("user_id", "type").trim_start_matches('&')), 20),
+    ] {
+        let detail = problem(&app, &path, 400, "bad_parameter").await;
+        assert!(detail.contains(&format!("at most {most} are allowed")), "{detail}");
+    }
     problem(&app, "/v1/groups/g/members?q=a&q=b", 400, "bad_parameter").await;
     problem(&app, "/v1/groups/g/members?user_id=", 400, "bad_parameter").await;
     // The order of the ids and their repeats do not matter, so a cursor goes on with them in any.
@@ -254,8 +262,13 @@ async fn a_search_among_members_looks_through_a_bounded_number_per_page_and_the_
         for (filter, expected) in [(&guides, 50), (&newest, 9), (&gone, 3)] {
             let (mut found, mut after, mut pages) = (0, None, 0);
             loop {
-                let plan =
-                    members::explain_of_group(&mut conn, COUNTED, (app, &group), filter, after.as_deref());
+                let plan = member_list::explain_of_group(
+                    &mut conn,
+                    COUNTED,
+                    (app, &group),
+                    filter,
+                    after.as_deref(),
+                );
                 let plan = plan.await.unwrap();
                 // The edge, and the memberships up to it, each with its group and once more as a row of the page.
                 let most = 5 * u64::try_from(LOOKED_THROUGH_MAX).unwrap();
@@ -264,7 +277,7 @@ async fn a_search_among_members_looks_through_a_bounded_number_per_page_and_the_
                     "{known} is known; {filter:?}: {} rows: {plan}",
                     visited(&plan)
                 );
-                let page = members::of_group(&mut conn, app, &group, filter, after.as_deref(), 7)
+                let page = member_list::of_group(&mut conn, app, &group, filter, after.as_deref(), 7)
                     .await
                     .unwrap()
                     .unwrap();
@@ -281,7 +294,8 @@ async fn a_search_among_members_looks_through_a_bounded_number_per_page_and_the_
         }
         let two = [user("u000001"), user("u049999"), user("nobody")].into();
         let named = MemberFilter { users: two, ..MemberFilter::default() };
-        let plan = members::explain_of_group(&mut conn, COUNTED, (app, &group), &named, None).await.unwrap();
+        let plan =
+            member_list::explain_of_group(&mut conn, COUNTED, (app, &group), &named, None).await.unwrap();
         assert!(visited(&plan) < 30, "{known} is known: {plan}");
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use chrono::DateTime;
 use group_mirror::ingest;
-use group_mirror::mirror::{Snapshot, group_key};
-use group_mirror::model::{GroupId, Millis, SdkAppId};
+use group_mirror::mirror::{ListRange, Snapshot, group_key};
+use group_mirror::model::{GroupId, Millis, SdkAppId, UserId};
 use group_mirror::store::{Database, timeline as ledger_pages};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -57,14 +57,14 @@ async fn the_count_at_the_end_of_each_bucket_is_that_of_a_read_as_of_that_moment
     let seed = setting("TIMELINE_SEED", 11);
     let (mut runner, mut chance) = (generator(seed), fastrand::Rng::with_seed(seed));
     let (mut groups, mut snapshots) = (BTreeSet::new(), Vec::new());
-    for number in 0..setting("TIMELINE_HISTORIES", 12) {
+    for number in 0..setting("TIMELINE_HISTORIES", 20) {
         let prefix = format!("t{number}-");
         let history = histories::history().new_tree(&mut runner).unwrap().current();
         for body in histories::renamed(&history, &prefix) {
             groups.insert(body["GroupId"].as_str().unwrap().to_owned());
             app.service.taken(&body).await;
         }
-        let read = prop::collection::vec(reads::snapshot(), 0..8).new_tree(&mut runner).unwrap().current();
+        let read = prop::collection::vec(reads::snapshot(), 2..12).new_tree(&mut runner).unwrap().current();
         snapshots.extend(read.iter().map(|snapshot| reads::renamed(snapshot, &prefix)));
     }
     app.service.until(|told| told["spool"]["depth"] == 0).await;
@@ -198,10 +198,18 @@ async fn a_complete_list_moves_the_count_and_a_group_that_was_found_gone_has_non
     let line = timeline(&app.service, "g", "buckets=2").await;
     let told: Vec<_> = line["buckets"].as_array().unwrap().iter().map(words).collect();
     assert_eq!(told, ["2 +2 -0 !0 created AfterCreateGroup×1", "3 +0 -0 !0 read get_group_member_info×1"]);
+    // A list of one range alone, of a large group: who of that range is not in it has left.
+    let range = Some(ListRange::of(&UserId::parse("chen").unwrap()));
+    take(&app, &[Snapshot { range, ..freshness::list("g", 15_000, &json!([])) }]).await;
+    let line = timeline(&app.service, "g", &format!("buckets=2&after={}", time(T0 + 9_999))).await;
+    let told: Vec<_> = line["buckets"].as_array().unwrap().iter().map(words).collect();
+    let read = "+0 -0 !0 read get_group_member_info×1";
+    assert_eq!(told, [format!("3 {read}"), format!("2 {read}")]);
+    assert_eq!(count_at(&app.service, "g", T0 + 15_000).await, 2);
     take(&app, &[freshness::gone("g", 20_000)]).await;
     let line = timeline(&app.service, "g", "buckets=2").await;
     let told: Vec<_> = line["buckets"].as_array().unwrap().iter().map(words).collect();
-    assert_eq!(told[1], "0 +0 -0 !0 destroyed get_group_info×1,get_group_member_info×1");
+    assert_eq!(told[1], "0 +0 -0 !0 destroyed get_group_info×1,get_group_member_info×2");
     app.stop().await;
 }
 
