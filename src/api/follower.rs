@@ -33,7 +33,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// the follower may resume.
 const SEGMENTS_WAITING_MAX: usize = 1;
 
-/// How many entries a follower reads at once while it catches up: some 40 kB. A slow follower keeps two such segments in
+/// How many entries a follower reads at once while it catches up: some 50 kB. A slow follower keeps two such segments in
 /// memory, so that the greatest number of followers keeps some hundreds of megabytes at worst.
 const CATCH_UP_ROWS: i64 = 64;
 

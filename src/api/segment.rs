@@ -15,10 +15,10 @@ use super::errors::ApiError;
 use crate::store::feed::{ChangeRow, FeedFilter, FeedPlace};
 
 /// How many segments are kept: as many as a follower may be behind before it reads the ledger itself. They hold at most some
-/// 40 MiB, and usually far less.
+/// 80 MiB, and usually far less.
 pub(super) const SEGMENTS_MAX: usize = 32;
 
-/// Rows of one segment. With the longest ids an event has about 5 KiB; usually it has 600 bytes.
+/// Rows of one segment. With the longest ids and names an event has about 10 KiB; usually it has 800 bytes.
 pub(super) const SEGMENT_ROWS_MAX: i64 = 256;
 
 /// A part of the feed without a hole: every entry after `from`, up to and with `to`.

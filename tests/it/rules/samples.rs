@@ -8,7 +8,8 @@ use sqlx::postgres::PgConnection;
 use crate::support::{App, OK, samples};
 
 /// Row by row: TRUNCATE would lock the tables in another order than the count of the mirror, which runs beside.
-pub(crate) const EMPTY: &str = "DELETE FROM ledger; DELETE FROM groups; DELETE FROM group_members;
+pub(crate) const EMPTY: &str =
+    "DELETE FROM ledger; DELETE FROM ledger_people; DELETE FROM groups; DELETE FROM group_members;
     DELETE FROM group_user_defined_fields; DELETE FROM group_attributes; DELETE FROM group_topics";
 
 /// What is true after one body, in few words.
