@@ -65,7 +65,7 @@ use utoipa_axum::routes;
 use at_least::WaitState;
 use columns::Lists;
 use errors::ApiError;
-use export::ListForms;
+use export::ExportState;
 use health::{HealthState, MetricsState};
 use prefix::PathPrefix;
 use state::ApiState;
@@ -120,7 +120,7 @@ pub fn internal(
         .layer(CatchPanicLayer::custom(|_| errors::after_panic()))
         .layer(from_fn_with_state(permits.clone(), in_work::limit))
         // Outside the permits: each page of a whole list takes its own.
-        .layer(from_fn_with_state(ListForms::of(Lists::of(&document())), export::in_form))
+        .layer(from_fn_with_state(ExportState::of(Lists::of(&document())), export::in_form))
         .layer(from_fn_with_state(WaitState::of(state.clone()), at_least::wait))
         .layer(from_fn_with_state(sessions.clone(), entrance::require))
         .with_state(state);

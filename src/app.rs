@@ -12,6 +12,7 @@ mod counters;
 mod database;
 mod deliveries;
 mod fake_tencent;
+mod first_way;
 mod gap_keeper;
 mod gauges;
 mod known_database;

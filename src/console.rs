@@ -36,6 +36,7 @@ mod live;
 mod live_events;
 mod login;
 mod moment;
+mod outcome;
 mod parked;
 mod person;
 mod person_groups;

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::Response;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
@@ -75,6 +76,8 @@ async fn log(State(prefix): State<PathPrefix>, request: Request, next: Next) -> 
     let error = answer.extensions_mut().remove::<ApiError>();
     if let Some(document) = error.as_ref().and_then(|error| error.document(&id)) {
         *answer.body_mut() = document;
+        // A router has noted the length of the body that there was.
+        answer.headers_mut().remove(CONTENT_LENGTH);
     }
     let caller = answer.extensions().get::<Caller>();
     let status = answer.status().as_u16();

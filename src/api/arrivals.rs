@@ -21,8 +21,8 @@ impl Arrivals {
         Self(feed.segments())
     }
 
-    /// Waits for the next part of the feed; the position up to which it is complete then. What was missed is not told apart
-    /// from what came. `None`: there is no feed any more.
+    /// Waits for the next part of the feed; the position up to which it is complete then. What was missed counts as
+    /// come. `None`: there is no feed any more.
     pub(crate) async fn next(&mut self) -> Option<i64> {
         loop {
             match self.0.recv().await {

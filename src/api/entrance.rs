@@ -48,7 +48,7 @@ pub(super) async fn require_page(State(sessions): State<Sessions>, request: Requ
     }
 }
 
-/// The caller of a request to a page that is open to all; `None` where nobody is known.
+/// The caller of a request to a page that is open to all; `None` where none is known.
 pub(crate) fn caller_if_any(sessions: &Sessions, request: &Request) -> Option<Caller> {
     authenticate(sessions, request, true).ok()
 }
@@ -140,7 +140,9 @@ pub fn after_login(sessions: &Sessions, next: Option<&str>) -> String {
     let is_ours = |path: &&str| {
         let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
         let rest = prefix.strip(path.split('?').next().unwrap_or_default());
-        is_plain && rest.is_some_and(|rest| !rest.starts_with("//") && !rest.starts_with(LOGIN_PATH))
+        path.starts_with('/')
+            && is_plain
+            && rest.is_some_and(|rest| !rest.starts_with("//") && !rest.starts_with(LOGIN_PATH))
     };
     next.filter(is_ours).map_or_else(|| format!("{}/", prefix.as_str()), str::to_owned)
 }

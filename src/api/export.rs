@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use chrono::DateTime;
@@ -52,12 +52,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The lists, and the permits for whole ones. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct ListForms {
+pub(super) struct ExportState {
     lists: Arc<Lists>,
     permits: Arc<Semaphore>,
 }
 
-impl ListForms {
+impl ExportState {
     pub(super) fn of(lists: Lists) -> Self {
         Self { lists: Arc::new(lists), permits: Arc::new(Semaphore::new(EXPORTS_MAX)) }
     }
@@ -68,13 +68,17 @@ impl ListForms {
 /// # Errors
 /// `bad_parameter`; `unavailable` where too many whole lists are sent.
 pub(super) async fn in_form(
-    State(forms): State<ListForms>,
-    request: Request,
+    State(forms): State<ExportState>,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let list = request.extensions().get::<MatchedPath>().and_then(|path| forms.lists.at(path.as_str()));
-    let Some(list) = list else { return Ok(next.run(request).await) };
-    let Some(asked) = Asked::parse(&request, list)? else { return Ok(next.run(request).await) };
+    let path = request.extensions().get::<MatchedPath>();
+    let list = path.and_then(|path| forms.lists.at(path.as_str()));
+    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    let Some(list) = list.filter(|_| is_read) else { return Ok(next.run(request).await) };
+    let Some(asked) = AskedList::parse(&request, list)? else { return Ok(next.run(request).await) };
+    // The head is that of the answer to GET, which is made of the page; the router takes the body away.
+    *request.method_mut() = Method::GET;
     if asked.form == ListForm::Json {
         let answer = next.run(request).await;
         return match asked.selection.filter(|_| answer.status() == StatusCode::OK) {
@@ -89,7 +93,7 @@ pub(super) async fn in_form(
 }
 
 /// What a request asks for, beside what its handler looks at.
-struct Asked {
+struct AskedList {
     form: ListForm,
     /// None: everything.
     selection: Option<Selection>,
@@ -102,7 +106,7 @@ struct Asked {
     start: Vec<String>,
 }
 
-impl Asked {
+impl AskedList {
     /// None where the request is for the handler as it is: a stream of events, or what the handler will refuse.
     fn parse(request: &Request, list: &ListColumns) -> Result<Option<Self>, ApiError> {
         let (mut rest, mut start) = (Vec::new(), Vec::new());
@@ -171,7 +175,7 @@ fn varying(mut answer: Response) -> Response {
 /// The whole list as a file, of which the first page has been read.
 async fn whole(
     list: &ListColumns,
-    asked: Asked,
+    asked: AskedList,
     request: Request,
     next: Next,
     permit: OwnedSemaphorePermit,

@@ -222,7 +222,7 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
 
-/// The rows of a page of groups, for whoever shows them: the parameters are those of the list.
+/// The rows of a page of groups, for a page that shows them: the parameters are those of the list.
 ///
 /// # Errors
 /// Those of the list.

@@ -196,7 +196,7 @@ pub(super) async fn list(
     page_of(&state, request, ParkedRequest::page).await.map(Json)
 }
 
-/// The rows of a page of what is parked or read in part, for whoever shows them: the parameters are those of the list.
+/// The rows of a page of what is parked or read in part, for a page that shows them: the parameters are those of the list.
 ///
 /// # Errors
 /// Those of the list.

@@ -30,7 +30,7 @@ use super::prefix::PathPrefix;
 use crate::clock;
 
 /// The name of the cookie.
-pub const SESSION_COOKIE: &str = "group_mirror_session";
+pub const SESSION_COOKIE: &str = "group-mirror-session";
 
 /// How long a session lasts from its beginning, in seconds: a shift and a half.
 pub const SESSION_SECS: i64 = 12 * 60 * 60;

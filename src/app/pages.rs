@@ -17,7 +17,7 @@ use crate::spool::volume;
 use crate::traffic::Traffic;
 
 /// Where Linux says what this machine is called.
-const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+const HOSTNAME_AT: &str = "/proc/sys/kernel/hostname";
 
 /// The pages for people.
 pub(super) fn console_pages(
@@ -29,7 +29,7 @@ pub(super) fn console_pages(
     let apps: Arc<[SdkAppId]> = serving.spool.apps.clone().into();
     let scheme = if serving.callback_tls.is_some() { "https" } else { "http" };
     let callback_url = format!("{scheme}://{}/callback", callbacks.local_addr()?);
-    let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
+    let host = std::fs::read_to_string(HOSTNAME_AT).unwrap_or_default();
     let process = format!("{} {}", host.trim(), std::process::id());
     let state = ConsoleState {
         api: reads.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Everything is handed in: settings, pools, listeners. A test starts this on port 0. The listeners accept whether or not
 //! the database answers, and callbacks go to the spool until the schema watch has found the database to fit. Only while
-//! the spool's file is still being opened is the database waited for, at most for [`FIRST_WAY_WAIT_MAX`].
+//! the spool's file is still being opened is the database waited for, at most for half a second
+//! (`first_way`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use super::backends::relays;
 use super::connection_limits::{self, ConnectionLimits};
 use super::counters::register_counters;
 use super::deliveries::outbox_of;
+use super::first_way::wait_for_first_way;
 use super::gap_keeper::GapKeeper;
 use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
@@ -51,7 +53,7 @@ use crate::relay::Relays;
 use crate::replay::AsOfReader;
 use crate::replay::as_of::AsOfPermits;
 use crate::server::ListenerRules;
-use crate::spool::{SpoolError, SpoolStatus, volume};
+use crate::spool::volume;
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 use crate::traffic::Traffic;
@@ -64,10 +66,6 @@ const BACKLOG: u32 = 4096;
 
 /// How long a stop waits for the connections to the database to end. One that stalls never does.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// How long accepting waits for a first way to make a callback durable, database or spool. Only a large spool that has
-/// to be recovered takes longer to open; the database of a good start answers within this time.
-const FIRST_WAY_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// A service that runs.
 #[derive(Debug)]
@@ -357,20 +355,6 @@ fn listener_rules(
         ..callbacks.clone()
     };
     (callbacks, api)
-}
-
-/// Waits until a callback could be made durable in one way at least, but not long: connections wait in the listener's
-/// queue meanwhile, and a callback that waits there for the database is answered sooner than one that waits in the
-/// spool's queue for a file that takes seconds to open.
-async fn wait_for_first_way(schema: &SchemaState, mut spool: watch::Receiver<SpoolStatus>) {
-    let opened = spool.wait_for(|status| status.failure != Some(SpoolError::Opening));
-    let first = async {
-        tokio::select! {
-            () = schema.fitting() => {}
-            _ = opened => {}
-        }
-    };
-    let _ = tokio::time::timeout(FIRST_WAY_WAIT_MAX, first).await;
 }
 
 /// Both listeners, before anything slow is begun. A socket that the service manager has handed over takes the place of

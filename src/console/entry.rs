@@ -11,7 +11,7 @@ use chrono::DateTime;
 use maud::{Markup, html};
 
 use super::frame::{Section, page};
-use super::parked::{cause_text, outcome_chip};
+use super::outcome::{cause_text, outcome_chip};
 use super::pieces::{group_link, line_to_copy, time_or_unknown, unknown, whole_id};
 use super::state::ConsoleState;
 use super::visit::Visit;

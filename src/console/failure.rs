@@ -17,10 +17,10 @@ use super::visit::Visit;
 use crate::api::auth::Caller;
 use crate::api::errors::ApiError;
 
-/// Paths of programs: their errors are problem documents, whoever asks.
+/// Paths of programs: their errors are problem documents for every client.
 const OF_PROGRAMS: [&str; 6] = ["/v1", "/metrics", "/openapi.json", "/docs", "/livez", "/readyz"];
 
-/// Paths of pages: their errors are pages, whoever asks.
+/// Paths of pages: their errors are pages for every client.
 const OF_PAGES: [&str; 9] =
     ["/groups", "/users", "/entry", "/moment", "/parked", "/health", "/login", "/logout", "/preferences"];
 

@@ -6,7 +6,8 @@ use chrono::DateTime;
 use maud::{Markup, html};
 
 use super::entry_line::EntryLine;
-use super::pieces::{chip, group_link, moment_of_day, time_of_day};
+use super::outcome::outcome_chip;
+use super::pieces::{group_link, moment_of_day, time_of_day};
 use super::sentence_event::sentence;
 use super::sentence_html::said;
 use super::sentence_writer::Scene;
@@ -29,11 +30,7 @@ pub(crate) fn feed_line(visit: &Visit, row: &WallRow) -> Markup {
             }
             " "
             @if row.entry.row.body.is_empty() { (command(visit, row)) } @else { (in_words(visit, row)) }
-            @match row.entry.row.outcome.as_str() {
-                "applied" => {}
-                "partial" => { " " (chip("warn", &visit.text("outcome-partial"))) }
-                _ => { " " (chip("bad", &visit.text("outcome-parked"))) }
-            }
+            @if row.entry.row.outcome != "applied" { " " (outcome_chip(visit, &row.entry.row.outcome)) }
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Everything is a link or a form and works without script. The content security policy lets a page load one style sheet
 //! and one script of this listener and nothing else: a name that were not escaped could run nothing, and a picture that
-//! somebody names is never loaded.
+//! a group names is never loaded.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -77,7 +77,7 @@ fn document(visit: &Visit, section: Section, title: &str, body: &Markup) -> Mark
     let keys = if preferences.keys { "on" } else { "off" };
     html! {
         (DOCTYPE)
-        html lang=(visit.language().code()) data-theme=(preferences.theme.word()) {
+        html lang=(visit.language().tag()) data-theme=(preferences.theme.word()) {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
@@ -117,6 +117,7 @@ fn top(visit: &Visit, section: Section) -> Markup {
                             }
                         }
                         a href=(visit.url("/docs")) { (visit.text("nav-docs")) }
+                        a href="#choices" { (visit.language().own_name()) " · " (visit.zone().name().replace('_', " ")) }
                     }
                     (search_box(visit))
                 }
@@ -194,14 +195,14 @@ fn choices(visit: &Visit) -> Markup {
         .collect();
     let languages: Vec<_> = Language::VARIANTS
         .iter()
-        .map(|language| (language.code().to_owned(), language.own_name().to_owned()))
+        .map(|language| (language.tag().to_owned(), language.own_name().to_owned()))
         .collect();
     let switches = [("on".to_owned(), visit.text("keys-on")), ("off".to_owned(), visit.text("keys-off"))];
     let keys = if preferences.keys { "on" } else { "off" };
     html! {
-        form class="choices" method="post" action=(visit.url_of_file("/preferences")) aria-label=(visit.text("choices")) {
+        form id="choices" class="choices" method="post" action=(visit.url_of_file("/preferences")) aria-label=(visit.text("choices")) {
             input type="hidden" name="back" value=(visit.here);
-            (select("lang", &visit.text("choice-language"), preferences.language.code(), &languages))
+            (select("lang", &visit.text("choice-language"), preferences.language.tag(), &languages))
             (select("tz", &visit.text("choice-zone"), preferences.zone.name(), &zones))
             (select("theme", &visit.text("choice-theme"), preferences.theme.word(), &themes))
             (select("keys", &visit.text("choice-keys"), keys, &switches))

@@ -18,7 +18,7 @@ use crate::mirror::GroupKey;
 use crate::model::UserId;
 use crate::replay::GroupFold;
 use crate::store::ReadConnection;
-use crate::store::members::{self, MemberFilter, NamePart};
+use crate::store::member_list::{self, MemberFilter, NamePart};
 
 /// How many members a page has.
 const MEMBERS_MAX: usize = 50;
@@ -40,7 +40,7 @@ impl MemberLines {
         let (group, after, cost) = (key.clone(), ask.behind_id.clone(), filter.cost());
         let read = async move |mut connection: ReadConnection| {
             let after = after.as_deref();
-            members::of_group(&mut connection, group.app, &group.group, &filter, after, MEMBERS_MAX).await
+            member_list::of_group(&mut connection, group.app, &group.group, &filter, after, MEMBERS_MAX).await
         };
         // Of a group that only parked entries name there are none.
         let Some(found) = state.list(cost, read).await? else {

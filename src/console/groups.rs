@@ -46,9 +46,18 @@ impl GroupsQuery {
 
     /// The query of the same list of the read API.
     fn of_api(&self, visit: &Visit) -> Result<String, ApiError> {
+        self.with(visit, ("limit", LIMIT), &["q"])
+    }
+
+    /// That of the whole list as a file.
+    fn of_file(&self, visit: &Visit) -> Result<String, ApiError> {
+        self.with(visit, ("format", "csv"), &["q", "cursor", "limit"])
+    }
+
+    fn with(&self, visit: &Visit, more: (&str, &str), without: &[&str]) -> Result<String, ApiError> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", LIMIT);
-        for (name, value) in self.pairs.iter().filter(|(name, _)| name != "q") {
+        query.append_pair(more.0, more.1);
+        for (name, value) in self.pairs.iter().filter(|(name, _)| !without.contains(&name.as_str())) {
             if name.starts_with("created_") {
                 let time = visit.zone().read(value).ok_or_else(|| {
                     ApiError::bad_parameter(format!(
@@ -90,6 +99,7 @@ pub(super) async fn groups(
     let found = listed(&state.api, caller, Some(&query.of_api(&visit)?)).await?;
     let next = found.next_cursor.as_deref().map(|cursor| query.url(&visit, cursor));
     let first = (!query.get("cursor").is_empty()).then(|| query.url(&visit, ""));
+    let file = visit.url_of_file(&format!("/v1/groups?{}", query.of_file(&visit)?));
     let body = html! {
         (filters(&visit, &query))
         @if !query.is_filtered() { (counted(&state, &visit)) }
@@ -98,6 +108,7 @@ pub(super) async fn groups(
         } @else {
             (group_rows(&visit, &found.items))
             (pager(&visit, first.as_deref(), next.as_deref()))
+            p { a href=(file) { (visit.text("list-as-csv")) } }
         }
     };
     Ok(page(&visit, Section::Groups, &visit.text("nav-groups"), &body))

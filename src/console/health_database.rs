@@ -32,7 +32,7 @@ const BEFORE_EVENT_MAX_MS: i64 = 3_000;
 const QUICKEST_MAX_MS: i64 = 30_000;
 
 /// What was read.
-struct Found {
+struct DatabaseFindings {
     server: ServerCondition,
     /// The clock of the database minus that of this host, and the time that asking took.
     clock_ms: (i64, i64),
@@ -59,7 +59,7 @@ pub(super) async fn database_cards(state: &ConsoleState, visit: &Visit, trust: &
     ]
 }
 
-async fn read(state: &ConsoleState, visit: &Visit) -> Result<Found, ApiError> {
+async fn read(state: &ConsoleState, visit: &Visit) -> Result<DatabaseFindings, ApiError> {
     let mut conn = state.api.lookup_connection().await?;
     let server = condition::condition(&mut conn).await?;
     let before = clock::now().get();
@@ -68,7 +68,7 @@ async fn read(state: &ConsoleState, visit: &Visit) -> Result<Found, ApiError> {
     let took = (after - before).max(0);
     let delays = condition::receipt_delays(&mut conn, visit.app).await?;
     let pass = passes::report(&mut conn, visit.app).await?;
-    Ok(Found { server, clock_ms: (there - before - took / 2, took), delays, pass })
+    Ok(DatabaseFindings { server, clock_ms: (there - before - took / 2, took), delays, pass })
 }
 
 fn server(visit: &Visit, server: &ServerCondition) -> HealthCard {

@@ -3,7 +3,7 @@
 //! The files below `src/console/lang` are compiled in and read once. A message that a catalogue lacks is shown as its key
 //! between `⟦` and `⟧`, in every language the same, so that a test that reads the pages finds it; another test compares the
 //! catalogues with each other and with the code. Isolation marks around arguments are off: names and ids stand in `<bdi>`
-//! elements, which isolate them in the page without characters that somebody could copy.
+//! elements, which isolate them in the page without characters that a reader would copy along.
 
 use std::sync::LazyLock;
 
@@ -53,7 +53,7 @@ static CATALOGUES: LazyLock<[FluentBundle<FluentResource>; 3]> = LazyLock::new(|
 });
 
 fn catalogue(language: Language) -> FluentBundle<FluentResource> {
-    let identifier: LanguageIdentifier = language.code().parse().unwrap_or_default();
+    let identifier: LanguageIdentifier = language.tag().parse().unwrap_or_default();
     let mut bundle = FluentBundle::new_concurrent(vec![identifier]);
     bundle.set_use_isolating(false);
     for source in SOURCES[language as usize] {
@@ -67,7 +67,7 @@ fn catalogue(language: Language) -> FluentBundle<FluentResource> {
 impl Language {
     /// The tag of the attribute `lang` and of the cookie.
     #[must_use]
-    pub(crate) fn code(self) -> &'static str {
+    pub(crate) fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
             Self::Japanese => "ja",
@@ -86,8 +86,8 @@ impl Language {
     }
 
     #[must_use]
-    pub(crate) fn of_code(code: &str) -> Option<Self> {
-        Self::VARIANTS.iter().copied().find(|language| language.code() == code)
+    pub(crate) fn of_tag(code: &str) -> Option<Self> {
+        Self::VARIANTS.iter().copied().find(|language| language.tag() == code)
     }
 
     /// The best one for the header `Accept-Language`: the greatest weight, the earlier one where two are equal.
@@ -98,7 +98,7 @@ impl Language {
             let mut parts = range.split(';').map(str::trim);
             let tag = parts.next().unwrap_or_default();
             let primary = tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
-            let Some(language) = Self::of_code(&primary) else { continue };
+            let Some(language) = Self::of_tag(&primary) else { continue };
             let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse().ok());
             let weight: f32 = weight.unwrap_or(0.0);
             if weight > 0.0 && best.is_none_or(|(most, _)| weight > most) {
@@ -139,7 +139,7 @@ impl Language {
     fn formatted(self, key: &str, args: Option<&FluentArgs<'_>>) -> String {
         let bundle = &CATALOGUES[self as usize];
         let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
-            tracing::warn!(key, language = self.code(), "the console has no such message");
+            tracing::warn!(key, language = self.tag(), "the console has no such message");
             return format!("{}{key}{}", MISSING[0], MISSING[1]);
         };
         let mut errors = Vec::new();

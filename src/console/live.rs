@@ -142,7 +142,7 @@ fn answers(state: &ConsoleState, visit: &Visit) -> Markup {
                 h2 { (visit.text("live-answers")) }
                 p class="figure" { (shown(times.hour)) span class="unit" { (visit.text("live-of-two-seconds")) } }
                 (sparkline(&times.minutes.map(|time| time.map(|time| u64::from(time.bound_ms()))), &text))
-                p class="quiet" { (text) }
+                @if times.hour.is_some() { p class="quiet" { (text) } }
             }
         }
     }

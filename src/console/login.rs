@@ -1,7 +1,7 @@
 //! Logging in with an API token, and out.
 //!
-//! The token goes into a session cookie of `api/session.rs` and is never shown again. The pages are open, because nobody is
-//! logged in yet, and show nothing of the mirror. A wrong token is answered by the same page with what to look at. A form that
+//! The token goes into a session cookie of `api/session.rs` and is never shown again. The pages are open, because there is no
+//! login yet, and show nothing of the mirror. A wrong token is answered by the same page with what to look at. A form that
 //! another site sends is refused.
 
 use axum::body::Bytes;

@@ -14,9 +14,8 @@ use strum::VariantArray as _;
 use super::entry::entry_url;
 use super::frame::{Section, page};
 use super::language::grouped;
-use super::pieces::{
-    app_field, chip, empty, group_link, line_to_copy, pager, select, table, time_or_unknown,
-};
+use super::outcome::{cause_text, outcome_chip};
+use super::pieces::{app_field, empty, group_link, line_to_copy, pager, select, table, time_or_unknown};
 use super::refused::{not_kept, refused};
 use super::state::ConsoleState;
 use super::visit::Visit;
@@ -72,6 +71,7 @@ pub(super) async fn parked(
                 (rows(&visit, &found.items))
             }
             (pager(&visit, first.as_deref(), next.as_deref()))
+            p { a href=(visit.url_with("/v1/parked", &[("cause", cause), ("outcome", outcome), ("format", "csv")])) { (visit.text("list-as-csv")) } }
             p class="quiet" { (visit.text("parked-again")) }
             (line_to_copy(&again(cause)))
         }
@@ -122,12 +122,6 @@ fn filters(state: &ConsoleState, visit: &Visit, cause: &str, outcome: &str) -> M
     }
 }
 
-/// What a cause means; its label where a newer version has one that this one does not know.
-pub(super) fn cause_text(visit: &Visit, label: &str) -> String {
-    let key = format!("cause-{}", label.replace('_', "-"));
-    visit.language().known_text(&key).unwrap_or_else(|| label.to_owned())
-}
-
 fn rows(visit: &Visit, rows: &[ParkedRow]) -> Markup {
     let heads = ["column-received", "column-cause", "column-group", "column-command", "column-reason"];
     let heads = heads.map(|key| visit.text(key));
@@ -159,14 +153,5 @@ fn row(visit: &Visit, row: &ParkedRow) -> Markup {
         }
         td { code { bdi { (entry.command) } } }
         td class="wide" lang="en" { bdi { (shown) @if is_cut { "…" } } }
-    }
-}
-
-/// How an entry ended, as a word in a frame.
-pub(super) fn outcome_chip(visit: &Visit, outcome: &str) -> Markup {
-    match outcome {
-        "applied" => chip("good", &visit.text("outcome-applied")),
-        "partial" => chip("warn", &visit.text("outcome-partial")),
-        _ => chip("bad", &visit.text("outcome-parked")),
     }
 }

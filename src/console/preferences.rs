@@ -62,7 +62,7 @@ impl Preferences {
     #[must_use]
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        let language = cookie(headers, "lang").and_then(Language::of_code);
+        let language = cookie(headers, "lang").and_then(Language::of_tag);
         let zone = cookie(headers, "tz").and_then(|name| Zone::of_name(&name.replace("%2F", "/")));
         Self {
             language: language.or_else(|| Language::accepted(accepted?)).unwrap_or(Language::English),
@@ -78,7 +78,7 @@ impl Preferences {
         let mut chosen = self;
         for (name, value) in form_urlencoded::parse(body) {
             match &*name {
-                "lang" => chosen.language = Language::of_code(&value).unwrap_or(chosen.language),
+                "lang" => chosen.language = Language::of_tag(&value).unwrap_or(chosen.language),
                 "tz" => chosen.zone = Zone::of_name(&value).unwrap_or(chosen.zone),
                 "theme" => chosen.theme = Theme::of_word(&value).unwrap_or(chosen.theme),
                 "keys" => chosen.keys = &*value != "off",
@@ -93,7 +93,7 @@ impl Preferences {
     pub(crate) fn cookies(self, path: &str) -> Vec<HeaderValue> {
         let keys = if self.keys { "on" } else { "off" };
         let pairs = [
-            ("lang", self.language.code()),
+            ("lang", self.language.tag()),
             ("tz", self.zone.name()),
             ("theme", self.theme.word()),
             ("keys", keys),

@@ -17,6 +17,9 @@ use crate::model::Millis;
 use crate::refusals::{RefusalCause, RefusalTotal};
 use crate::traffic::{MINUTES, NotKept};
 
+/// The label that commands of other families share.
+const OTHER_FAMILY: &str = "other family";
+
 /// What counts as lately, in minutes.
 const LATELY: usize = 5;
 
@@ -80,8 +83,11 @@ pub(super) fn not_kept(state: &ConsoleState, visit: &Visit) -> Markup {
     let kinds = state.traffic.all_not_kept(visit.app);
     let heads = ["column-command", "column-since-start", "column-last"].map(|key| visit.text(key));
     let row = |(label, NotKept { count, last_at }): (&&'static str, &NotKept)| {
+        let label = *label;
         html! {
-            th scope="row" { code { (label) } }
+            th scope="row" {
+                @if label == OTHER_FAMILY { (visit.text("not-kept-other")) } @else { code { (label) } }
+            }
             td class="number" { (grouped(*count)) }
             td { (time_or_unknown(visit, DateTime::from_timestamp_millis(last_at.get()))) }
         }

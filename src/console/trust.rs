@@ -1,4 +1,4 @@
-//! The first line of every page: whether what it shows can be trusted, out of what the process knows without asking anybody.
+//! The first line of every page: whether what it shows can be trusted, out of what the process knows without a question to any other.
 //!
 //! Last callback, database, spool, dead letters, refusals, gaps. The counts are those of the cache of `/v1/stats`, which is
 //! given a moment to count anew, so that a small mirror shows what has just come and a large or absent database holds up no

@@ -35,7 +35,7 @@ pub(crate) struct Visit {
     pub(crate) app: SdkAppId,
     /// The apps among which this reader may choose.
     pub(crate) apps: Vec<SdkAppId>,
-    /// None where nobody is logged in: the line names times and numbers of the app.
+    /// None without a login: the line names times and numbers of the app.
     pub(crate) trust: Option<Trust>,
     /// Path and query of the page, without the path prefix.
     pub(crate) here: String,
@@ -76,7 +76,8 @@ impl Visit {
         })
     }
 
-    /// The same for a page that says why another one failed: with the first app where the address names one that cannot be.
+    /// The same for a page that says why another one failed: where the address names an app that cannot be read, with the
+    /// one that is read without a name.
     pub(crate) async fn of_failure(
         state: &ConsoleState,
         caller: Option<Caller>,
@@ -84,9 +85,9 @@ impl Visit {
         uri: &Uri,
     ) -> Self {
         let plain = Uri::from_static("/");
-        match Self::of(state, caller, headers, uri).await {
+        match Self::of(state, caller.clone(), headers, uri).await {
             Ok(visit) => visit,
-            Err(_) => match Self::of(state, None, headers, &plain).await {
+            Err(_) => match Self::of(state, caller, headers, &plain).await {
                 Ok(visit) => visit,
                 Err(_) => unreachable!("an address without a query names no app"),
             },
@@ -207,7 +208,7 @@ impl Visit {
         self.names_app.then(|| self.app.to_string())
     }
 
-    /// Whether there is a session to end: without tokens nobody logs in.
+    /// Whether there is a session to end: without tokens there is no login.
     #[must_use]
     pub(crate) fn can_log_out(&self) -> bool {
         self.can_log_out

@@ -1,7 +1,7 @@
 //! The newest entries for all pages of this process that are open: read and decoded once, however many look.
 //!
-//! One task follows the live feed while anybody looks, and hands what is new to every page, at most a few entries in each beat:
-//! more than that nobody can read, and a hundred open pages must not cost the write path anything. What was left out is
+//! One task follows the live feed while a page is open, and hands what is new to every page, at most a few entries in each beat:
+//! more than that cannot be read, and a hundred open pages must not cost the write path anything. What was left out is
 //! said, and stands in the history.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use crate::api::arrivals::Arrivals;
 use crate::api::errors::ApiError;
 use crate::api::state::ApiState;
 use crate::model::SdkAppId;
+use crate::store::condition;
 use crate::store::wall::{self, WallRow};
 use crate::store::{READ_WAIT_MAX, in_time};
 
@@ -27,10 +28,13 @@ pub(crate) const BATCH_ROWS_MAX: usize = 12;
 /// How many batches wait for a slow page; one that misses some goes on with the next.
 const BATCHES_WAITING_MAX: usize = 8;
 
-/// How often it is seen whether anybody still looks.
+/// How often it is seen whether a page is still open.
 const IDLE_PERIOD: Duration = Duration::from_secs(10);
 
-/// How often the counts of the first line are made anew while anybody looks.
+/// How many positions before the end of the ledger a task begins.
+const OVERLAP: i64 = 64;
+
+/// How often the counts of the first line are made anew while a page is open.
 const COUNT_PERIOD: Duration = Duration::from_secs(15);
 
 /// What came in one beat.
@@ -77,12 +81,11 @@ impl Wall {
     async fn run(self) {
         let stop = self.0.api.feed.stop().clone();
         let _ = stop.run_until_cancelled(Box::pin(self.read_on())).await;
-        *self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     async fn read_on(&self) {
         let mut arrivals = Arrivals::of(&self.0.api.feed);
-        let (mut from, mut counted): (Option<i64>, Instant) = (None, Instant::now());
+        let (mut from, mut counted) = (self.beginning().await, Instant::now());
         loop {
             let arrived = timeout(IDLE_PERIOD, arrivals.next()).await;
             if counted.elapsed() >= COUNT_PERIOD {
@@ -108,7 +111,18 @@ impl Wall {
         }
     }
 
-    /// Whether nobody looks any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
+    /// Where a task begins: a little before the end of the ledger, because a page that has started it may not have read the very
+    /// last entries. One that has them skips them by their positions. `None`: not known, at the next part of the feed.
+    async fn beginning(&self) -> Option<i64> {
+        let read = async {
+            let mut conn = self.0.api.feed_connection().await?;
+            Ok::<_, ApiError>(condition::last_position(&mut conn).await?)
+        };
+        let last = in_time(READ_WAIT_MAX, read).await.ok()?;
+        Some(last.saturating_sub(OVERLAP).max(0))
+    }
+
+    /// Whether no page is open any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
     fn is_left(&self) -> bool {
         let mut is_running = self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner);
         let is_left = self.0.batches.receiver_count() == 0;
@@ -120,7 +134,7 @@ impl Wall {
     async fn read(&self, after: i64, up_to: i64) {
         match in_time(READ_WAIT_MAX, self.batch(after, up_to)).await {
             Ok(batch) => {
-                // Fails where nobody looks.
+                // Fails where no page is open.
                 let _ = self.0.batches.send(Arc::new(batch));
             }
             Err(error) => tracing::debug!(%error, "the newest entries cannot be read"),

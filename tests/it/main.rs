@@ -116,10 +116,13 @@ mod api {
 /// Pages for people, over HTTP.
 mod console {
     mod group_pages;
+    mod live;
+    mod login;
     mod pages;
     mod people;
     mod sentences;
     mod visits;
+    mod words;
 }
 
 /// The feed and its followers while the world around them changes.
@@ -191,7 +194,7 @@ mod house {
     mod documents;
     mod schema;
     mod security;
-    mod sources;
+    pub(crate) mod sources;
     mod statements;
     mod tidy;
 }

@@ -81,6 +81,7 @@ unknown = not known
 counted-at = counted
 pager = More of the list
 pager-first = First page
+list-as-csv = This list as CSV
 pager-next = Next page
 
 login-title = Log in

@@ -66,6 +66,7 @@ unknown = 不明
 counted-at = 集計時刻
 pager = 一覧の続き
 pager-first = 最初のページ
+list-as-csv = この一覧を CSV で
 pager-next = 次のページ
 
 login-title = ログイン

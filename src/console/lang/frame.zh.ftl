@@ -66,6 +66,7 @@ unknown = 未知
 counted-at = 统计时间
 pager = 列表的更多内容
 pager-first = 第一页
+list-as-csv = 以 CSV 下载此列表
 pager-next = 下一页
 
 login-title = 登录

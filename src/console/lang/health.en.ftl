@@ -112,6 +112,7 @@ remedy-fault = Please report the panic in the log.
 not-kept-title = Answered and not kept
 not-kept-meaning = Authentic callbacks that a mirror of groups has no use for: messages, presence, commands before an event. They are answered, passed on to the backend where there is one, and not stored.
 not-kept-none = None came since this process began.
+not-kept-other = Commands of other families (C2C, presence, friends)
 not-kept-table = Commands that are not kept
 
 health-process = Spool, feed and refusals are those of the process that answers:

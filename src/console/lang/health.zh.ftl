@@ -109,6 +109,7 @@ remedy-fault = 请报告日志中的崩溃信息。
 not-kept-title = 已应答但不保存
 not-kept-meaning = 群组镜像不需要的真实回调：消息、在线状态、事件之前的命令。它们会被应答，有后端时转发给后端，但不保存。
 not-kept-none = 自此进程启动以来没有收到。
+not-kept-other = 其他系列的命令（C2C、在线状态、好友）
 not-kept-table = 不保存的命令
 
 health-process = 本地队列、变更流和拒绝均来自应答的进程：

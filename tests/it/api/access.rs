@@ -14,7 +14,8 @@ async fn line(process: &mut Process, id: &str) -> Value {
     process.says(id).await;
     let log = process.log();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let mut found = lines.into_iter().filter(|line| line["request_id"] == id);
+    let mut found =
+        lines.into_iter().filter(|line| line["request_id"] == id && line["http.path"].is_string());
     let line = found.next().unwrap_or_else(|| panic!("no line of {id}:\n{log}"));
     assert_eq!(found.next(), None, "one line per request");
     line
