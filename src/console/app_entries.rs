@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::asked::Asked;
+use super::asked::AskedPage;
 use super::deed::Deed;
 use super::entry_line::EntryLine;
 use crate::api::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
@@ -82,7 +82,7 @@ pub(super) fn before(time_ms: i64) -> AppHistoryKey {
 ///
 /// # Errors
 /// `bad_cursor`.
-pub(super) fn app_place(asked: &Asked, name: &str) -> Result<Option<AppHistoryKey>, ApiError> {
+pub(super) fn app_place(asked: &AskedPage, name: &str) -> Result<Option<AppHistoryKey>, ApiError> {
     let Some(text) = asked.text(name) else { return Ok(None) };
     let place = text.split_once('.').and_then(|(time, rest)| {
         let (digest, group) = rest.split_once('.')?;
@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn a_place_in_the_history_of_an_app_survives_its_address() {
         let key = AppHistoryKey { time_ms: 5, digest: vec![7; 32], group: "@TGS#_a.b é".to_owned() };
-        let read = |text: &str| app_place(&Asked::of(Some(&format!("behind={text}")), Zone::UTC), "behind");
+        let read =
+            |text: &str| app_place(&AskedPage::of(Some(&format!("behind={text}")), Zone::UTC), "behind");
         assert_eq!(read(&app_place_text(&key)).unwrap(), Some(key));
         for text in ["x", "1.", "1.AAAA", "x.AAAA", "1", "1.AAAA.AAAA", "1..."] {
             assert!(read(text).is_err(), "{text}");

@@ -20,12 +20,12 @@ const VALUE_BYTES_MAX: usize = 1_024;
 
 /// What a reader asks for.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct AskedPage {
     pairs: BTreeMap<String, String>,
     zone: Zone,
 }
 
-impl Asked {
+impl AskedPage {
     /// Of the query of an address; the first value of each name counts, and an empty one as none, because that is what a form
     /// sends for a field that is left empty.
     pub(super) fn of(query: Option<&str>, zone: Zone) -> Self {
@@ -91,8 +91,8 @@ pub(super) fn place_text((time_ms, digest): &HistoryCursorKey) -> String {
 mod tests {
     use super::*;
 
-    fn asked(query: &str) -> Asked {
-        Asked::of(Some(query), Zone::of_name("Asia/Tokyo").unwrap())
+    fn asked(query: &str) -> AskedPage {
+        AskedPage::of(Some(query), Zone::of_name("Asia/Tokyo").unwrap())
     }
 
     #[test]
@@ -101,9 +101,9 @@ mod tests {
         assert_eq!(asked.text("a"), Some("1"));
         assert_eq!((asked.text("b"), asked.text("c")), (None, None));
         assert_eq!(asked.text("d"), Some("\u{FFFD}x"), "PostgreSQL takes no U+0000");
-        assert_eq!(Asked::of(None, Zone::UTC).text("a"), None);
+        assert_eq!(AskedPage::of(None, Zone::UTC).text("a"), None);
         let long = "x".repeat(VALUE_BYTES_MAX + 1);
-        assert_eq!(Asked::of(Some(&format!("q={long}")), Zone::UTC).text("q"), None);
+        assert_eq!(AskedPage::of(Some(&format!("q={long}")), Zone::UTC).text("q"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::asked::Asked;
+use super::asked::AskedPage;
 use super::deed::Deed;
 use super::sentence_html::time_of;
 use super::visit::{Visit, moment_text};
@@ -72,7 +72,7 @@ impl GroupAsk {
     /// # Errors
     /// `bad_parameter` for a value that is none, `bad_cursor` for a place that is none.
     pub(super) fn of(query: Option<&str>, visit: &Visit) -> Result<Self, ApiError> {
-        let asked = Asked::of(query, visit.zone());
+        let asked = AskedPage::of(query, visit.zone());
         let word = |name: &str, wanted: &'static str| asked.text(name) == Some(wanted);
         let tab = TABS.iter().find(|(_, tab, _)| word("tab", tab)).map_or(TABS[0].0, |(tab, ..)| *tab);
         let status = STATUSES.iter().find(|(status, ..)| word("status", status));

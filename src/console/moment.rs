@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::app_entries::{AppEntries, app_place, app_place_text, before, key_of, read};
-use super::asked::Asked;
+use super::asked::AskedPage;
 use super::deed::Deed;
 use super::entry_line::EntryLine;
 use super::frame::{Section, page};
@@ -47,7 +47,7 @@ struct MomentAsk {
 
 impl MomentAsk {
     fn of(raw: Option<&str>, visit: &Visit) -> Result<Self, ApiError> {
-        let asked = Asked::of(raw, visit.zone());
+        let asked = AskedPage::of(raw, visit.zone());
         let minutes = WINDOWS.iter().find(|(word, _)| asked.text("minutes") == Some(word));
         Ok(Self {
             at: asked.time("at")?,

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use strum::VariantArray as _;
 
 use super::app_entries::{AppEntries, app_place, app_place_text, before, key_of, read};
-use super::asked::Asked;
+use super::asked::AskedPage;
 use super::deed::Deed;
 use super::frame::{Section, page};
 use super::group_ask::query;
@@ -59,7 +59,7 @@ struct PersonAsk {
 
 impl PersonAsk {
     fn of(raw: Option<&str>, visit: &Visit) -> Result<Self, ApiError> {
-        let asked = Asked::of(raw, visit.zone());
+        let asked = AskedPage::of(raw, visit.zone());
         let part = PersonPart::VARIANTS.iter().find(|part| asked.text("part") == Some(part.name()));
         Ok(Self {
             part: part.copied(),
