@@ -95,11 +95,12 @@ mod tests {
         let body = br#"{"Operator_Account":"a","NewOwner_Account":"b","List":[{"Member_Account":"c"},{"X_Account":"d"}]}"#;
         let found: Vec<_> =
             accounts(body).into_iter().map(|(field, user)| (field, user.as_str().to_owned())).collect();
+        // Members of an object are in the order of their names.
         let wanted = [
-            (AccountField::Operator, "a"),
-            (AccountField::Owner, "b"),
             (AccountField::Member, "c"),
             (AccountField::Member, "d"),
+            (AccountField::Owner, "b"),
+            (AccountField::Operator, "a"),
         ];
         assert_eq!(found, wanted.map(|(field, user)| (field, user.to_owned())));
     }

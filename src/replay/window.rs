@@ -50,10 +50,11 @@ impl Window {
         if number == self.buckets {
             return self.until.max(self.after);
         }
+        // In 128 bits, because a window may be longer than the greatest time.
         let length = i128::from(self.until) - i128::from(self.after);
-        let offset = length * number as i128 / self.buckets as i128;
-        let Ok(offset) = i64::try_from(offset) else { unreachable!("a part is no longer than the whole") };
-        self.after + offset
+        let bound = i128::from(self.after) + length * number as i128 / self.buckets as i128;
+        let Ok(bound) = i64::try_from(bound) else { unreachable!("a bound lies between begin and end") };
+        bound
     }
 }
 
