@@ -131,6 +131,8 @@ impl LiveStream {
     async fn send_batch(&mut self, batch: &WallBatch) -> Result<(), ReaderLeft> {
         let rows = batch.rows.get(&self.visit.app).map_or(&[][..], Vec::as_slice);
         let (new, is_cut) = (self.unseen(rows), batch.cut.contains(&self.visit.app));
+        // Where this page has the oldest of these rows already, what was left out before them is on it as well.
+        let is_cut = is_cut && new.len() == rows.len();
         if new.is_empty() && !is_cut {
             return Ok(());
         }
@@ -142,6 +144,8 @@ impl LiveStream {
 
     async fn send_rows(&mut self, rows: &[WallRow], is_cut: bool) -> Result<(), ReaderLeft> {
         let new = self.unseen(rows);
+        // Where this page has the oldest of these rows already, what was left out before them is on it as well.
+        let is_cut = is_cut && new.len() == rows.len();
         if new.is_empty() && !is_cut {
             return Ok(());
         }

@@ -19,7 +19,7 @@ const PAGE_BYTES_MAX: usize = 100 * 1024;
 /// Links of a page that lead to pages: no downloads, no foreign addresses.
 const LINKS: &str =
     "return [...document.querySelectorAll('a[href]')].filter(a => !a.hasAttribute('download'))
-    .map(a => a.href.split('#')[0])";
+    .map(a => new URL(a.getAttribute('href'), location).href.split('#')[0])";
 
 /// A page by the parts of its address that choose what it is: ids and values left out.
 fn kind(address: &str, base: &str) -> String {
