@@ -76,7 +76,8 @@ impl ListColumns {
             let named = self.columns.iter().filter(|column| column.name() == name || column.property == name);
             let before = chosen.len();
             chosen.extend(named.cloned());
-            if chosen.len() == before || chosen[..before].contains(&chosen[before]) {
+            let is_twice = chosen[before..].iter().any(|column| chosen[..before].contains(column));
+            if chosen.len() == before || is_twice {
                 return Err(self.unknown(name, chosen.len() > before));
             }
         }

@@ -155,14 +155,26 @@ fn cell(value: &RawValue) -> Result<String, ApiError> {
     let json = value.get();
     match json.as_bytes().first() {
         Some(b'n') => Ok(String::new()),
-        Some(b'"') => Ok(defused(read::<String>(value)?)),
-        _ => Ok(json.to_owned()),
+        Some(b'"') => Ok(defused(&read::<String>(value)?)),
+        // A semicolon of JSON stands inside a text; a spreadsheet that takes it for a separator must find none.
+        _ => Ok(json.replace(';', "\\u003b")),
     }
 }
 
-/// A text that no spreadsheet takes for a formula.
-fn defused(text: String) -> String {
-    if text.starts_with(MARKED) { format!("'{text}") } else { text }
+/// What a spreadsheet may take for the end of a cell, whatever the quotes around it say.
+const SEPARATORS: [char; 4] = [';', '\t', '\n', '\r'];
+
+/// A text that no spreadsheet takes for a formula, nor a part of it where one splits at another separator than a comma.
+fn defused(text: &str) -> String {
+    let (mut safe, mut begins) = (String::with_capacity(text.len() + 1), true);
+    for letter in text.chars() {
+        if begins && MARKED.contains(&letter) {
+            safe.push('\'');
+        }
+        begins = SEPARATORS.contains(&letter);
+        safe.push(letter);
+    }
+    safe
 }
 
 /// Rows of RFC 4180.
@@ -213,9 +225,25 @@ mod tests {
             (" =1", " =1"),
             ("", ""),
         ] {
-            assert_eq!(defused(value.to_owned()), shown);
+            assert_eq!(defused(value), shown);
             assert_eq!(shown.strip_prefix('\'').unwrap_or(shown), value, "it can be taken away");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_cell_behind_another_separator_is_no_formula_either() {
+        for (value, shown) in [
+            ("x;=1+1", "x;'=1+1"),
+            ("x\t@a;-1", "x\t'@a;'-1"),
+            ("a\r\n=1", "a\r'\n'=1"),
+            ("a;'b", "a;''b"),
+            ("a;b", "a;b"),
+        ] {
+            assert_eq!(defused(value), shown);
+        }
+        let json = raw(r#"{"k":"x;=1"}"#);
+        assert_eq!(cell(&json).unwrap(), r#"{"k":"x\u003b=1"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&cell(&json).unwrap()).unwrap()["k"], "x;=1");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! the steps and the field go on working: they read two ends of ranges of an index.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use maud::{Markup, html};
+use tokio::time::timeout;
 
 use super::deed::Deed;
 use super::group_ask::GroupAsk;
@@ -22,18 +24,27 @@ use crate::replay::as_of::AsOfError;
 use crate::replay::timeline::{EntryKind, TimeBucket, Timeline};
 use crate::store::moments::Neighbours;
 
-/// The timeline of the whole life of a group; none where it is too large, or where too many are read at once.
+/// How long a page waits for its rail. A longer fold would be made anew with each tab and filter of a large group.
+const RAIL_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The timeline of the whole life of a group; none where it is too large, takes too long, or where too many are read at once:
+/// the page stands without it.
 ///
 /// # Errors
-/// Those of the read.
+/// An answer of the read that says something of the request.
 pub(super) async fn spans(state: &ApiState, group: &GroupKey) -> Result<Option<Vec<RailSpan>>, ApiError> {
     let buckets = u16::try_from(RAIL_SPANS).unwrap_or(u16::MAX);
     let range = TimeRange { after: None, before: None, buckets };
-    match state.as_of.timeline(group, range).await {
+    let Ok(read) = timeout(RAIL_WAIT_MAX, state.as_of.timeline(group, range)).await else { return Ok(None) };
+    match read {
         Ok(timeline) => Ok(Some(spans_of(&timeline, state.avchatroom_members))),
-        Err(AsOfError::Unknown | AsOfError::TooLarge(_) | AsOfError::Busy | AsOfError::Unreadable(_)) => {
-            Ok(None)
-        }
+        Err(
+            AsOfError::Unknown
+            | AsOfError::TooLarge(_)
+            | AsOfError::Busy
+            | AsOfError::Unreadable(_)
+            | AsOfError::Database(_),
+        ) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

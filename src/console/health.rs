@@ -56,12 +56,14 @@ fn database(visit: &Visit, trust: &Trust) -> HealthCard {
 
 fn spool(state: &ConsoleState, visit: &Visit) -> HealthCard {
     let status = state.api.writer.spool();
+    // That of the app which the page is about: a token may be limited to it.
+    let own = status.apps.get(&visit.app).copied().unwrap_or_default();
     let language = visit.language();
     let depth = language
-        .text_with("trust-spool", [("count", status.depth.into()), ("shown", grouped(status.depth).into())]);
+        .text_with("trust-spool", [("count", own.depth.into()), ("shown", grouped(own.depth).into())]);
     let card = HealthCard::good("spool", depth);
-    let oldest = status.oldest.and_then(|oldest| DateTime::from_timestamp_millis(oldest.get()));
-    let age_secs = status.oldest.map_or(0, |oldest| (clock::now().get() - oldest.get()) / 1000);
+    let oldest = own.oldest.and_then(|oldest| DateTime::from_timestamp_millis(oldest.get()));
+    let age_secs = own.oldest.map_or(0, |oldest| (clock::now().get() - oldest.get()) / 1000);
     match status.failure {
         Some(failure) => card.and(failure.to_string()).since(oldest).at(CardLevel::Wrong),
         None if age_secs > OLD_SECS => card.since(oldest).at(CardLevel::Warning),
