@@ -98,6 +98,9 @@ impl ChangesRequest {
             after: query.take_time("after")?,
             before: query.take_time("before")?,
         };
+        if filter.after.zip(filter.before).is_some_and(|(after, before)| after >= before) {
+            return Err(ApiError::bad_parameter("Parameter after must be an earlier time than before."));
+        }
         let since = match (query.take_text("since"), query.take_text("cursor")) {
             (Some(_), Some(_)) => {
                 return Err(ApiError::bad_parameter(
@@ -138,7 +141,11 @@ impl utoipa::IntoParams for ChangesParameters {
             ),
             query("outcome", words(&OUTCOMES), "With this outcome."),
             query("after", time(), "Received later than this."),
-            query("before", time(), "Received earlier than this."),
+            query(
+                "before",
+                time(),
+                "Received earlier than this. A walk goes on to the end of the ledger all the same, because an entry that waited in a spool stands late in it.",
+            ),
             header(
                 "Last-Event-ID",
                 string(),

@@ -98,6 +98,8 @@ impl Query {
         }
         for (name, texts) in &repeated {
             add(&mut fingerprint, name);
+            // Their number, or a text that reads like the next name would stand for that.
+            add(&mut fingerprint, &texts.len().to_string());
             texts.iter().for_each(|text| add(&mut fingerprint, text));
         }
         Ok(Self { values, repeated, fingerprint })

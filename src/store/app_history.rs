@@ -102,13 +102,15 @@ SELECT time_ms, digest, group_id FROM ledger_people
  ORDER BY time_ms DESC, digest DESC, group_id DESC
 OFFSET $6 LIMIT 2";
 
-/// The entries of an app in a range of keys. `OFFSET 0` keeps the other filters out of the choice of an index.
+/// The entries of an app in a range of keys. The limit keeps the other filters out of the choice of an index, and lets the
+/// planner know that no more rows are wanted: it would rather read and sort a whole ledger than walk an index to its end. It is
+/// twice what a page searches ([`SEARCHED_ROWS_MAX`]), with room for rows that come between the statements.
 const ENTRIES_OF_APP: &str = r"
                        (SELECT *, time_ms + 0 AS at, 0::smallint AS parts FROM ledger
                          WHERE sdk_app_id = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
                            AND ($6::bigint IS NULL OR (time_ms + 0, digest, group_id) >= ($6, $7, $8))
                          ORDER BY time_ms + 0 DESC, digest DESC, group_id DESC
-                        OFFSET 0) r
+                        LIMIT 4002) r
                  WHERE true";
 
 /// The entries about a user, each read by its key: without `OFFSET 0` a planner that knows nothing of a new table reads all of
@@ -123,7 +125,7 @@ const ENTRIES_OF_USER: &str = r"
                                    AND (time_ms, digest, group_id) < ($3, $4, $5)
                                    AND ($6::bigint IS NULL OR (time_ms, digest, group_id) >= ($6, $7, $8))
                                  ORDER BY time_ms DESC, digest DESC, group_id DESC
-                                OFFSET 0) k
+                                LIMIT 4002) k
                          CROSS JOIN LATERAL
                                (SELECT * FROM ledger e
                                  WHERE e.sdk_app_id = k.sdk_app_id AND e.group_id = k.group_id
@@ -140,7 +142,7 @@ fn page_statement(entries: &str) -> String {
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source, client_ip, platform, parts, chosen,
-       (SELECT g.name FROM groups g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       (SELECT g.name FROM group_states g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY at DESC, digest DESC, group_id DESC)
                  - octet_length(body) AS bytes_before

@@ -74,13 +74,14 @@ SELECT time_ms, digest FROM ledger
 OFFSET $6 LIMIT 2";
 
 /// The rows are chosen first and then cut where the bodies before them reach the limit, so that the bodies of the rest
-/// are never fetched: their length stands beside the pointer to them. The first row always passes. `OFFSET 0` keeps the
-/// filters out of the choice of an index: the range is read in its order, down to the end of the search.
+/// are never fetched: their length stands beside the pointer to them. The first row always passes. The inner limit keeps the
+/// filters out of the choice of an index, and lets the planner know that the range is read in its order, down to the end of
+/// the search: it is twice [`SEARCHED_ROWS_MAX`], with room for rows that come between the statements.
 const PAGE: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source, client_ip, platform, chosen,
-       (SELECT g.name FROM groups g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       (SELECT g.name FROM group_states g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
           FROM (SELECT * FROM
@@ -88,7 +89,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id
                          WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
                            AND ($11::bigint IS NULL OR (time_ms, digest) >= ($11, $12))
                          ORDER BY time_ms DESC, digest DESC
-                        OFFSET 0) r
+                        LIMIT 4002) r
                  WHERE ($6::text IS NULL OR outcome = $6)
                    AND ($7::text IS NULL OR command = $7)
                    AND ($10::text IS NULL OR $10 = ANY (causes))

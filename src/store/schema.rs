@@ -179,18 +179,20 @@ SELECT EXISTS (SELECT FROM pg_class c
                                    WHERE s.schemaname = current_schema() AND s.tablename = c.relname))";
 
 async fn lacks_statistics(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let names = tables().map(|table| table.table);
-    sqlx::query_scalar(LACKS_STATISTICS).bind(&names[..]).fetch_one(conn).await
+    let mirror = tables().map(|table| table.table);
+    let names: Vec<&str> = mirror.into_iter().chain(["ledger_people"]).collect();
+    sqlx::query_scalar(LACKS_STATISTICS).bind(names).fetch_one(conn).await
 }
 
-/// Gathers the planner's statistics of the ledger, the mirror and what passes keep beside it: without them, until the server does so by itself, a plan
-/// rests on guesses. A role that does not own the tables may not, which is a warning of the server.
+/// Gathers the planner's statistics of the ledger with its index of people, the mirror and what passes keep beside it:
+/// without them, until the server does so by itself, a plan rests on guesses. A role that does not own the tables may not,
+/// which is a warning of the server.
 ///
 /// # Errors
 /// The statement's.
 pub async fn analyze(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names = tables().map(|table| table.table).join(", ");
-    let passes = "group_reads, group_verifications, group_work";
+    let passes = "ledger_people, group_reads, group_verifications, group_work";
     conn.execute(AssertSqlSafe(format!("ANALYZE ledger, {names}, {passes}"))).await.map(drop)
 }
 

@@ -28,7 +28,7 @@ async fn filled() -> (TestDatabase, PgConnection) {
     let database = TestDatabase::create().await;
     let mut conn = database.connect().await;
     // Settings of reading sessions; see `store/session.rs`.
-    conn.execute("SET plan_cache_mode = force_custom_plan; SET enable_sort = off").await.unwrap();
+    conn.execute("SET plan_cache_mode = force_custom_plan; SET jit = off").await.unwrap();
     conn.execute(FILL).await.unwrap();
     (database, conn)
 }
@@ -129,7 +129,7 @@ async fn a_page_of_someone_with_100_000_entries_visits_hardly_more_than_one_of_s
 async fn a_walk_over_many_entries_of_one_millisecond_shows_each_once() {
     let database = TestDatabase::create().await;
     let mut conn = database.connect().await;
-    conn.execute("SET plan_cache_mode = force_custom_plan; SET enable_sort = off").await.unwrap();
+    conn.execute("SET plan_cache_mode = force_custom_plan; SET jit = off").await.unwrap();
     conn.execute(
         "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
          SELECT 1400000001, 'g' || n % 3, 1767225600000 + n / 500, sha256((n / 2)::text::bytea), 'c', now(), 'callback', 'applied', '{}'
