@@ -22,7 +22,7 @@ pub struct LifePlan {
 }
 
 /// A command to be given: service, name, body.
-pub(super) type Deed = (&'static str, &'static str, Value);
+pub(super) type LifeDeed = (&'static str, &'static str, Value);
 
 /// The chooser.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl RandomLife {
     }
 
     /// The next change.
-    pub(super) fn next(&mut self, world: &World) -> Deed {
+    pub(super) fn next(&mut self, world: &World) -> LifeDeed {
         let room = world.groups.len() < self.plan.groups.max(1) as usize;
         let silent = self.chance.f64() < world.knobs.silent;
         if world.groups.is_empty() || (room && self.chance.u8(0..3) == 0) {
@@ -67,7 +67,7 @@ impl RandomLife {
         }
     }
 
-    fn create(&mut self, silent: bool) -> Deed {
+    fn create(&mut self, silent: bool) -> LifeDeed {
         self.made += 1;
         let kind = GroupKind::ALL[self.chance.usize(0..GroupKind::ALL.len())];
         let mut body = json!({
@@ -99,7 +99,7 @@ impl RandomLife {
         group.members.accounts().nth(at).map_or_else(|| self.user(), ToString::to_string)
     }
 
-    fn of_room(&mut self, id: &str, group: &FakeGroup) -> Deed {
+    fn of_room(&mut self, id: &str, group: &FakeGroup) -> LifeDeed {
         match self.chance.u8(0..12) {
             0..=4 => (SDK, "user_joins", json!({ "GroupId": id, "Member_Account": self.user() })),
             5..=7 => (SDK, "user_quits", json!({ "GroupId": id, "Member_Account": self.member(group) })),
@@ -109,7 +109,7 @@ impl RandomLife {
         }
     }
 
-    fn of_group(&mut self, id: &str, group: &FakeGroup) -> Deed {
+    fn of_group(&mut self, id: &str, group: &FakeGroup) -> LifeDeed {
         let has_roles = group.kind != GroupKind::Work;
         match self.chance.u8(0..40) {
             0..=9 => {
@@ -147,7 +147,7 @@ impl RandomLife {
         }
     }
 
-    fn profile(&mut self, id: &str) -> Deed {
+    fn profile(&mut self, id: &str) -> LifeDeed {
         let mut body = json!({ "GroupId": id });
         for name in ["Name", "Introduction", "Notification", "FaceUrl"] {
             if self.chance.u8(0..3) == 0 {
@@ -157,7 +157,7 @@ impl RandomLife {
         (GROUPS, "modify_group_base_info", body)
     }
 
-    fn attributes(&mut self, id: &str, group: &FakeGroup) -> Deed {
+    fn attributes(&mut self, id: &str, group: &FakeGroup) -> LifeDeed {
         let key = format!("seat_{}", self.chance.u8(0..6));
         let pairs = json!([{ "key": key, "value": self.text() }]);
         let command = match self.chance.u8(0..8) {
@@ -169,7 +169,7 @@ impl RandomLife {
         (GROUPS, command, json!({ "GroupId": id, "GroupAttr": pairs }))
     }
 
-    fn topics(&mut self, id: &str, group: &FakeGroup) -> Deed {
+    fn topics(&mut self, id: &str, group: &FakeGroup) -> LifeDeed {
         let known = group.topics.keys().next().filter(|_| self.chance.u8(0..3) == 0);
         match known {
             Some(topic) => (TOPICS, "destroy_topic", json!({ "GroupId": id, "TopicIdList": [topic] })),
@@ -184,7 +184,7 @@ impl RandomLife {
         }
     }
 
-    fn silent(&mut self, id: &str, group: &FakeGroup) -> Deed {
+    fn silent(&mut self, id: &str, group: &FakeGroup) -> LifeDeed {
         let (account, has_members) = (self.member(group), group.kind != GroupKind::AvChatRoom);
         match self.chance.u8(0..8) {
             0 if has_members => {

@@ -8,7 +8,10 @@
 use std::sync::LazyLock;
 
 use sqlx::postgres::PgArguments;
-use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Connection as _, Executor as _, FromRow, PgConnection, Postgres,
+    Transaction,
+};
 
 use super::history::{HistoryRow, SEARCHED_ROWS_MAX};
 use crate::mirror::{PersonPart, PersonParts};
@@ -178,10 +181,12 @@ pub async fn page(
     rows_max: usize,
     bytes_max: i64,
 ) -> Result<AppHistoryPage, sqlx::Error> {
-    let end = if filter.searches() { search_end(conn, filter).await? } else { None };
+    let mut snapshot = in_order(conn).await?;
+    let end = if filter.searches() { search_end(&mut snapshot, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, bytes_max)?;
     let found: Vec<ChosenEntry> =
-        sqlx::query_as_with(AssertSqlSafe(statement(filter)), values).fetch_all(conn).await?;
+        sqlx::query_as_with(AssertSqlSafe(statement(filter)), values).fetch_all(&mut *snapshot).await?;
+    snapshot.rollback().await?;
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
     let mut rows: Vec<AppHistoryRow> = found.into_iter().map(|chosen| chosen.row).collect();
     // Nothing but the door keeps a row of the index from being there twice.
@@ -190,6 +195,14 @@ pub async fn page(
     assert!(rows.len() <= chosen, "a page shows rows that were chosen");
     let cut = rows.last().filter(|_| rows.len() < chosen).map(AppHistoryRow::key);
     Ok(AppHistoryPage { next: cut.or(end), rows })
+}
+
+/// A transaction in which entries are read in the order of their index: without statistics of a table all that there is would
+/// be sorted for each page, as in the feed.
+async fn in_order(conn: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    let mut snapshot = conn.begin().await?;
+    snapshot.execute("SET LOCAL enable_sort = off").await?;
+    Ok(snapshot)
 }
 
 /// How the database would go about a page, as `EXPLAIN` with these options says it; for tests.
@@ -202,6 +215,8 @@ pub async fn explain(
     filter: &AppHistoryFilter,
     rows_max: usize,
 ) -> Result<String, sqlx::Error> {
+    let mut snapshot = in_order(conn).await?;
+    let conn = &mut *snapshot;
     let end = if filter.searches() { search_end(conn, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, i64::MAX)?;
     let explained = AssertSqlSafe(format!("EXPLAIN ({options}) {}", statement(filter)));

@@ -46,11 +46,25 @@ fn rows(csv: &str) -> (Vec<String>, Vec<BTreeMap<String, String>>) {
     (names, rows)
 }
 
-/// What a cell says, as the documents describe it: one apostrophe at its beginning is not of the value.
+/// A cell without the apostrophes that are not of its value: one at its beginning, and one behind each separator.
+fn said(cell: &str) -> String {
+    let (mut text, mut begins) = (String::new(), true);
+    for letter in cell.chars() {
+        if !(begins && letter == '\'') {
+            text.push(letter);
+            begins = [';', '\t', '\n', '\r'].contains(&letter);
+        } else {
+            begins = false;
+        }
+    }
+    text
+}
+
+/// What a cell says, as the documents describe it.
 fn assert_says(cell: &str, value: &Value) {
     match value {
         Value::Null => assert_eq!(cell, ""),
-        Value::String(text) => assert_eq!(cell.strip_prefix('\'').unwrap_or(cell), text),
+        Value::String(text) => assert_eq!(&said(cell), text),
         other => assert_eq!(&serde_json::from_str::<Value>(cell).unwrap(), other),
     }
 }
@@ -180,7 +194,7 @@ async fn a_list_of_many_pages_is_sent_in_its_order_without_a_limit_and_up_to_one
     assert_eq!(ids(&format!("&cursor={cursor}")).await, wanted[100..], "from a cursor on");
     let empty = api.get("/v1/groups?name=nothing&format=csv").await.text().await.unwrap();
     assert!(
-        empty.starts_with("\u{feff}sdk_app_id,group_id,status,type,name,") && empty.ends_with("\r\n"),
+        empty.starts_with("\u{feff}sdk_app_id,group_id,at,status,type,name,") && empty.ends_with("\r\n"),
         "{empty}"
     );
     assert_eq!(empty.matches("\r\n").count(), 1, "a list without items has its header row");
