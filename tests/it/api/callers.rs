@@ -45,7 +45,10 @@ async fn without_a_token_or_with_a_wrong_one_only_what_the_document_calls_open_a
             }
         }
     }
-    for path in ["/", "/v1", "/v1/nothing", "/docs/", "/favicon.ico", "/v1/changes/x", "/metrics/"] {
+    // A page leads a person to the login, and says nothing before.
+    let page = ask(&app.service, "/", None).await;
+    assert_eq!((page.status().as_u16(), page.url().path()), (200, "/login"));
+    for path in ["/v1", "/v1/nothing", "/docs/", "/favicon.ico", "/v1/changes/x", "/metrics/"] {
         assert_problem(ask(&app.service, path, None).await, 401, "unauthorized").await;
     }
     app.stop().await;
