@@ -90,6 +90,11 @@ impl Deed {
         }
     }
 
+    /// Whether every entry of its command that is applied is of this kind, so that a filter by command stands for one by kind.
+    pub(super) fn is_all_of_its_command(self) -> bool {
+        self.command().is_some() && !matches!(self, Self::Leave | Self::Removal)
+    }
+
     /// What entries of a command are about, as far as the command says; of an exit a leave.
     pub(super) fn of_command(command: &str) -> Self {
         match command {

@@ -13,6 +13,7 @@ use maud::{Markup, html};
 use super::frame::{Section, page};
 use super::outcome::{cause_text, outcome_chip};
 use super::pieces::{group_link, line_to_copy, time_or_unknown, unknown, whole_id};
+use super::sentence::clipped;
 use super::state::ConsoleState;
 use super::visit::Visit;
 use crate::api::errors::ApiError;
@@ -21,8 +22,12 @@ use crate::store::history::HistoryRow;
 use crate::store::ledger::LedgerRow;
 use crate::store::search;
 
-/// How much of a body is shown as text, in bytes.
-const TEXT_BYTES_MAX: usize = 32 * 1024;
+/// How much of a body is shown as text, in bytes. Six bytes of markup stand for a quotation mark, and a page has 100 KB.
+const TEXT_BYTES_MAX: usize = 12 * 1024;
+
+/// How many characters of a reason and of other texts beside the body are shown.
+const REASON_CHARS_MAX: usize = 1_000;
+const TEXT_CHARS_MAX: usize = 200;
 
 /// How much of it is shown in hex, in bytes.
 const HEX_BYTES_MAX: usize = 512;
@@ -88,7 +93,7 @@ pub(super) async fn entry(
 fn facts(visit: &Visit, row: &HistoryRow, with_address: bool) -> Markup {
     let entry = &row.row;
     let text = |value: Option<&str>| match value {
-        Some(value) if !value.is_empty() => html! { bdi { (value) } },
+        Some(value) if !value.is_empty() => html! { bdi { (clipped(value, TEXT_CHARS_MAX)) } },
         _ => unknown(visit),
     };
     let time = |ms: Option<i64>| time_or_unknown(visit, ms.and_then(DateTime::from_timestamp_millis));
@@ -98,9 +103,9 @@ fn facts(visit: &Visit, row: &HistoryRow, with_address: bool) -> Markup {
             @if let Some(reason) = &entry.reason {
                 dt { (visit.text("column-cause")) }
                 dd { ul { @for cause in entry.causes.iter().flatten() { li { (cause_text(visit, cause)) } } } }
-                dt { (visit.text("column-reason")) } dd lang="en" { bdi { (reason) } }
+                dt { (visit.text("column-reason")) } dd lang="en" { bdi { (clipped(reason, REASON_CHARS_MAX)) } }
             }
-            dt { (visit.text("column-command")) } dd { code { bdi { (entry.command) } } }
+            dt { (visit.text("column-command")) } dd { code { bdi { (clipped(&entry.command, TEXT_CHARS_MAX)) } } }
             dt { (visit.text("column-group")) }
             dd {
                 @if entry.group_id.is_empty() {

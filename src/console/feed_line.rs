@@ -7,9 +7,10 @@ use maud::{Markup, html};
 
 use super::entry_line::EntryLine;
 use super::outcome::outcome_chip;
-use super::pieces::{group_link, moment_of_day, time_of_day};
+use super::pieces::{WORD_CHARS_MAX, group_link, moment_of_day, time_of_day};
+use super::sentence::clipped;
 use super::sentence_event::sentence;
-use super::sentence_html::said;
+use super::sentence_html::{details, said};
 use super::sentence_writer::Scene;
 use super::visit::Visit;
 use crate::store::wall::WallRow;
@@ -41,7 +42,7 @@ fn in_words(visit: &Visit, row: &WallRow) -> Markup {
     let sentence = sentence(visit.language(), &line, Scene::OfApp);
     html! {
         (said(visit, &sentence.main))
-        @for detail in &sentence.details { span class="detail" { " · " (said(visit, detail)) } }
+        (details(visit, &sentence))
     }
 }
 
@@ -49,7 +50,7 @@ fn in_words(visit: &Visit, row: &WallRow) -> Markup {
 fn command(visit: &Visit, row: &WallRow) -> Markup {
     let group = row.entry.row.group_id.as_str();
     html! {
-        code { bdi { (row.entry.row.command) } }
+        code { bdi { (clipped(&row.entry.row.command, WORD_CHARS_MAX)) } }
         " "
         @if group.is_empty() {
             span class="unknown" { (visit.text("no-group")) }

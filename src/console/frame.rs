@@ -105,7 +105,7 @@ fn top(visit: &Visit, section: Section) -> Markup {
     html! {
         header {
             @if let Some(trust) = &visit.trust {
-                p id="trust" class="trust" { (trust.line(visit.language(), |path| visit.url(path))) }
+                p id="trust" class="trust" data-stale=(visit.text("trust-stale")) { (trust.line(visit.language(), |path| visit.url(path))) }
             }
             @if visit.caller.is_some() {
                 div class="bar" {

@@ -14,7 +14,7 @@ use super::group_ask::{GroupAsk, query};
 use super::group_head::{TITLE_CHARS_MAX, fact};
 use super::pieces::{chip, moment, pager, whole_id};
 use super::sentence::clipped;
-use super::sentence_html::time_of;
+use super::sentence_html::{fitting, time_of};
 use super::state::ConsoleState;
 use super::visit::Visit;
 use crate::api::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
@@ -28,6 +28,9 @@ use crate::store::history::{self, HistoryPage, HistoryRow};
 /// How many entries a page has, and how many bytes of each body it shows.
 const RAW_ENTRIES_MAX: usize = 10;
 const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// How many bytes of HTML the entries may be: six stand for each quotation mark of a body. The next page has the others.
+const LIST_BYTES_MAX: usize = 70_000;
 
 /// How many characters of a reason and of other texts beside the body are shown.
 const TEXT_CHARS_MAX: usize = 400;
@@ -53,13 +56,17 @@ pub(super) async fn raw_entries(
     };
     let read: Option<HistoryPage> = body_page(&console.api, read, Ok).await?;
     let read = read.ok_or_else(|| ApiError::unknown_group(&group))?;
-    let next = read.next.map(|next| query(&visit, &[("behind", Some(&place_text(&next)))]));
+    let rows = read.rows.iter().map(|row| entry(&visit, group.as_str(), row));
+    let shown = fitting(rows, LIST_BYTES_MAX);
+    let cut = read.rows.get(shown.len()).and_then(|_| read.rows.get(shown.len().checked_sub(1)?));
+    let next = cut.map(|last| (last.row.time_ms, last.row.digest.clone())).or(read.next);
+    let next = next.map(|next| query(&visit, &[("behind", Some(&place_text(&next)))]));
     let first = ask.behind.is_some().then(|| query(&visit, &[]));
     let body = html! {
         p { a href=(visit.group_url(group.as_str())) { (visit.text("raw-back")) } " " (whole_id(group.as_str())) }
         p class="note" { (visit.text("raw-logged")) }
         @if read.rows.is_empty() { p class="empty" { (visit.text("entries-none")) } }
-        @for row in &read.rows { (entry(&visit, group.as_str(), row)) }
+        @for entry in &shown { (entry) }
         (pager(&visit, first.as_deref(), next.as_deref()))
     };
     let title = format!("{}: {}", visit.text("raw-title"), clipped(group.as_str(), TITLE_CHARS_MAX));

@@ -20,9 +20,8 @@ use crate::api::groups::listed;
 /// How many groups a page shows.
 const LIMIT: &str = "50";
 
-/// The filters that the form has, beside `q`.
-const FILTERS: [&str; 9] =
-    ["name", "type", "status", "owner", "member", "created_after", "created_before", "sort", "group_id"];
+/// What an address may hold beside filters, and what is no part of the address of another page of the list.
+const NO_FILTERS: [&str; 4] = ["q", "cursor", "limit", "sdk_app_id"];
 
 /// The types of Tencent.
 const TYPES: [&str; 5] = ["Public", "Work", "Meeting", "AVChatRoom", "Community"];
@@ -72,16 +71,21 @@ impl GroupsQuery {
         Ok(query.finish())
     }
 
+    /// The filters, each as often as it is given.
+    fn kept(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        pairs.filter(|(name, _)| !NO_FILTERS.contains(name))
+    }
+
     /// The address of the page with these filters, and a cursor.
     fn url(&self, visit: &Visit, cursor: &str) -> String {
-        let mut pairs: Vec<(&str, &str)> = FILTERS.iter().map(|name| (*name, self.get(name))).collect();
-        pairs.push(("with", self.get("with")));
+        let mut pairs: Vec<(&str, &str)> = self.kept().collect();
         pairs.push(("cursor", cursor));
         visit.url_with("/groups", &pairs)
     }
 
     fn is_filtered(&self) -> bool {
-        self.pairs.iter().any(|(name, _)| FILTERS.contains(&name.as_str()))
+        self.kept().any(|(name, _)| name != "with")
     }
 }
 

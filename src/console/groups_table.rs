@@ -5,7 +5,8 @@
 use maud::{Markup, html};
 
 use super::language::grouped;
-use super::pieces::{chip, empty, group_link, moment, person_link, table, whole_id};
+use super::pieces::{WORD_CHARS_MAX, chip, empty, group_link, moment, person_link, table, whole_id};
+use super::sentence::clipped;
 use super::visit::Visit;
 use crate::store::groups::GroupStateRow;
 
@@ -30,7 +31,7 @@ fn row(visit: &Visit, group: &GroupStateRow, is_counted: bool) -> Markup {
             (group_link(visit, &group.group_id, group.name.as_deref()))
             @if has_name { br; (whole_id(&group.group_id)) }
         }
-        td { @if let Some(kind) = &group.group_type { (kind) } }
+        td { @if let Some(kind) = &group.group_type { (clipped(kind, WORD_CHARS_MAX)) } }
         td { (status_chip(visit, &group.status)) }
         td { @if let Some(owner) = &group.owner { (person_link(visit, owner)) } }
         @if is_counted {

@@ -15,8 +15,11 @@ use super::entry::entry_url;
 use super::frame::{Section, page};
 use super::language::grouped;
 use super::outcome::{cause_text, outcome_chip};
-use super::pieces::{app_field, empty, group_link, line_to_copy, pager, select, table, time_or_unknown};
+use super::pieces::{
+    WORD_CHARS_MAX, app_field, empty, group_link, line_to_copy, pager, select, table, time_or_unknown,
+};
 use super::refused::{not_kept, refused};
+use super::sentence::clipped;
 use super::state::ConsoleState;
 use super::visit::Visit;
 use crate::api::errors::ApiError;
@@ -26,6 +29,9 @@ use crate::store::parked::ParkedRow;
 
 /// How many entries a page shows.
 const LIMIT: &str = "25";
+
+/// What an address may hold beside filters.
+const NO_FILTERS: [&str; 4] = ["cursor", "limit", "format", "sdk_app_id"];
 
 /// How much of a reason is shown in the list, in characters.
 const REASON_CHARS_MAX: usize = 400;
@@ -48,10 +54,11 @@ pub(super) async fn parked(
         .extend_pairs(&pairs)
         .finish();
     let found = listed(&state.api, visit.known_caller()?, Some(&query)).await?;
-    let (cause, outcome) = (get("cause"), get("outcome"));
-    let address = |cursor: &str| {
-        visit.url_with("/parked", &[("cause", cause), ("outcome", outcome), ("cursor", cursor)])
-    };
+    let cause = get("cause");
+    let kept = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let kept: Vec<(&str, &str)> = kept.filter(|(name, _)| !NO_FILTERS.contains(name)).collect();
+    let with = |path: &str, more: (&str, &str)| visit.url_with(path, &[&kept[..], &[more]].concat());
+    let address = |cursor: &str| with("/parked", ("cursor", cursor));
     let first = (!get("cursor").is_empty()).then(|| address(""));
     let next = found.next_cursor.as_deref().map(address);
     let body = html! {
@@ -63,15 +70,15 @@ pub(super) async fn parked(
         }
         section id="parked" aria-labelledby="parked-title" {
             h2 id="parked-title" { (visit.text("parked-title")) }
-            (filters(&state, &visit, cause, outcome))
+            (filters(&state, &visit, &kept))
             @if found.items.is_empty() {
-                @let hint = if cause.is_empty() && outcome.is_empty() { "parked-none" } else { "parked-none-fit" };
+                @let hint = if kept.is_empty() { "parked-none" } else { "parked-none-fit" };
                 (empty(&visit.text(hint), &html! {}))
             } @else {
                 (rows(&visit, &found.items))
             }
             (pager(&visit, first.as_deref(), next.as_deref()))
-            p { a href=(visit.url_with("/v1/parked", &[("cause", cause), ("outcome", outcome), ("format", "csv")])) { (visit.text("list-as-csv")) } }
+            p { a href=(with("/v1/parked", ("format", "csv"))) { (visit.text("list-as-csv")) } }
             p class="quiet" { (visit.text("parked-again")) }
             (line_to_copy(&again(cause)))
         }
@@ -90,7 +97,9 @@ fn again(cause: &str) -> String {
 }
 
 /// The causes that occur, with how many each has.
-fn filters(state: &ConsoleState, visit: &Visit, cause: &str, outcome: &str) -> Markup {
+fn filters(state: &ConsoleState, visit: &Visit, kept: &[(&str, &str)]) -> Markup {
+    let get = |name: &str| kept.iter().find(|(found, _)| *found == name).map_or("", |(_, value)| *value);
+    let (cause, outcome) = (get("cause"), get("outcome"));
     let counts = state.api.stats_cache.last();
     let app = counts.as_ref().and_then(|counts| counts.apps.get(&visit.app.get()));
     let counted = |label: &str| {
@@ -115,7 +124,7 @@ fn filters(state: &ConsoleState, visit: &Visit, cause: &str, outcome: &str) -> M
             (select("cause", &visit.text("column-cause"), cause, &causes))
             (select("outcome", &visit.text("column-outcome"), outcome, &outcomes))
             button { (visit.text("filter-apply")) }
-            @if !cause.is_empty() || !outcome.is_empty() {
+            @if !kept.is_empty() {
                 a href=(visit.url("/parked")) { (visit.text("filter-clear")) }
             }
         }
@@ -132,8 +141,6 @@ fn rows(visit: &Visit, rows: &[ParkedRow]) -> Markup {
 fn row(visit: &Visit, row: &ParkedRow) -> Markup {
     let entry = &row.entry.row;
     let reason = entry.reason.as_deref().unwrap_or_default();
-    let shown: String = reason.chars().take(REASON_CHARS_MAX).collect();
-    let is_cut = shown.len() < reason.len();
     html! {
         th scope="row" {
             a href=(entry_url(visit, entry)) {
@@ -151,7 +158,7 @@ fn row(visit: &Visit, row: &ParkedRow) -> Markup {
                 (group_link(visit, &entry.group_id, None))
             }
         }
-        td { code { bdi { (entry.command) } } }
-        td class="wide" lang="en" { bdi { (shown) @if is_cut { "…" } } }
+        td { code { bdi { (clipped(&entry.command, WORD_CHARS_MAX)) } } }
+        td class="wide" lang="en" { bdi { (clipped(reason, REASON_CHARS_MAX)) } }
     }
 }

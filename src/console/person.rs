@@ -201,8 +201,10 @@ fn history(visit: &Visit, user: &UserId, ask: &PersonAsk, found: &AppEntries) ->
             }
             (shown.markup)
             (pager(visit, first.as_deref(), next.as_deref()))
-            p class="data-link" {
-                a href=(visit.user_history_url(user.as_str(), &pairs)) { (visit.text("as-table")) }
+            @if ask.deed.is_none_or(Deed::is_all_of_its_command) {
+                p class="data-link" {
+                    a href=(visit.user_history_url(user.as_str(), &pairs)) { (visit.text("as-table")) }
+                }
             }
         }
     }

@@ -7,7 +7,12 @@
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
+use super::sentence::clipped;
 use super::visit::{Visit, moment_text};
+
+/// How many characters of the name of a group, of a type and of a command are shown. The store limits ids, but none of these.
+const NAME_CHARS_MAX: usize = 80;
+pub(super) const WORD_CHARS_MAX: usize = 120;
 
 /// A time in the reader's zone, with its offset.
 pub(crate) fn time_at(visit: &Visit, time: DateTime<Utc>) -> Markup {
@@ -45,7 +50,8 @@ pub(crate) fn time_of_day(visit: &Visit, time: DateTime<Utc>) -> Markup {
 
 /// A group: its name, else its id.
 pub(crate) fn group_link(visit: &Visit, id: &str, name: Option<&str>) -> Markup {
-    let shown = name.filter(|name| !name.trim().is_empty()).unwrap_or(id);
+    let name = name.filter(|name| !name.trim().is_empty()).map(|name| clipped(name, NAME_CHARS_MAX));
+    let shown = name.as_deref().unwrap_or(id);
     html! { a class="group" href=(visit.group_url(id)) title=(id) { bdi { (shown) } } }
 }
 

@@ -8,7 +8,8 @@ use maud::html;
 
 use super::frame::{Section, page};
 use super::groups_table::{group_rows, no_groups};
-use super::pieces::{group_link, person_link};
+use super::pieces::{WORD_CHARS_MAX, group_link, person_link};
+use super::sentence::clipped;
 use super::state::ConsoleState;
 use super::visit::Visit;
 use crate::api::errors::ApiError;
@@ -47,7 +48,7 @@ pub(super) async fn search(state: &ConsoleState, visit: &Visit, typed: &str) -> 
     }
     let all = visit.url_with("/groups", &[("name", &typed), ("status", "all")]);
     let body = html! {
-        p { (visit.text("search-for")) " " bdi class="typed" { (typed) } }
+        p { (visit.text("search-for")) " " bdi class="typed" { (clipped(&typed, WORD_CHARS_MAX)) } }
         @if found.items.is_empty() {
             (no_groups(visit, "search-nothing", "search-nothing-hint", "/groups"))
         } @else {

@@ -9,27 +9,34 @@ use maud::{Markup, html};
 
 use super::entry_line::EntryLine;
 use super::pieces::{group_link, moment, moment_of_day, person_link};
-use super::sentence::{SentencePart, clipped};
+use super::sentence::SentencePart;
 use super::sentence_event::sentence;
-use super::sentence_writer::Scene;
+use super::sentence_writer::{Scene, Sentence};
 use super::visit::{Visit, moment_text};
 
-/// How many characters of the name of a group stand in a sentence.
-const NAME_CHARS_MAX: usize = 80;
+/// How many details of an entry are shown: a profile has any number of fields.
+const DETAILS_MAX: usize = 12;
 
 /// The pieces of a sentence.
 pub(super) fn said(visit: &Visit, parts: &[SentencePart]) -> Markup {
     html! { @for part in parts { (piece(visit, part)) } }
 }
 
+/// The first details of a sentence, with an ellipsis where there are more.
+pub(super) fn details(visit: &Visit, sentence: &Sentence) -> Markup {
+    html! {
+        @for detail in sentence.details.iter().take(DETAILS_MAX) {
+            span class="detail" { " · " (said(visit, detail)) }
+        }
+        @if sentence.details.len() > DETAILS_MAX { " · …" }
+    }
+}
+
 fn piece(visit: &Visit, part: &SentencePart) -> Markup {
     match part {
         SentencePart::Text(text) => html! { (text) },
         SentencePart::Person(id) => person_link(visit, id),
-        SentencePart::Group { id, name } => {
-            let name = name.as_deref().map(|name| clipped(name, NAME_CHARS_MAX));
-            group_link(visit, id, name.as_deref())
-        }
+        SentencePart::Group { id, name } => group_link(visit, id, name.as_deref()),
         SentencePart::Moment { group, at_ms } => {
             time_of(*at_ms).map(|time| moment(visit, group, time)).unwrap_or_default()
         }
@@ -105,9 +112,7 @@ pub(super) fn entry(visit: &Visit, line: &EntryLine, scene: Scene) -> Markup {
                 }
             }
             " " (said(visit, &sentence.main))
-            @for detail in &sentence.details {
-                span class="detail" { " · " (said(visit, detail)) }
-            }
+            (details(visit, &sentence))
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::arrivals::Arrivals;
@@ -65,8 +66,8 @@ struct WallState {
     api: ApiState,
     apps: Arc<[SdkAppId]>,
     batches: broadcast::Sender<Arc<WallBatch>>,
-    /// Whether the task runs.
-    is_running: Mutex<bool>,
+    /// The task that reads, while a page is open. One that has ended, with a panic as well, is started anew by the next page.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Wall {
@@ -74,16 +75,15 @@ impl Wall {
     #[must_use]
     pub fn new(api: ApiState, apps: Arc<[SdkAppId]>) -> Self {
         let batches = broadcast::Sender::new(BATCHES_WAITING_MAX);
-        Self(Arc::new(WallState { api, apps, batches, is_running: Mutex::default() }))
+        Self(Arc::new(WallState { api, apps, batches, task: Mutex::default() }))
     }
 
     /// From here on every batch is received.
     pub(crate) fn batches(&self) -> broadcast::Receiver<Arc<WallBatch>> {
         let batches = self.0.batches.subscribe();
-        let mut is_running = self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_running {
-            *is_running = true;
-            tokio::spawn(self.clone().run());
+        let mut task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            *task = Some(tokio::spawn(self.clone().run()));
         }
         batches
     }
@@ -134,9 +134,11 @@ impl Wall {
 
     /// Whether no page is open any more. Under the lock, so that a page that comes now either is seen or starts the task anew.
     fn is_left(&self) -> bool {
-        let mut is_running = self.0.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner);
         let is_left = self.0.batches.receiver_count() == 0;
-        *is_running = !is_left;
+        if is_left {
+            *task = None;
+        }
         is_left
     }
 

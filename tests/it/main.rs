@@ -116,6 +116,7 @@ mod api {
 /// Pages for people, over HTTP.
 mod console {
     mod group_pages;
+    mod limits;
     mod live;
     mod login;
     mod pages;

@@ -40,6 +40,7 @@ trust-gaps-open = { $count ->
  }
 trust-gaps-closed = all gaps closed
 trust-no-gap = no gap known
+trust-stale = No connection: what this page shows is from before. It tries again.
 ago-seconds = { $count ->
     [one] { $count } second ago
    *[other] { $count } seconds ago

@@ -37,6 +37,7 @@ trust-refused = { $count ->
 trust-gaps-open = 未解消の欠落 { $count } 件
 trust-gaps-closed = 欠落はすべて解消済み
 trust-no-gap = 既知の欠落なし
+trust-stale = 接続が切れました。表示は切断前のものです。再接続しています
 ago-seconds = { $count } 秒前
 ago-minutes = { $count } 分前
 ago-hours = { $count } 時間前

@@ -37,6 +37,7 @@ trust-refused = { $count ->
 trust-gaps-open = { $count } 个未闭合的缺口
 trust-gaps-closed = 所有缺口已闭合
 trust-no-gap = 没有已知缺口
+trust-stale = 连接已断开：此页显示的是断开前的内容，正在重新连接
 ago-seconds = { $count } 秒前
 ago-minutes = { $count } 分钟前
 ago-hours = { $count } 小时前

@@ -12,6 +12,10 @@ async fn a_token_opens_the_console_a_wrong_one_does_not_and_logging_out_closes_i
     browser.go(&format!("{base}/users/boris-2")).await;
     browser.until("location.pathname === '/login'").await;
     assert!(!browser.text("body").await.contains("Night owls"), "nothing is shown before the login");
+    browser.complaints().await;
+    browser.run("document.activeElement.blur()").await;
+    browser.press("/").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new(), "there is no search box to go to");
     browser.fill("input[type=password]", "not-a-token").await;
     browser.press(ENTER).await;
     browser.until("document.querySelector('[role=alert]')").await;

@@ -69,6 +69,28 @@ async fn a_pause_is_a_pause_and_says_how_much_waits() {
 }
 
 #[tokio::test]
+async fn a_live_page_says_that_its_stream_is_gone_and_opens_it_anew() {
+    let Some(browser) = Browser::open().await else { return };
+    let demo = Demo::open().await;
+    browser.go(&demo.base()).await;
+    // A second stream that is answered with 404, after which a browser does not try again by itself.
+    browser
+        .run(
+            "window.opened = 0; window.isStale = false; const trust = document.getElementById('trust');
+             const Plain = window.EventSource;
+             window.EventSource = class extends Plain { constructor(url) { super(url); window.opened += 1; } };
+             new MutationObserver(() => { window.isStale ||= trust.textContent.includes('No connection'); })
+                 .observe(trust, { childList: true });
+             feed.dataset.source = '/nowhere'; follow(); feed.dataset.source = '/live/events?after=0';",
+        )
+        .await;
+    browser.until("window.isStale && window.opened >= 2").await;
+    browser.until("!document.querySelector('#trust').textContent.includes('No connection')").await;
+    demo.app.stop().await;
+    browser.until("document.querySelector('#trust').textContent.includes('No connection')").await;
+}
+
+#[tokio::test]
 async fn without_script_everything_is_there_after_a_reload() {
     let Some(browser) = Browser::open().await else { return };
     let demo = Demo::open().await;

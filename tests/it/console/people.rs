@@ -89,6 +89,19 @@ async fn what_an_admin_did_is_filtered_by_part_and_kind_and_its_data_link_answer
         2,
         "earlier than a time in the zone of the reader"
     );
+    // The API filters by command: it can say "joined", but not "removed", whose command leaves have as well.
+    for (kind, has_link) in [
+        ("removal", false),
+        ("leave", false),
+        ("topic", false),
+        ("read", false),
+        ("unread", false),
+        ("join", true),
+    ] {
+        let html = page(&app, &format!("/users/boris-2?part=operator&kind={kind}"), "en").await;
+        assert_eq!(html.contains("data-link"), has_link, "{kind}");
+    }
+    let html = page(&app, "/users/boris-2?part=operator", "en").await;
     let link = link_with(part(&html, "data-link", "</p>"), "href").unwrap();
     let (status, table) = visited(&app, &link, "en").await;
     assert_eq!(status, 200, "{table}");
