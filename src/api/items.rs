@@ -166,9 +166,13 @@ const SEPARATORS: [char; 4] = [';', '\t', '\n', '\r'];
 
 /// A text that no spreadsheet takes for a formula, nor a part of it where one splits at another separator than a comma.
 fn defused(text: &str) -> String {
-    let (mut safe, mut begins) = (String::with_capacity(text.len() + 1), true);
+    let mut safe = String::with_capacity(text.len() + 1);
+    if text.starts_with(MARKED) {
+        safe.push('\'');
+    }
+    let mut begins = false;
     for letter in text.chars() {
-        if begins && MARKED.contains(&letter) {
+        if begins && MARKED.contains(&letter) && !SEPARATORS.contains(&letter) {
             safe.push('\'');
         }
         begins = SEPARATORS.contains(&letter);
@@ -215,9 +219,9 @@ mod tests {
             ("+1", "'+1"),
             ("-1", "'-1"),
             ("@TGS#1", "'@TGS#1"),
-            ("\t=1", "'\t=1"),
-            ("\r=1", "'\r=1"),
-            ("\n=1", "'\n=1"),
+            ("\ta", "'\ta"),
+            ("\ra", "'\ra"),
+            ("\na", "'\na"),
             ("＝1", "'＝1"),
             ("'=1", "''=1"),
             ("'", "''"),
@@ -235,7 +239,8 @@ mod tests {
         for (value, shown) in [
             ("x;=1+1", "x;'=1+1"),
             ("x\t@a;-1", "x\t'@a;'-1"),
-            ("a\r\n=1", "a\r'\n'=1"),
+            ("a\r\n=1", "a\r\n'=1"),
+            ("\t=1", "'\t'=1"),
             ("a;'b", "a;''b"),
             ("a;b", "a;b"),
         ] {
