@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::sync::Semaphore;
@@ -59,7 +60,8 @@ pub(super) async fn wait(
             _ => {}
         }
     }
-    if let (Some(cursor), app) = named
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if let (Some(cursor), app, true) = (named.0, named.1, is_read)
         && request.uri().path().starts_with("/v1/")
     {
         let caller = request.extensions().get::<Caller>();

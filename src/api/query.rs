@@ -38,7 +38,8 @@ const OF_ALL: [&str; 1] = ["at_least"];
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     values: BTreeMap<String, String>,
-    repeated: BTreeMap<String, BTreeSet<String>>,
+    /// The values of a parameter that may be repeated, and how many were sent.
+    repeated: BTreeMap<String, (usize, BTreeSet<String>)>,
     fingerprint: Sha256,
 }
 
@@ -66,7 +67,7 @@ impl Query {
         let common: Vec<&str> = of_lists.chain(&OF_ALL).copied().collect();
         let allowed = [allowed, &common].concat();
         let mut values = BTreeMap::new();
-        let mut repeated = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut repeated = BTreeMap::<String, (usize, BTreeSet<String>)>::new();
         for (name, value, pair) in pairs(raw) {
             if is_broken(pair, &name, &value) {
                 let shown = shown(&name);
@@ -81,7 +82,9 @@ impl Query {
                 )));
             }
             if repeatable.contains(&&*name) {
-                repeated.entry(name.into_owned()).or_default().insert(storable(&value));
+                let (sent, texts) = repeated.entry(name.into_owned()).or_default();
+                *sent += 1;
+                texts.insert(storable(&value));
                 continue;
             }
             // PostgreSQL's text cannot hold U+0000; the mirror stores U+FFFD for it.
@@ -96,7 +99,7 @@ impl Query {
             add(&mut fingerprint, name);
             add(&mut fingerprint, value);
         }
-        for (name, texts) in &repeated {
+        for (name, (_, texts)) in &repeated {
             add(&mut fingerprint, name);
             // Their number, or a text that reads like the next name would stand for that.
             add(&mut fingerprint, &texts.len().to_string());
@@ -156,7 +159,7 @@ impl Query {
         parse(&text).map(Some).map_err(|error| bad_model(name, &error))
     }
 
-    /// All values of a parameter that may be repeated, each once, at most `max`.
+    /// All values of a parameter that may be repeated, each once; at most `max` may be sent.
     ///
     /// # Errors
     /// `bad_parameter`: there are too many, or one that `parse` refuses.
@@ -166,9 +169,8 @@ impl Query {
         max: usize,
         parse: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Vec<T>, ApiError> {
-        let texts = self.repeated.remove(name).unwrap_or_default();
-        if texts.len() > max {
-            let count = texts.len();
+        let (count, texts) = self.repeated.remove(name).unwrap_or_default();
+        if count > max {
             return Err(ApiError::bad_parameter(format!(
                 "Parameter {name} comes with {count} values; at most {max} are allowed."
             )));
