@@ -24,8 +24,8 @@ use super::parameters::{of_all, of_lists, string};
 /// The header of the request id.
 const REQUEST_ID: &str = "X-Request-Id";
 
-/// The property that may be left out as well as null.
-const OPTIONAL_AND_NULLABLE: &str = "member_count";
+/// Properties that may be left out as well as null.
+const OPTIONAL_AND_NULLABLE: [&str; 3] = ["member_count", "verified_at", "members_verified_at"];
 
 /// The name of the security scheme.
 const BEARER: &str = "bearer";
@@ -107,16 +107,17 @@ fn request_id_header() -> Header {
         .build()
 }
 
-/// Views leave a property out only where it cannot be null, so every other one is required. `member_count` alone has both
-/// states: left out unless it is asked for, null where it is not known.
+/// Views leave a property out only where it cannot be null, so every other one is required. A few have both states:
+/// `member_count` is left out unless it is asked for and null where it is not known, the times of verification are left out
+/// as of a moment and null where nothing was verified.
 fn require_nullable(document: &mut OpenApi) {
     let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
     for schema in schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
             let nullable = object.properties.iter().filter(|(_, property)| may_be_null(property));
-            let nullable = nullable
-                .map(|(name, _)| name.clone())
-                .filter(|name| !object.required.contains(name) && *name != OPTIONAL_AND_NULLABLE);
+            let nullable = nullable.map(|(name, _)| name.clone()).filter(|name| {
+                !object.required.contains(name) && !OPTIONAL_AND_NULLABLE.contains(&name.as_str())
+            });
             let nullable: Vec<_> = nullable.collect();
             object.required.extend(nullable);
         }
