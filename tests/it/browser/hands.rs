@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::browser::{Browser, ENTER};
 use crate::support::demo::Demo;
-use crate::support::{App, unix_now};
+use crate::support::{App, eventually, unix_now};
 
 fn open(settings: &mut group_mirror::config::Settings) {
     (settings.api_token, settings.api_auth) = (None, Some("none".to_owned()));
@@ -97,16 +97,21 @@ async fn without_script_everything_is_there_after_a_reload() {
     browser.without_script().await;
     browser.go(&demo.base()).await;
     demo.app.service.taken(&created("no-script", "Made without script")).await;
-    browser.reload().await;
-    assert!(browser.text("main").await.contains("Made without script"));
+    // What is answered may wait in the spool for a moment.
+    let is_there = async || {
+        browser.reload().await;
+        browser.text("main").await.contains("Made without script")
+    };
+    assert!(eventually(is_there).await, "{}", browser.text("main").await);
     browser.fill("#search", "lena.fischer").await;
     browser.press(ENTER).await;
-    assert!(browser.address().await.ends_with("/users/lena.fischer"), "{}", browser.address().await);
+    browser.until("location.pathname === '/users/lena.fischer'").await;
     // Language, zone and colours are a form.
     browser.run("document.querySelector('select[name=lang]').value = 'ja'").await;
     browser.click("form.choices button").await;
-    assert_eq!(browser.run("return document.documentElement.lang").await, json!("ja"));
-    assert!(browser.address().await.ends_with("/users/lena.fischer"), "{}", browser.address().await);
+    browser
+        .until("document.documentElement.lang === 'ja' && location.pathname === '/users/lena.fischer'")
+        .await;
     demo.app.stop().await;
 }
 
