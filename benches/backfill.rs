@@ -15,11 +15,12 @@
 #![expect(dead_code, reason = "what the benchmarks share is not needed by each")]
 #![expect(clippy::cast_precision_loss, reason = "figures of some digits")]
 
+mod ending;
 mod support;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,8 @@ use group_mirror::tencent::usersig::SecretKey;
 use sqlx::{Connection as _, Executor as _};
 use tokio_util::sync::CancellationToken;
 
-use support::{APP, Client, Scene, create_body, empty, median, resident_kb, service, setting};
+use ending::Ending;
+use support::{APP, Client, Scene, create_body, empty, median, memory_kb, resident_kb, service, setting};
 
 /// Creates per second beside a pass.
 const RATE: u64 = 300;
@@ -97,7 +99,7 @@ fn main() {
         println!(
             "resident memory with the benchmark: {} MB, at most {} MB",
             resident_kb() / 1_024,
-            peak_kb() / 1_024
+            memory_kb("VmHWM") / 1_024
         );
         beside(scene, &engine, &source).await;
     });
@@ -107,18 +109,10 @@ fn groups_of(counts: &PassCounts) -> u64 {
     counts.asked.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// A fake that ends with this process's measurement.
+/// A fake as a process of its own.
 struct FakeProcess {
-    child: Child,
+    _process: Ending,
     addr: SocketAddr,
-}
-
-impl Drop for FakeProcess {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn fake_process(dir: &Path) -> FakeProcess {
@@ -133,7 +127,7 @@ fn fake_process(dir: &Path) -> FakeProcess {
         .env("RUST_LOG", "warn")
         .spawn()
         .unwrap();
-    let fake = FakeProcess { child, addr };
+    let fake = FakeProcess { _process: Ending(child), addr };
     let end = Instant::now() + Duration::from_mins(2);
     while std::net::TcpStream::connect(addr).is_err() {
         assert!(Instant::now() < end, "fake-tencent does not listen");
@@ -192,13 +186,6 @@ async fn copy(database: &Database, dir: &Path) -> f64 {
     }
     conn.close().await.unwrap();
     took.as_secs_f64()
-}
-
-/// The most resident memory that this process had, in kB.
-fn peak_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|kb| kb.parse().ok()).unwrap_or_default()
 }
 
 /// Latency of creates without a pass and beside one that writes everything anew.

@@ -17,6 +17,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark has clocks and settings of its own")]
 #![expect(dead_code, reason = "what the benchmarks share is not needed by each")]
 
+mod ending;
 mod support;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use ending::Ending;
 use support::{APP, Scene, create_body, empty, median, setting};
 
 /// Create callbacks per second beside those that wait.
@@ -344,14 +346,7 @@ fn free_port() -> u16 {
 /// nginx in front of a backend, until it is dropped.
 struct Nginx {
     address: SocketAddr,
-    process: Child,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    _process: Ending,
 }
 
 impl Nginx {
@@ -382,6 +377,6 @@ impl Nginx {
         while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Self { address, process }
+        Self { address, _process: Ending(process) }
     }
 }

@@ -192,6 +192,13 @@ pub(crate) fn decoded(body: impl Into<Vec<u8>>) -> Callback {
     *callback
 }
 
+/// An amount of memory of this process, in kB, as the system names it: `VmRSS`, or `VmHWM` for the most there was.
+pub(crate) fn memory_kb(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|rest| rest.split_whitespace().next()).and_then(|kb| kb.parse().ok()).unwrap_or_default()
+}
+
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -204,9 +211,7 @@ pub(crate) fn per_second(count: u64, took: Duration) -> f64 {
 
 /// Resident memory of this process, in kB.
 pub(crate) fn resident_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|kb| kb.parse().ok()).unwrap_or_default()
+    memory_kb("VmRSS")
 }
 
 /// Transactions per second of a script for `pgbench`, 8 clients.

@@ -15,10 +15,10 @@ CREATE TABLE ledger_people (
 -- Entries of one user in one millisecond are few, and are sorted when they are read.
 CREATE INDEX ledger_people_user_idx ON ledger_people (sdk_app_id, user_id, time_ms);
 
--- Rows are deleted seldom, and a publication of all tables must not refuse that.
+-- Rows are changed seldom, and a publication of all tables must not refuse that.
 ALTER TABLE ledger_people REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE ledger_people IS 'Whom each entry of the ledger is about, one row for each user: the history of a person over all groups. A row whose entry is not there counts for nothing.';
+COMMENT ON TABLE ledger_people IS 'Whom each entry of the ledger is about, one row for each user: the history of a person over all groups. A row whose entry is not there shows none.';
 COMMENT ON COLUMN ledger_people.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN ledger_people.group_id IS 'As in the ledger entry; empty where it cannot be read.';
 COMMENT ON COLUMN ledger_people.user_id IS 'The user.';
@@ -27,13 +27,15 @@ COMMENT ON COLUMN ledger_people.digest IS 'As in the ledger entry.';
 COMMENT ON COLUMN ledger_people.parts IS 'What the user is in it, as a sum: 1 operator, 2 member, 4 owner.';
 
 -- Where the feed was at which time, about once a minute, so that a reader of the entries that were received after a time need
--- not begin at the first one. Receipt is no order of positions: what waited in a spool comes late.
+-- not begin at the first one; after 30 days one an hour, and none after ten years. Receipt is no order of positions: what
+-- waited in a spool comes late.
 CREATE TABLE feed_marks (
     marked_at timestamptz NOT NULL DEFAULT now(),
     position  bigint      NOT NULL,
     digest    text        COLLATE "C" NOT NULL
 );
 CREATE INDEX feed_marks_time_idx ON feed_marks (marked_at);
+ALTER TABLE feed_marks REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE feed_marks IS 'High watermarks of the feed with the time at which they were proven: every entry up to there was received before.';
 COMMENT ON COLUMN feed_marks.marked_at IS 'By the clock of the database.';

@@ -57,6 +57,14 @@ pub fn storable(text: &str) -> String {
     text.replace('\0', "\u{FFFD}")
 }
 
+/// Whether a text is short enough to be looked up like an id.
+///
+/// # Errors
+/// Longer than [`ID_BYTES_MAX`].
+pub fn is_word(what: &'static str, text: &str) -> Result<(), ModelError> {
+    if text.len() > ID_BYTES_MAX { Err(ModelError::TooLong(what, text.len())) } else { Ok(()) }
+}
+
 fn parse_id(what: &'static str, text: &str) -> Result<String, ModelError> {
     if text.is_empty() {
         return Err(ModelError::Empty(what));

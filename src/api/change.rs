@@ -26,7 +26,8 @@ pub(super) struct ChangeView {
     group_id: Option<String>,
     /// The name that the group had when the entry was sent, cut as the command; null where none is known.
     group_name: Option<String>,
-    /// Who did it; often an app administrator who is no member.
+    /// Who did it; often an app administrator who is no member. Null as well where the entry is parked, which a history reads
+    /// as far as it goes.
     operator: Option<String>,
     /// The first 5 of those who joined, left or were changed, or were there from the start beside the owner; of a list of
     /// members (`source` `rest`) those who were shown as members and are not in it.

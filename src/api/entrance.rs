@@ -7,10 +7,14 @@
 //! The read API answers with a problem document, a page with the way to the login. A link on another site, such as in a
 //! ticket, reaches a page without the cookie, because it is strict; a page that loads itself again is then of this site.
 
+use std::future::ready;
+
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
 use subtle::ConstantTimeEq as _;
 
 use super::auth::{ApiAuth, Caller, HOW_TO_AUTHENTICATE, TokenDigest};
@@ -35,13 +39,13 @@ pub(super) async fn require(
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = authenticate(&sessions, &request, false)?;
-    Ok(pass(caller, request, next).await)
+    Ok(pass(&sessions, caller, request, next).await)
 }
 
 /// Passes an authenticated request to a page on; without a session to the login.
 pub(super) async fn require_page(State(sessions): State<Sessions>, request: Request, next: Next) -> Response {
     match authenticate(&sessions, &request, true) {
-        Ok(caller) => pass(caller, request, next).await,
+        Ok(caller) => pass(&sessions, caller, request, next).await,
         Err(error) if !error.is_unauthenticated() => error.into_response(),
         Err(_) if is_link_of_another_site(request.headers()) => again(),
         Err(_) => to_login(&sessions, &request),
@@ -53,11 +57,31 @@ pub(crate) fn caller_if_any(sessions: &Sessions, request: &Request) -> Option<Ca
     authenticate(sessions, request, true).ok()
 }
 
-async fn pass(caller: Caller, mut request: Request, next: Next) -> Response {
+async fn pass(sessions: &Sessions, caller: Caller, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(caller.clone());
+    // A bearer token has no session, and nor has a reader on this machine where no token is needed.
+    let is_by_session = sessions.are_needed() && !request.headers().contains_key(header::AUTHORIZATION);
+    let cookies: Vec<HeaderValue> = request.headers().get_all(header::COOKIE).iter().cloned().collect();
     let mut response = next.run(request).await;
+    if is_by_session && is_stream(&response) {
+        let cookies = cookies.into_iter().map(|value| (header::COOKIE, value)).collect();
+        response = while_session(sessions.clone(), cookies, response);
+    }
     response.extensions_mut().insert(caller);
     response
+}
+
+fn is_stream(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
+}
+
+/// The stream until its session ends or is logged out: looked at before each part is sent, and a stream sends a part every
+/// few seconds.
+fn while_session(sessions: Sessions, cookies: HeaderMap, response: Response) -> Response {
+    response.map(|body| {
+        let parts = body.into_data_stream();
+        Body::from_stream(parts.take_while(move |_| ready(sessions.caller_of(&cookies).is_some())))
+    })
 }
 
 fn authenticate(sessions: &Sessions, request: &Request, is_page: bool) -> Result<Caller, ApiError> {
@@ -150,9 +174,9 @@ pub fn after_login(sessions: &Sessions, next: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::body::Body;
     use axum::middleware::from_fn_with_state;
-    use axum::routing::any;
+    use axum::routing::{any, get};
+    use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -200,6 +224,32 @@ mod tests {
         let open = Sessions::new(ApiAuth::None.into(), PathPrefix::default(), false);
         assert_eq!(answer(&open, "GET", &[("host", "localhost")]).await.status(), 200);
         assert_eq!(answer(&open, "GET", &[("host", "mirror.example")]).await.status(), 403);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_the_session_that_it_was_opened_with() {
+        let auth = ApiAuth::Tokens(vec![ApiToken::new(None, "token")]);
+        let sessions = Sessions::new(auth.into(), PathPrefix::default(), false);
+        let cookie = sessions.log_in(&HeaderMap::new(), "token").await.unwrap();
+        let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let stream = get(async || {
+            let parts = futures_util::stream::repeat(Ok::<_, std::convert::Infallible>(":\n\n"));
+            ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(parts))
+        });
+        let pages = Router::new().route("/events", stream);
+        let pages = pages.layer(from_fn_with_state(sessions.clone(), require));
+        let open = async |name: &str, value: &str| {
+            let request = Request::builder().uri("/events").header(name, value).body(Body::empty()).unwrap();
+            pages.clone().oneshot(request).await.unwrap().into_body()
+        };
+        let (mut by_cookie, mut by_token) =
+            (open("cookie", &cookie).await, open("authorization", "Bearer token").await);
+        assert!(by_cookie.frame().await.is_some_and(|frame| frame.is_ok()));
+        sessions
+            .log_out(&HeaderMap::from_iter([(header::COOKIE, HeaderValue::try_from(&cookie).unwrap())]))
+            .unwrap();
+        assert!(by_cookie.frame().await.is_none(), "it was logged out");
+        assert!(by_token.frame().await.is_some_and(|frame| frame.is_ok()));
     }
 
     #[test]

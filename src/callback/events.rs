@@ -30,7 +30,7 @@ pub(super) fn event(command: &str, fields: &mut Fields<'_, '_>) -> Result<Event,
     // A destroy repeats the type, which is then not used.
     let group_type = match command {
         "AfterGroupDestroyed" => None,
-        _ => fields.known_text(wire::TYPE),
+        _ => fields.known_word(wire::TYPE),
     };
     let operator = fields.skip(operator).flatten();
     let mut is_owner_unread = false;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::canonical;
 use super::reason::{Reason, ReasonCause, Skips};
 use crate::json::{Json, JsonObject, JsonText};
-use crate::model::{FieldKey, ModelError, UserId, storable};
+use crate::model::{FieldKey, ModelError, UserId, is_word, storable};
 
 /// The fields of a body, and what was skipped of them so far.
 #[derive(Debug)]
@@ -132,6 +132,14 @@ impl<'j, 'a> Fields<'j, 'a> {
     /// A text for which empty stands for not known.
     pub(super) fn known_text(&mut self, key: &'static str) -> Option<String> {
         self.text(key).filter(|text| !text.is_empty())
+    }
+
+    /// The same of a text that is looked up, so that an index holds it, which a longer one would not fit into: the database would
+    /// refuse the whole callback for it.
+    pub(super) fn known_word(&mut self, key: &'static str) -> Option<String> {
+        let text = self.known_text(key)?;
+        let word = is_word(key, &text).map_err(|error| Reason::bad_id(key, &error));
+        self.skip(word).map(|()| text)
     }
 
     /// A user; empty stands for none.

@@ -31,7 +31,7 @@ pub(super) async fn live(State(state): State<ConsoleState>, visit: Visit) -> Res
     let is_empty = visit.trust.as_ref().is_some_and(|trust| trust.has_entries == Some(false));
     let read = async {
         let mut conn = state.api.connection().await?;
-        Ok::<_, ApiError>(wall::newest(&mut conn, visit.app, (0, None), ROWS_MAX).await?)
+        Ok::<_, ApiError>(wall::newest(&mut conn, visit.app, (0, None), ROWS_MAX).await?.rows)
     };
     let rows = in_time(READ_WAIT_MAX, read).await;
     let is_empty = is_empty && rows.as_ref().is_ok_and(Vec::is_empty);

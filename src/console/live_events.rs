@@ -118,13 +118,11 @@ impl LiveStream {
         let (api, app) = (&self.state.api, self.visit.app);
         let read = async {
             let mut conn = api.feed_connection().await?;
-            Ok::<_, ApiError>(wall::newest(&mut conn, app, (after, None), BATCH_ROWS_MAX + 1).await?)
+            Ok::<_, ApiError>(wall::newest(&mut conn, app, (after, None), BATCH_ROWS_MAX).await?)
         };
-        let Ok(mut rows) = in_time(READ_WAIT_MAX, read).await else { return Ok(()) };
-        let is_cut = rows.len() > BATCH_ROWS_MAX;
-        rows.truncate(BATCH_ROWS_MAX);
-        rows.reverse();
-        self.send_rows(&rows, is_cut).await
+        let Ok(mut found) = in_time(READ_WAIT_MAX, read).await else { return Ok(()) };
+        found.rows.reverse();
+        self.send_rows(&found.rows, found.is_cut).await
     }
 
     /// What is new of a batch. Open pages share the markup, so that many of them cost little more than one.

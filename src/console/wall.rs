@@ -157,11 +157,11 @@ impl Wall {
         let mut conn = self.0.api.feed_connection().await?;
         let mut batch = WallBatch::default();
         for app in self.0.apps.iter() {
-            let mut rows = wall::newest(&mut conn, *app, (after, Some(up_to)), BATCH_ROWS_MAX + 1).await?;
-            if rows.len() > BATCH_ROWS_MAX {
+            let found = wall::newest(&mut conn, *app, (after, Some(up_to)), BATCH_ROWS_MAX).await?;
+            if found.is_cut {
                 batch.cut.push(*app);
-                rows.truncate(BATCH_ROWS_MAX);
             }
+            let mut rows = found.rows;
             rows.reverse();
             if !rows.is_empty() {
                 batch.rows.insert(*app, rows);

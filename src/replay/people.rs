@@ -14,7 +14,7 @@ use super::report::Report;
 use super::reread::people_of_row;
 use crate::mirror::People;
 use crate::store::ledger::{self, LedgerRow};
-use crate::store::people::{self, HeldPerson, PersonKey, PersonRow, ShownPeople, rows_of};
+use crate::store::people::{self, HeldPerson, LedgerKey, PersonKey, PersonRow, ShownPeople, rows_of};
 use crate::store::{Database, Tx};
 
 /// How many rows are looked up at once: a page of the ledger may name millions of users.
@@ -92,10 +92,12 @@ async fn check_shown(
 ) -> anyhow::Result<()> {
     let keys: Vec<_> = entries.iter().map(|(row, _)| row.key()).collect();
     let shown = people::shown_beside(conn, &keys).await?;
+    let shown: BTreeMap<LedgerKey<'_>, &ShownPeople> =
+        shown.iter().map(|shown| (shown.entry_key(), shown)).collect();
     let mut wrong = Vec::new();
     for (row, people) in entries {
         let wanted = ShownPeople::of(row.key(), people);
-        if shown.contains(&wanted) {
+        if shown.get(&row.key()) == Some(&&wanted) {
             continue;
         }
         let (app, group, time, _) = row.key();
@@ -125,11 +127,13 @@ async fn check_held(
         let page = people::page(conn, last.as_ref(), PAGE_ROWS).await?;
         let keys: Vec<_> = page.iter().map(HeldPerson::entry_key).collect();
         let entries = ledger::of_keys(conn, &keys).await?;
+        // Each body is read once: it may name tens of thousands of users, each with a row of this page.
+        let entries: BTreeMap<LedgerKey<'_>, Option<People>> =
+            entries.iter().map(|entry| (entry.key(), people_of_row(entry))).collect();
         let mut extra = Vec::new();
         for (at, held) in page.iter().enumerate() {
             let is_twice = at > 0 && page[at - 1].row().key() == held.row().key();
-            let entry = entries.iter().find(|entry| entry.key() == held.entry_key());
-            let wanted = entry.and_then(|entry| wanted(entry, held));
+            let wanted = entries.get(&held.entry_key()).and_then(|people| wanted(people.as_ref(), held));
             if is_twice || wanted.is_none() {
                 let what = if wanted.is_some() { "is there twice" } else { "is not in the ledger" };
                 report.add_line(format!("{}: {what}", line(&held.row())));
@@ -150,10 +154,10 @@ async fn check_held(
 }
 
 /// What an entry asks for in the place of a row: the row itself where the entry cannot be read.
-fn wanted<'a>(entry: &LedgerRow, held: &'a HeldPerson) -> Option<PersonRow<'a>> {
-    match people_of_row(entry) {
+fn wanted<'a>(people: Option<&People>, held: &'a HeldPerson) -> Option<PersonRow<'a>> {
+    match people {
         None => Some(held.row()),
-        Some(people) => held.parts_in(&people).map(|parts| PersonRow { parts, ..held.row() }),
+        Some(people) => held.parts_in(people).map(|parts| PersonRow { parts, ..held.row() }),
     }
 }
 

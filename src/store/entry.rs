@@ -384,8 +384,9 @@ pub async fn receive_earlier(conn: &mut PgConnection, entry: &NewEntry<'_>) -> R
     if query.execute(&mut *conn).await?.rows_affected() == 0 {
         return Ok(false);
     }
-    let before: Vec<_> = rows_of((*app, group, *held, digest), &entry.people).collect();
-    people::remove(conn, &before).await?;
-    people::replace(conn, rows_of(borrowed(&key), &entry.people).collect()).await?;
+    // Of an entry that was parked any user in its body, of one that was read those of its event.
+    let unread = People::of_callback(None, Some(entry.body));
+    let users = entry.people.parts.keys().chain(unread.parts.keys());
+    people::follow(conn, (*app, group, *held, digest), *time, users).await?;
     Ok(true)
 }

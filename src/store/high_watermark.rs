@@ -137,7 +137,11 @@ UPDATE feed SET high_watermark = $1, high_watermark_digest = $2
 /// The statement's: a server that takes no writes, or no right to.
 pub async fn note(conn: &mut PgConnection, place: &FeedPlace) -> Result<(), sqlx::Error> {
     sqlx::query(NOTE).bind(place.position).bind(&place.digest).execute(&mut *conn).await?;
-    sqlx::query(MARK).bind(place.position).bind(&place.digest).execute(conn).await.map(drop)
+    let marked = sqlx::query(MARK).bind(place.position).bind(&place.digest).execute(&mut *conn).await?;
+    if marked.rows_affected() > 0 {
+        sqlx::query(THIN).execute(conn).await?;
+    }
+    Ok(())
 }
 
 /// About one a minute, whatever the number of replicas; without `synchronous_commit` as well.
@@ -146,6 +150,16 @@ INSERT INTO feed_marks (position, digest)
 SELECT $1, $2
   FROM (SELECT set_config('synchronous_commit', 'off', true)) s
  WHERE $1 > 0 AND NOT EXISTS (SELECT FROM feed_marks WHERE marked_at > now() - interval '1 minute')";
+
+/// One an hour is enough of what is older than 30 days, and none of what is older than ten years: some 130,000 rows at most.
+/// Those of two days are looked at, so that a pause of a day between two marks leaves none behind.
+const THIN: &str = "
+DELETE FROM feed_marks m
+ USING (SELECT set_config('synchronous_commit', 'off', true)) s
+ WHERE m.marked_at < now() - interval '10 years'
+    OR m.marked_at < now() - interval '30 days' AND m.marked_at > now() - interval '32 days'
+       AND EXISTS (SELECT FROM feed_marks o
+                    WHERE o.marked_at >= date_trunc('hour', m.marked_at, 'UTC') AND o.marked_at < m.marked_at)";
 
 /// How far the clock of a process may be ahead of that of the database.
 const CLOCK_SPARE_SECS: i32 = 300;

@@ -2,9 +2,10 @@
 //!
 //! Rows are written by the door of the ledger, in the transaction of their entry, and follow it where its key changes. What
 //! they say is made of the bytes of the entry by `mirror`; replay compares and mends them. A row whose entry is not there
-//! counts for nothing, because every read joins the two. The statements work on the connection they are given.
+//! shows no entry, because every read of entries joins the two. The statements work on the connection they are given.
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, FromRow, PgConnection};
 
 use crate::mirror::{People, PersonParts};
 use crate::model::UserId;
@@ -54,6 +55,28 @@ pub fn rows_of<'a>(key: LedgerKey<'a>, people: &'a People) -> impl Iterator<Item
     people.parts.iter().map(row)
 }
 
+/// The keys of rows, a column each: app, user, time, digest, group.
+fn keys(rows: &[PersonRow<'_>]) -> Result<PgArguments, sqlx::Error> {
+    let mut columns = PgArguments::default();
+    let added = [
+        columns.add(rows.iter().map(|row| row.app).collect::<Vec<_>>()),
+        columns.add(rows.iter().map(|row| row.user).collect::<Vec<_>>()),
+        columns.add(rows.iter().map(|row| row.time_ms).collect::<Vec<_>>()),
+        columns.add(rows.iter().map(|row| row.digest).collect::<Vec<_>>()),
+        columns.add(rows.iter().map(|row| row.group).collect::<Vec<_>>()),
+    ];
+    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
+    Ok(columns)
+}
+
+/// The same, and the parts.
+fn with_parts(rows: &[PersonRow<'_>]) -> Result<PgArguments, sqlx::Error> {
+    let mut columns = keys(rows)?;
+    let parts: Vec<i16> = rows.iter().map(|row| row.parts.stored()).collect();
+    columns.add(parts).map_err(sqlx::Error::Encode)?;
+    Ok(columns)
+}
+
 /// Sorted by the caller in the order of the index, so that the rows of one user go to one page of it.
 const INSERT: &str = r"
 INSERT INTO ledger_people (sdk_app_id, user_id, time_ms, digest, group_id, parts)
@@ -68,14 +91,7 @@ pub async fn insert(conn: &mut PgConnection, mut rows: Vec<PersonRow<'_>>) -> Re
         return Ok(());
     }
     rows.sort_unstable();
-    let query = sqlx::query(INSERT)
-        .bind(rows.iter().map(|row| row.app).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.user).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.time_ms).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.digest).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.group).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.parts.stored()).collect::<Vec<_>>());
-    query.execute(conn).await.map(drop)
+    sqlx::query_with(INSERT, with_parts(&rows)?).execute(conn).await.map(drop)
 }
 
 const REMOVE: &str = r"
@@ -93,13 +109,7 @@ pub async fn remove(conn: &mut PgConnection, rows: &[PersonRow<'_>]) -> Result<(
     if rows.is_empty() {
         return Ok(());
     }
-    let query = sqlx::query(REMOVE)
-        .bind(rows.iter().map(|row| row.app).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.user).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.time_ms).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.digest).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.group).collect::<Vec<_>>());
-    query.execute(conn).await.map(drop)
+    sqlx::query_with(REMOVE, keys(rows)?).execute(conn).await.map(drop)
 }
 
 /// The users that stand beside an entry, as the literal of an array: an array of arrays cannot be handed over. NULL where
@@ -155,6 +165,26 @@ impl HeldPerson {
     }
 }
 
+const MOVE: &str = r"
+UPDATE ledger_people SET time_ms = $5
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND user_id = ANY ($6)";
+
+/// Takes the rows of these users along when their entry gets another time. What they say stays: it follows from the entry that
+/// the ledger holds.
+///
+/// # Errors
+/// The statement's.
+pub async fn follow(
+    conn: &mut PgConnection,
+    (app, group, time_ms, digest): LedgerKey<'_>,
+    to_ms: i64,
+    users: impl Iterator<Item = &UserId>,
+) -> Result<(), sqlx::Error> {
+    let users: Vec<&str> = users.map(UserId::as_str).collect();
+    let query = sqlx::query(MOVE).bind(app).bind(group).bind(time_ms).bind(digest).bind(to_ms);
+    query.bind(users).execute(conn).await.map(drop)
+}
+
 const HELD: &str = r"
 SELECT p.sdk_app_id, p.user_id, p.time_ms, p.digest, p.group_id, p.parts
   FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[])
@@ -167,13 +197,7 @@ SELECT p.sdk_app_id, p.user_id, p.time_ms, p.digest, p.group_id, p.parts
 /// # Errors
 /// The statement's.
 pub async fn held(conn: &mut PgConnection, wanted: &[PersonRow<'_>]) -> Result<Vec<HeldPerson>, sqlx::Error> {
-    let query = sqlx::query_as(HELD)
-        .bind(wanted.iter().map(|row| row.app).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|row| row.user).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|row| row.time_ms).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|row| row.digest).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|row| row.group).collect::<Vec<_>>());
-    query.fetch_all(conn).await
+    sqlx::query_as_with(HELD, keys(wanted)?).fetch_all(conn).await
 }
 
 const COUNT_ROWS: &str = "SELECT count(*) FROM ledger_people";
@@ -222,14 +246,7 @@ SELECT n.* FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::
 /// # Errors
 /// The statement's.
 pub async fn insert_for_entries(conn: &mut PgConnection, rows: &[PersonRow<'_>]) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(INSERT_FOR_ENTRIES)
-        .bind(rows.iter().map(|row| row.app).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.user).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.time_ms).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.digest).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.group).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.parts.stored()).collect::<Vec<_>>());
-    query.execute(conn).await.map(drop)
+    sqlx::query_with(INSERT_FOR_ENTRIES, with_parts(rows)?).execute(conn).await.map(drop)
 }
 
 /// Enters rows in the place of those that are there.
@@ -254,6 +271,12 @@ pub struct ShownPeople {
 }
 
 impl ShownPeople {
+    /// The key of its entry.
+    #[must_use]
+    pub fn entry_key(&self) -> LedgerKey<'_> {
+        (self.sdk_app_id, &self.group_id, self.time_ms, &self.digest)
+    }
+
     /// What should stand there.
     #[must_use]
     pub fn of((app, group, time_ms, digest): LedgerKey<'_>, people: &People) -> Self {

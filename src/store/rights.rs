@@ -15,9 +15,9 @@ use super::unusable::Unusable;
 const TABLES: [(&str, &[&str]); 25] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
-    ("ledger_people", &["SELECT", "INSERT", "DELETE"]),
+    ("ledger_people", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("feed", &["SELECT", "UPDATE"]),
-    ("feed_marks", &["SELECT", "INSERT"]),
+    ("feed_marks", &["SELECT", "INSERT", "DELETE"]),
     ("relay_outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("relay_skipped", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("database_identity", &["SELECT"]),

@@ -18,8 +18,16 @@ pub struct Sights {
 }
 
 const SIGHTS: &str = r"
-SELECT (SELECT min(time_ms) FROM ledger_people WHERE sdk_app_id = $1 AND user_id = $2) AS first_ms,
-       (SELECT max(time_ms) FROM ledger_people WHERE sdk_app_id = $1 AND user_id = $2) AS last_ms";
+SELECT (SELECT p.time_ms FROM ledger_people p
+         WHERE p.sdk_app_id = $1 AND p.user_id = $2
+           AND EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = p.group_id
+                          AND l.time_ms = p.time_ms AND l.digest = p.digest OFFSET 0)
+         ORDER BY p.time_ms LIMIT 1) AS first_ms,
+       (SELECT p.time_ms FROM ledger_people p
+         WHERE p.sdk_app_id = $1 AND p.user_id = $2
+           AND EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = p.group_id
+                          AND l.time_ms = p.time_ms AND l.digest = p.digest OFFSET 0)
+         ORDER BY p.time_ms DESC LIMIT 1) AS last_ms";
 
 /// When a person is named first and last.
 ///

@@ -6,7 +6,7 @@
 //! that was repaired is none where it is an id or a key, because two of them could become one.
 
 use crate::json::{Json, JsonObject, JsonText};
-use crate::model::{FieldKey, ModelError, storable};
+use crate::model::{FieldKey, ModelError, is_word, storable};
 
 /// How many unreadable parts of one answer are named; the rest is counted.
 pub const UNREAD_NAMED_MAX: usize = 8;
@@ -122,6 +122,16 @@ impl<'j, 'a> AnswerFields<'j, 'a> {
 
     pub(super) fn text(&mut self, names: Names) -> Option<String> {
         let read = self.get(names).map(|(value, name)| text(value, name));
+        self.keep(read)
+    }
+
+    /// A text that an index holds; see the same of a callback.
+    pub(super) fn word(&mut self, names: Names) -> Option<String> {
+        let read = self.get(names).map(|(value, name)| {
+            let word = text(value, name)?;
+            is_word(name, &word).map_err(|_| UnreadPart { field: name, why: "is too long" })?;
+            Ok(word)
+        });
         self.keep(read)
     }
 

@@ -155,7 +155,7 @@ impl GroupInfo {
         let members = entries.map(|entries| fields.each(entries, ListedMember::of));
         let members_unread = fields.unread().count > before;
         Self {
-            group_type: fields.text(&["Type"]).filter(|text| !text.is_empty()),
+            group_type: fields.word(&["Type"]).filter(|text| !text.is_empty()),
             name: fields.text(&["Name"]),
             introduction: fields.text(&["Introduction"]),
             notification: fields.text(&["Notification"]),

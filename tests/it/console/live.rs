@@ -1,10 +1,14 @@
 //! The live page: its figures, its list, and the stream that brings what comes.
 
 use group_mirror::config::Settings;
+use group_mirror::model::SdkAppId;
+use group_mirror::store::wall;
 use reqwest::Response;
 use serde_json::json;
+use sqlx::PgConnection;
 
-use crate::support::{App, eventually, sample};
+use crate::support::postgres::TestDatabase;
+use crate::support::{APP, App, eventually, sample};
 
 fn open(settings: &mut Settings) {
     (settings.api_token, settings.api_auth) = (None, Some("none".to_owned()));
@@ -96,7 +100,7 @@ async fn what_is_refused_parked_or_not_kept_stands_on_one_page_with_what_to_do()
     let url = format!(
         "http://{}/?SdkAppid={}&Sign={}&RequestTime=1",
         app.service.running.callback_addr,
-        crate::support::APP,
+        APP,
         "0".repeat(64)
     );
     app.service.client.post(url).body("{}").send().await.unwrap();
@@ -173,4 +177,29 @@ async fn the_search_box_leads_to_the_one_group_or_person_and_lists_several() {
         }
     }
     app.stop().await;
+}
+
+#[tokio::test]
+async fn positions_that_repeats_have_used_up_hide_no_entry_and_what_is_not_looked_at_is_said() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    let entries = "
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body, position)
+SELECT $1, 'g', n, sha256(n::text::bytea), 'c', now(), 'callback', 'applied', '{}', n * $4
+  FROM generate_series($2, $3) n";
+    let fill = async |conn: &mut PgConnection, app: i64, (first, last): (i64, i64), apart: i64| {
+        let query = sqlx::query(entries).bind(app).bind(first).bind(last).bind(apart);
+        query.execute(conn).await.unwrap();
+    };
+    fill(&mut conn, 1_400_000_001, (1, 5), 3_000).await;
+    let app = SdkAppId::parse(APP).unwrap();
+    let found = wall::newest(&mut conn, app, (0, None), 12).await.unwrap();
+    let positions: Vec<i64> = found.rows.iter().map(|row| row.position).collect();
+    assert_eq!((positions, found.is_cut), (vec![15_000, 12_000, 9_000, 6_000, 3_000], false));
+    assert!(wall::newest(&mut conn, app, (0, None), 4).await.unwrap().is_cut, "there are five");
+    fill(&mut conn, 7, (20_000, 22_000), 1).await;
+    let found = wall::newest(&mut conn, app, (0, None), 12).await.unwrap();
+    assert!(found.rows.is_empty() && found.is_cut, "another app has more entries than one read walks down");
+    let found = wall::newest(&mut conn, app, (20_001, None), 12).await.unwrap();
+    assert!(found.rows.is_empty() && !found.is_cut, "every entry was looked at");
 }

@@ -164,7 +164,7 @@ async fn a_sentence_says_who_did_what_to_whom_and_shows_tencents_word_beside_our
     }
     let said = entries(&page(&app, "/moment", "en").await).join("\n");
     assert!(said.contains("without a group that can be read"), "{said}");
-    // A callback of a leave names the leaver as its operator: nobody else did it.
+    // A callback of a leave names the leaver as its operator as well, so the sentence names one person.
     let gus = entries(&page(&app, "/users/gus", "en").await).join("\n");
     assert!(gus.contains("gus left River again") && !gus.contains("operator: gus"), "{gus}");
     app.stop().await;

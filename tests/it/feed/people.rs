@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use group_mirror::store::feed::FeedPlace;
-use group_mirror::store::high_watermark;
+use group_mirror::store::high_watermark::{self, LedgerWriters, Proof};
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
@@ -157,5 +157,34 @@ async fn a_reader_of_what_was_received_after_a_time_begins_at_a_mark_and_only_at
         FeedPlace::start(),
         "a mark of another ledger counts for nothing"
     );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn of_old_marks_one_an_hour_is_kept_and_of_very_old_ones_none() {
+    let app = App::start().await;
+    let mut conn = app.connect().await;
+    conn.execute(HOURLY).await.unwrap();
+    let Proof::At(place) = high_watermark::prove(&mut conn, &LedgerWriters::new()).await.unwrap() else {
+        panic!("no one else writes")
+    };
+    let marks = "
+DELETE FROM feed_marks;
+INSERT INTO feed_marks (marked_at, position, digest)
+SELECT date_trunc('hour', now()) - interval '31 days' + n * interval '10 minutes', 1, '00' FROM generate_series(0, 17) n
+UNION ALL SELECT now() - interval '11 years', 1, '00'
+UNION ALL SELECT now() - interval '29 days' + n * interval '1 minute', 1, '00' FROM generate_series(0, 4) n";
+    conn.execute(marks).await.unwrap();
+    // The service may be the one that notes the next mark.
+    let are_thinned = async || {
+        let mut conn = app.connect().await;
+        high_watermark::note(&mut conn, &place).await.unwrap();
+        let kept = "SELECT count(*) FILTER (WHERE marked_at < now() - interval '10 years'),
+                           count(*) FILTER (WHERE marked_at < now() - interval '30 days'),
+                           count(*) FILTER (WHERE marked_at > now() - interval '30 days'
+                                              AND marked_at < now() - interval '28 days') FROM feed_marks";
+        sqlx::query_as::<_, (i64, i64, i64)>(kept).fetch_one(&mut conn).await.unwrap() == (0, 3, 5)
+    };
+    assert!(eventually(are_thinned).await);
     app.stop().await;
 }

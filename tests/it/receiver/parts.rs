@@ -332,3 +332,24 @@ async fn a_reason_quotes_a_limited_part_of_what_was_sent_however_long_that_is() 
     assert_eq!(shown, bodies.len());
     app.stop().await;
 }
+
+/// The database would refuse the whole callback for a type that does not fit into an index.
+#[tokio::test]
+async fn a_type_that_no_index_can_hold_costs_the_type_alone() {
+    let app = App::start().await;
+    let mut chance = fastrand::Rng::with_seed(1);
+    for (second, length) in [(0, 513), (1, 3_000), (2, 200_000)] {
+        let long: String = (0..length).map(|_| chance.alphanumeric()).collect();
+        let body = json!({
+            "CallbackCommand": "Group.CallbackAfterCreateGroup", "EventTime": 1_767_225_600_000_i64 + second,
+            "GroupId": format!("g{second}"), "Name": "River walkers", "Owner_Account": "ana", "Type": long,
+        });
+        let answer: Value = app.service.post_with("", body.to_string()).await.json().await.unwrap();
+        let info = answer["ErrorInfo"].as_str().unwrap();
+        assert!(info.starts_with("partial: skipped: in Type: Type has "), "{info}");
+        let group = app.service.read(&format!("/v1/groups/g{second}")).await;
+        let shown = ["status", "type", "name", "owner"].map(|key| group[key].clone());
+        assert_eq!(shown, [json!("active"), Value::Null, json!("River walkers"), json!("ana")]);
+    }
+    app.stop().await;
+}

@@ -228,3 +228,33 @@ async fn a_destroy_is_applied_whatever_its_list_of_members_looks_like() {
     assert_eq!((group["status"].as_str(), &group["member_count"]), (Some("destroyed"), &json!(0)));
     app.stop().await;
 }
+
+/// Of an entry that was parked the index of people has every user whom its body names, and of the same body that is read only
+/// those of its event.
+#[tokio::test]
+async fn an_earlier_receipt_takes_all_people_of_its_entry_along() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let mut exit = sample("Group.CallbackAfterMemberExit");
+    exit.as_object_mut().unwrap().remove("EventTime");
+    exit["Reporter_Account"] = json!("zoe");
+    let [later, earlier] = [2, 1].map(|ms| [received(&exit, ms, Some("r"))]);
+    commit(&database, &later).await[0].as_ref().unwrap();
+    let mut conn = test.connect().await;
+    let parked = "
+UPDATE ledger SET outcome = 'parked', reason = 'refused', causes = '{refused_by_database}', operator = NULL, users = NULL,
+       user_count = 0;
+INSERT INTO ledger_people SELECT sdk_app_id, group_id, 'zoe', time_ms, digest, 2 FROM ledger";
+    conn.execute(parked).await.unwrap();
+    let people =
+        "SELECT p.user_id FROM ledger_people p JOIN ledger USING (sdk_app_id, group_id, time_ms, digest)
+                   ORDER BY p.user_id";
+    let before: Vec<String> = sqlx::query_scalar(people).fetch_all(&mut conn).await.unwrap();
+    assert!(before.len() > 1 && before.contains(&"zoe".to_owned()), "{before:?}");
+    commit(&database, &earlier).await[0].as_ref().unwrap();
+    let time: i64 = sqlx::query_scalar("SELECT time_ms FROM ledger").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(time, histories::BASE_MS + 1);
+    let after: Vec<String> = sqlx::query_scalar(people).fetch_all(&mut conn).await.unwrap();
+    assert_eq!(after, before);
+    database.close().await;
+}
