@@ -2,6 +2,16 @@
 -- `active_…` show what is true now, without what is gone. The same rules stand in Rust (mirror/state.rs, mirror/life.rs),
 -- and tests compare both.
 
+-- For pages of entries, which name the group of each. It reads one table, so that a lock on another one, of members say,
+-- holds up no reader of the feed: a view takes the locks of all its tables, whichever columns are asked for.
+CREATE VIEW group_names AS
+SELECT sdk_app_id, group_id,
+       -- The barrier is `profile_barrier` of `group_states`.
+       CASE WHEN name_stamp >= CASE WHEN status = 'destroyed' THEN create_barrier
+                                    ELSE GREATEST(create_barrier, destroyed_stamp, gone_stamp) END
+            THEN name END AS name
+  FROM groups;
+
 CREATE VIEW group_states AS
 SELECT s.sdk_app_id, s.group_id, s.status,
        CASE WHEN s.type_stamp >= s.profile_barrier THEN s.type END AS type,
@@ -186,6 +196,10 @@ CREATE VIEW active_group_topics AS
 SELECT sdk_app_id, group_id, topic_id, name, introduction, notification, face_url, created_by, created_at
   FROM group_topic_states WHERE active;
 
+COMMENT ON VIEW group_names IS 'The names that groups have now; reads no other table than groups.';
+COMMENT ON COLUMN group_names.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN group_names.group_id IS 'Id as Tencent writes it; case counts.';
+COMMENT ON COLUMN group_names.name IS 'Newest name; NULL where none is known of this life.';
 COMMENT ON VIEW group_states IS 'Every group with what follows from its stamps; the …_from columns are barriers, the newest_… ones facts that may not count.';
 COMMENT ON COLUMN group_states.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN group_states.group_id IS 'Id as Tencent writes it; case counts.';

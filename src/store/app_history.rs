@@ -145,7 +145,7 @@ fn page_statement(entries: &str) -> String {
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source, client_ip, platform, parts, chosen,
-       (SELECT g.name FROM group_states g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY at DESC, digest DESC, group_id DESC)
                  - octet_length(body) AS bytes_before

@@ -97,7 +97,7 @@ const PAGE: &str = r"
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source, client_ip, platform, received_at, chosen,
-       (SELECT g.name FROM group_states g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY received_at DESC, digest DESC, group_id DESC, time_ms DESC)
                  - octet_length(body) AS bytes_before

@@ -61,7 +61,7 @@ SELECT format('GRANT %s ON %s%I TO %I', string_agg(w.privilege, ', ' ORDER BY w.
  ORDER BY w.name";
 
 /// The views that the program itself reads.
-const VIEWS: [&str; 3] = ["group_states", "group_member_states", "group_topic_states"];
+const VIEWS: [&str; 4] = ["group_names", "group_states", "group_member_states", "group_topic_states"];
 
 /// Without this one nothing is known of the schema.
 const MIGRATIONS: &str = "_sqlx_migrations";

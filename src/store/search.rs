@@ -35,7 +35,7 @@ const ENTRY: &str = "
 SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source, client_ip, platform,
-       (SELECT g.name FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = $2) AS group_name
+       (SELECT g.name FROM group_names g WHERE g.sdk_app_id = $1 AND g.group_id = $2) AS group_name
   FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4";
 
 /// The entry of the ledger with this key; the group is empty where it cannot be read.

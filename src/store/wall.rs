@@ -36,7 +36,7 @@ SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, left(l.command, 257) AS co
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.outcome, l.reason, l.causes,
        CASE WHEN octet_length(l.body) <= $5 THEN l.body ELSE ''::bytea END AS body,
        l.event_time_ms, l.source, l.client_ip, l.platform, l.position,
-       (SELECT left(g.name, 200) FROM group_states g WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
+       (SELECT left(g.name, 200) FROM group_names g WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
   FROM (SELECT * FROM (SELECT * FROM ledger WHERE position > $2 AND position <= $3 ORDER BY position DESC LIMIT $6) w
          WHERE w.sdk_app_id = $1 ORDER BY w.position DESC LIMIT $4) l
  ORDER BY l.position DESC, l.digest";

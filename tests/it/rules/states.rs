@@ -204,8 +204,10 @@ fn time(row: &PgRow, column: &str) -> Option<i64> {
 
 pub(crate) async fn in_sql(pool: &PgPool, app: i64) -> BTreeMap<String, String> {
     let mut states = BTreeMap::new();
-    let groups = "SELECT * FROM group_states WHERE sdk_app_id = $1";
+    let groups = "SELECT s.*, n.name AS name_alone
+                    FROM group_states s JOIN group_names n USING (sdk_app_id, group_id) WHERE sdk_app_id = $1";
     for row in sqlx::query(groups).bind(app).fetch_all(pool).await.unwrap() {
+        assert_eq!(text(&row, "name"), text(&row, "name_alone"));
         let shown = (
             (
                 row.get::<&str, _>("status"),

@@ -9,9 +9,10 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{API_TOKEN, eventually};
+use super::{API_TOKEN, PATIENCE, eventually};
 
 /// How long a script waits until it connects again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -48,13 +49,17 @@ impl Follower {
         Ok(Self { response, read: Vec::new(), last_id: after.map(str::to_owned) })
     }
 
-    /// The next event with data; `None` at the end of the stream.
+    /// The next event with data; `None` at the end of the stream. Heartbeats alone are no answer: a test that waited
+    /// through them would never end.
     pub(crate) async fn next(&mut self) -> Option<Value> {
-        loop {
-            if let Some(data) = self.event().await? {
-                return Some(data);
+        let data = async {
+            loop {
+                if let Some(data) = self.event().await? {
+                    return Some(data);
+                }
             }
-        }
+        };
+        timeout(PATIENCE, data).await.unwrap_or_else(|_| panic!("no entry in {PATIENCE:?}"))
     }
 
     /// The data of the next event, none where it only names the position; `None` at the end of the stream.
