@@ -23,6 +23,12 @@ pub(crate) async fn nothing_waits(database: &TestDatabase) -> bool {
     eventually(async || waiting(database).await == 0).await
 }
 
+/// True when a first delivery has failed, so that a later one follows.
+async fn has_failed(database: &TestDatabase) -> bool {
+    let failed = sqlx::query_scalar("SELECT count(*) > 0 FROM relay_outbox WHERE attempts > 0");
+    failed.fetch_one(&mut database.connect().await).await.unwrap()
+}
+
 /// The numbers of a group that were taken, repeats left out.
 pub(crate) fn first_of_each(names: &[String]) -> Vec<u64> {
     let mut seen = Vec::new();
@@ -73,13 +79,7 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
                 .await;
         }
         assert!(eventually(async || waiting(&app.database).await == 13).await, "{manner:?}");
-        // A first delivery has failed, so that a later one follows.
-        let failed = "SELECT count(*) > 0 FROM relay_outbox WHERE attempts > 0";
-        let has_failed = async || {
-            let mut conn = app.database.connect().await;
-            sqlx::query_scalar::<_, bool>(failed).fetch_one(&mut conn).await.unwrap()
-        };
-        assert!(eventually(has_failed).await, "{manner:?}");
+        assert!(eventually(async || has_failed(&app.database).await).await, "{manner:?}");
         backend.set(Manner::Works);
         assert!(nothing_waits(&app.database).await, "{manner:?}");
         let taken: Vec<Recorded> =
