@@ -14,6 +14,7 @@ CREATE TABLE relay_outbox (
                              (CASE group_id WHEN '' THEN encode(digest, 'hex') ELSE group_id END) STORED,
     place        bigint      NOT NULL,
     received_at  timestamptz NOT NULL,
+    position     bigint      NOT NULL,
     request_time bigint,
     origin       bigint      NOT NULL,
     owner        bigint      NOT NULL,
@@ -24,7 +25,7 @@ CREATE TABLE relay_outbox (
 );
 
 -- Which processes have any groups, the groups of one, and what is next in a group.
-CREATE INDEX relay_outbox_owner_idx ON relay_outbox (owner, sdk_app_id, order_key, place, received_at);
+CREATE INDEX relay_outbox_owner_idx ON relay_outbox (owner, sdk_app_id, order_key, place, received_at, position);
 
 -- Who delivers a group, and what a process has received in it.
 CREATE INDEX relay_outbox_origin_idx ON relay_outbox (sdk_app_id, order_key, origin, received_at);
@@ -39,8 +40,9 @@ COMMENT ON COLUMN relay_outbox.group_id IS 'The group of the ledger entry; empty
 COMMENT ON COLUMN relay_outbox.time_ms IS 'As in the ledger entry.';
 COMMENT ON COLUMN relay_outbox.digest IS 'As in the ledger entry.';
 COMMENT ON COLUMN relay_outbox.order_key IS 'What is delivered in order: the group, or the callback alone where it has none.';
-COMMENT ON COLUMN relay_outbox.place IS 'The order of delivery, together with received_at: the position of the ledger entry, or an earlier one, of what the same process has received later and entered before.';
+COMMENT ON COLUMN relay_outbox.place IS 'The order of delivery, together with received_at and position: the position of the ledger entry, or an earlier one, of what the same process has received later and entered before.';
 COMMENT ON COLUMN relay_outbox.received_at IS 'Time of receipt.';
+COMMENT ON COLUMN relay_outbox.position IS 'Position of the ledger entry when it was queued: the order of receipts in one millisecond.';
 COMMENT ON COLUMN relay_outbox.request_time IS 'RequestTime of the query as it came, in Unix seconds; NULL where absent or not known.';
 COMMENT ON COLUMN relay_outbox.origin IS 'The process that entered it, by a random number; 0: the command relay --again.';
 COMMENT ON COLUMN relay_outbox.owner IS 'The process that delivers it, and every other entry of its group; 0: none yet.';

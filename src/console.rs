@@ -2,8 +2,8 @@
 //!
 //! [`pages`] is the list of paths. A page is a file with its handler and its markup; what pages share are the frame around
 //! them (`frame`), small pieces (`pieces`), the visit with the reader's choices (`visit`, `preferences`), the message
-//! catalogues (`language`), time zones (`zone`) and the first line (`trust`). Everything is a link or a form: a script adds
-//! liveness and shortcuts. Nothing here changes anything but the reader's cookies.
+//! catalogues (`language`), time zones (`zone`) and the first line (`trust`). Everything is a link or a form, and but for
+//! `/docs`, which is Swagger UI in the frame, a script adds liveness and shortcuts alone. Nothing here changes anything but the reader's cookies.
 
 mod app_entries;
 mod asked;

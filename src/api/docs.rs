@@ -27,9 +27,8 @@ const START: &str = include_str!("../../assets/docs.js");
 const ASSETS: [&str; 3] = [START_NAME, "swagger-ui.css", "swagger-ui-bundle.js"];
 const START_NAME: &str = "docs.js";
 
-/// Swagger UI sets styles by attribute, and its style sheet holds its pictures as `data:` URLs.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The files are loaded by a page and are none: opened alone they may load nothing.
+const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The routes of the document and of the files of its page.
 pub(super) fn routes() -> OpenApiRouter<ApiState> {

@@ -1,7 +1,8 @@
 //! `/docs`: the OpenAPI document as a page to read and to try, in the frame of the console.
 //!
-//! The page is open, like the document: it says nothing of the mirror. What it calls is sent with the reader's session, or with the
-//! token that *Authorize* takes. Below the heading stands Swagger UI, a foreign script, so this page alone needs scripts.
+//! The page is open, like the document: without a login it says nothing of the mirror. What it calls is sent with the reader's
+//! session, or with the token that *Authorize* takes. Below the heading stands Swagger UI, a foreign script: this page alone
+//! needs scripts, and a policy that lets the script set styles.
 
 use axum::extract::{Request, State};
 use axum::response::Response;

@@ -1,9 +1,9 @@
 //! The frame around every page: first line, navigation, search, choices, one `h1`, the list of keys; and the headers of the
 //! answer.
 //!
-//! Everything is a link or a form and works without script. The content security policy lets a page load one style sheet
-//! and one script of this listener and nothing else: a name that were not escaped could run nothing, and a picture that
-//! a group names is never loaded.
+//! Everything in it is a link or a form and works without script. The content security policy lets a page load style sheet
+//! and script of this listener and nothing else: a name that were not escaped could run nothing, and a picture that a
+//! group names is never loaded. Styles by attribute are allowed to `/docs` alone ([`page_of_script`]).
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};

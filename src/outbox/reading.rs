@@ -86,8 +86,8 @@ pub(super) async fn read(
 }
 
 /// A callback that waited in the spool has the place of what was received after it, unless the two were committed at the same
-/// time, when neither transaction saw the other. So those of one process take their places in the order of receipt; between
-/// processes places count.
+/// time, when neither transaction saw the other. So those of one process take their places in the order of receipt, and of one
+/// millisecond in that of their positions; between processes places count.
 fn in_order_of_receipt(rows: &mut [WaitingRow]) {
     let mut places: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
@@ -96,12 +96,41 @@ fn in_order_of_receipt(rows: &mut [WaitingRow]) {
     let mut ordered: Vec<Option<WaitingRow>> = vec![None; rows.len()];
     for places in places.into_values() {
         let mut of_process: Vec<WaitingRow> = places.iter().map(|at| rows[*at].clone()).collect();
-        of_process.sort_by_key(|row| row.received_ms);
+        of_process.sort_by_key(|row| (row.received_ms, row.position));
         for (at, row) in places.into_iter().zip(of_process) {
             ordered[at] = Some(row);
         }
     }
     for (row, ordered) in rows.iter_mut().zip(ordered.into_iter().flatten()) {
         *row = ordered;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::outbox::EntryKey;
+
+    fn row(origin: i64, received_ms: i64, position: i64) -> WaitingRow {
+        WaitingRow {
+            order_key: "g".to_owned(),
+            key: EntryKey { sdk_app_id: 1, group_id: "g".to_owned(), time_ms: position, digest: vec![7] },
+            origin,
+            received_ms,
+            position,
+            request_time: None,
+            attempts: 0,
+            failure: None,
+            again: false,
+            body_bytes: Some(2),
+        }
+    }
+
+    #[test]
+    fn receipts_of_one_millisecond_go_in_the_order_of_their_positions_and_processes_keep_their_places() {
+        let mut rows = vec![row(1, 5, 12), row(2, 9, 10), row(1, 5, 11), row(1, 4, 20)];
+        in_order_of_receipt(&mut rows);
+        let order: Vec<_> = rows.iter().map(|row| (row.origin, row.position)).collect();
+        assert_eq!(order, [(1, 20), (2, 10), (1, 11), (1, 12)]);
     }
 }

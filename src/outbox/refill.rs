@@ -99,6 +99,7 @@ mod tests {
             key: key(group),
             origin: 1,
             received_ms: 0,
+            position: 1,
             request_time: None,
             attempts: 0,
             failure: None,

@@ -266,13 +266,14 @@ entered AS (
     ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
     RETURNING sdk_app_id, group_id, time_ms, digest, received_at, position),
 queued AS (
-    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, place, received_at, request_time, origin, owner)
+    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, place, received_at, position, request_time, origin,
+                              owner)
     SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest,
            LEAST(min(e.position) OVER (PARTITION BY e.sdk_app_id, e.group_id ORDER BY e.received_at DESC),
                  (SELECT o.place FROM relay_outbox o
                    WHERE e.group_id <> '' AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id
                      AND o.origin = b.origin AND o.received_at > e.received_at
-                   ORDER BY o.received_at LIMIT 1)), e.received_at, b.request_time, b.origin,
+                   ORDER BY o.received_at LIMIT 1)), e.received_at, e.position, b.request_time, b.origin,
            COALESCE((SELECT o.owner FROM relay_outbox o
                       WHERE e.group_id <> '' AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id
                       ORDER BY o.origin LIMIT 1), b.origin)

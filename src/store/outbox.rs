@@ -161,6 +161,8 @@ pub struct WaitingRow {
     pub origin: i64,
     /// Time of receipt, Unix milliseconds.
     pub received_ms: i64,
+    /// Position of the ledger entry when it was queued.
+    pub position: i64,
     /// `RequestTime` as it came.
     pub request_time: Option<i64>,
     /// How many attempts have failed.
@@ -175,15 +177,16 @@ pub struct WaitingRow {
 
 const WAITING: &str = r"
 SELECT o.order_key, o.sdk_app_id, o.group_id, o.time_ms, o.digest, o.origin,
-       round(extract(epoch FROM o.received_at) * 1000)::bigint AS received_ms, o.request_time, o.attempts, o.failure, o.again,
+       round(extract(epoch FROM o.received_at) * 1000)::bigint AS received_ms, o.position, o.request_time, o.attempts,
+       o.failure, o.again,
        (SELECT octet_length(l.body) FROM ledger l
          WHERE (l.sdk_app_id, l.group_id, l.time_ms, l.digest) = (o.sdk_app_id, o.group_id, o.time_ms, o.digest)) AS body_bytes
   FROM UNNEST($2::bigint[], $3::text[]) AS g (app, order_key)
  CROSS JOIN LATERAL (
        SELECT * FROM relay_outbox r
         WHERE r.sdk_app_id = g.app AND r.order_key = g.order_key AND r.owner = $1
-        ORDER BY r.place, r.received_at LIMIT $4) o
- ORDER BY o.sdk_app_id, o.order_key, o.place, o.received_at";
+        ORDER BY r.place, r.received_at, r.position LIMIT $4) o
+ ORDER BY o.sdk_app_id, o.order_key, o.place, o.received_at, o.position";
 
 /// The first entries of each of these groups, in order, at most `limit` of each.
 ///

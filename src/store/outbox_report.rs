@@ -49,8 +49,8 @@ pub async fn given_up(conn: &mut PgConnection) -> Result<Vec<(i64, String, i64)>
 
 const AGAIN: &str = r"
 WITH chosen AS (
-    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, place, received_at, origin, owner, again)
-    SELECT sdk_app_id, group_id, time_ms, digest, position, received_at, 0, 0, true
+    INSERT INTO relay_outbox (sdk_app_id, group_id, time_ms, digest, place, received_at, position, origin, owner, again)
+    SELECT sdk_app_id, group_id, time_ms, digest, position, received_at, position, 0, 0, true
       FROM ledger
      WHERE sdk_app_id = $1 AND group_id = $2 AND source = 'callback' AND received_at >= $3 AND received_at < $4
     ON CONFLICT DO NOTHING

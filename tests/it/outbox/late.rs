@@ -23,9 +23,10 @@ pub(crate) async fn nothing_waits(database: &TestDatabase) -> bool {
     eventually(async || waiting(database).await == 0).await
 }
 
-/// True when a first delivery has failed, so that a later one follows.
-async fn has_failed(database: &TestDatabase) -> bool {
-    let failed = sqlx::query_scalar("SELECT count(*) > 0 FROM relay_outbox WHERE attempts > 0");
+/// True when the first delivery of a group has failed, so that later ones follow.
+async fn has_failed(database: &TestDatabase, group: &str) -> bool {
+    let failed = "SELECT count(*) > 0 FROM relay_outbox WHERE group_id = $1 AND attempts > 0";
+    let failed = sqlx::query_scalar(failed).bind(group);
     failed.fetch_one(&mut database.connect().await).await.unwrap()
 }
 
@@ -79,7 +80,7 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
                 .await;
         }
         assert!(eventually(async || waiting(&app.database).await == 13).await, "{manner:?}");
-        assert!(eventually(async || has_failed(&app.database).await).await, "{manner:?}");
+        assert!(eventually(async || has_failed(&app.database, "g").await).await, "{manner:?}");
         backend.set(Manner::Works);
         assert!(nothing_waits(&app.database).await, "{manner:?}");
         let taken: Vec<Recorded> =
@@ -106,7 +107,7 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
         let names: Vec<String> = names.map(|(_, name)| name).collect();
         assert_eq!(names, (0..10).map(|number| number.to_string()).collect::<Vec<_>>(), "{manner:?}");
     }
-    assert!(backend.all().iter().filter(|recorded| recorded.taken && recorded.is_late()).count() >= 8);
+    assert!(backend.all().iter().filter(|recorded| recorded.taken && recorded.is_late()).count() > 50);
     assert_eq!(backend.overlaps(), Vec::<String>::new());
     app.stop().await;
 }
