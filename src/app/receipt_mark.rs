@@ -41,7 +41,8 @@ impl ReceiptMark {
         let now = clock::now();
         let receipts = ReceiptClock::going_on_from(last, now);
         // Ahead of what comes until the next mark, which a kill may forestall. Receipts that are ahead of the clock go on at
-        // half its speed, so that a process that is killed again and again gets no further ahead.
+        // half its speed, so half as much is enough there. A process that starts more often than once a second gets further
+        // ahead with each start, until that is more than is believed, and receipts begin with the clock again.
         let begun = receipts.last().map_or(i64::MIN, |last| last.get().saturating_add(AHEAD_MS / 2));
         mark.write(Some(begun.max(now.get() + AHEAD_MS)));
         (mark, receipts)
