@@ -54,8 +54,17 @@ fn by_brute_force(facts: &[&Fact]) -> BTreeMap<UserId, bool> {
     let gone = max(&|kind| is_barrier(kind, GroupBarrier::GoneStamp));
     let is_destroyed = destroyed >= created.max(read) && alive < undone_from(&destroys)
         || !gone.is_zero() && gone >= created.max(read).max(alive);
-    // A create ends what is more than 10 s older than itself, a destroy everything that is older.
-    let life = destroyed.max(gone).max(if created.is_zero() { created } else { created.earlier(SPARE_MS) });
+    // A create ends what is more than 10 s older than itself, and so does a read that says when the group was created; a
+    // destroy ends everything that is older.
+    let began = facts.iter().filter_map(|fact| match fact.kind {
+        FactKind::Began(at) => {
+            let since = (fact.stamp.time().get() - at.get()).max(0);
+            Some(fact.stamp.earlier(since + SPARE_MS))
+        }
+        _ => None,
+    });
+    let begun = newest(began).max(if created.is_zero() { created } else { created.earlier(SPARE_MS) });
+    let life = destroyed.max(gone).max(begun);
     let is_present = |user: &UserId| {
         let joined = max(&|kind| matches!(kind, FactKind::Joined(of, ..) if of == user));
         let confirmed = max(&|kind| matches!(kind, FactKind::Confirmed(of) if of == user));
