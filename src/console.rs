@@ -11,6 +11,7 @@ mod assets;
 mod chart;
 mod choices;
 mod deed;
+mod docs_page;
 mod entry;
 mod entry_line;
 mod failure;
@@ -93,6 +94,7 @@ pub fn pages(state: ConsoleState) -> PageRoutes {
         .route("/logout", post(login::log_out))
         .route("/preferences", get(choices::preferences_page).post(choices::choose))
         .route("/assets/{name}", get(assets::asset))
+        .route("/docs", get(docs_page::docs_page))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state.clone());

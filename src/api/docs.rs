@@ -1,10 +1,8 @@
-//! `GET /openapi.json`, and `GET /docs`: a page to read the document and try it, with everything it needs in the
-//! binary.
+//! `GET /openapi.json`, and the files of the page that shows it and lets a person try it, all of them in the binary.
 //!
-//! The page is ours, a few lines that start Swagger UI; its scripts and styles come from the crate that bundles them.
-//! The page loads nothing from elsewhere, and its content security policy forbids it to. Links are relative, so that they
-//! work behind a proxy that serves the listener below a path. The OpenAPI document is handed in through the state, because
-//! it is made from the routes of which this file is a part.
+//! The page is one of the console, `/docs`: a few lines that start Swagger UI, whose script and style sheet come from the
+//! crate that bundles them. The OpenAPI document is handed in through the state, because it is made from the routes of
+//! which this file is a part.
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -23,7 +21,6 @@ use super::openapi::{NotFound, OnlyGet};
 use super::parameters::path;
 use super::state::ApiState;
 
-const PAGE: &str = include_str!("../../assets/docs.html");
 const START: &str = include_str!("../../assets/docs.js");
 
 /// The files that the page loads, below `/docs/`.
@@ -34,9 +31,9 @@ const START_NAME: &str = "docs.js";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The routes of the document and of its page.
+/// The routes of the document and of the files of its page.
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default().routes(routes!(openapi)).routes(routes!(page)).routes(routes!(asset))
+    OpenApiRouter::default().routes(routes!(openapi)).routes(routes!(asset))
 }
 
 /// This document.
@@ -55,27 +52,6 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 )]
 async fn openapi(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
     tagged_bytes(&headers, "application/json", state.document.to_string())
-}
-
-/// A page to read this document and try it.
-///
-/// It needs no token, because a browser cannot send one when it opens a page; *Authorize* takes the one that the calls
-/// are sent with.
-#[utoipa::path(
-    get,
-    path = "/docs",
-    operation_id = "docs",
-    tag = "documents",
-    security(()),
-    params(IfNoneMatch),
-    responses(
-        (status = 200, description = "The page.", content_type = "text/html", body = String),
-        (status = 304, description = "The caller has the newest form."),
-        OnlyGet,
-    )
-)]
-async fn page(headers: HeaderMap) -> Result<Response, ApiError> {
-    sent(&headers, "text/html; charset=utf-8", PAGE)
 }
 
 /// A file that the page loads.

@@ -21,6 +21,10 @@ use super::visit::Visit;
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
+/// The same for a page that runs a foreign script of this listener.
+const POLICY_OF_SCRIPT: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
 /// The headers of every page. The policy of referrers keeps `Origin` in forms, which `no-referrer` would take away.
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -38,6 +42,7 @@ pub(crate) enum Section {
     Moment,
     Parked,
     Health,
+    Docs,
     /// None of the navigation.
     Other,
 }
@@ -69,6 +74,13 @@ pub(crate) fn page_with_status(
     for (name, value) in HEADERS {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    answer
+}
+
+/// The page of a foreign script, which sets styles by attribute and whose style sheet holds its pictures.
+pub(crate) fn page_of_script(visit: &Visit, section: Section, title: &str, body: &Markup) -> Response {
+    let mut answer = page(visit, section, title, body);
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY_OF_SCRIPT));
     answer
 }
 
@@ -116,7 +128,8 @@ fn top(visit: &Visit, section: Section) -> Markup {
                                 (visit.text(key))
                             }
                         }
-                        a href=(visit.url("/docs")) { (visit.text("nav-docs")) }
+                        @let is_here = section == Section::Docs;
+                        a href=(visit.url("/docs")) aria-current=[is_here.then_some("page")] { (visit.text("nav-docs")) }
                         a href="#choices" { (visit.language().own_name()) " · " (visit.zone().name().replace('_', " ")) }
                     }
                     (search_box(visit))

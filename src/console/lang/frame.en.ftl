@@ -7,6 +7,7 @@ nav-moment = Moment
 nav-parked = Parked and refused
 nav-health = Health
 nav-docs = API
+docs-need-script = This page needs a script. The document is the file above.
 skip = Skip to the content
 search-label = Group id, user id or part of a group name
 search-hint = Group, person or name

@@ -7,6 +7,7 @@ nav-moment = 時点
 nav-parked = 保留と拒否
 nav-health = 稼働状態
 nav-docs = API
+docs-need-script = このページにはスクリプトが必要です。文書そのものは上のファイルです。
 skip = 本文へ移動
 search-label = グループ ID、ユーザー ID、またはグループ名の一部
 search-hint = グループ、人、名前

@@ -7,6 +7,7 @@ nav-moment = 时刻
 nav-parked = 搁置与拒绝
 nav-health = 运行状况
 nav-docs = API
+docs-need-script = 此页面需要脚本。文档即上面的文件。
 skip = 跳到正文
 search-label = 群组 ID、用户 ID 或群名称的一部分
 search-hint = 群组、用户或名称

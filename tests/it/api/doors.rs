@@ -255,9 +255,7 @@ async fn answers_are_compressed_for_those_who_ask_and_streams_are_not() {
 #[tokio::test]
 async fn the_files_of_the_documents_page_are_sent_once() {
     let app = App::start().await;
-    for path in
-        ["/docs", "/docs/docs.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/openapi.json"]
-    {
+    for path in ["/docs/docs.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/openapi.json"] {
         let first = ask(&app.service, path, &[]).await;
         let tag = first.headers()["etag"].to_str().unwrap().to_owned();
         let again = ask(&app.service, path, &[("If-None-Match", &tag)]).await;

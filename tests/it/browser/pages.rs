@@ -140,7 +140,8 @@ async fn the_page_of_the_api_fits_every_width_and_asks_no_other_host() {
     let app = crate::support::App::start().await;
     let base = app.service.api_url("");
     browser.go(&format!("{base}/docs")).await;
-    browser.until("document.querySelector('.opblock')").await;
+    browser.until("document.querySelector('main #document .opblock')").await;
+    browser.until("document.querySelector('main h1') && document.querySelector('footer #choices')").await;
     for width in [360, 768, 1280, 1920] {
         browser.resize(width, 900).await;
         assert!(browser.excess_width().await <= 0, "{width}");
