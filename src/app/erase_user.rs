@@ -46,7 +46,7 @@ async fn run(database: &Database, wanted: &ErasureWanted, is_dry_run: bool) -> a
         print(&format!("{} columns were searched; nothing was written", found.rows.len()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let erased = retention::erase(database, wanted, |_| {}).await?;
+    let erased = retention::erase(database, wanted).await?;
     print_erased(wanted, &erased)?;
     Ok(ExitCode::from(u8::from(!erased.after.is_nowhere())))
 }

@@ -102,8 +102,10 @@ pub(super) async fn correct(database: &Database, callback: &Callback) -> Result<
     loop {
         let erasures = database.erasures().current();
         let erased = erasures.apply(callback);
-        let entry = new_entry(erased.as_ref().unwrap_or(callback), None);
-        match replay::receive_earlier(database, &entry, group.as_ref(), &erasures).await {
+        let entry = new_entry(callback, None);
+        let erased = erased.as_ref().map(|erased| new_entry(erased, None));
+        let entries = (&entry, erased.as_ref());
+        match replay::receive_earlier(database, entries, group.as_ref(), &erasures).await {
             Err(error) if classify(&error) == Failure::Retry && retries < RETRIES_MAX => retries += 1,
             done => return done,
         }

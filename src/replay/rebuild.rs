@@ -10,7 +10,7 @@ use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
 use crate::mirror::{Erasures, GroupKey, Rows};
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::NewEntry;
-use crate::store::{Database, held, ledger, rebuild};
+use crate::store::{Database, erased_entries, held, ledger, rebuild};
 
 /// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
 pub(super) const RETRIES_MAX: u32 = 20;
@@ -100,21 +100,29 @@ async fn fold(conn: &mut PgConnection, span: &Span) -> Result<Rows, sqlx::Error>
 
 /// Moves the ledger entry of a repeat without event time back to this receipt, where that is the earlier one, and makes
 /// its group what the ledger then says. In a transaction of its own without the time limits of the writer, because a
-/// group may have any number of entries.
+/// group may have any number of entries. `erased`: the same without persons who are erased, where it names one.
 ///
 /// # Errors
 /// A statement's, or no connection; a conflict, where another person is erased than those whose ids were replaced.
 pub async fn receive_earlier(
     database: &Database,
-    entry: &NewEntry<'_>,
+    (entry, erased): (&NewEntry<'_>, Option<&NewEntry<'_>>),
     group: Option<&GroupKey>,
     applied: &Erasures,
 ) -> Result<(), sqlx::Error> {
     let mut tx = database.begin("receive_earlier").await?;
     tx.take_time().await?;
     database.erasures().applied(applied).check_now(tx.conn()).await?;
-    if let (true, Some(group)) = (ledger::receive_earlier(tx.conn(), entry).await?, group) {
-        rebuild_group(tx.conn(), group).await?;
+    // Whom the entry is about is not known before it is moved: it has been rewritten, or not.
+    let mut either = entry.clone();
+    either.people.parts.extend(erased.iter().flat_map(|erased| erased.people.parts.clone()));
+    if ledger::receive_earlier(tx.conn(), &either).await? {
+        if let Some(erased) = erased {
+            erased_entries::replace(tx.conn(), erased, &entry.people).await?;
+        }
+        if let Some(group) = group {
+            rebuild_group(tx.conn(), group).await?;
+        }
     }
     tx.commit().await
 }

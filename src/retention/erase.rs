@@ -74,17 +74,13 @@ pub async fn search(database: &Database, app: SdkAppId, user: &UserId) -> anyhow
 ///
 /// # Errors
 /// A database that fails, a replay that runs, a writer that does not end.
-pub async fn erase(
-    database: &Database,
-    wanted: &ErasureWanted,
-    progress: impl Fn(u64),
-) -> anyhow::Result<Erased> {
+pub async fn erase(database: &Database, wanted: &ErasureWanted) -> anyhow::Result<Erased> {
     let keeper = replay::lock(database).await?;
     let mut conn = database.connect().await?;
     let before = search(database, wanted.app, &wanted.user).await?;
     let pseudonym = register(database, &mut conn, wanted).await?;
     let renaming = Renaming { user: &wanted.user, pseudonym: &pseudonym };
-    let (entries, groups) = erase_in_ledger(database, &mut conn, wanted.app, renaming, progress).await?;
+    let (entries, groups) = erase_in_ledger(database, &mut conn, wanted.app, renaming).await?;
     erase_in_pages(&mut conn, wanted.app, renaming).await?;
     erased_entries::delete_strays(&mut conn, wanted.app, &wanted.user).await?;
     let after = find(&mut conn, wanted.app, renaming, Some(wanted.now)).await?;
@@ -150,7 +146,6 @@ async fn erase_in_ledger(
     conn: &mut PgConnection,
     app: SdkAppId,
     renaming: Renaming<'_>,
-    progress: impl Fn(u64),
 ) -> anyhow::Result<(u64, u64)> {
     let (mut entries, mut groups) = (0, 0);
     let mut walk = EntryWalk::of_app(app);
@@ -163,7 +158,6 @@ async fn erase_in_ledger(
             }
             let changed = erase_in_group(database, (app, group), renaming).await?;
             (entries, groups) = (entries + changed, groups + 1);
-            progress(changed);
             walk.skip_to(EntryPlace::behind_group(group));
             done = Some(group.clone());
         }

@@ -7,9 +7,9 @@ use super::entry::Renaming;
 use crate::mirror::group_key;
 use crate::model::{GroupId, SdkAppId};
 use crate::replay;
-use crate::store::Database;
 use crate::store::erased_entries::{self, EntryPlace};
 use crate::store::errors::{Failure, classify};
+use crate::store::{Database, held};
 
 /// How often a group is begun anew after a serialization failure or a deadlock with a writer.
 const RETRIES_MAX: u32 = 20;
@@ -38,6 +38,8 @@ async fn transact(
     tx.take_time().await?;
     let key = GroupId::parse(group).ok().map(|group| group_key(app, group));
     if let Some(key) = &key {
+        // A group without a row gets one to be locked; where the entries say nothing, the new fold has none.
+        held::ensure(tx.conn(), &[key]).await?;
         replay::lock_group(tx.conn(), key).await?;
     }
     let (mut place, mut changed) = (EntryPlace::before_group(group), 0);
@@ -53,11 +55,13 @@ async fn transact(
         changed += erased.len() as u64;
         erased_entries::write(tx.conn(), &erased, (renaming.user, renaming.pseudonym)).await?;
     }
-    if changed > 0 {
-        erased_entries::forget_read(tx.conn(), app, group).await?;
-        if let Some(key) = &key {
-            replay::rebuild_group(tx.conn(), key).await?;
-        }
+    if changed == 0 {
+        tx.roll_back().await;
+        return Ok(0);
+    }
+    erased_entries::forget_read(tx.conn(), app, group).await?;
+    if let Some(key) = &key {
+        replay::rebuild_group(tx.conn(), key).await?;
     }
     tx.commit().await?;
     Ok(changed)

@@ -8,9 +8,10 @@
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
-use super::ledger::LedgerRow;
-use super::people::LedgerKey;
-use crate::model::{SdkAppId, UserId};
+use super::ledger::{LedgerRow, NewEntry};
+use super::people::{self, LedgerKey, rows_of};
+use crate::mirror::People;
+use crate::model::{GroupId, SdkAppId, UserId, storable};
 
 /// How many entries a statement looks through.
 const WINDOW: i64 = 20_000;
@@ -228,6 +229,30 @@ pub async fn write(
     );
     let query = sqlx::query(RENAME_PEOPLE).bind(app).bind(group).bind(&times).bind(&digests);
     query.bind(user.as_str()).bind(pseudonym.as_str()).execute(conn).await.map(drop)
+}
+
+const REPLACE: &str = "
+UPDATE ledger SET body = $5, query = $6, client_ip = $7, reason = $8
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4";
+
+/// Writes an entry without a person in the place of what it was, where it has come into the time of an erasure by an earlier
+/// receipt. `before`: whom it was about.
+///
+/// # Errors
+/// A statement's.
+pub async fn replace(
+    conn: &mut PgConnection,
+    entry: &NewEntry<'_>,
+    before: &People,
+) -> Result<(), sqlx::Error> {
+    let group = entry.group.map_or("", GroupId::as_str);
+    let key: LedgerKey<'_> = (entry.app.get(), group, entry.time.get(), entry.digest.as_bytes());
+    let query = sqlx::query(REPLACE).bind(key.0).bind(key.1).bind(key.2).bind(key.3).bind(entry.body);
+    let query = query.bind(entry.query.as_deref()).bind(entry.client_ip);
+    query.bind(entry.verdict.reason.as_deref().map(storable)).execute(&mut *conn).await?;
+    people::set_shown(conn, key, &entry.people).await?;
+    people::remove(conn, &rows_of(key, before).collect::<Vec<_>>()).await?;
+    people::replace(conn, rows_of(key, &entry.people).collect()).await
 }
 
 /// What a read of the group said as a whole: it named the person.

@@ -35,7 +35,7 @@ pub(super) async fn erased_at(database: &Database, user: &str, now: Millis, stay
         now,
         stays_erased,
     };
-    retention::erase(database, &wanted, |_| {}).await.unwrap()
+    retention::erase(database, &wanted).await.unwrap()
 }
 
 /// Is applied in part, and its reason quotes the id.

@@ -116,6 +116,29 @@ async fn a_read_from_before_the_moment_names_the_pseudonym_and_one_from_after_it
     database.close().await;
 }
 
+#[tokio::test]
+async fn an_entry_that_an_earlier_receipt_brings_into_the_time_of_the_erasure_is_rewritten_with_it() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let body = json!({
+        "CallbackCommand": "Group.CallbackAfterCreateTopic", "GroupId": "late", "TopicId": "late@TOPIC#_a", "Name": "one",
+        "Operator_Account": "ana",
+    });
+    let received = |at| laws::received(&(body.clone(), at, Some("r1")));
+    let pseudonym = erased_at(&database, "ana", Millis::new(histories::BASE_MS + 10), false).await.pseudonym;
+    for (at, wanted) in [(14, "ana"), (12, "ana"), (9, pseudonym.as_str()), (5, pseudonym.as_str())] {
+        assert!(commit(&database, &[received(at)]).await.iter().all(Result::is_ok));
+        let creator = "SELECT created_by FROM group_topics";
+        let creators: Vec<String> =
+            sqlx::query_scalar(creator).fetch_all(&mut test.connect().await).await.unwrap();
+        assert_eq!(creators, [wanted], "received at {at}");
+        verified(&database).await;
+    }
+    let again = erased_at(&database, "ana", Millis::new(histories::BASE_MS + 10), false).await;
+    assert_eq!((again.entries, again.after.newer), (0, 0));
+    database.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_waited_in_the_spool_is_drained_with_the_pseudonym() {
     let test = TestDatabase::create().await;
