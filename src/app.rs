@@ -11,6 +11,7 @@ mod connection_limits;
 mod counters;
 mod database;
 mod deliveries;
+mod erase_user;
 mod fake_tencent;
 mod first_way;
 mod gap_keeper;
@@ -33,6 +34,7 @@ mod start;
 mod version;
 
 pub use check::{CheckedFiles, check};
+pub use erase_user::erase_user;
 pub use fake_tencent::fake_tencent;
 pub use migrate::migrate;
 pub use openapi::openapi;

@@ -10,6 +10,7 @@ mod columns;
 mod drift;
 mod drift_class;
 mod ends;
+mod erasures;
 mod fact;
 mod facts;
 mod life;
@@ -25,6 +26,7 @@ pub use caseless::caseless;
 pub use drift::{ComparedSnapshot, Comparison, Drift, DriftKind};
 pub use drift_class::{DriftClass, MirrorClaim, VerifiedParts};
 pub use ends::{EARLIER_ENDS_MAX, Ends};
+pub use erasures::{Erasure, Erasures, UserHash, fits, user_hash};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
 };

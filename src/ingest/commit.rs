@@ -188,7 +188,7 @@ async fn write_in_time(
     let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let limit = base + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
     let (written, may_commit) = {
-        let mut writing = pin!(write(tx.conn(), outbox, part));
+        let mut writing = pin!(write((database, outbox), tx.conn(), part));
         tokio::select! {
             written = &mut writing => return written,
             () = tokio::time::sleep(limit) => {}
@@ -203,14 +203,19 @@ async fn write_in_time(
     written.and(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// The ledger entries and their effect; answers for each callback what the ledger made of it.
+/// The ledger entries and their effect, without the ids of persons who are erased; answers for each callback what the ledger
+/// made of it.
 async fn write(
+    (database, outbox): CommitTarget<'_>,
     conn: &mut PgConnection,
-    outbox: &Outbox,
     part: &[&Callback],
 ) -> Result<Vec<Entered>, sqlx::Error> {
+    let erasures = database.erasures().for_writing(conn).await?;
+    let erased: Vec<Option<Callback>> = part.iter().map(|callback| erasures.apply(callback)).collect();
+    let part: Vec<&Callback> =
+        part.iter().zip(&erased).map(|(callback, erased)| erased.as_ref().unwrap_or(callback)).collect();
     let entries: Vec<_> = part.iter().map(|callback| new_entry(callback, outbox.mark(callback))).collect();
-    let written = ledger::enter_batch(conn, &entries).await?;
+    let written = ledger::enter_batch(conn, &entries, database.erasures().applied(&erasures)).await?;
     assert_eq!(written.len(), part.len(), "the ledger answers for every callback");
     let fresh = part.iter().zip(&written).filter(|(_, entered)| matches!(entered, Entered::New(_)));
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));

@@ -127,14 +127,9 @@ async fn enter(
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     assert!(snapshots.len() <= SNAPSHOTS_MAX, "a batch has at most {SNAPSHOTS_MAX} snapshots");
-    let read = |snapshot: &Snapshot| {
-        let read = snapshot.check_time(received_at).and_then(|()| ComparedSnapshot::of(snapshot.clone()));
-        read.map_or_else(Compared::Unreadable, Compared::Read)
-    };
-    let read: Vec<Compared> = snapshots.iter().map(read).collect();
     let mut retries = 0;
     loop {
-        match transact(database, &read, note, received_at).await {
+        match transact(database, snapshots, note, received_at).await {
             Err(error)
                 if matches!(classify(&error), Failure::Retry | Failure::Stale) && retries < RETRIES_MAX =>
             {
@@ -148,12 +143,12 @@ async fn enter(
 
 async fn transact(
     database: &Database,
-    read: &[Compared],
+    snapshots: &[Snapshot],
     note: Option<&PassNote>,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let mut tx = database.begin("snapshots").await?;
-    match write(tx.conn(), read, note, received_at).await {
+    match write((database, tx.conn()), snapshots, note, received_at).await {
         Ok((outcomes, drift)) => {
             let has_news = outcomes.iter().any(|outcome| matches!(outcome, SnapshotOutcome::Entered(_)));
             match note {
@@ -179,11 +174,18 @@ async fn transact(
 }
 
 async fn write(
-    conn: &mut PgConnection,
-    read: &[Compared],
+    (database, conn): (&Database, &mut PgConnection),
+    snapshots: &[Snapshot],
     note: Option<&PassNote>,
     received_at: Millis,
 ) -> Result<(Vec<SnapshotOutcome>, DriftCounts), sqlx::Error> {
+    let erasures = database.erasures().for_writing(conn).await?;
+    let read = |snapshot: &Snapshot| {
+        let read = snapshot.check_time(received_at);
+        let read = read.and_then(|()| ComparedSnapshot::of(erasures.apply_to_snapshot(snapshot)));
+        read.map_or_else(Compared::Unreadable, Compared::Read)
+    };
+    let read = &snapshots.iter().map(read).collect::<Vec<Compared>>()[..];
     let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
     let groups: Vec<GroupKey> = groups.into_iter().cloned().collect();
     let wholes = whole_reads(read);
@@ -212,16 +214,15 @@ async fn write(
     let has_drift = news.iter().any(|news| !news.drift.is_empty());
     let known = if has_drift { verifications::known(conn, &groups).await? } else { KnownParts::default() };
     let entries: Vec<NewEntry<'_>> = news.iter().map(|news| new_entry(news, received_at)).collect();
-    ledger::enter_batch(conn, &entries).await?;
+    ledger::enter_batch(conn, &entries, database.erasures().applied(&erasures)).await?;
     // An entry that the ledger knows already says nothing that merging once more could change.
     let new = Rows::of(news.iter().flat_map(|news| news.facts.iter().cloned()));
     let after = comparison.into_rows();
     held::write(conn, &new, &before, &after).await?;
     let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
     verifications::note(conn, &verified).await?;
-    let compared_wholes: Vec<WholeRead> =
-        wholes.into_iter().filter(|whole| !same.contains(&whole.group)).collect();
-    same_reads::note(conn, &compared_wholes).await?;
+    let anew: Vec<_> = wholes.into_iter().filter(|whole| !same.contains(&whole.group)).collect();
+    same_reads::note(conn, &anew).await?;
     if let Some(note) = note {
         pass_note::note(conn, note).await?;
     }

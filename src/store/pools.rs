@@ -14,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::erasures::KnownErasures;
 use super::errors::StoreError;
 use super::given_up::GivenUp;
 use super::hosts::{Hosts, UsedHost};
@@ -71,6 +72,7 @@ pub struct Database {
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
+    erasures: KnownErasures,
     pub(super) given_up: GivenUp,
 }
 
@@ -103,6 +105,7 @@ impl Database {
             feed,
             commits: watch::Sender::new(0),
             rights: Rights::default(),
+            erasures: KnownErasures::default(),
             given_up: GivenUp::default(),
         }
     }
@@ -181,6 +184,12 @@ impl Database {
     #[must_use]
     pub fn rights(&self) -> &Rights {
         &self.rights
+    }
+
+    /// Who is erased, as last read.
+    #[must_use]
+    pub fn erasures(&self) -> &KnownErasures {
+        &self.erasures
     }
 
     /// Changes whenever this process has committed something.

@@ -123,7 +123,9 @@ const VIEWS: [&str; 8] = [
 ];
 
 /// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
-const BESIDE: [&str; 11] = [
+const BESIDE: [&str; 13] = [
+    "erasure_state",
+    "erasures",
     "ledger_people",
     "feed_marks",
     "group_verifications",

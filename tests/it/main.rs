@@ -85,6 +85,14 @@ mod replay {
     mod unpark;
 }
 
+/// Persons who are erased.
+mod retention {
+    mod bodies;
+    mod erasing;
+    mod interrupted;
+    mod late;
+}
+
 /// What the internal listener serves.
 mod api {
     mod access;
