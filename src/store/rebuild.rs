@@ -123,7 +123,7 @@ const VIEWS: [&str; 8] = [
 ];
 
 /// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
-const BESIDE: [&str; 11] = [
+const BESIDE: [&str; 12] = [
     "ledger_people",
     "feed_marks",
     "group_verifications",
@@ -132,6 +132,7 @@ const BESIDE: [&str; 11] = [
     "gaps",
     "reconcile_passes",
     "group_reads",
+    "group_read_digests",
     "group_work",
     "gone_candidates",
     "list_pages",
