@@ -17,6 +17,7 @@ mod earlier;
 mod entry;
 mod evidence;
 mod job;
+mod known_reads;
 mod lane;
 mod outcome;
 mod pace;
@@ -54,10 +55,10 @@ use prober::{Prober, Suspicion};
 use waiting::{DurableResult, first_durable, late, until_durable};
 
 pub use commit::commit;
+pub use known_reads::read_digest;
 pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
 pub use snapshots::{
     SNAPSHOTS_MAX, SnapshotOutcome, commit_reads, commit_snapshots, compare_reads, register_drift_counters,
-    whole_read,
 };
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and

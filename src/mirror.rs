@@ -16,6 +16,7 @@ mod facts;
 mod life;
 mod listed;
 mod people;
+mod read_digest;
 mod register;
 mod rows;
 mod snapshot;
@@ -33,6 +34,7 @@ pub use fact::{
 pub use facts::facts;
 pub use listed::{ListRange, Listed, Silent};
 pub use people::{People, PersonPart, PersonParts, USERS_SHOWN_MAX};
+pub use read_digest::{DIGEST_KINDS, ReadDigest};
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
 pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};

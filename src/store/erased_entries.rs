@@ -255,11 +255,10 @@ pub async fn replace(
     people::replace(conn, rows_of(key, &entry.people).collect()).await
 }
 
-/// What a read of the group said as a whole: it named the person.
-const FORGET_READ: &str =
-    "UPDATE group_reads SET digest = NULL WHERE sdk_app_id = $1 AND group_id = $2 AND digest IS NOT NULL";
+/// What the last reads of the group said: they named the person.
+const FORGET_READ: &str = "DELETE FROM group_read_digests WHERE sdk_app_id = $1 AND group_id = $2";
 
-/// Makes the next read of a group be compared with its rows.
+/// Makes the next reads of a group be compared with its rows.
 ///
 /// # Errors
 /// The statement's.

@@ -123,7 +123,7 @@ const VIEWS: [&str; 8] = [
 ];
 
 /// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
-const BESIDE: [&str; 13] = [
+const BESIDE: [&str; 14] = [
     "erasure_state",
     "erasures",
     "ledger_people",
@@ -134,6 +134,7 @@ const BESIDE: [&str; 13] = [
     "gaps",
     "reconcile_passes",
     "group_reads",
+    "group_read_digests",
     "group_work",
     "gone_candidates",
     "list_pages",

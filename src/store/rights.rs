@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 27] = [
+const TABLES: [(&str, &[&str]); 28] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("ledger_people", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -31,6 +31,7 @@ const TABLES: [(&str, &[&str]); 27] = [
     ("reconcile_lease", &["SELECT", "UPDATE"]),
     ("reconcile_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("group_reads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_read_digests", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_work", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("gone_candidates", &["SELECT", "INSERT", "DELETE"]),
     ("list_pages", &["SELECT", "INSERT", "UPDATE", "DELETE"]),

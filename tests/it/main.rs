@@ -16,6 +16,7 @@ mod rules {
     mod presence;
     mod reads;
     mod receipt_times;
+    mod same_reads;
     pub(crate) mod samples;
     mod spoiled;
     pub(crate) mod states;
@@ -189,6 +190,7 @@ mod reconcile {
     pub(crate) mod passes;
     mod played_life;
     mod reader;
+    mod second_pass;
     mod serving;
     mod whole_lives;
 }
