@@ -31,7 +31,7 @@ use ranges::RangeReader;
 use rebuild::{rebuild_with_retries, restore};
 
 pub use kept_folds::{AsOfReader, GroupFold};
-pub use rebuild::{lock, lock_group, rebuild_group, receive_earlier, unlock};
+pub use rebuild::{lock, lock_group, lock_within, rebuild_group, receive_earlier, unlock};
 pub use report::Report;
 pub use reread::{event, people_of, reason_of, snapshot_facts, verdict};
 pub use unpark::{Retry, Unparked, unpark};

@@ -3,6 +3,8 @@
 //! Each in one transaction under the locks of its groups, so that replay can be stopped and started again, and so that
 //! views, grants and readers stay. The fold is made in memory, and so by other code than the upserts that it checks.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
@@ -15,17 +17,33 @@ use crate::store::{Database, erased_entries, held, ledger, rebuild};
 /// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
 pub(super) const RETRIES_MAX: u32 = 20;
 
+/// How often a lock that another holds is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
 /// Takes the lock of replays. Two at once would undo each other's work; the second is refused.
 ///
 /// # Errors
 /// A database that fails, one without a ledger, or another replay that runs.
 pub async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
+    lock_within(database, Duration::ZERO).await
+}
+
+/// The same, where another that has ended may hold the lock for a moment: the server notices the end of a killed client when
+/// its statement is done.
+///
+/// # Errors
+/// As above.
+pub async fn lock_within(database: &Database, wait_max: Duration) -> anyhow::Result<PgConnection> {
     let mut conn = database.connect().await?;
     anyhow::ensure!(
         rebuild::has_ledger(&mut conn).await?,
         "the database has no ledger; run `group-mirror migrate`"
     );
-    anyhow::ensure!(rebuild::try_lock_replay(&mut conn).await?, "another replay of this database is running");
+    let begun = Instant::now();
+    while !rebuild::try_lock_replay(&mut conn).await? {
+        anyhow::ensure!(begun.elapsed() < wait_max, "another replay of this database is running");
+        tokio::time::sleep(LOCK_POLL).await;
+    }
     Ok(conn)
 }
 

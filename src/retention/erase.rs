@@ -20,6 +20,9 @@ use crate::store::erased_entries::{self, EntryPlace, EntryWalk};
 use crate::store::errors::{Failure, classify};
 use crate::store::{Database, erasures};
 
+/// How long an erasure waits for the end of one that was killed, or of a replay.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// How long the registration waits for writers in one attempt. Callbacks wait behind it, so it is shorter than a batch may.
 const REGISTER_LOCK_MAX: Duration = Duration::from_millis(100);
 
@@ -75,7 +78,7 @@ pub async fn search(database: &Database, app: SdkAppId, user: &UserId) -> anyhow
 /// # Errors
 /// A database that fails, a replay that runs, a writer that does not end.
 pub async fn erase(database: &Database, wanted: &ErasureWanted) -> anyhow::Result<Erased> {
-    let keeper = replay::lock(database).await?;
+    let keeper = replay::lock_within(database, LOCK_WAIT_MAX).await?;
     let mut conn = database.connect().await?;
     let before = search(database, wanted.app, &wanted.user).await?;
     let pseudonym = register(database, &mut conn, wanted).await?;

@@ -242,7 +242,7 @@ SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(rece
     AS batch (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
               query_command, client_ip, platform, request_id, body, operator, users, user_count)
 ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
-RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false, (SELECT version FROM erasure_state)";
+RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false, (SELECT version FROM erasure_state WHERE only_row)";
 
 /// The same where an app of the batch has a relay, in one round trip as well: new entries go to the outbox too. A group
 /// with entries there has a process that delivers it, and the next entry belongs to that one, so that the order of a
@@ -286,7 +286,7 @@ SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest, q.owner,
        EXISTS (SELECT FROM relay_outbox o
                 WHERE o.owner = q.owner AND o.owner <> o.origin AND e.group_id <> ''
                   AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id),
-       (SELECT version FROM erasure_state)
+       (SELECT version FROM erasure_state WHERE only_row)
   FROM entered e LEFT JOIN queued q USING (sdk_app_id, group_id, time_ms, digest)";
 
 /// A key that was not there, the process that delivers its entry, whether entries of others come before, and the version of

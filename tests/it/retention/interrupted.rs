@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use group_mirror::store::Database;
 
 use super::erasing::{World, verified};
+use crate::support::eventually;
 use crate::support::mutate::Chance;
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process, run};
@@ -31,12 +32,21 @@ async fn an_erasure_that_is_killed_twenty_times_is_finished_by_the_next_run() {
         let wanted = i64::try_from(chance.below(usize::try_from(before.0).unwrap().max(1))).unwrap();
         loop {
             let now: (i64, i64) = sqlx::query_as(count).bind(user).fetch_one(&mut conn).await.unwrap();
-            if (round < 4 && now.1 > before.1) || (round >= 4 && now.0 <= wanted) {
+            let is_there = if round < 4 { now.1 > before.1 } else { now.0 <= wanted };
+            if is_there {
+                killed.signal("KILL");
                 break;
             }
+            assert!(!killed.is_over(), "it has not done its work: {}", killed.log());
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
-        killed.signal("KILL");
         killed.until_ended().await;
+        let is_free = async || {
+            let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database
+                         WHERE datname = current_database())";
+            sqlx::query_scalar::<_, i64>(held).fetch_one(&mut test.connect().await).await.unwrap() == 0
+        };
+        assert!(eventually(is_free).await, "the server notices the end of its client");
         let left: (i64, i64) = sqlx::query_as(count).bind(user).fetch_one(&mut conn).await.unwrap();
         in_the_middle += usize::from(left.0 > 0 && left.0 < before.0);
         verified(&database).await;
