@@ -105,7 +105,7 @@ pub const IMPERSONAL: &[(&str, &[&str])] = &[
     ("reconcile_lease", &["holder", "marked_digest"]),
     ("reconcile_passes", &["kind", "phase", "ids_next", "swept_to", "stopped"]),
     ("group_reads", &["group_id"]),
-    ("group_read_digests", &["group_id", "kind", "digest", "read_stamp", "entries"]),
+    ("group_read_digests", &["group_id", "kind", "digest", "entries"]),
     ("group_work", &["group_id", "cause"]),
     ("gone_candidates", &["group_id"]),
     ("list_pages", &["group_id", "mark"]),
