@@ -41,6 +41,7 @@ mod pools;
 mod probe;
 mod read_pool;
 pub mod rebuild;
+pub mod replica_marks;
 pub mod rights;
 pub mod same_reads;
 pub mod schema;

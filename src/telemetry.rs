@@ -161,6 +161,15 @@ fn describe() {
     );
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
     describe_freshness();
+    describe_gauge!("group_mirror_kept_bytes", "Bytes of records that are kept for KEEP_ANSWERED_SECS.");
+    describe_counter!(
+        "group_mirror_kept_dropped_bytes_total",
+        "Bytes of such records that went before their time: for room, or because they could not be written."
+    );
+    describe_counter!(
+        "group_mirror_resent_total",
+        "Callbacks answered before that were put into the spool again, because the database lacked commits."
+    );
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
     describe_gauge!("group_mirror_app_spool_depth", "Callbacks of an app in the spool.");

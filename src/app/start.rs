@@ -196,14 +196,7 @@ pub async fn start(
         tasks,
     };
     let stop = &running.stop;
-    let schema_watch = SchemaWatch {
-        database: running.database.clone(),
-        known,
-        adopt: serving.adopt_database,
-        state: schema_found,
-        spool: running.writer.watch_spool(),
-        refusal: refused,
-    };
+    let schema_watch = schema_watch(&running, serving, known, (schema_found, refused));
     running.tasks.spawn(schema_watch.run(stop.clone()));
     running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
@@ -214,6 +207,24 @@ pub async fn start(
     keep_counts(&running, stats_cache, &serving.spool.apps);
     begin_passes(serving, &running)?;
     Ok(running)
+}
+
+fn schema_watch(
+    running: &RunningService,
+    serving: &ServeConfig,
+    known: KnownDatabase,
+    (state, refusal): (watch::Sender<Option<String>>, watch::Sender<Option<String>>),
+) -> SchemaWatch {
+    SchemaWatch {
+        database: running.database.clone(),
+        known,
+        adopt: serving.adopt_database,
+        state,
+        spool: running.writer.watch_spool(),
+        refusal,
+        keep_answered_secs: serving.spool.keep_answered_secs,
+        is_replication_reported: false,
+    }
 }
 
 /// The write path, with its spool and its outbox.

@@ -56,6 +56,8 @@ pub enum CheckSubject {
     DatabaseClock,
     /// How many it allows.
     Connections,
+    /// Whether a failover can lose commits.
+    Replication,
     /// When each command was seen last.
     Callbacks,
     /// Event times against receipts.

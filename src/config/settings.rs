@@ -26,6 +26,10 @@ pub struct Settings {
     /// Limit of the spool, in bytes; K, M, G work too [default: 1G]
     #[arg(long, env = "SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
     pub spool_max_bytes: Option<String>,
+    /// How long answered callbacks are kept after their commit, in seconds, to be sent again after a failover that lost
+    /// commits; 0: not at all [default: 0]
+    #[arg(long, env = "KEEP_ANSWERED_SECS", value_name = "SECONDS", global = true)]
+    pub keep_answered_secs: Option<String>,
     /// Directory of PostgreSQL's server programs for the embedded mode; never from a .env; unset: they are looked for
     #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
     pub pg_bin_dir: Option<String>,
@@ -151,12 +155,13 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 36] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 37] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
             ("DATA_DIR", &mut self.data_dir),
             ("SPOOL_MAX_BYTES", &mut self.spool_max_bytes),
+            ("KEEP_ANSWERED_SECS", &mut self.keep_answered_secs),
             (NEVER_FROM_A_FILE, &mut self.pg_bin_dir),
             ("SDK_APP_ID", &mut self.sdk_app_id),
             ("CALLBACK_TOKEN", &mut self.callback_token),

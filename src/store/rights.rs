@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 25] = [
+const TABLES: [(&str, &[&str]); 26] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("ledger_people", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -37,6 +37,7 @@ const TABLES: [(&str, &[&str]); 25] = [
     ("id_list_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("drift_totals", &["SELECT", "INSERT", "UPDATE"]),
     ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("replica_marks", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("_sqlx_migrations", &["SELECT"]),
 ];
 

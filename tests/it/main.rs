@@ -58,6 +58,7 @@ mod durability {
     mod damage;
     mod deadlocks;
     mod disk_full;
+    mod failover;
     mod failures;
     mod isolation;
     mod poolers;
