@@ -8,6 +8,7 @@ mod dotenv;
 mod faults;
 mod loopback;
 mod per_app;
+mod read_url;
 mod secrets;
 mod settings;
 mod tls;
@@ -118,6 +119,8 @@ pub struct ServeConfig {
     pub loopback_only: LoopbackOnly,
     /// Whether the membership of audio-video rooms is mirrored.
     pub avchatroom_members: bool,
+    /// From where lists and lookups are read; none: from the database itself. Not printed: it may hold a password.
+    pub read_database_url: Option<String>,
     /// Where callbacks wait while the database does not commit.
     pub spool: SpoolPlace,
     /// Whether a database with another id than the data directory knows is taken.
@@ -292,6 +295,7 @@ impl Settings {
                     0,
                 )?,
             },
+            read_database_url: self.read_url(embedded)?,
             reconcile: self.reconcile(&apps)?,
             passes: PassSettings::default(),
             apps,

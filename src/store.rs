@@ -48,6 +48,8 @@ pub mod schema;
 pub mod search;
 mod session;
 pub mod sights;
+mod standby;
+mod standby_watch;
 pub mod stats;
 pub mod timeline;
 pub mod topics;
@@ -67,4 +69,6 @@ pub use pools::{
 pub use probe::GiveUpTurn;
 pub use read_pool::{READ_WAIT_MAX, ReadConnection, ReadPool, STALL_WAIT_MAX, in_time};
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};
+pub use standby::StandbyReads;
+pub use standby_watch::KnownPrimary;
 pub use transaction::{ReadTx, Tx};

@@ -8,7 +8,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -31,7 +30,9 @@ use super::listeners_tls::{API, CALLBACKS, ListenersTls};
 use super::pages::console_pages;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
+use super::receiving::receiver_state;
 use super::schema_watch::SchemaWatch;
+use super::standby_watch::watch_standby;
 use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
@@ -46,7 +47,7 @@ use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::model::SdkAppId;
 use crate::outbox::DELIVERIES_MAX;
-use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
+use crate::receiver;
 use crate::reconcile::Engine;
 use crate::refusals::RefusalLog;
 use crate::relay::Relays;
@@ -56,7 +57,6 @@ use crate::server::ListenerRules;
 use crate::spool::volume;
 use crate::store::Database;
 use crate::store::schema::SchemaState;
-use crate::traffic::Traffic;
 use crate::{api, server, telemetry};
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
@@ -155,7 +155,12 @@ pub async fn start(
     let limits = connection_limits::granted(relays.connections_max(DELIVERIES_MAX));
     let writer = start_writer(serving, &database, &schema, &relays)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
+    let health = HealthState {
+        schema: schema.clone(),
+        writer: writer.clone(),
+        standby: database.standby().cloned(),
+        stop: stop.clone(),
+    };
     let (refusals, (receipt_mark, receipts)) =
         (RefusalLog::default(), ReceiptMark::begin(&serving.spool.dir));
     let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, &receipts);
@@ -277,9 +282,12 @@ fn serve_listeners(
     tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
 }
 
-/// Counts the mirror now and then, and keeps the gaps.
+/// Counts the mirror now and then, looks at the standby, and keeps the gaps.
 fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkAppId]) {
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    if let Some(standby) = running.database.standby().cloned() {
+        running.tasks.spawn(watch_standby(running.database.clone(), standby, running.stop.clone()));
+    }
     let gap_keeper = GapKeeper {
         database: running.database.clone(),
         schema: running.schema.clone(),
@@ -317,26 +325,6 @@ fn warn_of_forgetful_volume(dir: &Path) {
             "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
             dir.display()
         );
-    }
-}
-
-fn receiver_state(
-    serving: &ServeConfig,
-    relays: Relays,
-    writer: &Writer,
-    refusals: &RefusalLog,
-    receipts: &ReceiptClock,
-) -> ReceiverState {
-    ReceiverState {
-        gate: Arc::new(serving.gate()),
-        avchatroom_members: serving.avchatroom_members,
-        writer: writer.clone(),
-        reading: ReadPermits::default(),
-        refusals: refusals.clone(),
-        sightings: Sightings::of(serving.spool.apps.iter().copied()),
-        receipts: receipts.clone(),
-        relays,
-        traffic: Traffic::default(),
     }
 }
 

@@ -58,6 +58,8 @@ pub enum CheckSubject {
     Connections,
     /// Whether a failover can lose commits.
     Replication,
+    /// The standby for reads.
+    ReadDatabase,
     /// When each command was seen last.
     Callbacks,
     /// Event times against receipts.

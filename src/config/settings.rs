@@ -20,6 +20,12 @@ pub struct Settings {
     /// A file that holds `DATABASE_URL`
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", global = true)]
     pub database_url_file: Option<String>,
+    /// A standby of the mirror's database, from which lists and single things are read; unset: from `DATABASE_URL`
+    #[arg(long, env = "READ_DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    pub read_database_url: Option<String>,
+    /// A file that holds `READ_DATABASE_URL`
+    #[arg(long, env = "READ_DATABASE_URL_FILE", value_name = "PATH", global = true)]
+    pub read_database_url_file: Option<String>,
     /// Directory of the spool and of the embedded PostgreSQL; only one `serve` per directory [default: data]
     #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
     pub data_dir: Option<String>,
@@ -155,10 +161,12 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 37] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 39] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
+            ("READ_DATABASE_URL", &mut self.read_database_url),
+            ("READ_DATABASE_URL_FILE", &mut self.read_database_url_file),
             ("DATA_DIR", &mut self.data_dir),
             ("SPOOL_MAX_BYTES", &mut self.spool_max_bytes),
             ("KEEP_ANSWERED_SECS", &mut self.keep_answered_secs),
@@ -226,6 +234,7 @@ impl Settings {
         }
         for secret in [
             self.database_url_secret(),
+            self.read_database_url_secret(),
             self.callback_token_secret(),
             self.api_token_secret(),
             self.tencent_secret_key_secret(),
@@ -238,6 +247,11 @@ impl Settings {
 
     pub(super) fn database_url_secret(&self) -> Secret<'_> {
         Secret::new("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_ref())
+    }
+
+    pub(super) fn read_database_url_secret(&self) -> Secret<'_> {
+        let (value, file) = (self.read_database_url.as_ref(), self.read_database_url_file.as_ref());
+        Secret::new("READ_DATABASE_URL", value, file)
     }
 
     pub(super) fn callback_token_secret(&self) -> Secret<'_> {

@@ -65,9 +65,12 @@ impl MarkWatch {
         if *is_tidied {
             tx.roll_back().await;
         } else {
-            replica_marks::forget_old(tx.conn(), replica).await?;
-            tx.commit_without_sync().await?;
             *is_tidied = true;
+            // Old rows of others are no reason not to compare.
+            match replica_marks::forget_old(tx.conn(), replica).await {
+                Ok(()) => tx.commit_without_sync().await?,
+                Err(error) => tracing::debug!(%error, "old marks of other services stay"),
+            }
         }
         let is_behind = found.iter().zip(&confirmed).any(|(found, confirmed)| found < confirmed);
         if !is_behind && !*is_unknown {

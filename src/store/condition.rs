@@ -127,6 +127,21 @@ pub async fn replication(conn: &mut PgConnection) -> Result<Replication, sqlx::E
     Ok(Replication { standbys, synchronous_names, commit })
 }
 
+/// A copy by dump has the id of its database too, so the cluster counts as well, whose number a standby has in common with
+/// its primary, and the database in it.
+const COPY_ID: &str = "
+SELECT concat((SELECT database_id FROM database_identity), ' in cluster ', s.system_identifier, ', database ', d.oid)
+  FROM pg_control_system() s, pg_database d
+ WHERE d.datname = current_database()";
+
+/// What a primary and its standbys have in common, and no other database; for a database with our schema.
+///
+/// # Errors
+/// The statement's.
+pub async fn copy_id(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(COPY_ID).fetch_one(conn).await
+}
+
 /// How many groups the mirror has of an app.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GroupTotals {

@@ -62,6 +62,7 @@ mod durability {
     mod failures;
     mod isolation;
     mod poolers;
+    mod read_standby;
     mod recovery;
     mod replicas;
     pub(crate) mod restart;

@@ -19,16 +19,16 @@ use crate::support::process::{Place, Process, run};
 use crate::support::{API_TOKEN, eventually};
 
 /// A primary with a standby behind it, and a proxy in front of each.
-struct Pair {
-    primary: Cluster,
-    standby: Cluster,
+pub(crate) struct Pair {
+    pub(crate) primary: Cluster,
+    pub(crate) standby: Cluster,
     replication: Proxy,
-    first: Proxy,
-    second: Proxy,
+    pub(crate) first: Proxy,
+    pub(crate) second: Proxy,
 }
 
 impl Pair {
-    async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         let mut primary = Cluster::create().await;
         let replication = Proxy::start(&primary.url()).await;
         let standby = Cluster::standby_of(&mut primary, &replication).await;
@@ -89,7 +89,7 @@ async fn serve(place: &Place, url: &str, keep_secs: u32) -> Process {
     Process::start(command).ready().await
 }
 
-async fn fill(service: &Process, name: &str, callbacks: usize) {
+pub(crate) async fn fill(service: &Process, name: &str, callbacks: usize) {
     for number in 0..callbacks {
         take(service, &create(&format!("{name}{number}"))).await;
     }
@@ -227,6 +227,38 @@ async fn what_is_kept_is_no_backlog_and_goes_when_its_time_is_over() {
     let left = std::fs::read_dir(place.path().join("data")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!left.iter().any(|name| name.starts_with("kept")), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_makes_room_for_new_callbacks_with_one_line_and_none_is_refused() {
+    let (database, place) = (TestDatabase::create().await, Place::new());
+    let proxy = Proxy::start(&database.url).await;
+    let mut command = place.command_on(&proxy.url, &["serve"]);
+    command.env("KEEP_ANSWERED_SECS", "600").env("SPOOL_MAX_BYTES", "8M");
+    let service = Process::start(command).ready().await;
+    let send = async |name: &str| {
+        for number in 0..90 {
+            let mut body = create(&format!("{name}{number}"));
+            body["Padding"] = "x".repeat(50_000).into();
+            take(&service, &body).await;
+        }
+    };
+    send("kept").await;
+    assert!(eventually(async || metric(&service, "group_mirror_kept_bytes").await > 4_000_000.0).await);
+    let dropped = async || metric(&service, "group_mirror_kept_dropped_bytes_total").await;
+    assert!(dropped().await < 1.0);
+    proxy.set(Mood::Gone);
+    send("spooled").await;
+    assert!(eventually(async || dropped().await > 0.0).await);
+    let together = async || {
+        metric(&service, "group_mirror_kept_bytes").await + metric(&service, "group_mirror_spool_bytes").await
+    };
+    assert!(eventually(async || together().await <= 8.0 * 1024.0 * 1024.0).await);
+    proxy.set(Mood::Fair);
+    assert!(eventually(async || drained(&service).await).await);
+    let line = "records kept for KEEP_ANSWERED_SECS are dropped before their time";
+    assert_eq!(service.log().matches(line).count(), 1, "{}", service.log());
+    service.ends_well_on("TERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
