@@ -24,12 +24,14 @@ mod outbox_number;
 mod pages;
 mod passes;
 mod receipt_mark;
+mod receiving;
 mod relay;
 mod replay;
 mod schema_watch;
 mod serve;
 mod signals;
 mod simulate;
+mod standby_watch;
 mod start;
 mod version;
 

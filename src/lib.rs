@@ -21,6 +21,7 @@
 //! | how fresh a group is, what a difference means, when a gap is closed | `store/verifications.rs`, `mirror/drift_class.rs`, `store/gaps.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
+//! | what is kept of answered callbacks, and when it is sent again | `spool/kept.rs`, `ingest/keeping.rs`, `ingest/mark_watch.rs`, `store/replica_marks.rs` |
 //! | how a stored callback gets to the backend behind the mirror: order, retries, replicas | [`outbox`], `store/outbox.rs` |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment, over time | [`replay`] |
 //! | erasing a person: what stands in the place of an id, and where | [`retention`], `callback/pseudonyms.rs`, `store/erased_columns.rs`; what comes late: `mirror/erasures.rs`, `store/erasures.rs` |

@@ -249,7 +249,7 @@ pub fn refused_data(error: &sqlx::Error) -> (&'static str, String) {
     (what, std::iter::once(&*code).chain(names).collect::<Vec<_>>().join(" "))
 }
 
-/// True where a failed read can succeed a little later: no connection, a lost one, a conflict with the recovery of a
+/// True where a failed read can succeed a little later: no connection, a lost one, a proxy without a server, a conflict with the recovery of a
 /// standby, or passing trouble of the server.
 #[must_use]
 pub fn is_passing_read(error: &sqlx::Error) -> bool {
@@ -258,6 +258,8 @@ pub fn is_passing_read(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // A proxy without a server behind it closes at once, in the middle of the greeting.
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
         error => Cause::of(error).is_some_and(Cause::is_passing),
     }

@@ -21,6 +21,7 @@ use super::hosts::{Hosts, UsedHost};
 use super::read_pool::ReadPool;
 use super::rights::Rights;
 use super::session::{self, SessionSettings};
+use super::standby::StandbyReads;
 use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
 use super::url;
@@ -69,6 +70,8 @@ pub struct Database {
     reader: ReadPool,
     lookup: ReadPool,
     feed: ReadPool,
+    /// Where lists and lookups are read, if not from the primary.
+    standby: Option<StandbyReads>,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
@@ -103,11 +106,30 @@ impl Database {
             reader,
             lookup,
             feed,
+            standby: None,
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             erasures: KnownErasures::default(),
             given_up: GivenUp::default(),
         }
+    }
+
+    /// The same, with lists and lookups from a standby while that can serve them.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn reading_from(mut self, url: &str) -> Result<Self, StoreError> {
+        let standby = StandbyReads::new(url)?;
+        self.reader = self.reader.reading_from(&standby);
+        self.lookup = self.lookup.reading_from(&standby);
+        self.standby = Some(standby);
+        Ok(self)
+    }
+
+    /// The standby for lists and lookups, if there is one.
+    #[must_use]
+    pub fn standby(&self) -> Option<&StandbyReads> {
+        self.standby.as_ref()
     }
 
     /// Leads the pools of [`Database::unlocated`] to their server, which has one host.

@@ -59,9 +59,11 @@ mod durability {
     mod damage;
     mod deadlocks;
     mod disk_full;
+    mod failover;
     mod failures;
     mod isolation;
     mod poolers;
+    mod read_standby;
     mod recovery;
     mod replicas;
     pub(crate) mod restart;
