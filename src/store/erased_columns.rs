@@ -113,6 +113,7 @@ pub const IMPERSONAL: &[(&str, &[&str])] = &[
     ("feed_marks", &["digest"]),
     ("erasure_state", &["key"]),
     ("erasures", &["user_hash", "pseudonym"]),
+    ("replica_marks", &["replica_id"]),
 ];
 
 /// How many rows hold something, by table and column.

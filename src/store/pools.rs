@@ -2,8 +2,7 @@
 //!
 //! Writers, lists, lookups and the feed have pools of their own, so that slow lists hold up neither writes, nor the read
 //! of one thing by its id, nor a follower; the reader of the feed has an [`OwnSession`] outside of them. Of several hosts
-//! the pools use the one that takes writes: [`Database::connect`] looks for it, and the watch of the schema and the probe
-//! of the circuit breaker connect that way every few seconds. Nothing here knows what a statement means.
+//! the pools use the one that takes writes: [`Database::connect`] looks for it, and is called every few seconds.
 
 use std::io;
 use std::sync::Arc;

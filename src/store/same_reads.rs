@@ -121,12 +121,13 @@ const WITHOUT_NEW: &str = "
                    AND NOT EXISTS (SELECT FROM UNNEST($4::bigint[], $5::text[], $6::bigint[], $7::bytea[]) AS n (app, id, ms, digest)
                                     WHERE n.app = l.sdk_app_id AND n.id = l.group_id AND n.ms = l.time_ms AND n.digest = l.digest)";
 
+/// Where the entries are more than are looked at now, the digest stays with a set that never comes again.
 fn keep_statement() -> String {
     format!(
-        "UPDATE group_read_digests d SET entries = {}
-  FROM UNNEST($1::bigint[], $2::text[], $3::text[]) AS k (app, id, kind)
- WHERE d.sdk_app_id = k.app AND d.group_id = k.id AND d.kind = k.kind
-   AND d.entries = {}",
+        "UPDATE group_read_digests d SET entries = n.entries
+  FROM (SELECT k.app, k.id, k.kind, {} AS entries, {} AS earlier
+          FROM UNNEST($1::bigint[], $2::text[], $3::text[]) AS k (app, id, kind) OFFSET 0) n
+ WHERE d.sdk_app_id = n.app AND d.group_id = n.id AND d.kind = n.kind AND d.entries = n.earlier AND n.entries IS NOT NULL",
         entries("", "true"),
         entries(WITHOUT_NEW, "true")
     )

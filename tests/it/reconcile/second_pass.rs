@@ -61,6 +61,9 @@ async fn a_second_pass_over_the_same_state_fetches_no_membership_and_writes_noth
     let reading = Reading::of(&fake, quick()).await;
     pass(&reading, PassKind::Backfill).await;
     assert_eq!(reading.differences(&fake).await, Vec::<String>::new());
+    // Without a spare the times of sending, which are lower bounds, may go back by a millisecond between two reads of a group;
+    // what has an entry above its σ is compared once more.
+    pass(&reading, PassKind::Backfill).await;
     for kind in [PassKind::Backfill, PassKind::Rolling] {
         let (entries, before) = (reading.ledger_rows().await, counted(&reading).await);
         let counts = pass(&reading, kind).await;

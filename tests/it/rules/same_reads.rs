@@ -219,6 +219,19 @@ async fn what_was_read_of_an_earlier_life_of_a_group_is_compared_in_the_next_one
     door.close().await;
 }
 
+/// The set of entries of a group has a limit, behind which nothing is known and everything is compared and taken.
+#[tokio::test]
+async fn a_group_with_more_entries_than_are_looked_at_takes_every_further_one() {
+    let mut door = read_group().await;
+    for number in 0..70 {
+        let list = list(21_000 + number, &["ana:Owner@1", &format!("boris@2/{number}")]);
+        assert_eq!(door.drift(list).await, "name_card=1", "{number}");
+    }
+    assert!(door.entries().await > 64);
+    assert_eq!(compared(&mut door, 40_000).await, ["profile", "members", "attributes", "topics"]);
+    door.close().await;
+}
+
 #[tokio::test]
 async fn rows_that_were_folded_anew_are_compared() {
     let mut door = read_group().await;
