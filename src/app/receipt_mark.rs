@@ -38,7 +38,13 @@ impl ReceiptMark {
     /// Opens the file, or makes it, and begins to give receipts where the process before has ended.
     pub(super) fn begin(dir: &Path) -> (Self, ReceiptClock) {
         let (mark, last) = Self::open(dir);
-        (mark, ReceiptClock::going_on_from(last, clock::now()))
+        let now = clock::now();
+        let receipts = ReceiptClock::going_on_from(last, now);
+        // Ahead of what comes until the next mark, which a kill may forestall. Receipts that are ahead of the clock go on at
+        // half its speed, so that a process that is killed again and again gets no further ahead.
+        let begun = receipts.last().map_or(i64::MIN, |last| last.get().saturating_add(AHEAD_MS / 2));
+        mark.write(Some(begun.max(now.get() + AHEAD_MS)));
+        (mark, receipts)
     }
 
     /// Opens the file, or makes it, and answers what it says. A file that cannot be used is reported and done without.
@@ -100,6 +106,20 @@ fn read(file: &File) -> Option<Millis> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn receipts_go_on_behind_those_of_a_process_that_was_killed_before_its_first_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let ahead = clock::now().get() + 1_500;
+        ReceiptMark::open(dir.path()).0.write(Some(Millis::new(ahead).get()));
+        let mut last = Millis::new(ahead - 1);
+        for _ in 0..5 {
+            let (_killed, receipts) = ReceiptMark::begin(dir.path());
+            let receipt = receipts.receipt(clock::now());
+            assert!(receipt > last, "{receipt:?} comes after {last:?}");
+            last = receipt;
+        }
+    }
 
     #[test]
     fn a_mark_is_read_back_and_replaced_and_one_in_part_counts_as_none() {
