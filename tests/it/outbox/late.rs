@@ -73,6 +73,13 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
                 .await;
         }
         assert!(eventually(async || waiting(&app.database).await == 13).await, "{manner:?}");
+        // A first delivery has failed, so that a later one follows.
+        let failed = "SELECT count(*) > 0 FROM relay_outbox WHERE attempts > 0";
+        let has_failed = async || {
+            let mut conn = app.database.connect().await;
+            sqlx::query_scalar::<_, bool>(failed).fetch_one(&mut conn).await.unwrap()
+        };
+        assert!(eventually(has_failed).await, "{manner:?}");
         backend.set(Manner::Works);
         assert!(nothing_waits(&app.database).await, "{manner:?}");
         let taken: Vec<Recorded> =
@@ -99,7 +106,7 @@ async fn what_the_backend_did_not_take_comes_later_in_order_with_the_same_bytes_
         let names: Vec<String> = names.map(|(_, name)| name).collect();
         assert_eq!(names, (0..10).map(|number| number.to_string()).collect::<Vec<_>>(), "{manner:?}");
     }
-    assert!(backend.all().iter().filter(|recorded| recorded.taken && recorded.is_late()).count() > 50);
+    assert!(backend.all().iter().filter(|recorded| recorded.taken && recorded.is_late()).count() >= 8);
     assert_eq!(backend.overlaps(), Vec::<String>::new());
     app.stop().await;
 }
