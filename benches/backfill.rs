@@ -5,6 +5,10 @@
 //! `BACKFILL_MEMBERS` (50) members. Then the same pass once more, which finds everything as it was, and one of those that
 //! `serve` makes. `BACKFILL_SECONDS` (10) of creates at 300 per second go to a service while such a pass runs, and
 //! without one. Time in PostgreSQL is what its sessions were busy for (`pg_stat_database.active_time`).
+//!
+//! Of 5,000 groups with 50 members each, at a factor of 20, two shared cores: 6.3 and 6.9 s in PostgreSQL for the first pass,
+//! 1.8 and 1.7 s for the same again (36,000 statements, no row of members read), 1.2 and 1.0 s for a rolling pass. More than
+//! half of the second pass is what 6,700 transactions and looks cost that find nothing.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -56,7 +56,7 @@ CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at, digest) WHERE
 -- a planner would take it for the history of a group too, and read the app until it meets the group's entries.
 CREATE INDEX ledger_time_idx ON ledger (sdk_app_id, (time_ms + 0));
 
-COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, or to note an earlier receipt.';
+COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, to note an earlier receipt, or to erase a person.';
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN ledger.group_id IS 'The group; empty where it cannot be read.';
 COMMENT ON COLUMN ledger.time_ms IS 'Unix milliseconds: the event time where it is believed, else the time of first receipt.';

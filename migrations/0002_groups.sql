@@ -57,9 +57,10 @@ CREATE TABLE groups (
              >= GREATEST(create_barrier, destroyed_stamp, gone_stamp) THEN 'active'
         ELSE 'unseen' END) STORED,
     created_at timestamptz GENERATED ALWAYS AS (COALESCE(
-        CASE WHEN created_stamp >= GREATEST(destroyed_stamp, gone_stamp)
+        CASE WHEN created_stamp >= create_barrier
+              AND (created_stamp >= GREATEST(destroyed_stamp, gone_stamp)
               OR (destroyed_stamp >= GREATEST(created_stamp, read_stamp) AND alive_stamp < revival_barrier
-              OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp))
+              OR gone_stamp > '' AND gone_stamp >= GREATEST(created_stamp, read_stamp, alive_stamp)))
         THEN to_timestamp(('x' || encode(substring(NULLIF(created_stamp, '') FROM 1 FOR 8), 'hex'))::bit(64)::bigint / 1000.0) END,
         -- Where no callback of this life said it, a read of the profile may.
         CASE WHEN silent_stamp >= create_barrier
@@ -122,7 +123,7 @@ COMMENT ON COLUMN groups.owner IS 'Newest owner that a body named; the owner now
 COMMENT ON COLUMN groups.owner_stamp IS 'Stamp of owner.';
 COMMENT ON COLUMN groups.created_by IS 'Operator of the newest create; often an administrator who is no member.';
 COMMENT ON COLUMN groups.created_stamp IS 'Stamp of the newest create.';
-COMMENT ON COLUMN groups.create_barrier IS 'Newest create minus 10 s: ends an earlier life of the id whose destroy was lost, and spares joins that came before a late create.';
+COMMENT ON COLUMN groups.create_barrier IS 'Newest create, or CreateTime of a read, minus 10 s: ends an earlier life of the id whose destroy was lost, and spares joins that came before a late create.';
 COMMENT ON COLUMN groups.destroyed_stamp IS 'Stamp of the newest destroy; also a barrier.';
 COMMENT ON COLUMN groups.revival_barrier IS 'Newest destroy plus 10 s: an older alive_stamp does not undo the destroy, because clocks of Tencent''s servers differ.';
 COMMENT ON COLUMN groups.alive_stamp IS 'Newest join, change of owner or change of profile: the callbacks but a create that show that the group exists.';

@@ -75,7 +75,9 @@ SELECT s.sdk_app_id, s.group_id, s.user_id, s.present,
                      -- The first end of the group after the arrival. A create ends what is older than its barrier, at its
                      -- own time; a destroyed group ends also what is stamped after the destroy and did not undo it. Ends of
                      -- earlier lives are looked at only where the id was used again.
-                     COALESCE(LEAST(CASE WHEN s.create_barrier > s.arrived THEN s.created_stamp END,
+                     COALESCE(LEAST(-- A create may be known by a read alone.
+                                    CASE WHEN s.create_barrier > s.arrived
+                                         THEN GREATEST(s.created_stamp, int8send(('x' || encode(substring(s.create_barrier FROM 1 FOR 8), 'hex'))::bit(64)::bigint + 10000) || '\x000000000000000000'::bytea) END,
                                     CASE WHEN s.destroyed_stamp > s.arrived THEN s.destroyed_stamp END,
                                     CASE WHEN s.earlier_ends > '' THEN (
                                         SELECT e.stamp
@@ -164,7 +166,8 @@ SELECT s.sdk_app_id, s.group_id, s.topic_id, s.active,
             WHEN s.has_ended THEN s.destroyed_at
             ELSE to_timestamp(('x' || encode(substring(NULLIF(
                      -- The first end of its group after the sign of life, as with members.
-                     COALESCE(LEAST(CASE WHEN s.create_barrier > s.newest THEN s.group_created END,
+                     COALESCE(LEAST(CASE WHEN s.create_barrier > s.newest
+                                         THEN GREATEST(s.group_created, int8send(('x' || encode(substring(s.create_barrier FROM 1 FOR 8), 'hex'))::bit(64)::bigint + 10000) || '\x000000000000000000'::bytea) END,
                                     CASE WHEN s.group_destroyed > s.newest THEN s.group_destroyed END,
                                     CASE WHEN s.earlier_ends > '' THEN (
                                         SELECT e.stamp

@@ -68,9 +68,6 @@ CREATE TABLE group_reads (
     last_info_secs bigint,
     next_message   bigint,
     create_secs    bigint,
-    digest         bytea,
-    read_stamp     bytea,
-    entries        text,
     CONSTRAINT group_reads_pkey PRIMARY KEY (sdk_app_id, group_id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE group_reads IS 'Every group that the list of ids or a pass has named: in which pass it was asked for last, and the witnesses of its newest profile.';
@@ -81,9 +78,25 @@ COMMENT ON COLUMN group_reads.member_num IS 'MemberNum, as last read; NULL where
 COMMENT ON COLUMN group_reads.last_info_secs IS 'LastInfoTime, as last read, Unix seconds.';
 COMMENT ON COLUMN group_reads.next_message IS 'NextMsgSeq, as last read.';
 COMMENT ON COLUMN group_reads.create_secs IS 'CreateTime, as last read, Unix seconds.';
-COMMENT ON COLUMN group_reads.digest IS 'SHA-256 of the newest profile and list of members that were compared with the mirror as a whole.';
-COMMENT ON COLUMN group_reads.read_stamp IS 'The greatest stamp of a read as of that time.';
-COMMENT ON COLUMN group_reads.entries IS 'Which entries the ledger had of the group after that; NULL: more than 64.';
+
+-- Another table, because a group has up to four of them and the sweep reads none.
+CREATE TABLE group_read_digests (
+    sdk_app_id bigint NOT NULL,
+    group_id   text   COLLATE "C" NOT NULL,
+    kind       text   COLLATE "C" NOT NULL,
+    digest     bytea  NOT NULL,
+    read_stamp bytea  NOT NULL,
+    entries    text   COLLATE "C" NOT NULL,
+    CONSTRAINT group_read_digests_pkey PRIMARY KEY (sdk_app_id, group_id, kind),
+    CONSTRAINT group_read_digests_kind_check CHECK (kind IN ('profile', 'members', 'attributes', 'topics'))
+) WITH (fillfactor = 80);
+COMMENT ON TABLE group_read_digests IS 'What a group was read as last, by kind of read, after that was compared with the mirror: while the entries of the group are the same, a read that says the same is not compared again. Each row can be deleted at any time; the next read is compared then.';
+COMMENT ON COLUMN group_read_digests.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
+COMMENT ON COLUMN group_read_digests.group_id IS 'The group.';
+COMMENT ON COLUMN group_read_digests.kind IS 'profile, members (a list in one entry), attributes or topics.';
+COMMENT ON COLUMN group_read_digests.digest IS 'SHA-256 of what the read stated.';
+COMMENT ON COLUMN group_read_digests.read_stamp IS 'The stamp of the read: an older one is compared.';
+COMMENT ON COLUMN group_read_digests.entries IS 'MD5 of the positions of all entries that the ledger had of the group after that.';
 
 CREATE TABLE group_work (
     sdk_app_id bigint      NOT NULL,

@@ -16,6 +16,7 @@ mod fields;
 #[cfg(test)]
 mod json_laws;
 mod mentions;
+mod pseudonyms;
 mod query;
 mod reason;
 pub mod signature;
@@ -28,6 +29,9 @@ use crate::model::{Digest, FieldKey, GroupId, Millis, Rank, SdkAppId, TopicId, U
 pub use commands::{Answering, CREATE_COMMAND, STATE_COMMANDS, Scope, answering, command_label, scope};
 pub use decode::{Decoded, Unkept, decode, decode_at};
 pub use mentions::{AccountField, accounts, mentions};
+pub use pseudonyms::{
+    FIELD_NAMES, PseudonymOf, is_act_of, pseudonymized, pseudonymized_callback, pseudonymized_query,
+};
 pub use query::{request_time, signed_anew, without_signature};
 pub use reason::{Reason, ReasonCause, SKIPS_LISTED_MAX, Skips};
 

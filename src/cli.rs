@@ -175,6 +175,23 @@ pub struct RelayArgs {
     pub app: Option<String>,
 }
 
+/// Who is erased.
+#[derive(Debug, Clone, Args)]
+pub struct EraseUserArgs {
+    /// The user id, as Tencent writes it
+    #[arg(value_name = "USER_ID", allow_hyphen_values = true)]
+    pub user: String,
+    /// The app, where several are configured [default: the first of `SDK_APP_ID`]
+    #[arg(long, value_name = "APP")]
+    pub app: Option<String>,
+    /// Write nothing: print how many rows hold the id, by column
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace the id in callbacks and reads of a later time as well; they are new data otherwise
+    #[arg(long)]
+    pub stay_erased: bool,
+}
+
 /// The key of the fake where none is set. It protects nothing: the fake listens on loopback and has a door without a key.
 const FAKE_SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -245,6 +262,11 @@ pub enum Command {
         after_help = "Examples:\n  group-mirror relay --status\n  group-mirror relay --again --group @TGS#2RIVERB7QK --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z"
     )]
     Relay(RelayArgs),
+    /// Replace a user's id everywhere by a pseudonym, beside a running `serve`; exit 1 if the id still stands somewhere
+    #[command(
+        after_help = "Examples:\n  group-mirror erase-user --dry-run ana\n  group-mirror erase-user ana\n  group-mirror erase-user --app 1400000001 --stay-erased ana"
+    )]
+    EraseUser(EraseUserArgs),
     /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
     #[command(after_help = "Example:\n  group-mirror version")]
     Version,

@@ -8,6 +8,7 @@ mod dotenv;
 mod faults;
 mod loopback;
 mod per_app;
+mod read_url;
 mod secrets;
 mod settings;
 mod tls;
@@ -36,7 +37,7 @@ use apps::{NO_APP, app_ids, without_token};
 use loopback::{NO_CALLBACK_TOKEN, OPEN_API, SHORT_API_TOKEN, is_loopback};
 use per_app::listed;
 use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
-use values::{address, bytes, is_open, path_prefix, set};
+use values::{address, bytes, is_open, path_prefix, secs, set};
 
 pub use apps::{
     APPS_MAX, AppSettings, EMBEDDED_APP_ID, RELAY_TIMEOUT, RELAY_TIMEOUT_MAX, RelaySettings, TencentSettings,
@@ -118,6 +119,8 @@ pub struct ServeConfig {
     pub loopback_only: LoopbackOnly,
     /// Whether the membership of audio-video rooms is mirrored.
     pub avchatroom_members: bool,
+    /// From where lists and lookups are read; none: from the database itself. Not printed: it may hold a password.
+    pub read_database_url: Option<String>,
     /// Where callbacks wait while the database does not commit.
     pub spool: SpoolPlace,
     /// Whether a database with another id than the data directory knows is taken.
@@ -285,17 +288,34 @@ impl Settings {
                 dir: self.config().data_dir,
                 max_bytes: self.spool_max_bytes(ids.len())?,
                 apps: ids,
+                keep_answered_secs: secs(
+                    "KEEP_ANSWERED_SECS",
+                    self.keep_answered_secs.as_ref(),
+                    0..=86_400,
+                    0,
+                )?,
             },
+            read_database_url: self.read_url(embedded)?,
             reconcile: self.reconcile(&apps)?,
             passes: PassSettings::default(),
             apps,
-            max_skew_secs: self.max_skew_secs()?,
+            max_skew_secs: secs(
+                "CALLBACK_MAX_SKEW_SECS",
+                self.callback_max_skew_secs.as_ref(),
+                1..=86_400,
+                60,
+            )?,
             callback_listen,
             api_listen,
             callback_tls: self.callback_tls()?,
             api_tls: self.api_tls()?,
             api_prefix: path_prefix("API_PREFIX", self.api_prefix.as_ref())?,
-            idle: self.idle()?,
+            idle: Duration::from_secs(secs(
+                "IDLE_SECS",
+                self.idle_secs.as_ref(),
+                1..=86_400,
+                IDLE.as_secs(),
+            )?),
             stop_silence: STOP_SILENCE,
             api_auth: Arc::new(api_auth),
             loopback_only,
@@ -306,21 +326,6 @@ impl Settings {
             },
             adopt_database: false,
             delivery_pauses: DeliveryPauses::default(),
-        })
-    }
-
-    fn idle(&self) -> anyhow::Result<Duration> {
-        let Some(text) = set(self.idle_secs.as_ref()) else { return Ok(IDLE) };
-        let secs = text.parse().ok().filter(|secs| (1..=86_400).contains(secs));
-        secs.map(Duration::from_secs).with_context(|| {
-            format!("IDLE_SECS is {text:?}; it should be a number of seconds from 1 to 86400")
-        })
-    }
-
-    fn max_skew_secs(&self) -> anyhow::Result<u64> {
-        let Some(text) = set(self.callback_max_skew_secs.as_ref()) else { return Ok(60) };
-        text.parse().ok().filter(|secs| (1..=86_400).contains(secs)).with_context(|| {
-            format!("CALLBACK_MAX_SKEW_SECS is {text:?}; it should be a number of seconds from 1 to 86400")
         })
     }
 

@@ -17,16 +17,19 @@ mod earlier;
 mod entry;
 mod evidence;
 mod job;
+mod keeping;
+mod known_reads;
 mod lane;
+mod mark_watch;
 mod outcome;
 mod pace;
 mod prober;
 mod snapshots;
+mod tasks;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -34,12 +37,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::callback::Callback;
 use crate::model::{Millis, SdkAppId};
 use crate::outbox::Outbox;
-use crate::spool::{Gap, Spool, SpoolError, SpoolPlace, SpoolStatus};
+use crate::spool::{Gap, KeptAnswers, MARK_LANES, Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
 use aside::SetAside;
@@ -48,21 +50,28 @@ use breaker::Breaker;
 use drain::Drain;
 use earlier::{CorrectionQueue, Corrections};
 use job::{Claim, Job, Pending};
+use keeping::LaneKeeping;
 use lane::Lane;
+use mark_watch::MarkWatch;
 use outcome::durability;
 use prober::{Prober, Suspicion};
+use tasks::WriterTasks;
 use waiting::{DurableResult, first_durable, late, until_durable};
 
 pub use commit::commit;
+pub use known_reads::read_digest;
 pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
 pub use snapshots::{
     SNAPSHOTS_MAX, SnapshotOutcome, commit_reads, commit_snapshots, compare_reads, register_drift_counters,
-    whole_read,
 };
 
 /// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
 /// make smaller batches.
 const LANES: usize = 2;
+
+/// The drain commits beside them.
+const DRAIN: usize = LANES;
+const _: () = assert!(DRAIN < MARK_LANES, "the drain has a mark of its own");
 
 /// How many callbacks may wait for a lane. What comes at the limit goes to the spool: with a commit of 256 in well under
 /// 100 ms this is under 2 s of work, and more would be answered too late.
@@ -82,11 +91,11 @@ pub struct Writer {
     lanes: Vec<mpsc::Sender<Job>>,
     bytes: Arc<Semaphore>,
     spool: Spool,
+    /// What was answered lately; none where nothing is kept.
+    kept: Option<KeptAnswers>,
     breaker: Breaker,
-    tasks: TaskTracker,
-    spool_thread: TaskTracker,
+    running: WriterTasks,
     closing: CancellationToken,
-    ended: CancellationToken,
     /// By app; the apps are those that are served.
     last_received: Arc<BTreeMap<SdkAppId, AtomicI64>>,
     outbox: Outbox,
@@ -105,34 +114,27 @@ impl Writer {
         outbox: &Outbox,
     ) -> Result<Self, SpoolError> {
         let (spool, writing) = Spool::open(place)?;
-        let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
+        let (closing, running) = (CancellationToken::new(), WriterTasks::default());
         let (breaker, aside) = (Breaker::new(schema.clone(), spool.clone()), SetAside::default());
-        let (tasks, spool_thread) = (TaskTracker::new(), TaskTracker::new());
+        running.run_thread(writing);
+        let kept = kept_answers(&running, &spool, place)?;
+        let keeping = |lane| kept.clone().map(|kept| LaneKeeping { kept, lane });
+        if let Some(kept) = kept.clone() {
+            let (database, breaker, closing) = (database.clone(), breaker.clone(), closing.clone());
+            running.run(Box::pin(MarkWatch { database, kept, breaker, closing }.run()));
+        }
         let suspicion = Suspicion::default();
+        let (corrections, waiting) = CorrectionQueue::new(aside.clone());
+        let correcting =
+            Corrections { database: database.clone(), aside: aside.clone(), closing: closing.clone() };
+        running.run(Box::pin(correcting.run(waiting)));
         let attempts = Attempts {
             database: database.clone(),
             outbox: outbox.clone(),
             suspicion: suspicion.clone(),
             closing: closing.clone(),
+            keeping: keeping(DRAIN),
         };
-        // Dropped however a task ends, a panic included.
-        let guard = || ended.clone().drop_guard();
-        let run = |task: TaskFuture| {
-            let held = guard();
-            tasks.spawn(async move {
-                let _held = held;
-                task.await;
-            });
-        };
-        let held = guard();
-        spool_thread.spawn_blocking(move || {
-            let _held = held;
-            writing();
-        });
-        let (corrections, waiting) = CorrectionQueue::new(aside.clone());
-        let correcting =
-            Corrections { database: database.clone(), aside: aside.clone(), closing: closing.clone() };
-        run(Box::pin(correcting.run(waiting)));
         let prober = Prober {
             database: database.clone(),
             breaker: breaker.clone(),
@@ -140,7 +142,7 @@ impl Writer {
             suspicion,
             closing: closing.clone(),
         };
-        run(Box::pin(prober.run()));
+        running.run(Box::pin(prober.run()));
         let drain = Drain {
             attempts: attempts.clone(),
             spool: spool.clone(),
@@ -148,24 +150,17 @@ impl Writer {
             aside: aside.clone(),
             corrections: corrections.clone(),
         };
-        run(Box::pin(drain.run()));
+        running.run(Box::pin(drain.run()));
         let lane = Lane { attempts, spool: spool.clone(), breaker: breaker.clone(), aside, corrections };
-        let lanes = (0..LANES)
-            .map(|_| {
-                let (sender, queue) = mpsc::channel(LANE_QUEUE_MAX);
-                run(Box::pin(lane.clone().run(queue)));
-                sender
-            })
-            .collect();
+        let lanes = (0..LANES).map(|number| start_lane(&running, lane.clone(), keeping(number))).collect();
         metrics::counter!("group_mirror_set_aside_total").increment(0);
-        tasks.close();
-        spool_thread.close();
+        running.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
         let never = |app: &SdkAppId| (*app, AtomicI64::new(i64::MIN));
         let last_received = Arc::new(place.apps.iter().map(never).collect());
         outbox.start(database, schema, spool.watch());
         let outbox = outbox.clone();
-        Ok(Self { lanes, bytes, spool, breaker, tasks, spool_thread, closing, ended, last_received, outbox })
+        Ok(Self { lanes, bytes, spool, kept, breaker, running, closing, last_received, outbox })
     }
 
     /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
@@ -267,6 +262,12 @@ impl Writer {
         &self.outbox
     }
 
+    /// What the records take that are kept of answered callbacks, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept.as_ref().map_or(0, KeptAnswers::bytes)
+    }
+
     /// How the spool is.
     #[must_use]
     pub fn spool(&self) -> SpoolStatus {
@@ -302,23 +303,51 @@ impl Writer {
     /// Resolves when a task has ended, which happens only after [`Writer::close`] or a fault: a half-dead writer is
     /// worse than a restart.
     pub async fn ended(&self) {
-        self.ended.cancelled().await;
+        self.running.ended.cancelled().await;
     }
 
     /// Takes nothing more, makes durable what waits, delivers what can be for a moment, and ends the tasks. What is in the
     /// spool stays there.
     pub async fn close(&self) {
         self.closing.cancel();
-        self.tasks.wait().await;
+        self.running.tasks.wait().await;
         self.outbox.close().await;
+        if let Some(kept) = &self.kept {
+            kept.close().await;
+        }
         if self.spool.close().await {
-            self.spool_thread.wait().await;
+            self.running.threads.wait().await;
         }
     }
 }
 
-/// A task of the writer.
-type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// One lane, and the queue in front of it.
+fn start_lane(running: &WriterTasks, mut lane: Lane, keeping: Option<LaneKeeping>) -> mpsc::Sender<Job> {
+    let (sender, queue) = mpsc::channel(LANE_QUEUE_MAX);
+    lane.attempts.keeping = keeping;
+    running.run(Box::pin(lane.run(queue)));
+    sender
+}
+
+/// What is kept of answered callbacks, with its thread. Files that cannot be written are no reason to take no callbacks.
+fn kept_answers(
+    running: &WriterTasks,
+    spool: &Spool,
+    place: &SpoolPlace,
+) -> Result<Option<KeptAnswers>, SpoolError> {
+    match spool.kept_answers(place) {
+        Ok(None) => Ok(None),
+        Ok(Some((kept, writing))) => {
+            running.run_thread(writing);
+            Ok(Some(kept))
+        }
+        Err(error @ SpoolError::Refused(_)) => Err(error),
+        Err(error) => {
+            tracing::error!(%error, "KEEP_ANSWERED_SECS has no effect until the next start: its files cannot be used");
+            Ok(None)
+        }
+    }
+}
 
 fn lane_of(callback: &Callback) -> usize {
     let mut hash = DefaultHasher::new();

@@ -13,6 +13,7 @@
 //! string ends is then not known. Of two equal keys in one object the later one counts, as most parsers have it.
 
 use std::borrow::Cow;
+pub(crate) mod strings;
 
 /// How deep arrays and objects may nest; Tencent's bodies have three levels. Deeper is not read: each level takes stack.
 const DEPTH_MAX: usize = 256;

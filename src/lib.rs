@@ -21,8 +21,10 @@
 //! | how fresh a group is, what a difference means, when a gap is closed | `store/verifications.rs`, `mirror/drift_class.rs`, `store/gaps.rs` |
 //! | how a callback becomes durable (lanes, THE transaction, circuit breaker, drain) | [`ingest`] |
 //! | the durable local queue for the time when PostgreSQL does not commit | [`spool`] |
+//! | what is kept of answered callbacks, and when it is sent again | `spool/kept.rs`, `ingest/keeping.rs`, `ingest/mark_watch.rs`, `store/replica_marks.rs` |
 //! | how a stored callback gets to the backend behind the mirror: order, retries, replicas | [`outbox`], `store/outbox.rs` |
 //! | folding the ledger again: verify, rebuild, unpark, as of a moment, over time | [`replay`] |
+//! | erasing a person: what stands in the place of an id, and where | [`retention`], `callback/pseudonyms.rs`, `store/erased_columns.rs`; what comes late: `mirror/erasures.rs`, `store/erasures.rs` |
 //! | the public listener: answers to Tencent, why a request is refused | [`receiver`], `callback/signature.rs` |
 //! | the internal listener: a resource, a filter, the feed, health | [`api`], one file each |
 //! | a page for people: its frame, a word in three languages, a time zone, a style | [`console`], one file each; `console/lang`, `assets/console` |
@@ -39,7 +41,7 @@
 //! | a command, a setting | [`app`], [`cli`], [`config`]; one that each app has of its own: `config/apps.rs` |
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `console` ← `app`;
-//! `outbox` stands between `relay`, `spool`, `store` and `ingest`, `reconcile` above `ingest`, `spool` beside `store`,
+//! `retention` stands above `replay`, `outbox` between `relay`, `spool`, `store` and `ingest`, `reconcile` above `ingest`, `spool` beside `store`,
 //! `refusals`, `traffic`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
 //! database, no clock. A test reads the sources and checks this, circles included.
 //!
@@ -75,6 +77,7 @@ pub mod ingest;
 pub mod outbox;
 pub mod reconcile;
 pub mod replay;
+pub mod retention;
 
 pub mod api;
 pub mod console;

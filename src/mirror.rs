@@ -10,11 +10,13 @@ mod columns;
 mod drift;
 mod drift_class;
 mod ends;
+mod erasures;
 mod fact;
 mod facts;
 mod life;
 mod listed;
 mod people;
+mod read_digest;
 mod register;
 mod rows;
 mod snapshot;
@@ -25,12 +27,14 @@ pub use caseless::caseless;
 pub use drift::{ComparedSnapshot, Comparison, Drift, DriftKind};
 pub use drift_class::{DriftClass, MirrorClaim, VerifiedParts};
 pub use ends::{EARLIER_ENDS_MAX, Ends};
+pub use erasures::{Erasure, Erasures, UserHash, fits, user_hash};
 pub use fact::{
     CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
 };
 pub use facts::facts;
 pub use listed::{ListRange, Listed, Silent};
 pub use people::{People, PersonPart, PersonParts, USERS_SHOWN_MAX};
+pub use read_digest::{DIGEST_KINDS, ReadDigest};
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
 pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};

@@ -28,12 +28,12 @@ use sqlx::Connection as _;
 use crate::store::lines::{self, ALL};
 use crate::store::{Database, ledger, schema};
 use ranges::RangeReader;
-use rebuild::{lock, rebuild_with_retries, restore, unlock};
+use rebuild::{rebuild_with_retries, restore};
 
 pub use kept_folds::{AsOfReader, GroupFold};
-pub use rebuild::receive_earlier;
+pub use rebuild::{lock, lock_group, lock_within, rebuild_group, receive_earlier, unlock};
 pub use report::Report;
-pub use reread::{event, people_of, snapshot_facts, verdict};
+pub use reread::{event, people_of, reason_of, snapshot_facts, verdict};
 pub use unpark::{Retry, Unparked, unpark};
 pub use window::TimeRange;
 

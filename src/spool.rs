@@ -7,6 +7,9 @@
 mod by_app;
 mod file;
 pub mod inspect;
+mod kept;
+mod kept_marks;
+mod kept_segments;
 mod losses;
 mod mark;
 mod moved;
@@ -29,6 +32,8 @@ use losses::Losses;
 use salvage::Salvage;
 use thread::SpoolThread;
 
+pub use kept::{KeptAnswers, NextMark};
+pub use kept_marks::{LaneMarks, MARK_LANES};
 pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
 pub use requests::{Completion, NewRecord, Put, ReadRange, RecordKey, SpoolRequest, StoredRecord};
 pub use shares::AppUse;
@@ -64,6 +69,19 @@ impl Spool {
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         let salvage = Salvage::new(requests.downgrade(), losses.clone());
         Ok((Self { requests, status, losses }, move || thread.run(queue, salvage)))
+    }
+
+    /// Opens what is kept of the callbacks that were answered, and gives the work of a thread that may block; none where
+    /// nothing is to be kept.
+    ///
+    /// # Errors
+    /// Files that cannot be written, or that this user may not trust.
+    pub fn kept_answers(
+        &self,
+        place: &SpoolPlace,
+    ) -> Result<Option<(KeptAnswers, impl FnOnce() + Send + 'static)>, SpoolError> {
+        let salvage = Salvage::new(self.requests.downgrade(), self.losses.clone());
+        KeptAnswers::open(place, salvage, self.watch())
     }
 
     /// Hands a callback over. `completion` runs exactly once: when the callback is synced to disk, or when it is refused.
@@ -162,7 +180,8 @@ mod tests {
     async fn closing_does_not_wait_for_a_file_that_is_still_being_opened() {
         let dir = tempfile::tempdir().unwrap();
         let apps = vec![SdkAppId::parse("1").unwrap()];
-        let place = SpoolPlace { dir: dir.path().to_owned(), max_bytes: 1 << 30, apps };
+        let place =
+            SpoolPlace { dir: dir.path().to_owned(), max_bytes: 1 << 30, apps, keep_answered_secs: 0 };
         let (spool, _thread_that_never_comes_to_it) = Spool::open(&place).unwrap();
         assert!(!spool.close().await);
     }

@@ -84,6 +84,29 @@ pub async fn keep_up(handle: PrometheusHandle, read_off: impl Fn(), stop: Cancel
     }
 }
 
+/// What is kept, sent again, and read elsewhere.
+fn describe_failover() {
+    use metrics::{describe_counter, describe_gauge};
+
+    describe_gauge!(
+        "group_mirror_read_standby_used",
+        "1 while lists and lookups are read from READ_DATABASE_URL, else 0."
+    );
+    describe_counter!(
+        "group_mirror_read_standby_outages_total",
+        "Times when the database of READ_DATABASE_URL began not to be used."
+    );
+    describe_gauge!("group_mirror_kept_bytes", "Bytes of records that are kept for KEEP_ANSWERED_SECS.");
+    describe_counter!(
+        "group_mirror_kept_dropped_bytes_total",
+        "Bytes of such records that went before their time: for room, or because they could not be written."
+    );
+    describe_counter!(
+        "group_mirror_resent_total",
+        "Callbacks answered before that were put into the spool again, because the database lacked commits."
+    );
+}
+
 fn describe_freshness() {
     use metrics::{describe_counter, describe_gauge};
     describe_counter!(
@@ -161,6 +184,7 @@ fn describe() {
     );
     describe_counter!("group_mirror_gaps_total", "Times when callbacks began not to be durable.");
     describe_freshness();
+    describe_failover();
     describe_gauge!("group_mirror_spool_depth", "Callbacks in the spool.");
     describe_gauge!("group_mirror_spool_bytes", "Bytes of the spool's limit that are taken.");
     describe_gauge!("group_mirror_app_spool_depth", "Callbacks of an app in the spool.");

@@ -4,7 +4,8 @@
 //! Every replica, and every database that is read, may be behind the one that gave the cursor. The mirror has got there when
 //! the high watermark of the feed has, in the ledger that this process reads, and the entry is there: a ledger that was
 //! replaced is answered as for the feed, with 410. A read that has to wait is woken by the rounds of the feed's reader, which
-//! goes through them without its pauses meanwhile. Only a limited number waits, each for a limited time.
+//! goes through them without its pauses meanwhile. Where a standby serves the reads it is the standby that has to have got
+//! there. Only a limited number waits, each for a limited time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::Caller;
 use super::change::FeedPosition;
@@ -22,10 +23,13 @@ use super::errors::ApiError;
 use super::query::pairs;
 use super::state::ApiState;
 use crate::model::SdkAppId;
-use crate::store::{READ_WAIT_MAX, feed, in_time};
+use crate::store::{READ_WAIT_MAX, feed, high_watermark, in_time};
 
 /// How long a read waits for the mirror.
 const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often a read that waits asks a standby.
+const STANDBY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many reads wait at once.
 const WAITING_MAX: usize = 64;
@@ -77,19 +81,17 @@ pub(super) async fn wait(
 
 impl WaitState {
     async fn until(&self, wanted: &FeedPosition) -> Result<(), ApiError> {
+        if self.api.database.standby().is_some() {
+            return self.until_in_standby(wanted).await;
+        }
         let mut rounds = self.api.feed.rounds();
         if self.is_reached(wanted).await? {
             return Ok(());
         }
-        let _permit = self.permits.try_acquire().map_err(|_| {
-            ApiError::unavailable(format!("{WAITING_MAX} reads wait for the mirror already; try again."))
-        })?;
+        let _permit = self.permit()?;
         let until = Instant::now() + WAIT_MAX;
         loop {
             self.api.feed.wake_reader();
-            let late = || {
-                ApiError::unavailable("The mirror has not got to the cursor of at_least in 2 s; try again.")
-            };
             timeout_at(until, rounds.changed()).await.map_err(|_| late())?.map_err(ApiError::internal)?;
             // What the reader knows to be too early is not asked of the database by each of those that wait.
             let known = self.api.feed.known_high_watermark(&wanted.epoch);
@@ -100,6 +102,47 @@ impl WaitState {
                 return Ok(());
             }
         }
+    }
+
+    fn permit(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.permits.try_acquire().map_err(|_| {
+            ApiError::unavailable(format!("{WAITING_MAX} reads wait for the mirror already; try again."))
+        })
+    }
+
+    /// Waits for the standby. It shows nothing of transactions that are still open in the primary, so the high watermark that
+    /// the reader of the feed notes in the database is what counts: where the note has arrived, all that it stands for
+    /// has. In the primary, where the read may go as well, the same is true.
+    async fn until_in_standby(&self, wanted: &FeedPosition) -> Result<(), ApiError> {
+        let until = Instant::now() + WAIT_MAX;
+        if self.is_noted(wanted).await? {
+            return Ok(());
+        }
+        let _permit = self.permit()?;
+        while Instant::now() < until {
+            self.api.feed.wake_reader();
+            sleep(STANDBY_PAUSE).await;
+            if timeout_at(until, self.is_noted(wanted)).await.map_err(|_| late())?? {
+                return Ok(());
+            }
+        }
+        Err(late())
+    }
+
+    /// Whether the database that lookups are read from has got there.
+    async fn is_noted(&self, wanted: &FeedPosition) -> Result<bool, ApiError> {
+        in_time(READ_WAIT_MAX, async {
+            let mut conn = self.api.lookup_connection().await?;
+            if feed::epoch(&mut conn).await? != wanted.epoch {
+                return Err(gone());
+            }
+            let (place, noted) = (wanted.place(), high_watermark::noted(&mut conn).await?);
+            if noted.position < place.position {
+                return Ok(false);
+            }
+            if feed::holds(&mut conn, &place).await? { Ok(true) } else { Err(gone()) }
+        })
+        .await
     }
 
     /// Whether the mirror has got there.
@@ -126,6 +169,10 @@ impl WaitState {
         })
         .await
     }
+}
+
+fn late() -> ApiError {
+    ApiError::unavailable("The mirror has not got to the cursor of at_least in 2 s; try again.")
 }
 
 fn gone() -> ApiError {

@@ -22,6 +22,7 @@ use super::openapi::{Guarded, NotFound, OnlyGet};
 use crate::clock;
 use crate::ingest::Writer;
 use crate::spool::SpoolError;
+use crate::store::StandbyReads;
 use crate::store::schema::SchemaState;
 
 /// What the health endpoints look at.
@@ -31,6 +32,8 @@ pub struct HealthState {
     pub schema: SchemaState,
     /// Whether its circuit breaker is open, and whether its spool takes callbacks.
     pub writer: Writer,
+    /// Where lists and lookups are read, if not from the database itself.
+    pub standby: Option<StandbyReads>,
     /// Cancelled once the service stops: then it is not ready, so that a load balancer sends nothing new.
     pub stop: CancellationToken,
 }
@@ -51,6 +54,8 @@ struct Readiness {
     status: &'static str,
     /// `ok` while callbacks are committed to it, else why they are not.
     database: String,
+    /// Where lists and lookups are read: `standby`, or why not from there; null where no standby is named for them.
+    reads: Option<String>,
     spool: SpoolReadiness,
 }
 
@@ -169,5 +174,7 @@ fn readiness(state: &HealthState) -> Readiness {
         (false, true) => READY,
         (false, false) => "not ready",
     };
-    Readiness { status, database, spool }
+    let reads =
+        state.standby.as_ref().map(|standby| standby.trouble().unwrap_or_else(|| "standby".to_owned()));
+    Readiness { status, database, reads, spool }
 }

@@ -239,6 +239,10 @@ async fn look_at_database(
         let remedy = "use it to try things out, and set DATABASE_URL in production";
         report.add([CheckLine::warning(CheckSubject::Database, found, remedy)])?;
     }
+    let read_url = checked.serving.as_ref().and_then(|serving| serving.read_database_url.as_ref());
+    if let Some(url) = read_url.filter(|_| is_usable) {
+        report.add([check::read_database::line(url, &database).await])?;
+    }
     if is_usable {
         return Ok((Some(database), embedded));
     }

@@ -46,7 +46,16 @@ const REFUSALS_OF_AN_APP: [RefusalCause; 8] = [
 /// happen before the app is known, or to all of them, has one without.
 pub(super) fn register_counters(apps: &[SdkAppId]) {
     ingest::register_drift_counters();
-    for name in ["gaps", "spooled", "drained", "salvaged", "transaction_retries", "feed_outages"] {
+    for name in [
+        "gaps",
+        "spooled",
+        "drained",
+        "salvaged",
+        "resent",
+        "kept_dropped_bytes",
+        "transaction_retries",
+        "feed_outages",
+    ] {
         metrics::counter!(format!("group_mirror_{name}_total")).increment(0);
     }
     for end in ["ended", "stopped"] {

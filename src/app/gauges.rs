@@ -28,6 +28,7 @@ pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, fe
             ("group_mirror_spool_depth", spool.depth as f64),
             ("group_mirror_spool_bytes", spool.bytes as f64),
             ("group_mirror_spool_oldest_age_seconds", age_ms as f64 / 1000.0),
+            ("group_mirror_kept_bytes", writer.kept_bytes() as f64),
             ("group_mirror_followers", feed.follower_count() as f64),
             ("group_mirror_feed_lag_seconds", feed.lag().as_secs_f64()),
             ("group_mirror_breaker_open", f64::from(u8::from(writer.is_breaker_open()))),

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::known_database::KnownDatabase;
 use crate::spool::{SpoolError, SpoolStatus};
 use crate::store::errors::Mismatch;
-use crate::store::schema;
-use crate::store::{Database, StoreError};
+use crate::store::{Database, StoreError, condition, schema};
 
 /// How often the schema is compared with the program's: a migration by another hand is noticed within this time.
 const SCHEMA_CHECK_PERIOD: Duration = Duration::from_secs(5);
@@ -55,6 +55,10 @@ pub(super) struct SchemaWatch {
     pub(super) spool: watch::Receiver<SpoolStatus>,
     /// Set once, where the start has to end.
     pub(super) refusal: watch::Sender<Option<String>>,
+    /// `KEEP_ANSWERED_SECS`.
+    pub(super) keep_answered_secs: u64,
+    /// Asynchronous replication is reported once.
+    pub(super) is_replication_reported: bool,
 }
 
 impl SchemaWatch {
@@ -113,6 +117,7 @@ impl SchemaWatch {
                             schema::make_ready(&mut conn).await?;
                         }
                         self.remember(&id);
+                        self.report_replication(&mut conn).await?;
                         Finding::Fits
                     }
                 },
@@ -120,6 +125,26 @@ impl SchemaWatch {
         };
         let _ = sqlx::Connection::close(conn).await;
         Ok(finding)
+    }
+
+    /// Reports once that a failover may lose what was answered.
+    async fn report_replication(&mut self, conn: &mut PgConnection) -> Result<(), StoreError> {
+        if self.is_replication_reported {
+            return Ok(());
+        }
+        let Some(cause) = condition::replication(conn).await?.asynchronous() else { return Ok(()) };
+        self.is_replication_reported = true;
+        match self.keep_answered_secs {
+            0 => tracing::warn!(
+                "the database replicates asynchronously ({cause}): a failover may lose the last commits, and with them \
+                 callbacks that were answered; make a standby synchronous, or set KEEP_ANSWERED_SECS"
+            ),
+            secs => tracing::info!(
+                "the database replicates asynchronously ({cause}): after a failover that loses commits, what was answered \
+                 in the last {secs} s is sent again"
+            ),
+        }
+        Ok(())
     }
 
     /// Why nothing may go into a database with this id, if so.

@@ -9,6 +9,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use super::announce::{announce_database, announce_service};
 use super::database::{Cluster, lock_data_dir, open_database, open_database_unless, stop_embedded};
 use super::signals::{Signals, hang_ups};
@@ -38,6 +40,10 @@ pub async fn serve(
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
     let database =
         if is_embedded { Database::unlocated() } else { open_database(&config, Cluster::Required).await?.0 };
+    let database = match &serving.read_database_url {
+        Some(url) => database.reading_from(url).context("READ_DATABASE_URL")?,
+        None => database,
+    };
     let running = start(&serving, database.clone(), listeners).await?;
     announce_service(&running, &serving, &config, dotenv);
     if let Some(mut hang_ups) = hang_ups {

@@ -8,7 +8,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -31,7 +30,9 @@ use super::listeners_tls::{API, CALLBACKS, ListenersTls};
 use super::pages::console_pages;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
+use super::receiving::receiver_state;
 use super::schema_watch::SchemaWatch;
+use super::standby_watch::watch_standby;
 use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
 use crate::api::health::{self, HealthState};
@@ -46,7 +47,7 @@ use crate::config::{ServeConfig, handed_over_sockets};
 use crate::ingest::{self, Writer};
 use crate::model::SdkAppId;
 use crate::outbox::DELIVERIES_MAX;
-use crate::receiver::{self, ReadPermits, ReceiverState, Sightings};
+use crate::receiver;
 use crate::reconcile::Engine;
 use crate::refusals::RefusalLog;
 use crate::relay::Relays;
@@ -56,7 +57,6 @@ use crate::server::ListenerRules;
 use crate::spool::volume;
 use crate::store::Database;
 use crate::store::schema::SchemaState;
-use crate::traffic::Traffic;
 use crate::{api, server, telemetry};
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
@@ -155,7 +155,12 @@ pub async fn start(
     let limits = connection_limits::granted(relays.connections_max(DELIVERIES_MAX));
     let writer = start_writer(serving, &database, &schema, &relays)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let health = HealthState { schema: schema.clone(), writer: writer.clone(), stop: stop.clone() };
+    let health = HealthState {
+        schema: schema.clone(),
+        writer: writer.clone(),
+        standby: database.standby().cloned(),
+        stop: stop.clone(),
+    };
     let (refusals, (receipt_mark, receipts)) =
         (RefusalLog::default(), ReceiptMark::begin(&serving.spool.dir));
     let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, &receipts);
@@ -196,14 +201,7 @@ pub async fn start(
         tasks,
     };
     let stop = &running.stop;
-    let schema_watch = SchemaWatch {
-        database: running.database.clone(),
-        known,
-        adopt: serving.adopt_database,
-        state: schema_found,
-        spool: running.writer.watch_spool(),
-        refusal: refused,
-    };
+    let schema_watch = schema_watch(&running, serving, known, (schema_found, refused));
     running.tasks.spawn(schema_watch.run(stop.clone()));
     running.tasks.spawn(running.receipt_mark.clone().keep_up(running.receipts.clone(), stop.clone()));
     wait_for_first_way(&running.schema, running.writer.watch_spool()).await;
@@ -214,6 +212,24 @@ pub async fn start(
     keep_counts(&running, stats_cache, &serving.spool.apps);
     begin_passes(serving, &running)?;
     Ok(running)
+}
+
+fn schema_watch(
+    running: &RunningService,
+    serving: &ServeConfig,
+    known: KnownDatabase,
+    (state, refusal): (watch::Sender<Option<String>>, watch::Sender<Option<String>>),
+) -> SchemaWatch {
+    SchemaWatch {
+        database: running.database.clone(),
+        known,
+        adopt: serving.adopt_database,
+        state,
+        spool: running.writer.watch_spool(),
+        refusal,
+        keep_answered_secs: serving.spool.keep_answered_secs,
+        is_replication_reported: false,
+    }
 }
 
 /// The write path, with its spool and its outbox.
@@ -266,9 +282,12 @@ fn serve_listeners(
     tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
 }
 
-/// Counts the mirror now and then, and keeps the gaps.
+/// Counts the mirror now and then, looks at the standby, and keeps the gaps.
 fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkAppId]) {
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
+    if let Some(standby) = running.database.standby().cloned() {
+        running.tasks.spawn(watch_standby(running.database.clone(), standby, running.stop.clone()));
+    }
     let gap_keeper = GapKeeper {
         database: running.database.clone(),
         schema: running.schema.clone(),
@@ -306,26 +325,6 @@ fn warn_of_forgetful_volume(dir: &Path) {
             "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
             dir.display()
         );
-    }
-}
-
-fn receiver_state(
-    serving: &ServeConfig,
-    relays: Relays,
-    writer: &Writer,
-    refusals: &RefusalLog,
-    receipts: &ReceiptClock,
-) -> ReceiverState {
-    ReceiverState {
-        gate: Arc::new(serving.gate()),
-        avchatroom_members: serving.avchatroom_members,
-        writer: writer.clone(),
-        reading: ReadPermits::default(),
-        refusals: refusals.clone(),
-        sightings: Sightings::of(serving.spool.apps.iter().copied()),
-        receipts: receipts.clone(),
-        relays,
-        traffic: Traffic::default(),
     }
 }
 

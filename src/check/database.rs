@@ -106,6 +106,7 @@ async fn look(
     lines.push(taking_writes(&server));
     lines.push(database_clock(conn, now).await?);
     lines.push(connections(&server, expected));
+    lines.push(replication_line(&condition::replication(conn).await?));
     let missing = rights::missing(conn).await?;
     if missing.is_empty() {
         let found = format!("role {:?} has every right on what exists of our tables", server.role);
@@ -241,11 +242,44 @@ fn connections(server: &condition::ServerCondition, expected: &DatabaseExpected)
     CheckLine::ok(CheckSubject::Connections, found)
 }
 
+fn replication_line(replication: &condition::Replication) -> CheckLine {
+    let subject = CheckSubject::Replication;
+    if let Some(cause) = replication.asynchronous() {
+        let found = format!("asynchronous: {cause}; a failover may lose the last commits");
+        let remedy = "make a standby synchronous, or set KEEP_ANSWERED_SECS: then what was answered lately is sent again";
+        return CheckLine::warning(subject, found, remedy);
+    }
+    CheckLine::ok(
+        subject,
+        match replication.standbys {
+            ..=0 => "no server follows this one now".to_owned(),
+            standbys => format!("synchronous ({}), {standbys} connected", replication.synchronous_names),
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{DatabaseExpected, KnownId, clock_line, connections, id_line, taking_writes};
+    use super::{
+        DatabaseExpected, KnownId, clock_line, connections, id_line, replication_line, taking_writes,
+    };
     use crate::check::line::CheckLevel;
-    use crate::store::condition::ServerCondition;
+    use crate::store::condition::{Replication, ServerCondition};
+
+    #[test]
+    fn commits_that_no_standby_has_confirmed_are_a_warning_where_one_follows() {
+        for (standbys, names, commit, level) in [
+            (0, "", "on", CheckLevel::Ok),
+            (2, "", "on", CheckLevel::Warning),
+            (1, "*", "on", CheckLevel::Ok),
+            (1, "*", "remote_apply", CheckLevel::Ok),
+            (1, "*", "local", CheckLevel::Warning),
+        ] {
+            let (synchronous_names, commit) = (names.to_owned(), commit.to_owned());
+            let line = replication_line(&Replication { standbys, synchronous_names, commit });
+            assert_eq!(line.level, level, "{line}");
+        }
+    }
 
     fn server() -> ServerCondition {
         ServerCondition {

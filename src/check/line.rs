@@ -56,6 +56,10 @@ pub enum CheckSubject {
     DatabaseClock,
     /// How many it allows.
     Connections,
+    /// Whether a failover can lose commits.
+    Replication,
+    /// The standby for reads.
+    ReadDatabase,
     /// When each command was seen last.
     Callbacks,
     /// Event times against receipts.

@@ -50,6 +50,17 @@ impl<'a> Secret<'a> {
         Ok(())
     }
 
+    /// Its one value, which may hold commas; none where it is not set.
+    pub(super) fn one_value(&self) -> anyhow::Result<Option<String>> {
+        self.check()?;
+        if let (Some(value), None) = (set(self.value), set(self.file)) {
+            return Ok(Some(value.to_owned()));
+        }
+        let mut values = self.values()?;
+        ensure!(values.len() <= 1, "{} holds {} lines; it should be one", self.source(), values.len());
+        Ok(values.pop())
+    }
+
     /// Its values, without white space around them; none where it is not set.
     pub(super) fn values(&self) -> anyhow::Result<Vec<String>> {
         self.check()?;

@@ -20,12 +20,22 @@ pub struct Settings {
     /// A file that holds `DATABASE_URL`
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", global = true)]
     pub database_url_file: Option<String>,
+    /// A standby of the mirror's database, from which lists and single things are read; unset: from `DATABASE_URL`
+    #[arg(long, env = "READ_DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    pub read_database_url: Option<String>,
+    /// A file that holds `READ_DATABASE_URL`
+    #[arg(long, env = "READ_DATABASE_URL_FILE", value_name = "PATH", global = true)]
+    pub read_database_url_file: Option<String>,
     /// Directory of the spool and of the embedded PostgreSQL; only one `serve` per directory [default: data]
     #[arg(long, env = "DATA_DIR", value_name = "PATH", global = true)]
     pub data_dir: Option<String>,
     /// Limit of the spool, in bytes; K, M, G work too [default: 1G]
     #[arg(long, env = "SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
     pub spool_max_bytes: Option<String>,
+    /// How long answered callbacks are kept after their commit, in seconds, to be sent again after a failover that lost
+    /// commits; 0: not at all [default: 0]
+    #[arg(long, env = "KEEP_ANSWERED_SECS", value_name = "SECONDS", global = true)]
+    pub keep_answered_secs: Option<String>,
     /// Directory of PostgreSQL's server programs for the embedded mode; never from a .env; unset: they are looked for
     #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
     pub pg_bin_dir: Option<String>,
@@ -151,12 +161,15 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 36] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 39] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
+            ("READ_DATABASE_URL", &mut self.read_database_url),
+            ("READ_DATABASE_URL_FILE", &mut self.read_database_url_file),
             ("DATA_DIR", &mut self.data_dir),
             ("SPOOL_MAX_BYTES", &mut self.spool_max_bytes),
+            ("KEEP_ANSWERED_SECS", &mut self.keep_answered_secs),
             (NEVER_FROM_A_FILE, &mut self.pg_bin_dir),
             ("SDK_APP_ID", &mut self.sdk_app_id),
             ("CALLBACK_TOKEN", &mut self.callback_token),
@@ -221,6 +234,7 @@ impl Settings {
         }
         for secret in [
             self.database_url_secret(),
+            self.read_database_url_secret(),
             self.callback_token_secret(),
             self.api_token_secret(),
             self.tencent_secret_key_secret(),
@@ -233,6 +247,11 @@ impl Settings {
 
     pub(super) fn database_url_secret(&self) -> Secret<'_> {
         Secret::new("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_ref())
+    }
+
+    pub(super) fn read_database_url_secret(&self) -> Secret<'_> {
+        let (value, file) = (self.read_database_url.as_ref(), self.read_database_url_file.as_ref());
+        Secret::new("READ_DATABASE_URL", value, file)
     }
 
     pub(super) fn callback_token_secret(&self) -> Secret<'_> {

@@ -3,6 +3,7 @@
 //! Each function names the variable, the value and the right form in its error, and never shows a secret.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, bail, ensure};
 use url::{Host, Url};
@@ -30,6 +31,20 @@ pub(super) fn path_prefix(name: &str, text: Option<&String>) -> anyhow::Result<P
     let Some(text) = set(text) else { return Ok(PathPrefix::default()) };
     PathPrefix::parse(text).with_context(|| {
         format!("{name} is {text:?}; it should be a path such as /mirror, of letters, digits and -._~")
+    })
+}
+
+/// A number of seconds in a range; `default` where nothing is set.
+pub(super) fn secs(
+    name: &str,
+    text: Option<&String>,
+    range: RangeInclusive<u64>,
+    default: u64,
+) -> anyhow::Result<u64> {
+    let Some(text) = set(text) else { return Ok(default) };
+    let (least, most) = (range.start(), range.end());
+    text.parse().ok().filter(|secs| range.contains(secs)).with_context(|| {
+        format!("{name} is {text:?}; it should be a number of seconds from {least} to {most}")
     })
 }
 

@@ -49,18 +49,32 @@ pub(super) async fn database_cards(state: &ConsoleState, visit: &Visit, trust: &
     let Some(found) = found else {
         let unknown =
             |subject| HealthCard::good(subject, visit.text("card-not-asked")).at(CardLevel::Unknown);
-        return ["server", "clock", "delays", "passes"].map(unknown).into();
+        let unknown = ["server", "clock", "delays", "passes"].map(unknown);
+        return unknown.into_iter().chain(reads(state, visit)).collect();
     };
-    vec![
+    let cards = [
         server(visit, &found.server),
         clocks(visit, found.clock_ms),
         delays(visit, found.delays),
         pass(visit, found.pass.as_ref()),
-    ]
+    ];
+    cards.into_iter().chain(reads(state, visit)).collect()
+}
+
+/// Where lists and lookups are read; no card without a standby.
+fn reads(state: &ConsoleState, visit: &Visit) -> Option<HealthCard> {
+    let standby = state.api.database.standby()?;
+    Some(match standby.trouble() {
+        None => HealthCard::good("reads", visit.text("card-reads-standby")),
+        Some(cause) => {
+            HealthCard::good("reads", visit.text("card-reads-primary")).and(cause).at(CardLevel::Warning)
+        }
+    })
 }
 
 async fn read(state: &ConsoleState, visit: &Visit) -> Result<DatabaseFindings, ApiError> {
-    let mut conn = state.api.lookup_connection().await?;
+    // Of the database that callbacks are committed to, whatever serves the reads.
+    let mut conn = state.api.feed_connection().await?;
     let server = condition::condition(&mut conn).await?;
     let before = clock::now().get();
     let there = condition::clock(&mut conn).await?.get();

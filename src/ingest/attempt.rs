@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::SLOW_COMMIT;
-use super::commit::{BatchLimits, commit_batch};
+use super::commit::{BatchLimits, CommitTarget, commit_batch};
+use super::keeping::LaneKeeping;
 use super::outcome::Applied;
 use super::pace::Pace;
 use super::prober::Suspicion;
@@ -30,9 +31,15 @@ pub(super) struct Attempts {
     pub(super) outbox: Outbox,
     pub(super) suspicion: Suspicion,
     pub(super) closing: CancellationToken,
+    /// None: nothing is kept of what is committed.
+    pub(super) keeping: Option<LaneKeeping>,
 }
 
 impl Attempts {
+    fn target(&self) -> CommitTarget<'_> {
+        CommitTarget { database: &self.database, outbox: &self.outbox, keeping: self.keeping.as_ref() }
+    }
+
     /// Commits a batch and keeps the pace. None: it was given up, and it is not known what was committed.
     pub(super) async fn commit<C: Borrow<Callback> + Sync>(
         &self,
@@ -53,8 +60,7 @@ impl Attempts {
         batch: &[C],
         begun: Instant,
     ) -> Option<Vec<Applied>> {
-        let mut committing =
-            Box::pin(commit_batch((&self.database, &self.outbox), batch, BatchLimits::SHORT));
+        let mut committing = Box::pin(commit_batch(self.target(), batch, BatchLimits::SHORT));
         tokio::select! {
             outcomes = &mut committing => return Some(outcomes),
             () = sleep(SLOW_COMMIT) => self.suspicion.report(),

@@ -16,6 +16,7 @@ use super::aside::AsideKey;
 use super::bisect::Bisection;
 use super::earlier::correct;
 use super::entry::new_entry;
+use super::keeping::LaneKeeping;
 use super::outcome::{Applied, NotCommitted, Outcome, count_causes};
 use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
 use crate::mirror::{self, Rows};
@@ -73,14 +74,21 @@ impl BatchLimits {
 /// The same again for each callback of the transaction: no server that works needs as long.
 const STATEMENTS_WAIT_EACH: Duration = Duration::from_millis(20);
 
-/// Where callbacks are committed, and which of them are to be delivered.
-type CommitTarget<'a> = (&'a Database, &'a Outbox);
+/// Where callbacks are committed, which of them are to be delivered, and whose mark a batch raises.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommitTarget<'a> {
+    pub(super) database: &'a Database,
+    pub(super) outbox: &'a Outbox,
+    /// None: nothing is kept of what is committed.
+    pub(super) keeping: Option<&'a LaneKeeping>,
+}
 
 /// Commits callbacks and answers for each, in the order given; corrects receipts as well. Committing the same again
 /// changes nothing.
 pub async fn commit<C: Borrow<Callback> + Sync>(database: &Database, batch: &[C]) -> Vec<Applied> {
     let outbox = Outbox::none();
-    let mut outcomes = commit_batch((database, &outbox), batch, BatchLimits::LONG).await;
+    let target = CommitTarget { database, outbox: &outbox, keeping: None };
+    let mut outcomes = commit_batch(target, batch, BatchLimits::LONG).await;
     for (callback, outcome) in batch.iter().zip(&mut outcomes) {
         if matches!(outcome, Err(NotCommitted::Earlier)) {
             *outcome = match correct(database, callback.borrow()).await {
@@ -145,12 +153,12 @@ async fn transact_with_retries(
 }
 
 async fn transact(
-    (database, outbox): CommitTarget<'_>,
+    target: CommitTarget<'_>,
     part: &[&Callback],
     limits: BatchLimits,
 ) -> Result<Vec<Applied>, sqlx::Error> {
-    let mut tx = database.begin_within("apply", limits.first_lock).await?;
-    let written = match write_in_time((database, outbox), &mut tx, part, limits.statements).await {
+    let mut tx = target.database.begin_within("apply", limits.first_lock).await?;
+    let written = match write_in_time(target, &mut tx, part, limits.statements).await {
         Ok(written) => written,
         Err(error) if classify(&error) == Failure::Stale => {
             tx.discard();
@@ -161,8 +169,11 @@ async fn transact(
             return Err(error);
         }
     };
-    tx.commit().await?;
-    part.iter().zip(&written).for_each(|(callback, entered)| outbox.entered(callback, *entered));
+    match target.keeping {
+        None => tx.commit().await?,
+        Some(keeping) => keeping.commit(tx, part).await?,
+    }
+    part.iter().zip(&written).for_each(|(callback, entered)| target.outbox.entered(callback, *entered));
     let outcome = |(callback, entered): (&&Callback, &Entered)| match (entered, &callback.event) {
         (Entered::Earlier, _) => Err(NotCommitted::Earlier),
         (Entered::Known, _) => Ok(Outcome::Duplicate),
@@ -179,7 +190,7 @@ async fn transact(
 /// for a limit of its own. The commit is not bounded here, because cancelling it would make its answer a lie; nor does one
 /// follow a request to cancel of which it is not known whether it has arrived.
 async fn write_in_time(
-    (database, outbox): CommitTarget<'_>,
+    target: CommitTarget<'_>,
     tx: &mut Tx,
     part: &[&Callback],
     base: Duration,
@@ -188,12 +199,12 @@ async fn write_in_time(
     let callbacks = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let limit = base + STATEMENTS_WAIT_EACH.saturating_mul(callbacks);
     let (written, may_commit) = {
-        let mut writing = pin!(write(tx.conn(), outbox, part));
+        let mut writing = pin!(write(target, tx.conn(), part));
         tokio::select! {
             written = &mut writing => return written,
             () = tokio::time::sleep(limit) => {}
         }
-        let may_commit = database.cancel(pid).await;
+        let may_commit = target.database.cancel(pid).await;
         (writing.await, may_commit)
     };
     if may_commit {
@@ -203,14 +214,19 @@ async fn write_in_time(
     written.and(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// The ledger entries and their effect; answers for each callback what the ledger made of it.
+/// The ledger entries and their effect, without the ids of persons who are erased; answers for each callback what the ledger
+/// made of it.
 async fn write(
+    CommitTarget { database, outbox, .. }: CommitTarget<'_>,
     conn: &mut PgConnection,
-    outbox: &Outbox,
     part: &[&Callback],
 ) -> Result<Vec<Entered>, sqlx::Error> {
+    let erasures = database.erasures().for_writing(conn).await?;
+    let erased: Vec<Option<Callback>> = part.iter().map(|callback| erasures.apply(callback)).collect();
+    let part: Vec<&Callback> =
+        part.iter().zip(&erased).map(|(callback, erased)| erased.as_ref().unwrap_or(callback)).collect();
     let entries: Vec<_> = part.iter().map(|callback| new_entry(callback, outbox.mark(callback))).collect();
-    let written = ledger::enter_batch(conn, &entries).await?;
+    let written = ledger::enter_batch(conn, &entries, database.erasures().applied(&erasures)).await?;
     assert_eq!(written.len(), part.len(), "the ledger answers for every callback");
     let fresh = part.iter().zip(&written).filter(|(_, entered)| matches!(entered, Entered::New(_)));
     let facts = Rows::of(fresh.flat_map(|(callback, _)| mirror::facts(callback)));

@@ -17,6 +17,7 @@ use crate::callback::Callback;
 use crate::mirror::group_key;
 use crate::replay;
 use crate::store::Database;
+use crate::store::errors::{Failure, classify};
 
 /// How many corrections may wait. What comes at the limit stays in the spool, set aside, and is offered again.
 const QUEUE_MAX: usize = 16;
@@ -90,9 +91,23 @@ impl Corrections {
     }
 }
 
+/// How often a correction begins anew because a person was erased meanwhile.
+const RETRIES_MAX: u32 = 10;
+
 /// Makes the earlier receipt of a callback count, and its group what the ledger then says.
 pub(super) async fn correct(database: &Database, callback: &Callback) -> Result<(), sqlx::Error> {
     let event = callback.event.as_ref().ok();
     let group = event.map(|event| group_key(callback.received.app, event.group.clone()));
-    replay::receive_earlier(database, &new_entry(callback, None), group.as_ref()).await
+    let mut retries = 0;
+    loop {
+        let erasures = database.erasures().current();
+        let erased = erasures.apply(callback);
+        let entry = new_entry(callback, None);
+        let erased = erased.as_ref().map(|erased| new_entry(erased, None));
+        let entries = (&entry, erased.as_ref());
+        match replay::receive_earlier(database, entries, group.as_ref(), &erasures).await {
+            Err(error) if classify(&error) == Failure::Retry && retries < RETRIES_MAX => retries += 1,
+            done => return done,
+        }
+    }
 }

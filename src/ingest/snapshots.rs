@@ -1,38 +1,38 @@
 //! The door of snapshots: a batch of REST answers with their effect, in one transaction.
 //!
-//! The groups are locked and read first, in the order in which all writers take them. What a snapshot shows that the mirror
-//! shows already is not entered and moves the time of verification alone; everything else becomes a ledger entry, and
-//! what it changes is counted as drift. As with callbacks, either all of a batch is committed or nothing.
+//! Where a snapshot is not known to say what the last one said (`known_reads`), the groups are locked and read first, in the
+//! order in which all writers take them. What a snapshot shows that the mirror shows already is not entered and moves the
+//! time of verification alone; everything else becomes a ledger entry, and what it changes is counted as drift. As with
+//! callbacks, either all of a batch is committed or nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use strum::VariantArray as _;
 
+use super::known_reads;
 use crate::mirror::{
-    ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, GroupBarrier, GroupKey, ListRange,
-    MirrorClaim, People, ReadKind, Rows, Snapshot, UnreadableSnapshot,
+    ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, FactKind, GroupBarrier, GroupKey, ListRange,
+    MirrorClaim, People, ReadDigest, ReadKind, Rows, Snapshot, UnreadableSnapshot,
 };
-use crate::model::{Digest, Millis};
+use crate::model::Millis;
 use crate::store::Database;
 use crate::store::drift_totals::{self, DriftCounts};
 use crate::store::errors::{Failure, classify};
 use crate::store::held;
 use crate::store::ledger::{self, EntrySource, NewEntry, Verdict};
-use crate::store::lines::HeldMembers;
+use crate::store::lines::HeldParts;
 use crate::store::pass_note::{self, PassNote};
-use crate::store::same_reads::{self, WholeRead};
 use crate::store::verifications::{self, KnownParts, VerifiedPart};
 
 /// The most snapshots of one batch: the groups of one packed answer, or a quarter of the ranges of a large group, whose
 /// callbacks wait meanwhile. A caller with more cuts them.
 pub const SNAPSHOTS_MAX: usize = 64;
 
-/// How often a batch is retried after a serialization failure, a deadlock, or a session whose statements are gone.
+/// How often a batch is retried after a serialization failure, a deadlock, or a session whose statements are gone, and the
+/// pause before the first retry; it grows with each.
 const RETRIES_MAX: u32 = 10;
-
-/// The pause before the first retry; it grows with each.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The counter of a class of drift.
@@ -82,6 +82,12 @@ enum Compared {
     Unreadable(UnreadableSnapshot),
 }
 
+/// The reads of a batch, and what each of them says as one value.
+struct SnapshotBatch {
+    read: Vec<Compared>,
+    digests: Vec<Option<ReadDigest>>,
+}
+
 /// Commits snapshots and answers for each, in the order given. Committing the same again changes nothing.
 ///
 /// # Errors
@@ -127,14 +133,9 @@ async fn enter(
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     assert!(snapshots.len() <= SNAPSHOTS_MAX, "a batch has at most {SNAPSHOTS_MAX} snapshots");
-    let read = |snapshot: &Snapshot| {
-        let read = snapshot.check_time(received_at).and_then(|()| ComparedSnapshot::of(snapshot.clone()));
-        read.map_or_else(Compared::Unreadable, Compared::Read)
-    };
-    let read: Vec<Compared> = snapshots.iter().map(read).collect();
     let mut retries = 0;
     loop {
-        match transact(database, &read, note, received_at).await {
+        match transact(database, snapshots, note, received_at).await {
             Err(error)
                 if matches!(classify(&error), Failure::Retry | Failure::Stale) && retries < RETRIES_MAX =>
             {
@@ -148,12 +149,12 @@ async fn enter(
 
 async fn transact(
     database: &Database,
-    read: &[Compared],
+    snapshots: &[Snapshot],
     note: Option<&PassNote>,
     received_at: Millis,
 ) -> Result<Vec<SnapshotOutcome>, sqlx::Error> {
     let mut tx = database.begin("snapshots").await?;
-    match write(tx.conn(), read, note, received_at).await {
+    match write((database, tx.conn()), snapshots, note, received_at).await {
         Ok((outcomes, drift)) => {
             let has_news = outcomes.iter().any(|outcome| matches!(outcome, SnapshotOutcome::Entered(_)));
             match note {
@@ -179,55 +180,110 @@ async fn transact(
 }
 
 async fn write(
-    conn: &mut PgConnection,
-    read: &[Compared],
+    (database, conn): (&Database, &mut PgConnection),
+    snapshots: &[Snapshot],
     note: Option<&PassNote>,
     received_at: Millis,
 ) -> Result<(Vec<SnapshotOutcome>, DriftCounts), sqlx::Error> {
-    let groups: BTreeSet<&GroupKey> = read.iter().filter_map(Compared::group).collect();
-    let groups: Vec<GroupKey> = groups.into_iter().cloned().collect();
-    let wholes = whole_reads(read);
-    let same = known_as_read(conn, &groups, &wholes).await?;
-    let groups: Vec<GroupKey> = groups.into_iter().filter(|group| !same.contains(group)).collect();
-    // Attributes and topics neither change nor depend on who is a member, and a range of a list says nothing of the others:
-    // of a community of 100,000 a batch reads some thousands.
-    let ranges: Option<Vec<&str>> = read.iter().filter_map(Compared::range).collect();
-    let members = match &ranges {
-        _ if !read.iter().any(Compared::is_beside_members) => HeldMembers::None,
-        Some(ranges) => HeldMembers::Ranges(ranges),
-        None => HeldMembers::All,
+    let erasures = database.erasures().for_writing(conn).await?;
+    let read = |snapshot: &Snapshot| {
+        let fit = snapshot.check_time(received_at);
+        fit.and_then(|()| ComparedSnapshot::of(erasures.apply_to_snapshot(snapshot)))
+            .map_or_else(Compared::Unreadable, Compared::Read)
     };
-    let mut before = held::lock(conn, &groups, members).await?;
-    let mut unlocked = unlocked(read, &before);
-    unlocked.retain(|group| !same.contains(*group));
+    let batch = SnapshotBatch::of(snapshots.iter().map(read).collect());
+    let known = known(conn, &batch).await?;
+    let read: Vec<(&Compared, bool)> = batch.read.iter().zip(known.iter().copied()).collect();
+    let open: Vec<&Compared> = read.iter().filter(|(_, known)| !known).map(|(read, _)| *read).collect();
+    let groups = open.iter().filter_map(|read| read.group()).collect::<BTreeSet<_>>();
+    let groups: Vec<&GroupKey> = groups.into_iter().collect();
+    let parts = parts(&open);
+    let mut before = held::read(conn, &groups, &parts).await?;
+    let unlocked = unlocked(&open, &before);
     if !unlocked.is_empty() {
         held::ensure(conn, &unlocked).await?;
-        before = held::lock(conn, &groups, members).await?;
+        held::lock(conn, &groups).await?;
+        before = held::read(conn, &groups, &parts).await?;
     }
     let mut comparison = Comparison::new(before.clone());
-    let compared: Vec<Compared> =
-        read.iter().map(|read| compare(&mut comparison, (&before, &same), read.clone())).collect();
+    let mut weighed = |(read, known): &(&Compared, bool)| match known {
+        true => (*read).clone(),
+        false => compare(&mut comparison, &before, (*read).clone()),
+    };
+    let compared: Vec<Compared> = read.iter().map(&mut weighed).collect();
     let news: Vec<&ComparedSnapshot> = compared.iter().filter_map(Compared::news).collect();
     // What was claimed before the batch is read before it is noted as verified; most batches change nothing.
     let has_drift = news.iter().any(|news| !news.drift.is_empty());
-    let known = if has_drift { verifications::known(conn, &groups).await? } else { KnownParts::default() };
+    let claimed = if has_drift { verifications::known(conn, &groups).await? } else { KnownParts::default() };
     let entries: Vec<NewEntry<'_>> = news.iter().map(|news| new_entry(news, received_at)).collect();
-    ledger::enter_batch(conn, &entries).await?;
+    ledger::enter_batch(conn, &entries, database.erasures().applied(&erasures)).await?;
     // An entry that the ledger knows already says nothing that merging once more could change.
     let new = Rows::of(news.iter().flat_map(|news| news.facts.iter().cloned()));
     let after = comparison.into_rows();
     held::write(conn, &new, &before, &after).await?;
     let verified: Vec<_> = compared.iter().filter_map(Compared::verified).collect();
     verifications::note(conn, &verified).await?;
-    let compared_wholes: Vec<WholeRead> =
-        wholes.into_iter().filter(|whole| !same.contains(&whole.group)).collect();
-    same_reads::note(conn, &compared_wholes).await?;
+    let may_be_known = batch.digests.iter().map(Option::is_some);
+    let open = compared.iter().zip(may_be_known).zip(&known).filter(|(_, known)| !**known);
+    let open: Vec<_> = open.filter_map(|((read, may), _)| Some((read.readable()?, may))).collect();
+    known_reads::note(conn, &open, &after).await?;
     if let Some(note) = note {
         pass_note::note(conn, note).await?;
     }
-    let drift = drift_counts(&compared, &before, &after, &known);
+    let drift = drift_counts(&compared, &before, &after, &claimed);
     drift_totals::add(conn, &drift, received_at).await?;
     Ok((compared.into_iter().map(Compared::outcome).collect(), drift))
+}
+
+/// Which reads are known. Where all of them are, no group is locked: what is written then is their time of verification
+/// alone, and a callback that is being written stands behind it. Otherwise all groups are locked, in the order of all
+/// writers, and the look is taken under their locks.
+async fn known(conn: &mut PgConnection, batch: &SnapshotBatch) -> Result<Vec<bool>, sqlx::Error> {
+    let groups: Vec<Option<&GroupKey>> = batch.read.iter().map(Compared::group).collect();
+    let known = known_reads::look(conn, &batch.digests, &groups).await?;
+    if known.iter().all(|known| *known) {
+        return Ok(known);
+    }
+    let sorted: BTreeSet<&GroupKey> = groups.iter().copied().flatten().collect();
+    held::lock(conn, &sorted.into_iter().collect::<Vec<_>>()).await?;
+    if known.contains(&true) { known_reads::look(conn, &batch.digests, &groups).await } else { Ok(known) }
+}
+
+/// What has to be read to compare reads. Attributes and topics neither change nor depend on who is a member; a profile
+/// depends on the owner's membership alone; and a range of a list says nothing of the others: of a community of 100,000 a
+/// batch reads some thousands.
+fn parts<'a>(open: &[&'a Compared]) -> HeldParts<'a> {
+    let mut parts = HeldParts::default();
+    let read = || open.iter().filter_map(|read| read.readable());
+    for ComparedSnapshot { snapshot, .. } in read().filter(|read| read.snapshot.kind == ReadKind::Members) {
+        match &snapshot.range {
+            None => drop(parts.whole.insert(&snapshot.group)),
+            Some(range) => {
+                parts.ranged.insert(&snapshot.group);
+                parts.ranges.insert(range.as_str());
+            }
+        }
+    }
+    parts.ranged.retain(|group| !parts.whole.contains(group));
+    for ComparedSnapshot { snapshot, facts, .. } in read() {
+        match snapshot.kind {
+            ReadKind::Attributes => parts.attributes = true,
+            ReadKind::Topics => parts.topics = true,
+            ReadKind::Members => {}
+            ReadKind::Profile | ReadKind::Gone => {
+                parts.fields |= snapshot.kind == ReadKind::Profile;
+                if !parts.whole.contains(&snapshot.group) {
+                    parts.owned.insert(&snapshot.group);
+                    let named = facts.iter().filter_map(|fact| match &fact.kind {
+                        FactKind::Owner(Some(owner)) => Some((&snapshot.group, owner)),
+                        _ => None,
+                    });
+                    parts.named.extend(named);
+                }
+            }
+        }
+    }
+    parts
 }
 
 /// What the batch changes, by what that means: measured by what was claimed before the batch.
@@ -245,69 +301,14 @@ fn drift_counts(compared: &[Compared], before: &Rows, after: &Rows, known: &Know
 }
 
 /// The groups that have no row yet and will have one: what is not locked could be written by another at the same time.
-fn unlocked<'a>(read: &'a [Compared], held: &Rows) -> Vec<&'a GroupKey> {
-    let known = read.iter().filter(|read| !read.is_gone()).filter_map(Compared::group);
+fn unlocked<'a>(open: &[&'a Compared], held: &Rows) -> Vec<&'a GroupKey> {
+    let known = open.iter().filter(|read| !read.is_gone()).filter_map(|read| read.group());
     let unlocked: BTreeSet<&GroupKey> = known.filter(|group| !held.groups.contains_key(group)).collect();
     unlocked.into_iter().collect()
 }
 
-/// Groups of which the batch has profile and complete list, and nothing else.
-fn whole_reads(read: &[Compared]) -> Vec<WholeRead> {
-    let mut by_group = BTreeMap::<&GroupKey, Vec<&Snapshot>>::new();
-    for read in read {
-        if let Compared::Read(read) = read {
-            by_group.entry(&read.snapshot.group).or_default().push(&read.snapshot);
-        }
-    }
-    let whole = |read: Vec<&Snapshot>| {
-        let [profile, list] = read[..] else { return None };
-        whole_read(profile, list)
-    };
-    by_group.into_values().filter_map(whole).collect()
-}
-
-/// The read of a whole group, if that is what these two are.
-#[must_use]
-pub fn whole_read(profile: &Snapshot, list: &Snapshot) -> Option<WholeRead> {
-    let is_whole = profile.group == list.group
-        && profile.kind == ReadKind::Profile
-        && list.kind == ReadKind::Members
-        && list.is_complete
-        && list.range.is_none()
-        && profile.time == list.time;
-    if !is_whole {
-        return None;
-    }
-    let flag = [u8::from(profile.is_complete)];
-    let said = [&flag[..], &profile.answer, b"\0", &list.answer].concat();
-    let digest = Digest::of("profile and members", &said);
-    Some(WholeRead { group: profile.group.clone(), digest, sigma: profile.time.sigma })
-}
-
-/// Locks the groups, and finds those that are known to be shown as they were read.
-async fn known_as_read(
-    conn: &mut PgConnection,
-    groups: &[GroupKey],
-    wholes: &[WholeRead],
-) -> Result<BTreeSet<GroupKey>, sqlx::Error> {
-    if wholes.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    held::lock_only(conn, groups).await?;
-    let same: BTreeSet<(i64, String)> = same_reads::same(conn, wholes).await?.into_iter().collect();
-    let is_same = |group: &&GroupKey| same.contains(&(group.app.get(), group.group.as_str().to_owned()));
-    Ok(groups.iter().filter(is_same).cloned().collect())
-}
-
-fn compare(
-    comparison: &mut Comparison,
-    (before, same): (&Rows, &BTreeSet<GroupKey>),
-    read: Compared,
-) -> Compared {
+fn compare(comparison: &mut Comparison, before: &Rows, read: Compared) -> Compared {
     let Compared::Read(snapshot) = read else { return read };
-    if same.contains(&snapshot.snapshot.group) {
-        return Compared::Read(snapshot);
-    }
     let row = before.groups.get(&snapshot.snapshot.group);
     let is_known = row.is_some_and(|row| !row.barrier(GroupBarrier::UpdatedStamp).is_zero());
     if snapshot.snapshot.kind == ReadKind::Gone && !is_known {
@@ -319,24 +320,24 @@ fn compare(
     }
 }
 
+impl SnapshotBatch {
+    fn of(read: Vec<Compared>) -> Self {
+        let digests = known_reads::digests(read.iter().map(Compared::readable));
+        assert_eq!(digests.len(), read.len(), "a place for each read");
+        Self { read, digests }
+    }
+}
+
 impl Compared {
-    fn group(&self) -> Option<&GroupKey> {
+    fn readable(&self) -> Option<&ComparedSnapshot> {
         match self {
-            Self::Read(read) => Some(&read.snapshot.group),
+            Self::Read(read) => Some(read),
             Self::Unknown | Self::Unreadable(_) => None,
         }
     }
 
-    /// True for a read that changes members, or shows an owner, whose membership decides what is shown of it.
-    fn is_beside_members(&self) -> bool {
-        let is_detail = |kind| matches!(kind, ReadKind::Attributes | ReadKind::Topics);
-        matches!(self, Self::Read(read) if !is_detail(read.snapshot.kind))
-    }
-
-    /// The range that it is complete for; the inner none where it is of no range, the outer one where it changes nothing.
-    fn range(&self) -> Option<Option<&str>> {
-        let Self::Read(read) = self else { return None };
-        Some(read.snapshot.range.as_ref().map(ListRange::as_str))
+    fn group(&self) -> Option<&GroupKey> {
+        self.readable().map(|read| &read.snapshot.group)
     }
 
     fn is_gone(&self) -> bool {

@@ -7,7 +7,7 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::listed::{ListRange, Listed, Silent};
 use crate::callback::{ProfileText, Role};
-use crate::model::{FieldKey, GroupId, SdkAppId, Stamp, TopicId, UserId};
+use crate::model::{FieldKey, GroupId, Millis, SdkAppId, Stamp, TopicId, UserId};
 
 /// How far before its own time a create ends an earlier life of the same id, in milliseconds. An id can be used again
 /// only when it is free, so a create proves a destroy; but joins of a community may come up to 3 s before its late
@@ -68,6 +68,9 @@ pub enum FactKind {
     Role(UserId, Role),
     /// A member's name card.
     NameCard(UserId, String),
+    /// A read says since when the group exists. An id can be used again, and its destroy and its create may be lost both: what
+    /// is older than this, less [`CREATE_SPARE_MS`], is of an earlier life.
+    Began(Millis),
     /// What no callback says of a group, and a read of its profile does.
     Silent(Silent),
     /// A list of members names a user, with what it says of the member.
@@ -92,7 +95,8 @@ pub enum FactKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum GroupBarrier {
-    /// The newest create, less [`CREATE_SPARE_MS`]: the end of an earlier life. Follows from [`FactKind::Created`].
+    /// The newest create, less [`CREATE_SPARE_MS`]: the end of an earlier life. Follows from [`FactKind::Created`] and
+    /// [`FactKind::Began`].
     CreateBarrier,
     /// The newest destroy. Follows from [`FactKind::Destroyed`].
     DestroyedStamp,

@@ -198,6 +198,12 @@ impl Rows {
                 assert!(barrier <= stamp, "a create outlives its own barrier: {stamp:?}");
                 group.raise(GroupBarrier::CreateBarrier, barrier);
             }
+            FactKind::Began(at) => {
+                // Never above what the read itself says.
+                let before =
+                    stamp.time().get().saturating_sub(at.get()).max(0).saturating_add(CREATE_SPARE_MS);
+                group.raise(GroupBarrier::CreateBarrier, stamp.earlier(before));
+            }
             FactKind::Destroyed => {
                 group.earlier_ends.displace(group.barrier(GroupBarrier::DestroyedStamp), stamp);
                 group.raise(GroupBarrier::DestroyedStamp, stamp);

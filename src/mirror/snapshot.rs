@@ -314,6 +314,8 @@ fn profile_facts(info: &GroupInfo, is_complete: bool, kinds: &mut Vec<FactKind>)
     ];
     kinds.extend(texts.into_iter().filter_map(|(text, value)| Some(FactKind::Text(text, value?))));
     kinds.extend(info.owner.clone().map(FactKind::Owner));
+    let created = info.create_secs.filter(is_time).map(|secs| Millis::new(secs.saturating_mul(1_000)));
+    kinds.extend(created.map(FactKind::Began));
     kinds.push(FactKind::Silent(Silent {
         apply_join_option: info.apply_join_option.clone(),
         invite_join_option: info.invite_join_option.clone(),

@@ -111,9 +111,12 @@ impl GroupRow {
     fn end_of(&self, sign: Stamp, listed: Stamp) -> Stamp {
         let (destroyed, gone) =
             (self.barrier(GroupBarrier::DestroyedStamp), self.barrier(GroupBarrier::GoneStamp));
-        let ends = self.earlier_ends.stamps().chain([self.created.stamp, destroyed, gone]);
+        let ends = self.earlier_ends.stamps().chain([destroyed, gone]);
         let reach = |end: Stamp| if end.is_of(Rank::Create) { end.earlier(CREATE_SPARE_MS) } else { end };
-        let ended = ends.map(|end| (reach(end), end)).chain([(listed, listed)]);
+        // The newest create may be known by a read alone, to the second.
+        let begin = self.barrier(GroupBarrier::CreateBarrier);
+        let began = (begin, self.created.stamp.max(begin.later(CREATE_SPARE_MS)));
+        let ended = ends.map(|end| (reach(end), end)).chain([began, (listed, listed)]);
         let after = ended.filter(|(barrier, _)| *barrier > sign);
         after.map(|(_, end)| end).min().unwrap_or(self.newest_end())
     }

@@ -117,22 +117,23 @@ impl AppRun {
         self.candidates.store(count, Ordering::Relaxed);
     }
 
-    /// Commits what one group was read as, together with others that wait.
-    pub(super) async fn commit_jointly(&self, read: ReadBatch) -> Result<(), PassEnd> {
+    /// Commits what one group was read as, together with others that wait; false where a snapshot of any of them was left out.
+    pub(super) async fn commit_jointly(&self, read: ReadBatch) -> Result<bool, PassEnd> {
         self.joint.commit(read, async |reads| self.commit_all(reads).await).await
     }
 
-    /// Commits what groups were read as, in as few transactions as may be.
-    pub(super) async fn commit_all(&self, read: Vec<ReadBatch>) -> Result<(), PassEnd> {
-        let mut batch = ReadBatch::default();
+    /// Commits what groups were read as, in as few transactions as may be; false where a snapshot was left out.
+    pub(super) async fn commit_all(&self, read: Vec<ReadBatch>) -> Result<bool, PassEnd> {
+        let (mut batch, mut are_taken) = (ReadBatch::default(), true);
         for group in read {
             if batch.is_full_with(&group) {
                 let full = std::mem::take(&mut batch);
-                self.commit(full.snapshots, full.note).await?;
+                are_taken &= self.commit(full.snapshots, full.note).await?;
             }
             batch.append(group);
         }
-        self.commit(batch.snapshots, batch.note).await.map(drop)
+        are_taken &= self.commit(batch.snapshots, batch.note).await?;
+        Ok(are_taken)
     }
 
     /// Commits snapshots, and in the transaction of the last of them what they come to; false where one of them was left out.
@@ -236,7 +237,7 @@ impl AppRun {
         let keys: Vec<GroupKey> = asked.iter().map(|asked| self.key(&asked.group)).collect();
         let mut tx = self.engine.pass_tx().await?;
         let held = passes::field_keys_of(tx.conn(), &keys).await;
-        let held = tx.end(held).await?;
+        let held = tx.end_of_read(held).await?;
         let held: Vec<FieldKey> = held.iter().filter_map(|key| FieldKey::parse(key).ok()).collect();
         self.reader.ask_also(&held);
         Ok(self.reader.groups(asked, spare).await?)
@@ -250,7 +251,7 @@ impl AppRun {
         let since = Millis::new((self.engine.now)().get() - RECENT_MS);
         let mut tx = self.engine.pass_tx().await?;
         let read = evidence::recent(tx.conn(), groups, since).await;
-        let rows = tx.end(read).await?;
+        let rows = tx.end_of_read(read).await?;
         let mut known = BTreeMap::<String, KnownOfGroup>::new();
         for row in rows {
             let of = known.entry(row.group_id).or_default();
@@ -299,6 +300,17 @@ impl Engine {
 impl PassTx<'_> {
     pub(super) fn conn(&mut self) -> &mut PgConnection {
         self.tx.conn()
+    }
+
+    /// Ends what has written nothing, so that there is nothing for the disk.
+    pub(super) async fn end_of_read<T>(self, done: Result<T, sqlx::Error>) -> Result<T, PassEnd> {
+        match done {
+            Ok(done) => {
+                self.tx.commit().await?;
+                Ok(done)
+            }
+            error => self.end(error).await,
+        }
     }
 
     /// Commits what went well, and rolls back what did not. What a crash of the server takes back is read again.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::engine::PassEnd;
 
 /// A batch that waits, and whom to answer.
-type WaitingBatch<T> = (T, oneshot::Sender<Result<(), PassEnd>>);
+type WaitingBatch<T> = (T, oneshot::Sender<Result<bool, PassEnd>>);
 
 /// The batches that wait while another commit is in work. Each caller has at most one here, so that their number limits it.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ impl<T> JointCommits<T> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits a batch together with those that wait as well, by `commit`.
+    /// Commits a batch together with those that wait as well, by `commit`; each caller gets its answer.
     pub(super) async fn commit(
         &self,
         batch: T,
-        commit: impl AsyncFnOnce(Vec<T>) -> Result<(), PassEnd>,
-    ) -> Result<(), PassEnd> {
+        commit: impl AsyncFnOnce(Vec<T>) -> Result<bool, PassEnd>,
+    ) -> Result<bool, PassEnd> {
         let (answer, mut answered) = oneshot::channel();
         self.waiting().push((batch, answer));
         let _in_work = self.in_work.lock().await;
@@ -50,7 +50,7 @@ impl<T> JointCommits<T> {
         let done = commit(batches).await;
         for answer in answers {
             let same = match &done {
-                Ok(()) => Ok(()),
+                Ok(are_taken) => Ok(*are_taken),
                 Err(error) => Err(PassEnd::Stopped(error.to_string())),
             };
             // This caller reads no answer, and one that was dropped needs none.
@@ -77,7 +77,7 @@ mod tests {
                 joint
                     .commit(number, async |batches: Vec<usize>| {
                         sizes.lock().unwrap().push(batches.len());
-                        if batches.contains(&7) { Err(PassEnd::Interrupted) } else { Ok(()) }
+                        if batches.contains(&7) { Err(PassEnd::Interrupted) } else { Ok(true) }
                     })
                     .await
             })
@@ -90,7 +90,7 @@ mod tests {
                         sizes.lock().unwrap().push(batches.len());
                         begun.send(()).unwrap();
                         ends.await.unwrap();
-                        Ok(())
+                        Ok(false)
                     })
                     .await
             })
@@ -101,11 +101,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         end.send(()).unwrap();
-        assert!(first.await.unwrap().is_ok());
+        assert!(first.await.unwrap().is_ok_and(|are_taken| !are_taken));
         for caller in later {
             assert!(caller.await.unwrap().is_err(), "one commit that fails fails for all in it");
         }
         assert_eq!(*sizes.lock().unwrap(), [1, 7]);
-        assert!(commit(8).await.unwrap().is_ok());
+        assert!(commit(8).await.unwrap().is_ok_and(|are_taken| are_taken));
     }
 }

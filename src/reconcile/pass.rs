@@ -249,7 +249,7 @@ impl AppRun {
         loop {
             let mut tx = self.engine.pass_tx().await?;
             let read = work::counts(tx.conn(), app, number).await;
-            let counts = tx.end(read).await?;
+            let counts = tx.end_of_read(read).await?;
             self.counts.waiting.store(counts.of_pass, Ordering::Relaxed);
             if counts.of_pass == 0 {
                 return Ok(());

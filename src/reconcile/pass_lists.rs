@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::app_run::AppRun;
+use super::app_run::{AppRun, ReadBatch};
 use super::engine::{PassCounts, PassEnd};
 use super::pass_work::STALE_ATTEMPTS;
 use super::reading_evidence::KnownOfGroup;
@@ -14,7 +14,7 @@ use super::reading_list::{ListMark, ListProgress};
 use super::reading_members::ListStep;
 use super::reading_verdict::{GroupReading, ListReading, ListState, MembersRead, ReadSpare, Witnesses};
 use crate::ingest;
-use crate::mirror::Snapshot;
+use crate::mirror::ReadDigest;
 use crate::model::{Millis, UserId};
 use crate::store::pass_note::PassNote;
 use crate::store::same_reads;
@@ -49,9 +49,18 @@ impl AppRun {
         let list = self.confirmed(list).await?;
         let is_done = matches!(list.state, ListState::Complete | ListState::Unsupported);
         PassCounts::add(&self.counts.members, list.rows.len());
-        for part in list.batches() {
+        let (mut parts, mut is_first) = (list.batches().peekable(), true);
+        while let Some(part) = parts.next() {
+            let is_alone = is_first && parts.peek().is_none();
+            is_first = false;
+            // A list in one part is committed with those of other groups; who has none of them waiting waits for no one.
+            let is_taken = if is_alone {
+                self.commit_jointly(ReadBatch { snapshots: part, note: PassNote::default() }).await?
+            } else {
+                self.commit(part, PassNote::default()).await?
+            };
             // The last range stands for the list: it is not entered where an earlier one was left out.
-            if !self.commit(part, PassNote::default()).await? {
+            if !is_taken {
                 return Ok(None);
             }
         }
@@ -69,7 +78,7 @@ impl AppRun {
         let group = &witnesses.group;
         let mut tx = self.engine.pass_tx().await?;
         let read = evidence::kept_pages(tx.conn(), group).await;
-        let kept = tx.end(read).await?;
+        let kept = tx.end_of_read(read).await?;
         let Some((last, mark, _)) = kept.last() else { return Ok(None) };
         let mut tx = self.engine.pass_tx().await?;
         let read = passes::newest(tx.conn(), group.app).await;
@@ -122,19 +131,22 @@ impl AppRun {
         }
     }
 
-    /// The groups that are known to be shown as they were read: their lists leave out no one who is shown. What a callback
+    /// The groups whose lists are known to be shown as they were read: they leave out no one who is shown. What a callback
     /// says of them after this look is compared with the list when that is committed.
-    async fn known_as_read(&self, readings: &[GroupReading]) -> Result<BTreeSet<String>, PassEnd> {
-        let whole = |reading: &GroupReading| {
-            let MembersRead::Whole(list) = &reading.members else { return None };
-            let parts: Vec<Snapshot> = list.batches().flatten().collect();
-            let [members] = &parts[..] else { return None };
-            ingest::whole_read(reading.profile.as_ref()?, members)
+    async fn known_as_read(&self, lists: &[&ListReading]) -> Result<BTreeSet<String>, PassEnd> {
+        let digest = |list: &&ListReading| {
+            let mut parts = list.batches().flatten();
+            let first = parts.next()?;
+            // A list in ranges is never known.
+            if parts.next().is_some() { None } else { ingest::read_digest(&first) }
         };
-        let wholes: Vec<_> = readings.iter().filter_map(whole).collect();
+        let digests: Vec<ReadDigest> = lists.iter().filter_map(digest).collect();
+        if digests.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let mut tx = self.engine.pass_tx().await?;
-        let read = same_reads::same(tx.conn(), &wholes).await;
-        Ok(tx.end(read).await?.into_iter().map(|(_, group)| group).collect())
+        let read = same_reads::same(tx.conn(), &digests.iter().collect::<Vec<_>>()).await;
+        Ok(tx.end_of_read(read).await?.into_iter().map(|(_, group, _)| group).collect())
     }
 
     /// Asks by name for those whom complete lists leave out and the mirror shows.
@@ -142,16 +154,11 @@ impl AppRun {
         &self,
         mut readings: Vec<GroupReading>,
     ) -> Result<Vec<GroupReading>, PassEnd> {
-        let same = self.known_as_read(&readings).await?;
-        let lists: Vec<&ListReading> = readings
-            .iter()
-            .filter(|reading| !same.contains(reading.group.group.as_str()))
-            .filter_map(|reading| match &reading.members {
-                MembersRead::Whole(list) => Some(list),
-                _ => None,
-            })
-            .collect();
-        let left_out = self.left_out(&lists).await?;
+        let lists = readings.iter().filter_map(|reading| match &reading.members {
+            MembersRead::Whole(list) => Some(list),
+            _ => None,
+        });
+        let left_out = self.left_out(&lists.collect::<Vec<_>>()).await?;
         for reading in &mut readings {
             let id = reading.group.group.as_str();
             let users: Vec<UserId> =
@@ -180,13 +187,16 @@ impl AppRun {
 
     /// Who is shown by the mirror and is in none of these lists, each with the group.
     async fn left_out(&self, lists: &[&ListReading]) -> Result<Vec<(String, UserId)>, PassEnd> {
+        let known = self.known_as_read(lists).await?;
+        let lists: Vec<&ListReading> =
+            lists.iter().copied().filter(|list| !known.contains(list.group.group.as_str())).collect();
         if lists.is_empty() {
             return Ok(Vec::new());
         }
         let groups: Vec<_> = lists.iter().map(|list| list.group.clone()).collect();
         let mut tx = self.engine.pass_tx().await?;
         let read = evidence::present(tx.conn(), &groups).await;
-        let present = tx.end(read).await?;
+        let present = tx.end_of_read(read).await?;
         let is_left_out = |(group, user): (String, String)| {
             let user = UserId::parse(&user).ok()?;
             let list = lists.iter().find(|list| list.group.group.as_str() == group)?;

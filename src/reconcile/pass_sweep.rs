@@ -56,7 +56,7 @@ impl AppRun {
             let from = after.clone();
             let mut tx = self.engine.pass_tx().await?;
             let read = passes::next_groups(tx.conn(), (app, of.number), of_mirror, &from, WINDOW).await;
-            let rows = tx.end(read).await?;
+            let rows = tx.end_of_read(read).await?;
             let Some(last) = rows.last().map(|row| row.group_id.clone()) else { break };
             let wanted: Vec<SweepRow> = rows.into_iter().filter(|row| !row.is_asked).collect();
             entered += if of_mirror { 0 } else { wanted.len() };
@@ -116,7 +116,7 @@ impl AppRun {
             read.push(self.weighed(row, reading, known.get(&id).unwrap_or(&none), of));
         }
         PassCounts::add(&self.counts.asked, read.len());
-        self.commit_all(read).await
+        self.commit_all(read).await.map(drop)
     }
 
     /// What the reading of one group comes to.

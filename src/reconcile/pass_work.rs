@@ -91,7 +91,7 @@ impl AppRun {
         let (of, now) = ((self.source.app, number), (self.engine.now)());
         let mut tx = self.engine.pass_tx().await?;
         let read = work::due(tx.conn(), of, now, &busy, ROWS_MAX).await;
-        tx.end(read).await
+        tx.end_of_read(read).await
     }
 
     fn spare(&self, row: &DueGroup) -> ReadSpare {

@@ -3,32 +3,56 @@
 //! Each in one transaction under the locks of its groups, so that replay can be stopped and started again, and so that
 //! views, grants and readers stay. The fold is made in memory, and so by other code than the upserts that it checks.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
 use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
-use crate::mirror::{GroupKey, Rows};
+use crate::mirror::{Erasures, GroupKey, Rows};
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::NewEntry;
-use crate::store::{Database, held, ledger, rebuild};
+use crate::store::{Database, erased_entries, held, ledger, rebuild};
 
 /// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
 pub(super) const RETRIES_MAX: u32 = 20;
 
+/// How often a lock that another holds is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
 /// Takes the lock of replays. Two at once would undo each other's work; the second is refused.
-pub(super) async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
+///
+/// # Errors
+/// A database that fails, one without a ledger, or another replay that runs.
+pub async fn lock(database: &Database) -> anyhow::Result<PgConnection> {
+    lock_within(database, Duration::ZERO).await
+}
+
+/// The same, where another that has ended may hold the lock for a moment: the server notices the end of a killed client when
+/// its statement is done.
+///
+/// # Errors
+/// As above.
+pub async fn lock_within(database: &Database, wait_max: Duration) -> anyhow::Result<PgConnection> {
     let mut conn = database.connect().await?;
     anyhow::ensure!(
         rebuild::has_ledger(&mut conn).await?,
         "the database has no ledger; run `group-mirror migrate`"
     );
-    anyhow::ensure!(rebuild::try_lock_replay(&mut conn).await?, "another replay of this database is running");
+    let begun = Instant::now();
+    while !rebuild::try_lock_replay(&mut conn).await? {
+        anyhow::ensure!(begun.elapsed() < wait_max, "another replay of this database is running");
+        tokio::time::sleep(LOCK_POLL).await;
+    }
     Ok(conn)
 }
 
 /// Gives the lock back before the session ends: the server takes its time to notice the end, and the next replay may
 /// be begun by then.
-pub(super) async fn unlock(mut keeper: PgConnection) -> anyhow::Result<()> {
+///
+/// # Errors
+/// A database that fails.
+pub async fn unlock(mut keeper: PgConnection) -> anyhow::Result<()> {
     rebuild::unlock_replay(&mut keeper).await?;
     Ok(keeper.close().await?)
 }
@@ -94,21 +118,39 @@ async fn fold(conn: &mut PgConnection, span: &Span) -> Result<Rows, sqlx::Error>
 
 /// Moves the ledger entry of a repeat without event time back to this receipt, where that is the earlier one, and makes
 /// its group what the ledger then says. In a transaction of its own without the time limits of the writer, because a
-/// group may have any number of entries.
+/// group may have any number of entries. `erased`: the same without persons who are erased, where it names one.
 ///
 /// # Errors
-/// A statement's, or no connection.
+/// A statement's, or no connection; a conflict, where another person is erased than those whose ids were replaced.
 pub async fn receive_earlier(
     database: &Database,
-    entry: &NewEntry<'_>,
+    (entry, erased): (&NewEntry<'_>, Option<&NewEntry<'_>>),
     group: Option<&GroupKey>,
+    applied: &Erasures,
 ) -> Result<(), sqlx::Error> {
     let mut tx = database.begin("receive_earlier").await?;
     tx.take_time().await?;
-    if let (true, Some(group)) = (ledger::receive_earlier(tx.conn(), entry).await?, group) {
-        rebuild_group(tx.conn(), group).await?;
+    database.erasures().applied(applied).check_now(tx.conn()).await?;
+    // Whom the entry is about is not known before it is moved: it has been rewritten, or not.
+    let mut either = entry.clone();
+    either.people.parts.extend(erased.iter().flat_map(|erased| erased.people.parts.clone()));
+    if ledger::receive_earlier(tx.conn(), &either).await? {
+        if let Some(erased) = erased {
+            erased_entries::replace(tx.conn(), erased, &entry.people).await?;
+        }
+        if let Some(group) = group {
+            rebuild_group(tx.conn(), group).await?;
+        }
     }
     tx.commit().await
+}
+
+/// Locks one group, if it has a row.
+///
+/// # Errors
+/// The statement's.
+pub async fn lock_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
+    rebuild::lock_group(conn, (group.app.get(), group.group.as_str())).await
 }
 
 /// Makes one group what its ledger entries say, inside the caller's transaction: for an entry whose time has
@@ -116,7 +158,7 @@ pub async fn receive_earlier(
 ///
 /// # Errors
 /// A statement's.
-pub(super) async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
+pub async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
     let key = (group.app.get(), group.group.as_str().to_owned());
     rebuild::lock_group(conn, (key.0, &key.1)).await?;
     let mut whole = RangeFold::new(Span { after: key.clone(), last: key.clone() });

@@ -132,6 +132,19 @@ pub fn verdict(callback: &Callback) -> Verdict {
     }
 }
 
+/// The reason of an entry after its body was changed, where it follows from the body: it may quote what was changed. None
+/// where this program would not have given the reason that the entry has.
+#[must_use]
+pub fn reason_of(row: &LedgerRow, body: &[u8]) -> Option<String> {
+    let changed = LedgerRow { body: body.to_vec(), ..row.clone() };
+    [Millis::new(row.received_ms), NO_VERDICT].into_iter().find_map(|now| {
+        let before = verdict(&decode_at(row, now)?);
+        let after = verdict(&decode_at(&changed, now)?);
+        let is_known = says_the_same(row, &before) && after.outcome == before.outcome;
+        after.reason.filter(|_| is_known).map(|reason| crate::model::storable(&reason))
+    })
+}
+
 /// True where a row has this verdict already.
 pub(super) fn says_the_same(row: &LedgerRow, verdict: &Verdict) -> bool {
     let reason = verdict.reason.as_deref().map(crate::model::storable);

@@ -144,6 +144,7 @@ impl RunningCount {
                 self.listed.insert(range.clone());
             }
             FactKind::Created(_)
+            | FactKind::Began(_)
             | FactKind::Destroyed
             | FactKind::Barrier(GroupBarrier::GoneStamp | GroupBarrier::MembersBarrier) => {
                 self.is_outdated = true;

@@ -55,7 +55,8 @@ pub(super) struct Salvage {
 }
 
 /// Why a salvage ends before its end.
-enum SalvageEnd {
+#[derive(Debug)]
+pub(super) enum SalvageEnd {
     /// The spool is closed; the next start begins again.
     Closed,
     /// The damaged file cannot be read.
@@ -119,6 +120,19 @@ impl Salvage {
 
     /// Puts every whole record into the new file, and notes what is missing; answers how many there were.
     fn salvage(&self, path: &Path, gap: Option<Gap>) -> Result<u64, SalvageEnd> {
+        let found = self.put_records_of(path)?;
+        metrics::counter!("group_mirror_salvaged_total").increment(found);
+        if let Some(gap) = gap {
+            self.losses.complete(Gap { callbacks: gap.callbacks.saturating_sub(found), ..gap });
+        }
+        // Even an empty batch writes the gap.
+        self.put(&[])?;
+        Ok(found)
+    }
+
+    /// Puts every whole record of a file into the spool, and returns when they are synced; answers how many there were.
+    /// Blocking.
+    pub(super) fn put_records_of(&self, path: &Path) -> Result<u64, SalvageEnd> {
         let (mut found, mut batch, mut bytes) = (0, Vec::new(), 0);
         let mut records = Records::of(open(path, Access::Read).map_err(SalvageEnd::Unreadable)?);
         while let Some(record) = records.next().map_err(SalvageEnd::Unreadable)? {
@@ -131,12 +145,9 @@ impl Salvage {
                 bytes = 0;
             }
         }
-        metrics::counter!("group_mirror_salvaged_total").increment(found);
-        if let Some(gap) = gap {
-            self.losses.complete(Gap { callbacks: gap.callbacks.saturating_sub(found), ..gap });
+        if !batch.is_empty() {
+            self.put(&batch)?;
         }
-        // Even an empty batch writes the gap.
-        self.put(&batch)?;
         Ok(found)
     }
 

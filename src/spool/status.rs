@@ -21,6 +21,8 @@ pub struct SpoolPlace {
     pub max_bytes: u64,
     /// The apps that share it; at least one.
     pub apps: Vec<SdkAppId>,
+    /// How long answered callbacks are kept after their commit, in seconds; 0: not at all.
+    pub keep_answered_secs: u64,
 }
 
 /// Why the spool did not take a callback.

@@ -82,6 +82,66 @@ pub async fn clock(conn: &mut PgConnection) -> Result<Millis, sqlx::Error> {
     Ok(Millis::new(millis))
 }
 
+/// How commits of this role get to other servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replication {
+    /// Servers that follow this one now.
+    pub standbys: i64,
+    /// `synchronous_standby_names`.
+    pub synchronous_names: String,
+    /// `synchronous_commit`, as the sessions of the service have it.
+    pub commit: String,
+}
+
+impl Replication {
+    /// Why a commit that was confirmed may be missing on the standby that takes over; none where it is not, or where
+    /// no server follows.
+    #[must_use]
+    pub fn asynchronous(&self) -> Option<String> {
+        let follow = match self.standbys {
+            ..=0 => return None,
+            1 => "1 server follows".to_owned(),
+            standbys => format!("{standbys} servers follow"),
+        };
+        match &*self.commit {
+            _ if self.synchronous_names.is_empty() => {
+                Some(format!("{follow}, and synchronous_standby_names is empty"))
+            }
+            "local" => Some(format!("{follow}, and synchronous_commit is local")),
+            _ => None,
+        }
+    }
+}
+
+/// What takes a copy for a backup follows no longer than that takes. The service raises `off` to `on` for its sessions.
+const REPLICATION: &str = "
+SELECT (SELECT count(*) FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup'),
+       current_setting('synchronous_standby_names'), replace(current_setting('synchronous_commit'), 'off', 'on')";
+
+/// Whether this server waits for others before it confirms a commit.
+///
+/// # Errors
+/// The statement's.
+pub async fn replication(conn: &mut PgConnection) -> Result<Replication, sqlx::Error> {
+    let (standbys, synchronous_names, commit) = sqlx::query_as(REPLICATION).fetch_one(conn).await?;
+    Ok(Replication { standbys, synchronous_names, commit })
+}
+
+/// A copy by dump has the id of its database too, so the cluster counts as well, whose number a standby has in common with
+/// its primary, and the database in it.
+const COPY_ID: &str = "
+SELECT concat((SELECT database_id FROM database_identity), ' in cluster ', s.system_identifier, ', database ', d.oid)
+  FROM pg_control_system() s, pg_database d
+ WHERE d.datname = current_database()";
+
+/// What a primary and its standbys have in common, and no other database; for a database with our schema.
+///
+/// # Errors
+/// The statement's.
+pub async fn copy_id(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(COPY_ID).fetch_one(conn).await
+}
+
 /// How many groups the mirror has of an app.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GroupTotals {

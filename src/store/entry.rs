@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
+use super::erasures::ErasuresApplied;
 use super::people::{self, LedgerKey, rows_of};
 use crate::mirror::People;
 use crate::model::{Digest, GroupId, Millis, SdkAppId, UserId, storable};
@@ -137,10 +138,11 @@ fn request_key((app, group, _, digest): &Key) -> RequestKey {
 /// one request the earlier.
 ///
 /// # Errors
-/// A statement's.
+/// A statement's; a conflict, where another person is erased than those whose ids were replaced.
 pub async fn enter_batch(
     conn: &mut PgConnection,
     batch: &[NewEntry<'_>],
+    applied: ErasuresApplied<'_>,
 ) -> Result<Vec<Entered>, sqlx::Error> {
     let keys: Vec<Key> = batch.iter().map(NewEntry::key).collect();
     let known = lock_requests(conn, batch, &keys).await?;
@@ -166,7 +168,7 @@ pub async fn enter_batch(
         }
         writes.push(at);
     }
-    let inserted = insert(conn, batch, &keys, &writes).await?;
+    let inserted = insert(conn, (batch, applied), &keys, &writes).await?;
     for at in writes {
         if let Some(owner) = inserted.get(&keys[at]) {
             entered[at] = Entered::New(*owner);
@@ -240,7 +242,7 @@ SELECT app, group_id, time_ms, digest, command, event_time_ms, to_timestamp(rece
     AS batch (app, group_id, time_ms, digest, command, event_time_ms, received_ms, source, outcome, reason, causes,
               query_command, client_ip, platform, request_id, body, operator, users, user_count)
 ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING
-RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false";
+RETURNING sdk_app_id, group_id, time_ms, digest, NULL::bigint, false, (SELECT version FROM erasure_state WHERE only_row)";
 
 /// The same where an app of the batch has a relay, in one round trip as well: new entries go to the outbox too. A group
 /// with entries there has a process that delivers it, and the next entry belongs to that one, so that the order of a
@@ -284,16 +286,18 @@ queued AS (
 SELECT e.sdk_app_id, e.group_id, e.time_ms, e.digest, q.owner,
        EXISTS (SELECT FROM relay_outbox o
                 WHERE o.owner = q.owner AND o.owner <> o.origin AND e.group_id <> ''
-                  AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id)
+                  AND o.sdk_app_id = e.sdk_app_id AND o.order_key = e.group_id),
+       (SELECT version FROM erasure_state WHERE only_row)
   FROM entered e LEFT JOIN queued q USING (sdk_app_id, group_id, time_ms, digest)";
 
-/// A key that was not there, the process that delivers its entry, and whether entries of others come before.
-type InsertedRow = (i64, String, i64, Vec<u8>, Option<i64>, bool);
+/// A key that was not there, the process that delivers its entry, whether entries of others come before, and the version of
+/// the erasures.
+type InsertedRow = (i64, String, i64, Vec<u8>, Option<i64>, bool, i64);
 
 /// Inserts some entries of a batch; the keys of those that were not there, with who delivers each.
 async fn insert(
     conn: &mut PgConnection,
-    batch: &[NewEntry<'_>],
+    (batch, applied): (&[NewEntry<'_>], ErasuresApplied<'_>),
     keys: &[Key],
     order: &[usize],
 ) -> Result<HashMap<Key, Option<Queued>>, sqlx::Error> {
@@ -342,9 +346,12 @@ async fn insert(
     } else {
         query
     };
-    let inserted: Vec<InsertedRow> = query.fetch_all(conn).await?;
+    let inserted: Vec<InsertedRow> = query.fetch_all(&mut *conn).await?;
+    if let Some((.., version)) = inserted.first() {
+        applied.check(conn, *version).await?;
+    }
     assert!(inserted.len() <= order.len(), "no entry is inserted twice");
-    let queued = |(app, group, time, digest, owner, is_behind_others): InsertedRow| {
+    let queued = |(app, group, time, digest, owner, is_behind_others, _): InsertedRow| {
         let queued = owner.map(|owner| Queued { owner, is_behind_others });
         ((app, group, time, digest), queued)
     };

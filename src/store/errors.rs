@@ -163,6 +163,9 @@ const LONG_KEY_ROUTINES: [&str; 3] = ["_bt_check_third_page", "index_form_tuple"
 impl Cause {
     /// None where the error is not an answer of the server.
     fn of(error: &sqlx::Error) -> Option<Self> {
+        if matches!(error, sqlx::Error::AnyDriverError(error) if error.is::<ErasuresChanged>()) {
+            return Some(Self::Conflict);
+        }
         let sqlx::Error::Database(error) = error else { return None };
         let code = error.code().unwrap_or_default();
         let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
@@ -180,6 +183,17 @@ impl Cause {
             Self::Data | Self::Other => false,
         }
     }
+}
+
+/// A person was erased after the transaction had read who is.
+#[derive(Debug, thiserror::Error)]
+#[error("a person was erased meanwhile; the transaction has to begin anew")]
+struct ErasuresChanged;
+
+/// The error of a transaction that wrote ids of a person who was erased meanwhile: a conflict, which a retry ends.
+#[must_use]
+pub fn erasures_changed() -> sqlx::Error {
+    sqlx::Error::AnyDriverError(Box::new(ErasuresChanged))
 }
 
 /// What a failed statement means for what was to be written.
@@ -235,7 +249,7 @@ pub fn refused_data(error: &sqlx::Error) -> (&'static str, String) {
     (what, std::iter::once(&*code).chain(names).collect::<Vec<_>>().join(" "))
 }
 
-/// True where a failed read can succeed a little later: no connection, a lost one, a conflict with the recovery of a
+/// True where a failed read can succeed a little later: no connection, a lost one, a proxy without a server, a conflict with the recovery of a
 /// standby, or passing trouble of the server.
 #[must_use]
 pub fn is_passing_read(error: &sqlx::Error) -> bool {
@@ -244,6 +258,8 @@ pub fn is_passing_read(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // A proxy without a server behind it closes at once, in the middle of the greeting.
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
         error => Cause::of(error).is_some_and(Cause::is_passing),
     }

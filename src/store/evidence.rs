@@ -2,7 +2,7 @@
 //! profile, the newest leaves; and the pages of a list that are kept until the list is whole.
 //!
 //! Only what happened a short while ago can be evidence of a read that shows an old state, so groups in which nothing has
-//! happened cost one look at their row. The statements work on the connection they are given and never commit.
+//! happened cost one look at their row, and one at the ledger where a read has entered something. The statements work on the connection they are given and never commit.
 
 use sqlx::{FromRow, PgConnection};
 
@@ -44,7 +44,8 @@ pub struct RecentOfGroup {
     pub left_ms: Option<i64>,
 }
 
-/// A stamp is 8 bytes of time and a byte of rank; that of a read is $4.
+/// A stamp is 8 bytes of time and a byte of rank; that of a read is $4. The newest stamp of a group may be a read's, so the
+/// ledger is asked whether a callback is as new before the members are looked through for leaves.
 const RECENT: &str = "
 SELECT g.group_id, p.ms AS profile_ms, m.user_id,
        ('x' || encode(substring(m.leave_stamp FROM 1 FOR 8), 'hex'))::bit(64)::bigint AS left_ms
@@ -56,7 +57,9 @@ SELECT g.group_id, p.ms AS profile_ms, m.user_id,
         WHERE s.stamp > $3 AND get_byte(s.stamp, 8) <> $4) p ON true
   LEFT JOIN LATERAL (SELECT * FROM group_members x
                       WHERE x.sdk_app_id = g.sdk_app_id AND x.group_id = g.group_id AND x.leave_stamp > $3 OFFSET 0) m ON true
- WHERE g.updated_stamp > $3";
+ WHERE g.updated_stamp > $3
+   AND EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = g.sdk_app_id AND l.group_id = g.group_id AND l.time_ms >= $5
+                  AND l.source = 'callback' OFFSET 0)";
 
 /// What happened to groups since a moment, by callbacks.
 ///
@@ -68,9 +71,9 @@ pub async fn recent(
     since: Millis,
 ) -> Result<Vec<RecentOfGroup>, sqlx::Error> {
     let (apps, ids) = keys(groups);
-    let since = since.get().to_be_bytes().to_vec();
-    let query = sqlx::query_as(RECENT).bind(apps).bind(ids).bind(since);
-    query.bind(i32::from(Rank::Read as u8)).fetch_all(conn).await
+    let stamp = since.get().to_be_bytes().to_vec();
+    let query = sqlx::query_as(RECENT).bind(apps).bind(ids).bind(stamp);
+    query.bind(i32::from(Rank::Read as u8)).bind(since.get()).fetch_all(conn).await
 }
 
 const KEPT: &str = "

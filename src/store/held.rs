@@ -7,7 +7,8 @@
 
 use sqlx::PgConnection;
 
-use super::lines::{HeldMembers, rows_of_groups};
+use super::lines::{HeldParts, rows_of_groups};
+use super::same_reads;
 use super::upsert::{StoredMember, listed_members, replace_listed, stored, upsert};
 use super::verifications;
 use crate::mirror::{GroupKey, Rows};
@@ -38,24 +39,21 @@ SELECT g.sdk_app_id, g.group_id FROM groups g
 ///
 /// # Errors
 /// The statement's.
-pub async fn lock_only(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<(), sqlx::Error> {
-    let wanted: Vec<&GroupKey> = groups.iter().collect();
-    let (apps, ids) = keys(&wanted);
+pub async fn lock(conn: &mut PgConnection, groups: &[&GroupKey]) -> Result<(), sqlx::Error> {
+    let (apps, ids) = keys(groups);
     sqlx::query(LOCK).bind(apps).bind(ids).execute(conn).await.map(drop)
 }
 
-/// Locks the groups that have a row, in the order of all writers, and reads all that the tables hold of them; of the members
-/// those whom what is new may change.
+/// What the tables hold of groups that the caller has locked, as far as what is new may change it.
 ///
 /// # Errors
 /// A statement's.
-pub async fn lock(
+pub async fn read(
     conn: &mut PgConnection,
-    groups: &[GroupKey],
-    members: HeldMembers<'_>,
+    groups: &[&GroupKey],
+    parts: &HeldParts<'_>,
 ) -> Result<Rows, sqlx::Error> {
-    lock_only(conn, groups).await?;
-    rows_of_groups(conn, groups, members).await
+    rows_of_groups(conn, groups, parts).await
 }
 
 fn keys<'a>(groups: &[&'a GroupKey]) -> (Vec<i64>, Vec<&'a str>) {
@@ -104,5 +102,6 @@ fn changed<'a>(before: &Rows, after: &'a Rows) -> Vec<StoredMember<'a>> {
 pub async fn write_whole(conn: &mut PgConnection, rows: &Rows) -> Result<(), sqlx::Error> {
     upsert(conn, rows).await?;
     replace_listed(conn, &listed_members(rows)).await?;
+    same_reads::forget(conn, rows.groups.keys()).await?;
     verifications::follow(conn, rows.groups.keys()).await
 }

@@ -15,7 +15,7 @@ use super::feed::FeedPlace;
 const TAKE: &str = "
 UPDATE reconcile_lease
    SET term = term + 1, holder = $1, is_command = $2, held_until = now() + make_interval(secs => $3)
- WHERE held_until <= now() OR ($2 AND NOT is_command)
+ WHERE only_row AND (held_until <= now() OR ($2 AND NOT is_command))
 RETURNING term";
 
 /// Takes the lease for a time; answers its term, or `None` where another holds it.
@@ -33,7 +33,7 @@ pub async fn take(
 }
 
 const RENEW: &str = "
-UPDATE reconcile_lease SET held_until = now() + make_interval(secs => $2) WHERE term = $1";
+UPDATE reconcile_lease SET held_until = now() + make_interval(secs => $2) WHERE only_row AND term = $1";
 
 /// Holds the lease for a time from now on; false where another has taken it since.
 ///
@@ -45,7 +45,7 @@ pub async fn renew(conn: &mut PgConnection, term: i64, length: Duration) -> Resu
 }
 
 const GIVE_BACK: &str = "
-UPDATE reconcile_lease SET holder = NULL, is_command = false, held_until = '-infinity' WHERE term = $1";
+UPDATE reconcile_lease SET holder = NULL, is_command = false, held_until = '-infinity' WHERE only_row AND term = $1";
 
 /// Ends the lease, unless another has taken it since.
 ///
@@ -55,7 +55,7 @@ pub async fn give_back(conn: &mut PgConnection, term: i64) -> Result<(), sqlx::E
     sqlx::query(GIVE_BACK).bind(term).execute(conn).await.map(drop)
 }
 
-const HOLDER: &str = "SELECT holder FROM reconcile_lease WHERE held_until > now()";
+const HOLDER: &str = "SELECT holder FROM reconcile_lease WHERE only_row AND held_until > now()";
 
 /// Who holds it now.
 ///
@@ -65,7 +65,8 @@ pub async fn holder(conn: &mut PgConnection) -> Result<Option<String>, sqlx::Err
     Ok(sqlx::query_scalar(HOLDER).fetch_optional(conn).await?.flatten())
 }
 
-const FOLLOWED: &str = "SELECT marked_position AS position, marked_digest AS digest FROM reconcile_lease";
+const FOLLOWED: &str =
+    "SELECT marked_position AS position, marked_digest AS digest FROM reconcile_lease WHERE only_row";
 
 /// Up to where callbacks have marked their groups; `None`: nothing was followed yet.
 ///
@@ -77,7 +78,7 @@ pub async fn followed(conn: &mut PgConnection) -> Result<Option<FeedPlace>, sqlx
 }
 
 const FOLLOW: &str = "
-UPDATE reconcile_lease SET marked_position = $2, marked_digest = $3 WHERE term = $1";
+UPDATE reconcile_lease SET marked_position = $2, marked_digest = $3 WHERE only_row AND term = $1";
 
 /// Notes up to where callbacks have marked their groups; false where the lease was lost.
 ///

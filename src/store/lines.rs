@@ -5,7 +5,7 @@
 //! generated columns follow from them and are left out.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -95,20 +95,61 @@ pub const ALL: Range<'static> = ((0, ""), (i64::MAX, ""));
 
 type Line = (i64, String, String, Vec<Option<String>>);
 
-/// Which memberships of some groups are read.
-#[derive(Debug, Clone, Copy)]
-pub enum HeldMembers<'a> {
-    /// None.
-    None,
-    /// All.
-    All,
-    /// Those of these ranges of a large group, and the owner's, which decides what is shown of the group.
-    Ranges(&'a [&'a str]),
+/// What of some groups is read beside their own rows.
+#[derive(Debug, Clone, Default)]
+pub struct HeldParts<'a> {
+    /// Groups all of whose memberships are read.
+    pub whole: BTreeSet<&'a GroupKey>,
+    /// Large groups whose memberships in some ranges are read, and the owner's.
+    pub ranged: BTreeSet<&'a GroupKey>,
+    /// Those ranges.
+    pub ranges: BTreeSet<&'a str>,
+    /// Groups whose owner's membership is read, which decides what is shown of the group.
+    pub owned: BTreeSet<&'a GroupKey>,
+    /// Further users whose memberships are read: an owner to be.
+    pub named: BTreeSet<(&'a GroupKey, &'a UserId)>,
+    /// Whether user-defined fields are read.
+    pub fields: bool,
+    /// Whether attributes are.
+    pub attributes: bool,
+    /// Whether topics are.
+    pub topics: bool,
+}
+
+impl<'a> HeldParts<'a> {
+    /// Everything of these groups.
+    pub fn all(groups: impl IntoIterator<Item = &'a GroupKey>) -> Self {
+        let whole = groups.into_iter().collect();
+        Self { whole, fields: true, attributes: true, topics: true, ..Self::default() }
+    }
+
+    /// True where a table holds something of it, that of the memberships aside. The ranges of a large group say when its
+    /// members were listed.
+    fn has(&self, table: &str) -> bool {
+        match table {
+            name if name == tables::RANGES.name => {
+                !(self.whole.is_empty() && self.ranged.is_empty() && self.owned.is_empty())
+            }
+            name if name == tables::USER_DEFINED_FIELDS.name => self.fields,
+            name if name == tables::ATTRIBUTES.name => self.attributes,
+            name if name == tables::TOPICS.name => self.topics,
+            _ => true,
+        }
+    }
 }
 
 const OF_RANGES: &str = r"
  WHERE left(encode(sha256(convert_to(t.user_id, 'UTF8')), 'hex'), 2) = ANY($3)
     OR t.user_id = (SELECT g.owner FROM groups g WHERE g.sdk_app_id = t.sdk_app_id AND g.group_id = t.group_id)";
+
+/// Owners of groups, and users by name, each once.
+const OF_USERS: &str = r"FROM (SELECT o.app, o.id, g.owner AS person FROM UNNEST($1::bigint[], $2::text[]) AS o (app, id)
+         CROSS JOIN LATERAL (SELECT x.owner FROM groups x WHERE x.sdk_app_id = o.app AND x.group_id = o.id OFFSET 0) g
+         WHERE g.owner IS NOT NULL
+        UNION
+        SELECT n.app, n.id, n.person FROM UNNEST($3::bigint[], $4::text[], $5::text[]) AS n (app, id, person)) k
+ CROSS JOIN LATERAL (SELECT * FROM group_members x
+                      WHERE x.sdk_app_id = k.app AND x.group_id = k.id AND x.user_id = k.person OFFSET 0) t";
 
 /// What the tables hold in a range of groups.
 ///
@@ -151,40 +192,69 @@ pub fn of_rows(rows: &Rows) -> Lines {
     lines
 }
 
-/// What the tables hold of some groups, as rows; the members only where they are wanted, because they are most of it.
+/// What the tables hold of some groups, as rows: their own, and these parts.
 ///
 /// # Errors
 /// A statement's.
 pub async fn rows_of_groups(
     conn: &mut PgConnection,
-    groups: &[GroupKey],
-    members: HeldMembers<'_>,
+    groups: &[&GroupKey],
+    parts: &HeldParts<'_>,
 ) -> Result<Rows, sqlx::Error> {
-    let apps: Vec<i64> = groups.iter().map(|key| key.app.get()).collect();
-    let ids: Vec<&str> = groups.iter().map(|key| key.group.as_str()).collect();
+    if groups.is_empty() {
+        return Ok(Rows::default());
+    }
+    let (apps, ids) = bound(groups.iter().copied());
     let mut found = Vec::new();
     for table in tables() {
-        let mut statement = table.select_groups();
-        let ranges = match members {
-            HeldMembers::None if table.table == tables::MEMBERS.name => {
-                found.push(Vec::new());
-                continue;
-            }
-            HeldMembers::Ranges(ranges) if table.table == tables::MEMBERS.name => {
-                statement.push_str(OF_RANGES);
-                Some(ranges)
-            }
-            _ => None,
+        let lines: Vec<Line> = if table.table == tables::MEMBERS.name {
+            members_of(conn, &table, parts).await?
+        } else if parts.has(table.table) {
+            let query = sqlx::query_as(AssertSqlSafe(table.select_groups())).bind(&apps).bind(&ids);
+            query.fetch_all(&mut *conn).await?
+        } else {
+            Vec::new()
         };
-        let query = sqlx::query_as(AssertSqlSafe(statement)).bind(&apps).bind(&ids);
-        let query = if let Some(ranges) = ranges { query.bind(ranges) } else { query };
-        let lines: Vec<Line> = query.fetch_all(&mut *conn).await?;
         found.push(lines);
     }
     let keys: BTreeMap<(i64, &str), &GroupKey> =
-        groups.iter().map(|key| ((key.app.get(), key.group.as_str()), key)).collect();
+        groups.iter().map(|key| ((key.app.get(), key.group.as_str()), *key)).collect();
     let key = |app: i64, group: &str| keys.get(&(app, group)).map(|key| (*key).clone());
     Ok(rows_of(found, key))
+}
+
+/// The memberships of some groups that are wanted: they are most of what the tables hold.
+async fn members_of(
+    conn: &mut PgConnection,
+    table: &TableColumns,
+    parts: &HeldParts<'_>,
+) -> Result<Vec<Line>, sqlx::Error> {
+    let mut lines = Vec::new();
+    if !parts.whole.is_empty() {
+        let (apps, ids) = bound(parts.whole.iter().copied());
+        let query = sqlx::query_as(AssertSqlSafe(table.select_groups())).bind(apps).bind(ids);
+        lines = query.fetch_all(&mut *conn).await?;
+    }
+    if !parts.ranged.is_empty() {
+        let (apps, ids) = bound(parts.ranged.iter().copied());
+        let statement = AssertSqlSafe(format!("{}{OF_RANGES}", table.select_groups()));
+        let ranges: Vec<&str> = parts.ranges.iter().copied().collect();
+        let query = sqlx::query_as(statement).bind(apps).bind(ids).bind(ranges);
+        lines.extend(query.fetch_all(&mut *conn).await?);
+    }
+    if !(parts.owned.is_empty() && parts.named.is_empty()) {
+        let (apps, ids) = bound(parts.owned.iter().copied());
+        let (named_apps, named_ids) = bound(parts.named.iter().map(|(group, _)| *group));
+        let users: Vec<&str> = parts.named.iter().map(|(_, user)| user.as_str()).collect();
+        let statement = AssertSqlSafe(format!("{}{OF_USERS}", table.select_columns()));
+        let query = sqlx::query_as(statement).bind(apps).bind(ids).bind(named_apps).bind(named_ids);
+        lines.extend(query.bind(users).fetch_all(conn).await?);
+    }
+    Ok(lines)
+}
+
+fn bound<'a>(groups: impl Iterator<Item = &'a GroupKey>) -> (Vec<i64>, Vec<&'a str>) {
+    groups.map(|key| (key.app.get(), key.group.as_str())).unzip()
 }
 
 /// Lines of the tables, in their order, as rows. A key that no id can be is left out: no fold makes it.

@@ -2,8 +2,7 @@
 //!
 //! Writers, lists, lookups and the feed have pools of their own, so that slow lists hold up neither writes, nor the read
 //! of one thing by its id, nor a follower; the reader of the feed has an [`OwnSession`] outside of them. Of several hosts
-//! the pools use the one that takes writes: [`Database::connect`] looks for it, and the watch of the schema and the probe
-//! of the circuit breaker connect that way every few seconds. Nothing here knows what a statement means.
+//! the pools use the one that takes writes: [`Database::connect`] looks for it, and is called every few seconds.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +13,14 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::erasures::KnownErasures;
 use super::errors::StoreError;
 use super::given_up::GivenUp;
 use super::hosts::{Hosts, UsedHost};
 use super::read_pool::ReadPool;
 use super::rights::Rights;
 use super::session::{self, SessionSettings};
+use super::standby::StandbyReads;
 use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
 use super::url;
@@ -68,9 +69,12 @@ pub struct Database {
     reader: ReadPool,
     lookup: ReadPool,
     feed: ReadPool,
+    /// Where lists and lookups are read, if not from the primary.
+    standby: Option<StandbyReads>,
     /// How many transactions were committed by this process.
     commits: watch::Sender<u64>,
     rights: Rights,
+    erasures: KnownErasures,
     pub(super) given_up: GivenUp,
 }
 
@@ -101,10 +105,30 @@ impl Database {
             reader,
             lookup,
             feed,
+            standby: None,
             commits: watch::Sender::new(0),
             rights: Rights::default(),
+            erasures: KnownErasures::default(),
             given_up: GivenUp::default(),
         }
+    }
+
+    /// The same, with lists and lookups from a standby while that can serve them.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn reading_from(mut self, url: &str) -> Result<Self, StoreError> {
+        let standby = StandbyReads::new(url)?;
+        self.reader = self.reader.reading_from(&standby);
+        self.lookup = self.lookup.reading_from(&standby);
+        self.standby = Some(standby);
+        Ok(self)
+    }
+
+    /// The standby for lists and lookups, if there is one.
+    #[must_use]
+    pub fn standby(&self) -> Option<&StandbyReads> {
+        self.standby.as_ref()
     }
 
     /// Leads the pools of [`Database::unlocated`] to their server, which has one host.
@@ -181,6 +205,12 @@ impl Database {
     #[must_use]
     pub fn rights(&self) -> &Rights {
         &self.rights
+    }
+
+    /// Who is erased, as last read.
+    #[must_use]
+    pub fn erasures(&self) -> &KnownErasures {
+        &self.erasures
     }
 
     /// Changes whenever this process has committed something.

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::hosts::Hosts;
 use super::session::{self, READ_SECS_MAX, SessionSettings};
+use super::standby::StandbyReads;
 use super::writers::{ACQUIRE_WAIT_MAX, FRESH};
 
 /// How much longer this side waits than the limit that a working server keeps itself.
@@ -47,56 +48,102 @@ pub async fn in_time<T, E: From<sqlx::Error>>(
 
 /// A pool for reading. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ReadPool(PgPool);
+pub struct ReadPool {
+    primary: PgPool,
+    /// Asked first, while it is in use.
+    standby: Option<(PgPool, StandbyReads)>,
+    connections: u32,
+    settings: Arc<SessionSettings>,
+}
 
 impl ReadPool {
     /// Connects when a connection is needed; what it needs of the server is set then.
     pub(super) fn new(hosts: &Arc<Hosts>, connections: u32, settings: SessionSettings) -> Self {
         let settings = Arc::new(settings);
-        let (refuse_standby, used_hosts) = (hosts.are_several(), Arc::clone(hosts));
-        let options = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_WAIT_MAX)
-            .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
-            .test_before_acquire(false)
-            .after_connect(move |conn, _| {
-                let settings = Arc::clone(&settings);
-                Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
-            })
-            .before_acquire(move |conn, meta| {
-                let left_behind = used_hosts.have_moved_since(meta.age);
-                Box::pin(async move {
-                    if !left_behind && meta.idle_for > FRESH {
-                        in_time(PING_WAIT_MAX, conn.ping()).await?;
-                    }
-                    Ok(!left_behind)
-                })
-            });
-        Self(options.connect_lazy_with(hosts.options()))
+        let primary = pool(hosts, connections, &settings, hosts.are_several());
+        Self { primary, standby: None, connections, settings }
     }
 
-    /// A connection for one read.
+    /// The same with a standby in front.
+    pub(super) fn reading_from(mut self, standby: &StandbyReads) -> Self {
+        let pool = pool(standby.hosts(), self.connections, &self.settings, false);
+        self.standby = Some((pool, standby.clone()));
+        self
+    }
+
+    /// A connection for one read: to the standby while that is in use, else to the primary.
     ///
     /// # Errors
     /// No server, or no free connection in time.
     pub async fn acquire(&self) -> Result<ReadConnection, sqlx::Error> {
-        Ok(ReadConnection { conn: self.0.acquire().await?, is_closed_on_drop: false })
+        if let Some((pool, standby)) = self.standby.as_ref().filter(|(_, standby)| standby.is_used()) {
+            match pool.acquire().await {
+                Ok(conn) => return Ok(ReadConnection { conn, is_closed_on_drop: false }),
+                // All connections are lent: what is busy is not away, and the primary is not to get the rest of the load.
+                Err(error @ sqlx::Error::PoolTimedOut)
+                    if pool.num_idle() == 0 && pool.size() >= self.connections =>
+                {
+                    return Err(error);
+                }
+                Err(error) => standby.leave(&error.to_string()),
+            }
+        }
+        Ok(ReadConnection { conn: self.primary.acquire().await?, is_closed_on_drop: false })
     }
 
     /// How many connections it has, and how many of them are idle.
     pub(super) fn size(&self) -> (u32, usize) {
-        (self.0.size(), self.0.num_idle())
+        let standby = self.standby.as_ref().map_or((0, 0), |(pool, _)| (pool.size(), pool.num_idle()));
+        (self.primary.size() + standby.0, self.primary.num_idle() + standby.1)
     }
 
     /// New connections lead there.
     pub(super) fn lead_to(&self, options: PgConnectOptions) {
-        self.0.set_connect_options(options);
+        self.primary.set_connect_options(options);
+    }
+
+    /// New connections to the standby lead there.
+    pub(super) fn lead_standby_to(&self, options: PgConnectOptions) {
+        if let Some((pool, _)) = &self.standby {
+            pool.set_connect_options(options);
+        }
     }
 
     /// Closes it after what is running.
     pub(super) async fn close(&self) {
-        self.0.close().await;
+        self.primary.close().await;
+        if let Some((pool, _)) = &self.standby {
+            pool.close().await;
+        }
     }
+}
+
+fn pool(
+    hosts: &Arc<Hosts>,
+    connections: u32,
+    settings: &Arc<SessionSettings>,
+    refuse_standby: bool,
+) -> PgPool {
+    let (settings, used_hosts) = (Arc::clone(settings), Arc::clone(hosts));
+    let options = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_WAIT_MAX)
+        .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
+        .test_before_acquire(false)
+        .after_connect(move |conn, _| {
+            let settings = Arc::clone(&settings);
+            Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
+        })
+        .before_acquire(move |conn, meta| {
+            let left_behind = used_hosts.have_moved_since(meta.age);
+            Box::pin(async move {
+                if !left_behind && meta.idle_for > FRESH {
+                    in_time(PING_WAIT_MAX, conn.ping()).await?;
+                }
+                Ok(!left_behind)
+            })
+        });
+    options.connect_lazy_with(hosts.options())
 }
 
 /// A connection that is lent for one read, and goes back when it is dropped, if it answers.

@@ -123,7 +123,9 @@ const VIEWS: [&str; 8] = [
 ];
 
 /// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
-const BESIDE: [&str; 11] = [
+const BESIDE: [&str; 14] = [
+    "erasure_state",
+    "erasures",
     "ledger_people",
     "feed_marks",
     "group_verifications",
@@ -132,6 +134,7 @@ const BESIDE: [&str; 11] = [
     "gaps",
     "reconcile_passes",
     "group_reads",
+    "group_read_digests",
     "group_work",
     "gone_candidates",
     "list_pages",

@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 25] = [
+const TABLES: [(&str, &[&str]); 29] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("ledger_people", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -31,12 +31,16 @@ const TABLES: [(&str, &[&str]); 25] = [
     ("reconcile_lease", &["SELECT", "UPDATE"]),
     ("reconcile_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("group_reads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("group_read_digests", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("group_work", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("gone_candidates", &["SELECT", "INSERT", "DELETE"]),
     ("list_pages", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("id_list_passes", &["SELECT", "INSERT", "UPDATE"]),
     ("drift_totals", &["SELECT", "INSERT", "UPDATE"]),
     ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("erasure_state", &["SELECT"]),
+    ("erasures", &["SELECT"]),
+    ("replica_marks", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("_sqlx_migrations", &["SELECT"]),
 ];
 

@@ -192,7 +192,7 @@ async fn lacks_statistics(conn: &mut PgConnection) -> Result<bool, sqlx::Error> 
 /// The statement's.
 pub async fn analyze(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names = tables().map(|table| table.table).join(", ");
-    let passes = "ledger_people, group_reads, group_verifications, group_work";
+    let passes = "ledger_people, group_reads, group_read_digests, group_verifications, group_work";
     conn.execute(AssertSqlSafe(format!("ANALYZE ledger, {names}, {passes}"))).await.map(drop)
 }
 

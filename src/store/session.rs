@@ -28,7 +28,9 @@ pub const SESSION_LOCK_MAX: Duration = Duration::from_millis(300);
 /// reads what is committed when it begins, because what is read behind a lock has to be newer than the wait for it; set
 /// once, because a level in `BEGIN` costs the server several times as much as `BEGIN` itself. Every statement of a writing
 /// session goes by a key (`enable_seqscan`): one that was planned while its table was small would go on to read all of it
-/// until the server analyzes the table, and a first backfill fills the tables before that.
+/// until the server analyzes the table, and a first backfill fills the tables before that. Nothing is compiled (`jit`): where no
+/// key fits, what is planned against `enable_seqscan` counts as so costly that the server compiles it, which takes a hundred
+/// milliseconds for one row.
 pub(super) fn writing() -> SessionSettings {
     let lock = format!("{}ms", SESSION_LOCK_MAX.as_millis());
     let idle = "10s".to_owned();
@@ -38,6 +40,7 @@ pub(super) fn writing() -> SessionSettings {
         ("lock_timeout", lock),
         ("idle_in_transaction_session_timeout", idle),
         ("enable_seqscan", "off".to_owned()),
+        ("jit", "off".to_owned()),
     ]
 }
 

@@ -7,11 +7,12 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _, SqlSafeStr};
 use tokio::sync::watch;
 
 use super::given_up::{GivenUp, OpenSession};
 use super::read_pool::ReadConnection;
+use super::replica_marks::MarkRaise;
 use super::session::SESSION_LOCK_MAX;
 use super::writers::PooledSession;
 
@@ -70,7 +71,7 @@ impl Tx {
     /// # Errors
     /// The server's refusal, or a lost connection.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.end("COMMIT").await
+        self.end("COMMIT").await.map(drop)
     }
 
     /// Commits without waiting for the disk or a standby (asynchronous commit): a crash of the server may take the last
@@ -80,18 +81,29 @@ impl Tx {
     /// # Errors
     /// As above.
     pub async fn commit_without_sync(self) -> Result<(), sqlx::Error> {
-        self.end("SET LOCAL synchronous_commit = off; COMMIT").await
+        self.end("SET LOCAL synchronous_commit = off; COMMIT").await.map(drop)
     }
 
-    async fn end(mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        let done = self.conn().execute(statement).await;
+    /// Commits, and raises a mark in the same round trip. False: committed, and the mark is not raised, because the database
+    /// has a lower one than was confirmed before.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn commit_with_mark(self, raise: &MarkRaise) -> Result<bool, sqlx::Error> {
+        let statement = format!("{}; COMMIT", raise.statement());
+        Ok(self.end(AssertSqlSafe(statement)).await? > 0)
+    }
+
+    /// Sends the last statements; answers how many rows they affected.
+    async fn end(mut self, statements: impl SqlSafeStr) -> Result<u64, sqlx::Error> {
+        let done = self.conn().execute(sqlx::raw_sql(statements)).await;
         self.open.end();
-        done?;
+        let done = done?;
         self.clean = true;
         self.commits.send_modify(|count| *count += 1);
         metrics::histogram!("group_mirror_transaction_seconds", "name" => self.name)
             .record(self.begun.elapsed());
-        Ok(())
+        Ok(done.rows_affected())
     }
 
     /// Rolls back and keeps the connection, which dropping does not.

@@ -115,7 +115,7 @@ SELECT v.verified_at IS NOT NULL, v.members_verified_at IS NOT NULL, (extract(ep
 ///
 /// # Errors
 /// The statement's.
-pub async fn known(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<KnownParts, sqlx::Error> {
+pub async fn known(conn: &mut PgConnection, groups: &[&GroupKey]) -> Result<KnownParts, sqlx::Error> {
     let rows: Vec<(bool, bool, Option<i64>)> = sqlx::query_as(KNOWN)
         .bind(groups.iter().map(|key| key.app.get()).collect::<Vec<_>>())
         .bind(groups.iter().map(|key| key.group.as_str()).collect::<Vec<_>>())
@@ -124,7 +124,7 @@ pub async fn known(conn: &mut PgConnection, groups: &[GroupKey]) -> Result<Known
     assert_eq!(rows.len(), groups.len(), "a row for each group, in order");
     let mut known = KnownParts::default();
     for (key, (profile, members, from)) in groups.iter().zip(rows) {
-        known.groups.insert(key.clone(), VerifiedParts { profile, members });
+        known.groups.insert((*key).clone(), VerifiedParts { profile, members });
         known.apps.extend(from.map(|from| (key.app, Millis::new(from))));
     }
     Ok(known)

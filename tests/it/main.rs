@@ -16,6 +16,7 @@ mod rules {
     mod presence;
     mod reads;
     mod receipt_times;
+    mod same_reads;
     pub(crate) mod samples;
     mod spoiled;
     pub(crate) mod states;
@@ -58,9 +59,11 @@ mod durability {
     mod damage;
     mod deadlocks;
     mod disk_full;
+    mod failover;
     mod failures;
     mod isolation;
     mod poolers;
+    mod read_standby;
     mod recovery;
     mod replicas;
     pub(crate) mod restart;
@@ -83,6 +86,14 @@ mod replay {
     mod rebuild;
     mod timeline;
     mod unpark;
+}
+
+/// Persons who are erased.
+mod retention {
+    mod bodies;
+    mod erasing;
+    mod interrupted;
+    mod late;
 }
 
 /// What the internal listener serves.
@@ -181,6 +192,7 @@ mod reconcile {
     pub(crate) mod passes;
     mod played_life;
     mod reader;
+    mod second_pass;
     mod serving;
     mod whole_lives;
 }

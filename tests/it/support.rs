@@ -5,6 +5,7 @@ pub(crate) mod api;
 pub(crate) mod apps;
 pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod cluster;
 pub(crate) mod demo;
 pub(crate) mod dump;
 pub(crate) mod fake_postgres;

@@ -43,6 +43,7 @@ async fn each_session_behind_a_pooler_has_the_limits_that_were_set() {
             ("statement_timeout", "10s"),
             ("lock_timeout", "300ms"),
             ("idle_in_transaction_session_timeout", "10s"),
+            ("jit", "off"),
         ] {
             assert_eq!(shown(tx.conn(), name).await, wanted, "{name}");
         }

@@ -1,80 +1,18 @@
 //! Followers while a server under the feed changes: PostgreSQL is restarted, crashes, gets its files back from a copy, fails
 //! over to a standby; the service is restarted. Each follower gets each entry once, or 410.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use group_mirror::embedded::Embedded;
-use group_mirror::store::{Database, schema};
 use reqwest::{Client, StatusCode};
-use sqlx::{Connection as _, Executor as _, PgConnection};
-use tempfile::TempDir;
+use sqlx::Executor as _;
 
 use super::held_back::create;
 use crate::support::chaos::{Mood, Proxy};
+use crate::support::cluster::{Cluster, copy};
 use crate::support::follow::{Follower, Watcher};
-use crate::support::postgres::{TestDatabase, programs};
-use crate::support::process::{Place, Process, send};
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process};
 use crate::support::{API_TOKEN, Service, eventually, settings, signed_query};
-
-/// A server of a test's own.
-struct Cluster {
-    server: Option<Embedded>,
-    home: PathBuf,
-    _dir: Option<TempDir>,
-}
-
-impl Cluster {
-    /// With our schema in it.
-    async fn create() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let home = dir.path().join("postgres");
-        let server = Embedded::start(&home, &programs()).unwrap();
-        let pools = Database::new(server.url()).unwrap();
-        schema::migrate(&pools).await.unwrap();
-        pools.close().await;
-        Self { server: Some(server), home, _dir: Some(dir) }
-    }
-
-    /// Of files that are there.
-    fn of(home: &Path) -> Self {
-        Self { server: Some(Embedded::start(home, &programs()).unwrap()), home: home.to_owned(), _dir: None }
-    }
-
-    fn url(&self) -> String {
-        self.server.as_ref().unwrap().url().to_owned()
-    }
-
-    async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url()).await.unwrap()
-    }
-
-    fn stop(&mut self) {
-        self.server.take().unwrap().stop();
-    }
-
-    fn start(&mut self) {
-        self.server = Some(Embedded::start(&self.home, &programs()).unwrap());
-    }
-
-    /// Its processes end at once, as in a crash, and it recovers.
-    fn crash(&mut self) {
-        let pid = std::fs::read_to_string(self.files().join("postmaster.pid")).unwrap();
-        send("QUIT", &[pid.lines().next().unwrap().parse().unwrap()]);
-        self.stop();
-        self.start();
-    }
-
-    fn files(&self) -> PathBuf {
-        self.home.join("cluster")
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-    assert!(copied.success());
-}
 
 async fn fill(service: &Service, name: &str, count: usize) {
     for number in 0..count {
@@ -150,31 +88,11 @@ async fn files_that_are_put_back_from_a_copy_end_the_streams_beyond_it_and_lose_
     service.stop().await;
 }
 
-/// A standby that streams from the server through a proxy, by which it is cut off.
-async fn standby_of(primary: &mut Cluster, through: &Proxy) -> (Cluster, TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let home = dir.path().join("postgres");
-    std::fs::create_dir(&home).unwrap();
-    primary.connect().await.execute("CHECKPOINT").await.unwrap();
-    primary.stop();
-    copy(&primary.files(), &home.join("cluster"));
-    primary.start();
-    std::fs::write(home.join("cluster/standby.signal"), "").unwrap();
-    let (host, port) =
-        through.address().split_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
-    let line = format!(
-        "\nprimary_conninfo = 'host={host} port={port} user=group_mirror sslmode=disable'\nwal_retrieve_retry_interval = '100ms'\n"
-    );
-    let file = home.join("cluster/postgresql.auto.conf");
-    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &line).unwrap();
-    (Cluster::of(&home), dir)
-}
-
 /// `lost`: how many entries the standby lacks when it takes over.
 async fn fails_over(lost: usize) {
     let mut primary = Cluster::create().await;
     let replication = Proxy::start(&primary.url()).await;
-    let (standby, _dir) = standby_of(&mut primary, &replication).await;
+    let standby = Cluster::standby_of(&mut primary, &replication).await;
     let (first, second) = (Proxy::start(&primary.url()).await, Proxy::start(&standby.url()).await);
     let service = Service::start(&settings(&Proxy::url_of([&first, &second]))).await.unwrap();
     fill(&service, "kept", 20).await;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 30] = [
+const IMPORTS: [(&str, &[&str]); 31] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -18,6 +18,7 @@ const IMPORTS: [(&str, &[&str]); 30] = [
     ("spool", &["callback", "clock", "files", "model"]),
     ("store", &["mirror", "callback", "model"]),
     ("replay", &["store", "mirror", "callback", "model"]),
+    ("retention", &["replay", "store", "mirror", "callback", "model"]),
     ("outbox", &["relay", "spool", "store", "callback", "clock", "model"]),
     ("ingest", &["outbox", "replay", "spool", "store", "mirror", "callback", "model"]),
     ("reconcile", &["ingest", "store", "mirror", "tencent", "callback", "model"]),
@@ -81,6 +82,7 @@ const IMPORTS: [(&str, &[&str]); 30] = [
             "reconcile",
             "ingest",
             "replay",
+            "retention",
             "spool",
             "store",
             "mirror",

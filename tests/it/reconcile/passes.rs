@@ -111,7 +111,7 @@ async fn a_backfill_makes_the_mirror_what_tencent_has_and_a_second_one_writes_no
     assert_eq!(reading.ledger_rows().await, rows);
 }
 
-async fn lived(fake: &Fake, changes: u32) {
+pub(crate) async fn lived(fake: &Fake, changes: u32) {
     let mut done = 0;
     while done < changes {
         done += u32::from(fake.live_once().await);

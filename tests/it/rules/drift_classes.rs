@@ -148,3 +148,20 @@ async fn a_difference_is_counted_in_the_transaction_that_mends_it() {
     assert_eq!(times, (true, 6));
     door.close().await;
 }
+
+/// Destroy and create of an id that was used again were both lost, and an audio-video room has no list that would tell.
+#[tokio::test]
+async fn a_read_that_shows_a_later_creation_ends_the_stays_of_an_earlier_life_at_that_time() {
+    let mut door = Door::open().await;
+    door.hear(&[join(1_000, "boris"), join(95_000, "dora")]).await;
+    let room = json!({ "Type": "AVChatRoom", "CreateTime": BASE_MS / 1000 + 100 });
+    door.take(&[profile(120_000, &room)]).await;
+    let shown = "SELECT user_id, present, (extract(epoch FROM left_at) * 1000)::bigint - $1
+                   FROM group_member_states ORDER BY user_id";
+    let shown: Vec<(String, bool, Option<i64>)> =
+        sqlx::query_as(shown).bind(BASE_MS).fetch_all(&mut door.conn).await.unwrap();
+    let left = ("boris".to_owned(), false, Some(100_000));
+    // A join that its sender stamped up to 10 s too early is one of this life.
+    assert_eq!(shown[..2], [left, ("dora".to_owned(), true, None)], "{shown:?}");
+    door.close().await;
+}

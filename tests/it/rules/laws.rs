@@ -9,7 +9,7 @@ use group_mirror::mirror::{
 };
 use group_mirror::model::{Digest, GroupId, Millis, Rank, SdkAppId, Stamp, UserId};
 use group_mirror::store::held;
-use group_mirror::store::lines::{self, HeldMembers};
+use group_mirror::store::lines::{self, HeldParts};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -227,9 +227,11 @@ fn some_rows(runner: &mut TestRunner, app: u32) -> Rows {
 
 /// Writes rows as the door of snapshots does: read under the locks, merged, written.
 pub(crate) async fn merge(conn: &mut PgConnection, new: &Rows) {
-    let groups: Vec<_> = new.groups.keys().cloned().collect();
-    held::ensure(conn, &groups.iter().collect::<Vec<_>>()).await.unwrap();
-    let before = held::lock(conn, &groups, HeldMembers::All).await.unwrap();
+    let groups: Vec<_> = new.groups.keys().collect();
+    held::ensure(conn, &groups).await.unwrap();
+    held::lock(conn, &groups).await.unwrap();
+    let parts = HeldParts::all(groups.iter().copied());
+    let before = held::read(conn, &groups, &parts).await.unwrap();
     let mut after = before.clone();
     after.merge(new.clone());
     held::write(conn, new, &before, &after).await.unwrap();

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use chrono::{DateTime, Utc};
 use group_mirror::callback::Role;
 use group_mirror::mirror::{
-    GroupBarrier, ListRange, Listed, Rows, Silent, TopicBarrier, group_state, member_state, topic_state,
+    CREATE_SPARE_MS, GroupBarrier, ListRange, Listed, Rows, Silent, TopicBarrier, group_state, member_state,
+    topic_state,
 };
 use group_mirror::model::{Digest, Millis, Rank, Stamp, UserId};
 use proptest::prelude::*;
@@ -71,12 +72,12 @@ fn body() -> impl Strategy<Value = Value> {
 
 /// What only REST reads raise: the barriers of members, fields, attributes and topics, and the reads of a group, its
 /// members and its topics.
-fn barriers() -> impl Strategy<Value = [Option<i64>; 11]> {
+fn barriers() -> impl Strategy<Value = [Option<i64>; 12]> {
     let ms = || prop::option::weighted(0.15, (0_i64..12).prop_map(|step| step * 4_000));
-    [ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms()]
+    [ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms(), ms()]
 }
 
-fn raise(rows: &mut Rows, barriers: [Option<i64>; 11]) {
+fn raise(rows: &mut Rows, barriers: [Option<i64>; 12]) {
     let stamp = |ms: Option<i64>| {
         let digest = Digest::of("", b"a list");
         ms.map_or(Stamp::ZERO, |ms| Stamp::new(Millis::new(T0 + ms), Rank::Read, &digest))
@@ -88,6 +89,9 @@ fn raise(rows: &mut Rows, barriers: [Option<i64>; 11]) {
         *attributes = (*attributes).max(stamp(barriers[2]));
         group.barriers[GroupBarrier::TopicsBarrier as usize] = stamp(barriers[3]);
         group.barriers[GroupBarrier::ReadStamp as usize] = stamp(barriers[4]);
+        // A read that says since when the group exists.
+        let begin = &mut group.barriers[GroupBarrier::CreateBarrier as usize];
+        *begin = (*begin).max(stamp(barriers[11]).earlier(CREATE_SPARE_MS));
     }
     for (at, member) in rows.members.values_mut().enumerate() {
         // Every second one stands in the newest list, if there is one, and the others perhaps in a list that is not complete.

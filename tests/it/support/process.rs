@@ -200,6 +200,11 @@ impl Process {
         }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end without a runtime.
     pub(crate) fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
         self.child.wait()

@@ -6,6 +6,8 @@
 
 use group_mirror::mirror::{Fact, ListRange, ReadKind, ReadTime, Snapshot, group_key};
 use group_mirror::model::{Digest, GroupId, Millis, SdkAppId, UserId};
+use group_mirror::tencent::UnreadParts;
+use group_mirror::tencent::members::ListedMember;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -151,4 +153,22 @@ pub(crate) fn renamed(snapshot: &Snapshot, prefix: &str) -> Snapshot {
         answer: answer.into_bytes(),
         ..snapshot.clone()
     }
+}
+
+/// A complete list of these users as of a moment, in ranges where it is large.
+pub(crate) fn lists(group: &str, users: &[String], sigma: i64) -> Vec<Snapshot> {
+    let member = |user: &String| ListedMember {
+        user: UserId::parse(user).unwrap(),
+        role: Some("Member".to_owned()),
+        join_secs: Some(BASE_MS / 1000),
+        mute_until_secs: None,
+        name_card: Some(format!("card of {user}")),
+        message_flag: None,
+        last_message_secs: None,
+        custom_fields: None,
+        unread: UnreadParts::default(),
+    };
+    let group = group_key(SdkAppId::parse(APP).unwrap(), GroupId::parse(group).unwrap());
+    let time = ReadTime { sigma: Millis::new(sigma), sent: Millis::new(sigma), spare_ms: 0 };
+    Snapshot::of_members(&group, time, &users.iter().map(member).collect::<Vec<_>>())
 }

@@ -1,0 +1,91 @@
+//! Whether the database has all that it has confirmed, looked at every few seconds and whenever a lane doubts it.
+//!
+//! A standby that takes over may lack the last commits, and files or a dump may be restored. Then the marks of this service
+//! are behind those that were confirmed, and all that is kept goes into the spool again: most of it meets its entry in the
+//! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::breaker::Breaker;
+use crate::spool::{KeptAnswers, MARK_LANES};
+use crate::store::{Database, replica_marks};
+
+/// How often the database is looked at, and how often old records are removed.
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
+const TIDY_PERIOD: Duration = Duration::from_secs(1);
+
+/// Callbacks that were sent again.
+const RESENT_TOTAL: &str = "group_mirror_resent_total";
+
+/// What the task works with.
+#[derive(Debug)]
+pub(super) struct MarkWatch {
+    pub(super) database: Database,
+    pub(super) kept: KeptAnswers,
+    pub(super) breaker: Breaker,
+    pub(super) closing: CancellationToken,
+}
+
+impl MarkWatch {
+    /// Runs until it is asked to close.
+    pub(super) async fn run(self) {
+        let closing = self.closing.clone();
+        closing.run_until_cancelled(Box::pin(self.work())).await;
+    }
+
+    async fn work(self) {
+        let (mut looked, mut is_unknown, mut is_tidied) = (None::<Instant>, self.kept.is_unknown(), false);
+        loop {
+            let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_PERIOD);
+            // A server that does not commit cannot be asked, and one whose schema differs is not ours.
+            if is_due && !self.breaker.is_open() {
+                match self.look(&mut is_unknown, &mut is_tidied).await {
+                    Ok(()) => looked = Some(Instant::now()),
+                    Err(error) => tracing::debug!(%error, "the marks of this service cannot be read"),
+                }
+            }
+            tokio::select! {
+                () = sleep(TIDY_PERIOD) => self.kept.tidy(),
+                () = self.kept.found_behind() => looked = None,
+            }
+        }
+    }
+
+    async fn look(&self, is_unknown: &mut bool, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
+        let (replica, confirmed) = self.kept.confirmed();
+        let mut tx = self.database.begin("marks").await?;
+        let marks = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await;
+        let Some(found) = marks? else {
+            tx.roll_back().await;
+            return Ok(());
+        };
+        if *is_tidied {
+            tx.roll_back().await;
+        } else {
+            *is_tidied = true;
+            // Old rows of others are no reason not to compare.
+            match replica_marks::forget_old(tx.conn(), replica).await {
+                Ok(()) => tx.commit_without_sync().await?,
+                Err(error) => tracing::debug!(%error, "old marks of other services stay"),
+            }
+        }
+        let is_behind = found.iter().zip(&confirmed).any(|(found, confirmed)| found < confirmed);
+        if !is_behind && !*is_unknown {
+            return Ok(());
+        }
+        // A spool that is closed is the end of this task as well.
+        if let Ok(sent) = self.kept.send_again(confirmed, found).await {
+            *is_unknown = false;
+            metrics::counter!(RESENT_TOTAL).increment(sent);
+            tracing::warn!(
+                callbacks = sent,
+                "the database lacks commits that it had confirmed (a standby that had not received them took over, or a copy \
+                 was restored); all that was answered lately is sent again, and what it has counts as a repeat"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! The files that hold what was answered lately: segments of an append-only log beside the spool's file.
+//!
+//! A segment is a row of records as the spool has them, each a frame with a checksum, so whatever a crash leaves of the last
+//! one is found by the reader of the salvage. Nothing is synced and nothing rewritten: to append is one write, and a segment
+//! whose newest record is old enough is removed as a whole. Blocking, and used by one thread.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use crate::files::{Access, FileError, PrivateDir};
+
+/// What the name of a segment begins with; a number of ten digits follows.
+const NAME_BEGIN: &str = "kept-";
+
+/// The longest segment, and the share of all the room that one takes at most.
+const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const SEGMENT_SHARE: u64 = 16;
+
+/// A segment is begun anew after this share of the time for which records are kept, so that no record stays much longer.
+const TIME_SHARE: i64 = 16;
+
+/// One file.
+#[derive(Debug)]
+struct KeptSegment {
+    path: PathBuf,
+    bytes: u64,
+    begun_ms: i64,
+    /// When the newest record was appended.
+    last_ms: i64,
+}
+
+/// All of them, oldest first.
+#[derive(Debug)]
+pub(super) struct KeptSegments {
+    dir: PrivateDir,
+    keep_ms: i64,
+    segment_bytes_max: u64,
+    all: VecDeque<KeptSegment>,
+    /// The last one, while it is appended to.
+    open: Option<File>,
+    next: u64,
+}
+
+impl KeptSegments {
+    /// Those that an earlier process has left; nothing is appended to them.
+    pub(super) fn open(dir: PrivateDir, keep_ms: i64, bytes_max: u64) -> Self {
+        let mut all: Vec<KeptSegment> = left(dir.path());
+        all.sort_by(|one, other| one.path.cmp(&other.path));
+        let last = all.last().and_then(|segment| number(&segment.path));
+        let segment_bytes_max = SEGMENT_BYTES_MAX.min(bytes_max / SEGMENT_SHARE).max(1);
+        let next = last.map_or(0, |last| last + 1);
+        Self { dir, keep_ms, segment_bytes_max, all: all.into(), open: None, next }
+    }
+
+    /// What all of them take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.all.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Appends records. After an error the next ones go to another file.
+    pub(super) fn append(&mut self, records: &[u8], now_ms: i64) -> Result<(), FileError> {
+        let is_due = self.all.back().is_some_and(|last| {
+            last.bytes >= self.segment_bytes_max || now_ms - last.begun_ms >= self.keep_ms / TIME_SHARE
+        });
+        if is_due {
+            self.open = None;
+        }
+        let file = match &mut self.open {
+            Some(file) => file,
+            open => {
+                let name = format!("{NAME_BEGIN}{:010}", self.next);
+                self.next += 1;
+                let file = self.dir.file(&name, Access::New)?;
+                let path = self.dir.path().join(name);
+                self.all.push_back(KeptSegment { path, bytes: 0, begun_ms: now_ms, last_ms: now_ms });
+                open.insert(file)
+            }
+        };
+        let written = file.write_all(records);
+        let Some(last) = self.all.back_mut() else { unreachable!("an open segment is the last one") };
+        last.last_ms = now_ms;
+        last.bytes += records.len() as u64;
+        written.map_err(|source| {
+            self.open = None;
+            FileError::of(self.dir.path(), source)
+        })
+    }
+
+    /// Removes what is old enough.
+    pub(super) fn expire(&mut self, now_ms: i64) {
+        while self.all.front().is_some_and(|first| now_ms - first.last_ms >= self.keep_ms) {
+            self.remove_first();
+        }
+    }
+
+    /// Removes the oldest until the rest takes no more than this; answers how many bytes are gone.
+    pub(super) fn shrink_to(&mut self, bytes_max: u64) -> u64 {
+        let before = self.bytes();
+        while self.bytes() > bytes_max {
+            self.remove_first();
+        }
+        before - self.bytes()
+    }
+
+    fn remove_first(&mut self) {
+        if let Some(first) = self.all.pop_front() {
+            if self.all.is_empty() {
+                self.open = None;
+            }
+            unlink(&self.dir, &first.path);
+        }
+    }
+
+    /// Ends the last one, and answers where all of them are.
+    pub(super) fn seal(&mut self) -> Vec<PathBuf> {
+        self.open = None;
+        self.all.iter().map(|segment| segment.path.clone()).collect()
+    }
+
+    /// Removes one that was sealed.
+    pub(super) fn remove(&mut self, path: &Path) {
+        if let Some(at) = self.all.iter().position(|segment| segment.path == path) {
+            assert!(self.open.is_none() || at + 1 < self.all.len(), "a segment that is appended to stays");
+            self.all.remove(at);
+            unlink(&self.dir, path);
+        }
+    }
+}
+
+fn unlink(dir: &PrivateDir, path: &Path) {
+    let name = path.file_name().and_then(|name| name.to_str());
+    if let Some(Err(error)) = name.map(|name| dir.remove(name)) {
+        tracing::warn!(%error, "a file of kept records cannot be removed");
+    }
+}
+
+/// The segments in a data directory.
+fn left(dir: &Path) -> Vec<KeptSegment> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let segment = |entry: std::fs::DirEntry| {
+        let path = entry.path();
+        number(&path)?;
+        let about = entry.metadata().ok()?;
+        let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        let last_ms = i64::try_from(changed.as_millis()).ok()?;
+        Some(KeptSegment { path, bytes: about.len(), begun_ms: last_ms, last_ms })
+    };
+    entries.filter_map(segment).collect()
+}
+
+fn number(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(NAME_BEGIN)?.parse().ok()
+}
+
+/// Removes all that an earlier process has kept.
+pub(super) fn remove_left(dir: &PrivateDir) {
+    left(dir.path()).iter().for_each(|segment| unlink(dir, &segment.path));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KeptSegments;
+    use crate::files::PrivateDir;
+
+    #[test]
+    fn segments_go_by_age_and_for_room_and_outlive_their_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || KeptSegments::open(PrivateDir::open(dir.path()).unwrap(), 16_000, 1600);
+        let mut kept = open();
+        for (at, bytes) in [(1, 60), (2, 60), (3, 60), (1_500, 10)] {
+            kept.append(&vec![7; bytes], at).unwrap();
+        }
+        // The first two fill a segment of 100 bytes, and the last one is later than a sixteenth of the time.
+        assert_eq!((kept.seal().len(), kept.bytes()), (3, 190));
+        kept.append(&[7; 5], 1_501).unwrap();
+        kept.expire(16_002);
+        assert_eq!((kept.bytes(), kept.seal().len()), (75, 3));
+        assert_eq!(kept.shrink_to(15), 60);
+        let paths = kept.seal();
+        kept.remove(&paths[0]);
+        assert_eq!(kept.bytes(), 5);
+        let mut again = open();
+        assert_eq!(again.seal(), paths[1..]);
+        again.append(&[7; 3], 20_000).unwrap();
+        assert_eq!(again.seal().len(), 2, "an old segment is not appended to");
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is erased: the table, what this process knows of it, and the check that both are the same when something is entered.
+//!
+//! A batch that enters a callback has replaced the ids of those whom its process knows to be erased. The statement of the
+//! ledger answers with the version of the table, so the check costs no round trip; where it differs, the batch is rolled
+//! back and begins anew with what was read meanwhile. An erasure takes the table for itself before it raises the version:
+//! it waits for batches that have looked, and those that have not will see it. So none is missed, on any replica.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sqlx::PgConnection;
+
+use super::errors::erasures_changed;
+use crate::mirror::{Erasure, Erasures, UserHash};
+use crate::model::{Millis, SdkAppId};
+
+/// What this process knows. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct KnownErasures(Arc<RwLock<Arc<Erasures>>>);
+
+/// The erasures that were applied to what is to be entered.
+#[derive(Debug, Clone, Copy)]
+pub struct ErasuresApplied<'a> {
+    known: &'a KnownErasures,
+    applied: &'a Erasures,
+}
+
+impl KnownErasures {
+    /// As last read.
+    #[must_use]
+    pub fn current(&self) -> Arc<Erasures> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, read from the database where this process has not done so yet.
+    ///
+    /// # Errors
+    /// The statement's.
+    pub async fn for_writing(&self, conn: &mut PgConnection) -> Result<Arc<Erasures>, sqlx::Error> {
+        let current = self.current();
+        if current.version().is_some() {
+            return Ok(current);
+        }
+        self.read_anew(conn).await
+    }
+
+    /// To be handed to the door of the ledger with what they were applied to.
+    #[must_use]
+    pub fn applied<'a>(&'a self, applied: &'a Erasures) -> ErasuresApplied<'a> {
+        ErasuresApplied { known: self, applied }
+    }
+
+    async fn read_anew(&self, conn: &mut PgConnection) -> Result<Arc<Erasures>, sqlx::Error> {
+        let read = Arc::new(read(conn).await?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
+        Ok(read)
+    }
+}
+
+impl ErasuresApplied<'_> {
+    /// Compares with the version that a statement of the transaction has found.
+    ///
+    /// # Errors
+    /// A conflict, where it is another; a statement's.
+    pub async fn check(self, conn: &mut PgConnection, found: i64) -> Result<(), sqlx::Error> {
+        if self.applied.version() == Some(found) {
+            return Ok(());
+        }
+        self.known.read_anew(conn).await?;
+        Err(erasures_changed())
+    }
+
+    /// The same by a statement of its own. No erasure can be registered from here to the end of the transaction.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn check_now(self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let found = sqlx::query_scalar(VERSION).fetch_one(&mut *conn).await?;
+        self.check(conn, found).await
+    }
+}
+
+/// By its key, as every statement of a writing session: the planner takes one that has no index for as dear as the compiler
+/// (JIT), which then takes a second.
+const VERSION: &str = "SELECT version FROM erasure_state WHERE only_row";
+
+const STATE: &str = "SELECT version, key FROM erasure_state WHERE only_row";
+
+/// There is no app 0.
+const ALL: &str = "
+SELECT sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased FROM erasures WHERE sdk_app_id > 0";
+
+type ErasureRow = (i64, Vec<u8>, String, i64, bool);
+
+/// The table and its version. The first statement keeps the second from seeing a later one.
+async fn read(conn: &mut PgConnection) -> Result<Erasures, sqlx::Error> {
+    let (version, key): (i64, Vec<u8>) = sqlx::query_as(STATE).fetch_one(&mut *conn).await?;
+    let rows: Vec<ErasureRow> = sqlx::query_as(ALL).fetch_all(conn).await?;
+    Ok(Erasures::new(version, key, rows.into_iter().filter_map(erasure).collect()))
+}
+
+/// None for a row that no program of this version has written.
+fn erasure((app, hash, pseudonym, erased_at, stays_erased): ErasureRow) -> Option<Erasure> {
+    Some(Erasure {
+        app: SdkAppId::parse(&app.to_string()).ok()?,
+        user: hash.try_into().ok()?,
+        pseudonym,
+        erased_at: Millis::new(erased_at),
+        stays_erased,
+    })
+}
+
+const KEY: &str = "SELECT key FROM erasure_state WHERE only_row";
+
+/// The key by which ids are compared.
+///
+/// # Errors
+/// The statement's.
+pub async fn key(conn: &mut PgConnection) -> Result<Vec<u8>, sqlx::Error> {
+    sqlx::query_scalar(KEY).fetch_one(conn).await
+}
+
+/// Random texts with which a pseudonym may be made: the random part of a UUID's digest, 80 bits.
+const CANDIDATES: &str = "
+SELECT 'erased-' || left(encode(sha256(uuid_send(gen_random_uuid())), 'hex'), 20) FROM generate_series(1, 2048)";
+
+/// Pseudonyms to choose from.
+///
+/// # Errors
+/// The statement's.
+pub async fn candidates(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(CANDIDATES).fetch_all(conn).await
+}
+
+const PSEUDONYM: &str = "SELECT pseudonym FROM erasures WHERE sdk_app_id = $1 AND user_hash = $2";
+
+/// What stands in the place of an id that was erased before.
+///
+/// # Errors
+/// The statement's.
+pub async fn pseudonym(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    user: &UserHash,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(PSEUDONYM).bind(app.get()).bind(&user[..]).fetch_optional(conn).await
+}
+
+/// Taken before anything else of the transaction: writers hold the weakest lock of the table from their insert to their end.
+const TAKE: &str = "LOCK TABLE erasure_state IN ACCESS EXCLUSIVE MODE";
+
+const RAISE: &str = "UPDATE erasure_state SET version = version + 1 WHERE only_row";
+
+const REGISTER: &str = "
+INSERT INTO erasures AS e (sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (sdk_app_id, user_hash) DO UPDATE
+   SET erased_at_ms = GREATEST(e.erased_at_ms, EXCLUDED.erased_at_ms),
+       stays_erased = e.stays_erased OR EXCLUDED.stays_erased";
+
+/// Registers an erasure; one that is there keeps its pseudonym. In a transaction that the caller keeps short: callbacks wait
+/// for its end.
+///
+/// # Errors
+/// A statement's; a limit of time, where a writer does not end.
+pub async fn register(conn: &mut PgConnection, erasure: &Erasure) -> Result<(), sqlx::Error> {
+    sqlx::query(TAKE).execute(&mut *conn).await?;
+    let query = sqlx::query(REGISTER).bind(erasure.app.get()).bind(&erasure.user[..]);
+    let query = query.bind(&erasure.pseudonym).bind(erasure.erased_at.get()).bind(erasure.stays_erased);
+    query.execute(&mut *conn).await?;
+    sqlx::query(RAISE).execute(conn).await.map(drop)
+}

@@ -1,0 +1,142 @@
+//! `READ_DATABASE_URL`: lists and lookups from a standby, the primary in its place while it cannot serve, and `at_least`.
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use sqlx::Executor as _;
+
+use super::failover::{Pair, fill};
+use super::isolation::{metric, take};
+use super::spool::create;
+use crate::support::chaos::{Mood, Proxy};
+use crate::support::cluster::Cluster;
+use crate::support::postgres::TestDatabase;
+use crate::support::process::{Place, Process, run};
+use crate::support::{API_TOKEN, eventually};
+
+const USED: &str = "lists and lookups are read from the database of READ_DATABASE_URL";
+const LEFT: &str = "the database of READ_DATABASE_URL is not used (";
+
+async fn status(service: &Process, path: &str) -> StatusCode {
+    service.get_as(API_TOKEN, path).await.status()
+}
+
+async fn reads(service: &Process) -> String {
+    let told: Value = service.get("/readyz").await.json().await.unwrap();
+    told["reads"].as_str().unwrap().to_owned()
+}
+
+async fn run_on(server: &Cluster, statement: &'static str) {
+    server.connect().await.execute(statement).await.unwrap();
+}
+
+fn lines(service: &Process, text: &str) -> usize {
+    service.log().matches(text).count()
+}
+
+/// A service that reads from the standby of a pair.
+async fn serve(pair: &Pair, place: &Place) -> Process {
+    let mut command = place.command_on(&pair.first.url, &["serve"]);
+    command.env("READ_DATABASE_URL", &pair.second.url);
+    let mut service = Process::start(command).ready().await;
+    service.says(USED).await;
+    service
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_come_from_the_standby_and_at_least_waits_for_it() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&pair, &place).await;
+    fill(&service, "g", 3).await;
+    assert!(eventually(async || status(&service, "/v1/groups/g2").await == StatusCode::OK).await);
+    run_on(&pair.standby, "SELECT pg_wal_replay_pause()").await;
+    fill(&service, "h", 1).await;
+    // The feed is that of the primary.
+    let page: Value = service.get_as(API_TOKEN, "/v1/changes").await.json().await.unwrap();
+    let last = page["items"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["group_id"], "h0");
+    assert_eq!(status(&service, "/v1/groups/h0").await, StatusCode::NOT_FOUND, "the standby has it not yet");
+    let waiting = format!("/v1/groups/h0?at_least={}", last["cursor"].as_str().unwrap());
+    assert_eq!(status(&service, &waiting).await, StatusCode::SERVICE_UNAVAILABLE);
+    let asked = tokio::spawn({
+        let url = format!("http://{}{waiting}", service.api_address());
+        async move { reqwest::Client::new().get(url).bearer_auth(API_TOKEN).send().await.unwrap().status() }
+    });
+    run_on(&pair.standby, "SELECT pg_wal_replay_resume()").await;
+    assert_eq!(asked.await.unwrap(), StatusCode::OK);
+    // What was deleted by a restore, say, is 410 as in the primary.
+    let other = waiting.replace("h0?", "h0?sdk_app_id=1400000001&");
+    assert_eq!(status(&service, &other).await, StatusCode::OK);
+    service.ends_well_on("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_standby_is_away_reads_come_from_the_primary_and_the_other_way_round_and_each_outage_is_one_line()
+ {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let mut service = serve(&pair, &place).await;
+    assert_eq!(reads(&service).await, "standby");
+    fill(&service, "g", 3).await;
+    pair.second.set(Mood::Gone);
+    // A connection that was lent a moment before is found broken by the read that gets it.
+    assert!(eventually(async || status(&service, "/v1/groups/g2").await == StatusCode::OK).await);
+    service.says(LEFT).await;
+    for _ in 0..20 {
+        for path in ["/v1/groups", "/v1/groups/g0", "/v1/stats"] {
+            assert_eq!(status(&service, path).await, StatusCode::OK, "{path}");
+        }
+    }
+    assert_ne!(reads(&service).await, "standby");
+    assert_eq!(lines(&service, LEFT), 1, "{}", service.log());
+    assert!((metric(&service, "group_mirror_read_standby_outages_total").await - 1.0).abs() < f64::EPSILON);
+    pair.second.set(Mood::Fair);
+    service.until(|service| lines(service, USED) == 2, "the standby is used again").await;
+    assert_eq!(reads(&service).await, "standby");
+    // Without the primary callbacks go to the spool, and reads show what the standby has.
+    assert!(eventually(async || status(&service, "/v1/groups/g2").await == StatusCode::OK).await);
+    pair.first.set(Mood::Gone);
+    take(&service, &create("away")).await;
+    assert_eq!(status(&service, "/v1/groups/g2").await, StatusCode::OK);
+    pair.first.set(Mood::Fair);
+    assert!(eventually(async || status(&service, "/v1/groups/away").await == StatusCode::OK).await);
+    assert_eq!((lines(&service, LEFT), lines(&service, USED)), (1, 2), "{}", service.log());
+    service.ends_well_on("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_no_copy_or_has_another_schema_is_not_read_from_and_check_says_why() {
+    let (written, other, empty) =
+        (TestDatabase::create().await, TestDatabase::create().await, TestDatabase::create_empty().await);
+    for (read, why) in
+        [(&other, "it is no standby of the database of DATABASE_URL"), (&empty, "the schema is behind: ")]
+    {
+        let place = Place::new();
+        let command = |args: &[&str]| {
+            let mut command = place.command_on(&written.url, args);
+            command.env("READ_DATABASE_URL", &read.url);
+            command
+        };
+        let mut service = Process::start(command(&["serve"])).ready().await;
+        service.says(LEFT).await;
+        take(&service, &create("g")).await;
+        assert!(eventually(async || status(&service, "/v1/groups/g").await == StatusCode::OK).await);
+        assert!(reads(&service).await.contains(why), "{}", reads(&service).await);
+        service.ends_well_on("TERM").await;
+        let checked = run(command(&["check"])).await.stdout;
+        let line = checked.lines().find(|line| line.contains("read_database")).unwrap_or_default();
+        assert!(line.starts_with("wrong ") && line.contains(why), "{checked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_named_beside_a_database_and_check_finds_it() {
+    let place = Place::new();
+    let mut alone = place.command(&["serve"]);
+    alone.env("READ_DATABASE_URL", "postgres://mirror@127.0.0.1:1/mirror");
+    let ended = run(alone).await;
+    assert!(ended.stderr.contains("READ_DATABASE_URL is set and DATABASE_URL is not"), "{ended:?}");
+    let pair = Pair::create().await;
+    let mut check = place.command_on(&pair.first.url, &["check"]);
+    check.env("READ_DATABASE_URL", Proxy::url_of([&pair.second]));
+    let checked = run(check).await.stdout;
+    assert!(checked.lines().any(|line| line.starts_with("ok       read_database: PostgreSQL") && line.ends_with("a standby")), "{checked}");
+}
