@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,10 @@ const BATCH_BYTES_MAX: usize = 128 * 1024;
 const TRIES_MAX: u32 = 6;
 const TRY_PAUSE: Duration = Duration::from_millis(250);
 
+/// How many calls about single groups (attributes, topics, short lists) are on their way at once: at Tencent's 200 calls per
+/// second that is enough where an answer takes 0.15 s. Those that end together are committed together.
+pub(super) const SINGLE_CALLS_MAX: usize = 32;
+
 /// How far back something that happened can be evidence of a stale read, in milliseconds.
 const RECENT_MS: i64 = 10 * 60 * 1000;
 
@@ -56,6 +60,8 @@ pub(super) struct AppRun {
     pub(super) noted: Mutex<PassNote>,
     /// Batches of single groups, which are committed together.
     joint: JointCommits<ReadBatch>,
+    /// Permits of calls about single groups.
+    pub(super) single_calls: Semaphore,
     candidates: AtomicI64,
 }
 
@@ -104,8 +110,19 @@ impl AppRun {
         let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
         reader.ask_also(&held);
         let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
-        let joint = JointCommits::new();
-        Ok(Self { engine, source, reader, counts, stop, is_dry: false, noted, joint, candidates })
+        let (joint, single_calls) = (JointCommits::new(), Semaphore::new(SINGLE_CALLS_MAX));
+        Ok(Self {
+            engine,
+            source,
+            reader,
+            counts,
+            stop,
+            is_dry: false,
+            noted,
+            joint,
+            single_calls,
+            candidates,
+        })
     }
 
     /// How many groups of the mirror Tencent has denied once.

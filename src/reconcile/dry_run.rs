@@ -131,6 +131,7 @@ impl AppRun {
             member_num: None,
             is_shown: true,
             asker: None,
+            has_pages: false,
         };
         let rows: Vec<DueGroup> = noted.work.iter().map(due).collect();
         for rows in rows.chunks(usize::try_from(ROWS_MAX).unwrap_or(1)) {

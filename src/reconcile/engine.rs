@@ -21,6 +21,10 @@ use crate::tencent::client::TencentClient;
 /// beside them.
 const COMMITS_MAX: usize = 4;
 
+/// How many of them the sweep may have: its batches are the largest, and behind a queue of them the work list, whose calls
+/// Tencent limits by the second, would not use its limit.
+const SWEEP_COMMITS_MAX: usize = 2;
+
 /// How passes behave.
 #[derive(Debug, Clone)]
 pub struct PassSettings {
@@ -186,6 +190,8 @@ pub struct Engine {
     /// This process, for people who ask who has the lease.
     pub holder: Arc<str>,
     pub(super) commits: Arc<Semaphore>,
+    /// Held beside one of the permits of commits.
+    pub(super) sweep_commits: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -193,7 +199,8 @@ impl Engine {
     #[must_use]
     pub fn new(database: Database, settings: PassSettings, now: fn() -> Millis, holder: &str) -> Self {
         assert!(settings.sweep_at_once > 0, "a sweep reads something");
-        let commits = Arc::new(Semaphore::new(COMMITS_MAX));
-        Self { database, settings: Arc::new(settings), now, holder: holder.into(), commits }
+        let (commits, of_sweep) = (Semaphore::new(COMMITS_MAX), Semaphore::new(SWEEP_COMMITS_MAX));
+        let (commits, sweep_commits) = (Arc::new(commits), Arc::new(of_sweep));
+        Self { database, settings: Arc::new(settings), now, holder: holder.into(), commits, sweep_commits }
     }
 }

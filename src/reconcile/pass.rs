@@ -21,8 +21,11 @@ use crate::store::passes::{self, PassRow};
 use crate::store::{verifications, work};
 use crate::tencent::CLOCK_MARGIN_MS;
 
-/// The pause between two looks at whether the work list is done.
+/// The pause between two looks at whether the work list is done, and what each row adds to it: the look counts all rows, and
+/// a list of many is not done soon.
 const WORK_LOOK_PAUSE: Duration = Duration::from_millis(200);
+const WORK_LOOK_PAUSE_OF_ROW: Duration = Duration::from_micros(50);
+const WORK_LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How often a page of ids is asked for that could not be read.
 const ID_PAGE_TRIES_MAX: u32 = 5;
@@ -254,8 +257,10 @@ impl AppRun {
             if counts.of_pass == 0 {
                 return Ok(());
             }
-            let pause = self.stop.run_until_cancelled(sleep(WORK_LOOK_PAUSE));
-            pause.await.ok_or(PassEnd::Interrupted)?;
+            let rows = u32::try_from(counts.of_pass).unwrap_or(u32::MAX);
+            let pause = WORK_LOOK_PAUSE + WORK_LOOK_PAUSE_OF_ROW.saturating_mul(rows);
+            let pause = sleep(pause.min(WORK_LOOK_PAUSE_MAX));
+            self.stop.run_until_cancelled(pause).await.ok_or(PassEnd::Interrupted)?;
         }
     }
 }

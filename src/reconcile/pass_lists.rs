@@ -53,7 +53,7 @@ impl AppRun {
         while let Some(part) = parts.next() {
             let is_alone = is_first && parts.peek().is_none();
             is_first = false;
-            // A list in one part is committed with those of other groups; who has none of them waiting waits for no one.
+            // A list in one part is committed with those of other groups that end at about the same time.
             let is_taken = if is_alone {
                 self.commit_jointly(ReadBatch { snapshots: part, note: PassNote::default() }).await?
             } else {
@@ -75,6 +75,9 @@ impl AppRun {
         row: &DueGroup,
         witnesses: &Witnesses,
     ) -> Result<Option<(ListProgress, i32)>, PassEnd> {
+        if !row.has_pages {
+            return Ok(None);
+        }
         let group = &witnesses.group;
         let mut tx = self.engine.pass_tx().await?;
         let read = evidence::kept_pages(tx.conn(), group).await;

@@ -116,6 +116,9 @@ impl AppRun {
             read.push(self.weighed(row, reading, known.get(&id).unwrap_or(&none), of));
         }
         PassCounts::add(&self.counts.asked, read.len());
+        let Ok(_permit) = self.engine.sweep_commits.acquire().await else {
+            unreachable!("the permits of commits are never closed")
+        };
         self.commit_all(read).await.map(drop)
     }
 

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::app_run::{AppRun, ReadBatch};
 use super::engine::{PassCounts, PassEnd};
@@ -25,7 +26,7 @@ use crate::store::work::{self, ATTRIBUTES, DueGroup, MEMBERS, TOPICS, WorkDone};
 /// How many rows one slot takes: few, so that another class need not wait for long.
 pub(super) const ROWS_MAX: i64 = 20;
 
-/// The pause while nothing is due.
+/// The pause while nothing is due, and until a class without anything due is asked for again.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// After so many vain attempts a row ends all the same.
@@ -34,25 +35,34 @@ const ATTEMPTS_MAX: i32 = 6;
 /// The greatest distance of two attempts, in milliseconds.
 const AGAIN_MAX_MS: i64 = 15 * 60 * 1000;
 
+/// A list of so many members is one page: it is read beside others.
+const SHORT_LIST_MAX: u64 = 100;
+
 /// Everything of a row that can be read.
 const ALL_PARTS: i16 = MEMBERS | ATTRIBUTES | TOPICS;
 
 /// What a slot gives back.
 type SlotEnd = (usize, Vec<String>, Result<(), PassEnd>);
 
+/// A row of which something is still to be read, what was read, and what is known of its group.
+type UnfinishedRow<'a> = (&'a DueGroup, WorkDone, Witnesses, &'a KnownOfGroup);
+
 /// Works the list of an app off until it is dropped, or until it cannot.
 pub(super) async fn work_off(run: Arc<AppRun>) -> Result<(), PassEnd> {
     let mut slots = JoinSet::<SlotEnd>::new();
     let (mut held, mut busy) = ([0_usize; CLASSES], BTreeSet::<String>::new());
+    // A class that has nothing due is not asked for again with every slot that ends.
+    let mut empty_until = [Instant::now(); CLASSES];
     loop {
         while let Some(ended) = slots.try_join_next() {
             free(ended, &mut held, &mut busy)?;
         }
-        let mut wants = [true; CLASSES];
+        let now = Instant::now();
+        let mut wants = empty_until.map(|until| until <= now);
         while let Some(class) = next_class(wants, held) {
             let rows = run.due(class, &busy).await?;
             if rows.is_empty() {
-                wants[class] = false;
+                (wants[class], empty_until[class]) = (false, now + IDLE_PAUSE);
                 continue;
             }
             held[class] += 1;
@@ -104,18 +114,20 @@ impl AppRun {
         let needs_profile = |row: &&DueGroup| row.class == 1 || row.parts == 0 || row.parts & MEMBERS > 0;
         let (rows, details): (Vec<&DueGroup>, Vec<&DueGroup>) = rows.iter().partition(needs_profile);
         self.with_profiles(&rows).await?;
-        for row in details {
-            let Ok(group) = GroupId::parse(&row.group_id) else { continue };
-            let key = self.key(&group);
-            let again = self.again(row);
-            let done = WorkDone { group: key.clone(), parts: 0, sigma: Millis::new(i64::MAX), again };
-            PassCounts::add(&self.counts.work, 1);
-            let none = KnownOfGroup::default();
-            let read = self.remainder(row, done, &Witnesses::unknown(key), &none).await?;
-            // Not twenty at once, so that an interruption costs one call of a slot.
-            self.commit_jointly(read).await?;
-        }
+        // An interruption costs the calls that are on their way.
+        let reads = details.into_iter().map(|row| self.one_of_many(self.details(row)));
+        try_join_all(reads).await?;
         Ok(())
+    }
+
+    /// Reads attributes or topics of a row.
+    async fn details(&self, row: &DueGroup) -> Result<(), PassEnd> {
+        let Ok(group) = GroupId::parse(&row.group_id) else { return Ok(()) };
+        let key = self.key(&group);
+        let again = self.again(row);
+        let done = WorkDone { group: key.clone(), parts: 0, sigma: Millis::new(i64::MAX), again };
+        PassCounts::add(&self.counts.work, 1);
+        self.read_and_commit((row, done, Witnesses::unknown(key), &KnownOfGroup::default())).await
     }
 
     /// Reads rows with their profiles.
@@ -129,11 +141,11 @@ impl AppRun {
         let (none, mut first, mut later) = (KnownOfGroup::default(), Vec::new(), Vec::new());
         for reading in readings {
             let id = reading.group.group.as_str().to_owned();
-            let Some(row) = rows.iter().find(|row| row.group_id == id) else { continue };
+            let Some(row) = rows.iter().copied().find(|row| row.group_id == id) else { continue };
             let known = known.get(&id).unwrap_or(&none);
             let (mut batch, mut done, witnesses) = self.packed(row, reading, known);
             match witnesses.filter(|_| row.parts & !done.parts != 0) {
-                Some(witnesses) => later.push((row, done, witnesses)),
+                Some(witnesses) => later.push((row, done, witnesses, known)),
                 None => {
                     self.end(row, &mut done);
                     batch.note.done.push(done);
@@ -143,12 +155,28 @@ impl AppRun {
         }
         PassCounts::add(&self.counts.work, first.len());
         self.commit_all(first).await?;
-        for (row, done, witnesses) in later {
-            let known = known.get(&row.group_id).unwrap_or(&none);
-            let read = self.remainder(row, done, &witnesses, known).await?;
-            self.commit_jointly(read).await?;
+        let is_short = |(_, _, witnesses, _): &UnfinishedRow<'_>| {
+            witnesses.member_num.is_some_and(|members| members <= SHORT_LIST_MAX)
+        };
+        let (short, long): (Vec<_>, Vec<_>) = later.into_iter().partition(is_short);
+        try_join_all(short.into_iter().map(|of| self.one_of_many(self.read_and_commit(of)))).await?;
+        for of in long {
+            self.read_and_commit(of).await?;
         }
         Ok(())
+    }
+
+    async fn read_and_commit(&self, (row, done, witnesses, known): UnfinishedRow<'_>) -> Result<(), PassEnd> {
+        let read = self.remainder(row, done, &witnesses, known).await?;
+        self.commit_jointly(read).await.map(drop)
+    }
+
+    /// Waits until fewer calls about single groups than [`SINGLE_CALLS_MAX`](super::app_run::SINGLE_CALLS_MAX) are on their way.
+    async fn one_of_many(&self, read: impl Future<Output = Result<(), PassEnd>>) -> Result<(), PassEnd> {
+        let Ok(_permit) = self.single_calls.acquire().await else {
+            unreachable!("the permits of single calls are never closed")
+        };
+        read.await
     }
 
     /// When a row is read again that was read in vain.

@@ -57,6 +57,8 @@ pub struct DueGroup {
     pub is_shown: bool,
     /// An owner or a member, in whose name topics are asked for.
     pub asker: Option<String>,
+    /// Pages of its list are kept from a read that was interrupted.
+    pub has_pages: bool,
 }
 
 /// What came of reading a group of the list.
@@ -111,7 +113,9 @@ SELECT w.group_id, w.class, w.parts, w.newest_ms, w.attempts, r.member_num,
        COALESCE(g.status <> 'destroyed' AND g.updated_stamp > '', false) AS is_shown,
        CASE WHEN w.parts & 4 > 0 THEN COALESCE(g.owner,
            (SELECT m.user_id FROM active_group_members m
-             WHERE m.sdk_app_id = w.sdk_app_id AND m.group_id = w.group_id LIMIT 1)) END AS asker
+             WHERE m.sdk_app_id = w.sdk_app_id AND m.group_id = w.group_id LIMIT 1)) END AS asker,
+       w.parts & 1 > 0 AND EXISTS (SELECT FROM list_pages p
+                                    WHERE p.sdk_app_id = w.sdk_app_id AND p.group_id = w.group_id OFFSET 0) AS has_pages
   FROM group_work w
   LEFT JOIN groups g ON g.sdk_app_id = w.sdk_app_id AND g.group_id = w.group_id
   LEFT JOIN group_reads r ON r.sdk_app_id = w.sdk_app_id AND r.group_id = w.group_id

@@ -165,8 +165,13 @@ fn speaks_of(kind: ReadKind, name: &str) -> bool {
 struct Read {
     kind: ReadKind,
     sigma: Millis,
+    /// What happened before belongs to an earlier life of the id, by its `CreateTime`.
+    began: Option<Millis>,
     states: Vec<Rc<Shown>>,
 }
+
+/// How long before its create a group may have been changed: `CreateTime` and the times of callbacks come from two clocks.
+const CREATE_SPARE_MS: i64 = 10_000;
 
 impl Read {
     fn justifies(&self, name: &str, value: &Value, callback: Stamp) -> bool {
@@ -181,7 +186,12 @@ impl Read {
                 _ => !state.is_empty() && is == value,
             }
         };
-        speaks_of(self.kind, name) && is_newer && self.states.iter().any(|state| shows(state))
+        let is_of_life_before = value.is_null()
+            && name != "status"
+            && self.began.is_some_and(|began| callback.time() < began)
+            && self.states.iter().any(|state| !state.is_empty());
+        is_of_life_before
+            || speaks_of(self.kind, name) && is_newer && self.states.iter().any(|state| shows(state))
     }
 }
 
@@ -333,11 +343,16 @@ impl Moment {
                 format!("callback {} as of {}", callback.command, callback.time.get())
             }
             Says::Read(snapshot, digest) => {
-                snapshot.facts(digest).unwrap().into_iter().for_each(|fact| self.all.apply(fact));
-                let (kind, time) = (snapshot.kind, snapshot.time);
+                let (kind, time, mut began) = (snapshot.kind, snapshot.time, None);
+                for fact in snapshot.facts(digest).unwrap() {
+                    if let FactKind::Began(at) = fact.kind {
+                        began = Some(Millis::new(at.get().min(time.sigma.get()) - CREATE_SPARE_MS));
+                    }
+                    self.all.apply(fact);
+                }
                 let window = (time.sent.get() - late.lag_ms - late.ahead_ms, entry.received_at.get());
                 let states = line.map(|line| between(line, window)).unwrap_or_default();
-                self.reads.push(Read { kind, sigma: time.sigma, states });
+                self.reads.push(Read { kind, sigma: time.sigma, began, states });
                 format!("read {kind:?} sent {} as of {}", time.sent.get(), time.sigma.get())
             }
         }
