@@ -143,10 +143,12 @@ impl SchemaWatch {
         self.is_replication_reported = true;
         match self.keep_answered_secs {
             0 => tracing::warn!(
+                cause = %cause,
                 "the database replicates asynchronously ({cause}): a failover may lose the last commits, and with them \
                  callbacks that were answered; make a standby synchronous, or set KEEP_ANSWERED_SECS"
             ),
             secs => tracing::info!(
+                cause = %cause,
                 "the database replicates asynchronously ({cause}): after a failover that loses commits, what was answered \
                  in the last {secs} s is sent again"
             ),
