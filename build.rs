@@ -1,6 +1,11 @@
-//! Hands the bundled PostgreSQL programs to the compiler: finds the archive inside the payload crate of the
-//! target, compares its SHA-256 with the table below, and copies it to `OUT_DIR` under a fixed name. A wrong
-//! checksum fails the build; a payload that cannot be found only costs the fallback and prints a warning.
+//! Hands two things to the compiler: the commit that is built, and the bundled PostgreSQL programs.
+//!
+//! The commit is that of this repository, or what the environment of a package build says; without either it is `unknown`.
+//! No time of the build is kept, so two builds of one commit are equal.
+//!
+//! The programs: it finds the archive inside the payload crate of the target, compares its SHA-256 with the table below,
+//! and copies it to `OUT_DIR` under a fixed name. A wrong checksum fails the build; a payload that cannot be found only
+//! costs the fallback and prints a warning.
 
 #![expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]
 
@@ -23,6 +28,12 @@ const PAYLOAD_FILE: &str = "lib/pglite-runtime.tar.zst";
 /// metadata`.
 const ARCHIVE_VARIABLE: &str = "GROUP_MIRROR_POSTGRES_ARCHIVE";
 
+/// The commit, for builds outside a repository: those of a package.
+const COMMIT_VARIABLE: &str = "GROUP_MIRROR_COMMIT";
+
+/// The date of the sources in Unix seconds, as builds of packages set it: reproducible-builds.org/specs/source-date-epoch.
+const DATE_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
 /// Target and SHA-256 of its archive.
 const PAYLOADS: [(&str, &str); 4] = [
     ("x86_64-unknown-linux-gnu", "e3fb68210df2e40e534a5db9886a4af5d56d4ef9ca30adeefd437069bda95073"),
@@ -36,6 +47,7 @@ fn main() {
     println!("cargo::rerun-if-changed=migrations");
     println!("cargo::rerun-if-env-changed={ARCHIVE_VARIABLE}");
     println!("cargo::rustc-check-cfg=cfg(has_bundled_postgres)");
+    name_commit();
     if env::var_os("CARGO_FEATURE_BUNDLED_POSTGRES").is_none() {
         return;
     }
@@ -55,6 +67,36 @@ fn main() {
         ),
         Err(Failure::Wrong(why)) => println!("cargo::error={why}"),
     }
+}
+
+/// Names the commit and its date in Unix seconds; each is `unknown` where neither the environment nor a repository says it.
+fn name_commit() {
+    for variable in [COMMIT_VARIABLE, DATE_VARIABLE] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    let given = |variable: &str| env::var(variable).ok().filter(|text| !text.trim().is_empty());
+    let commit = given(COMMIT_VARIABLE).or_else(|| git(&["rev-parse", "HEAD"]));
+    let date = given(DATE_VARIABLE).or_else(|| git(&["log", "-1", "--format=%ct"]));
+    // It grows with every commit and every change of the branch.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| Path::new(path).exists())
+    {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    let text =
+        |value: Option<String>| value.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned());
+    println!("cargo::rustc-env={COMMIT_VARIABLE}={}", text(commit));
+    println!("cargo::rustc-env=GROUP_MIRROR_COMMIT_DATE={}", text(date));
+}
+
+/// What git says of this repository. Sources that were unpacked inside another one are not asked about: its commit is not theirs.
+fn git(arguments: &[&str]) -> Option<String> {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+    if !root.join(".git").exists() {
+        return None;
+    }
+    let output = Command::new("git").arg("-C").arg(&root).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
 }
 
 /// Why the archive is not bundled.

@@ -70,6 +70,9 @@ use health::{HealthState, MetricsState};
 use prefix::PathPrefix;
 use state::ApiState;
 
+pub(crate) use access::READS_TOTAL;
+pub(crate) use paging::CURSOR_VERSION;
+
 /// The paths of the read API.
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -132,7 +135,9 @@ pub fn internal(
     let all = (pages.around)(reads.merge(open).merge(guarded).merge(pages.open));
     let all = all
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
-        .layer(map_response(etag::weaken));
+        .layer(map_response(etag::weaken))
+        // Where the routes are: outside a prefix the template is not known.
+        .layer(from_fn(access::note_route));
     access::with_request_ids(prefix::below(sessions.prefix(), all), sessions.prefix())
 }
 
@@ -149,6 +154,11 @@ fn document() -> OpenApi {
         document.merge(part);
     }
     openapi::complete(document)
+}
+
+/// The templates of the paths of the read API.
+pub(crate) fn paths() -> Vec<String> {
+    document().paths.paths.into_keys().collect()
 }
 
 /// The document as text, for `/openapi.json` and for the command `openapi`.

@@ -2,9 +2,13 @@
 //!
 //! `main` parses it and calls the command's function in `app`. The document comments here are what `--help` prints.
 
-use clap::{Args, Parser, Subcommand};
+mod tools;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::Settings;
+
+pub use tools::{CompletionsArgs, ManArgs, SignArgs};
 
 /// Mirrors Tencent Cloud Chat groups into PostgreSQL.
 #[derive(Debug, Parser)]
@@ -21,6 +25,12 @@ pub struct Cli {
     /// Settings, by flag or environment
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// The definition of the command line, of which completions and manual pages are made.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// What `simulate` sends; app and tokens are those of the settings.
@@ -267,9 +277,33 @@ pub enum Command {
         after_help = "Examples:\n  group-mirror erase-user --dry-run ana\n  group-mirror erase-user ana\n  group-mirror erase-user --app 1400000001 --stay-erased ana"
     )]
     EraseUser(EraseUserArgs),
-    /// Print the version of this program and of the PostgreSQL inside it, with its age and where it comes from
-    #[command(after_help = "Example:\n  group-mirror version")]
-    Version,
+    /// Ask the running `serve` of these settings whether it is ready; exit 1 if it is not, or does not answer
+    #[command(
+        after_help = "Example, as the health check of a container:\n  HEALTHCHECK CMD [\"group-mirror\", \"ready\"]"
+    )]
+    Ready,
+    /// Sign a callback and print a curl line that sends it, or verify the signature of a request; exit 1 if it is refused
+    #[command(
+        after_help = "Examples:\n  group-mirror sign                               # proves address, app and token; nothing is stored\n  group-mirror sign --body callback.json --callback-url https://mirror.example.org/callback\n  group-mirror sign --verify 'POST /callback?SdkAppid=…&RequestTime=…&Sign=…' --time 1767225600"
+    )]
+    Sign(SignArgs),
+    /// Print the version of this program, its commit, schema and formats, and where the PostgreSQL inside it comes from
+    #[command(after_help = "Examples:\n  group-mirror version\n  group-mirror version --json")]
+    Version {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Example:\n  group-mirror completions bash > /usr/share/bash-completion/completions/group-mirror"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    #[command(
+        after_help = "Examples:\n  group-mirror man | man -l -\n  group-mirror man --dir /usr/share/man/man1"
+    )]
+    Man(ManArgs),
     /// Be a Tencent to try things out with: REST API, random life of groups, signed callbacks
     #[command(
         after_help = "Examples, beside a `group-mirror` without configuration:\n  group-mirror fake-tencent\n  group-mirror fake-tencent --changes-per-sec 50 --groups 200 --knob lost=0.05 --knob doubled=0.1 --knob delayed=0.2"

@@ -29,6 +29,13 @@ pub fn now() -> Millis {
     Millis::new(millis(since_1970))
 }
 
+/// The same as the system has it, for what is exported with its own resolution.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
+pub fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

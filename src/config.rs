@@ -7,12 +7,15 @@ mod apps;
 mod dotenv;
 mod faults;
 mod loopback;
+mod missing;
 mod per_app;
+mod reached;
 mod read_url;
 mod secrets;
 mod settings;
 mod tls;
 mod tokens;
+mod traces;
 mod values;
 
 use std::ffi::OsString;
@@ -33,11 +36,13 @@ use crate::reconcile::PassSettings;
 use crate::server::TlsFiles;
 use crate::spool::SpoolPlace;
 use crate::telemetry::LogFormat;
-use apps::{NO_APP, app_ids, without_token};
+use crate::traces::TraceSettings;
+use apps::{app_ids, without_token};
 use loopback::{NO_CALLBACK_TOKEN, OPEN_API, SHORT_API_TOKEN, is_loopback};
+use missing::missing;
 use per_app::listed;
 use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
-use values::{address, bytes, is_open, path_prefix, secs, set};
+use values::{bytes, is_open, path_prefix, secs, set};
 
 pub use apps::{
     APPS_MAX, AppSettings, EMBEDDED_APP_ID, RELAY_TIMEOUT, RELAY_TIMEOUT_MAX, RelaySettings, TencentSettings,
@@ -125,6 +130,8 @@ pub struct ServeConfig {
     pub spool: SpoolPlace,
     /// Whether a database with another id than the data directory knows is taken.
     pub adopt_database: bool,
+    /// Where spans go; none: there are no traces.
+    pub traces: Option<TraceSettings>,
     /// When a delivery to a backend is repeated. No setting.
     pub delivery_pauses: DeliveryPauses,
 }
@@ -261,8 +268,8 @@ impl Settings {
     /// One line that names the variable, the value (never a secret) and what would be right.
     pub fn serve_config(&self) -> anyhow::Result<ServeConfig> {
         let embedded = !self.database_url_secret().is_set();
-        let callback_listen = address("CALLBACK_LISTEN", self.callback_listen.as_ref(), "127.0.0.1:8080")?;
-        let api_listen = address("API_LISTEN", self.api_listen.as_ref(), "127.0.0.1:8081")?;
+        let (callback_listen, callback_tls) = self.callback_listener()?;
+        let (api_listen, api_tls) = self.api_listener()?;
         let no_token = !self.callback_token_secret().is_set();
         let safe = embedded && is_loopback(callback_listen);
         let open = is_open("CALLBACK", self.callback_auth.as_ref(), no_token, safe)?;
@@ -299,16 +306,11 @@ impl Settings {
             reconcile: self.reconcile(&apps)?,
             passes: PassSettings::default(),
             apps,
-            max_skew_secs: secs(
-                "CALLBACK_MAX_SKEW_SECS",
-                self.callback_max_skew_secs.as_ref(),
-                1..=86_400,
-                60,
-            )?,
+            max_skew_secs: self.max_skew_secs()?,
             callback_listen,
             api_listen,
-            callback_tls: self.callback_tls()?,
-            api_tls: self.api_tls()?,
+            callback_tls,
+            api_tls,
             api_prefix: path_prefix("API_PREFIX", self.api_prefix.as_ref())?,
             idle: Duration::from_secs(secs(
                 "IDLE_SECS",
@@ -325,6 +327,7 @@ impl Settings {
                 Some(other) => bail!("MIRROR_AVCHATROOM_MEMBERS is {other:?}; it should be true or false"),
             },
             adopt_database: false,
+            traces: self.traces()?,
             delivery_pauses: DeliveryPauses::default(),
         })
     }
@@ -358,26 +361,6 @@ impl Settings {
         let tokens = tokens.into_iter().map(|token| token.token).collect();
         Ok(Some((ApiAuth::Tokens(tokens), short.then_some(SHORT_API_TOKEN))))
     }
-}
-
-/// Required settings that are not set, a line for each.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{}", .0.join(". "))]
-struct MissingSettings(Vec<&'static str>);
-
-/// All of them in one line: a person sets them in one go.
-fn missing(app: bool, callback_token: bool, api_token: bool) -> anyhow::Error {
-    let lines = [
-        (app, NO_APP),
-        (callback_token, NO_CALLBACK_TOKEN),
-        (
-            api_token,
-            "API_TOKEN is not set; set it to one or more bearer tokens, or say API_AUTH=none on a loopback listener",
-        ),
-    ];
-    let lines: Vec<&str> = lines.iter().filter(|(missing, _)| *missing).map(|(_, line)| *line).collect();
-    assert!(!lines.is_empty(), "an error names what is missing");
-    MissingSettings(lines).into()
 }
 
 #[cfg(test)]

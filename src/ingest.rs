@@ -44,6 +44,7 @@ use crate::outbox::Outbox;
 use crate::spool::{Gap, KeptAnswers, MARK_LANES, Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
+use crate::traces::CallbackSpan;
 use aside::SetAside;
 use attempt::Attempts;
 use breaker::Breaker;
@@ -94,6 +95,7 @@ pub struct Writer {
     /// What was answered lately; none where nothing is kept.
     kept: Option<KeptAnswers>,
     breaker: Breaker,
+    aside: SetAside,
     running: WriterTasks,
     closing: CancellationToken,
     /// By app; the apps are those that are served.
@@ -151,7 +153,13 @@ impl Writer {
             corrections: corrections.clone(),
         };
         running.run(Box::pin(drain.run()));
-        let lane = Lane { attempts, spool: spool.clone(), breaker: breaker.clone(), aside, corrections };
+        let lane = Lane {
+            attempts,
+            spool: spool.clone(),
+            breaker: breaker.clone(),
+            aside: aside.clone(),
+            corrections,
+        };
         let lanes = (0..LANES).map(|number| start_lane(&running, lane.clone(), keeping(number))).collect();
         metrics::counter!("group_mirror_set_aside_total").increment(0);
         running.close();
@@ -160,17 +168,23 @@ impl Writer {
         let last_received = Arc::new(place.apps.iter().map(never).collect());
         outbox.start(database, schema, spool.watch());
         let outbox = outbox.clone();
-        Ok(Self { lanes, bytes, spool, kept, breaker, running, closing, last_received, outbox })
+        Ok(Self { lanes, bytes, spool, kept, breaker, aside, running, closing, last_received, outbox })
     }
 
     /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
-    /// one lane, so that lanes do not wait for each other's rows; order does not matter for the result.
+    /// one lane, so that lanes do not wait for each other's rows; order does not matter for the result. A sampled one has
+    /// a span, which the transaction is linked with.
     ///
     /// # Errors
     /// See [`SubmitError`]; it may still turn out to be committed, and a repeat does no harm. Each is counted, and noted
     /// as a gap.
-    pub async fn submit(&self, callback: Callback, deadline: Instant) -> Result<Outcome, SubmitError> {
-        let pending = Pending::new(callback);
+    pub async fn submit(
+        &self,
+        callback: Callback,
+        span: Option<CallbackSpan>,
+        deadline: Instant,
+    ) -> Result<Outcome, SubmitError> {
+        let pending = Pending::new(callback, span);
         let reservation = self.outbox.reserve(&pending.callback);
         let outcome = self.make_durable(&pending, deadline).await;
         if let Some(reservation) = reservation {
@@ -298,6 +312,18 @@ impl Writer {
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
         self.breaker.is_open()
+    }
+
+    /// Why PostgreSQL does not commit, as the last probe found; none while it does.
+    #[must_use]
+    pub fn commit_failure(&self) -> Option<String> {
+        self.breaker.cause()
+    }
+
+    /// What of an app is set aside now, as the log names it; in no order.
+    #[must_use]
+    pub fn set_aside(&self, app: SdkAppId) -> Vec<String> {
+        self.aside.names(app)
     }
 
     /// Resolves when a task has ended, which happens only after [`Writer::close`] or a fault: a half-dead writer is

@@ -35,6 +35,7 @@
 //! | a Tencent to try things out with: how it behaves, a knob | [`fake`] |
 //! | what is counted and reported of requests that are not taken | [`refusals`] |
 //! | what this process did in the last hour, minute by minute | [`traffic`] |
+//! | a span, what is sampled, how it is exported | [`traces`] |
 //! | connections, their limits, their end at a stop | [`server`] |
 //! | which files are opened, and whose they must be | [`files`] |
 //! | what `check` looks at, and what it asks of the real Tencent | [`check`] |
@@ -42,7 +43,7 @@
 //!
 //! Imports point one way: `model` ← `callback` ← `mirror` ← `store` ← `replay` ← `ingest` ← `receiver`, `api` ← `console` ← `app`;
 //! `retention` stands above `replay`, `outbox` between `relay`, `spool`, `store` and `ingest`, `reconcile` above `ingest`, `spool` beside `store`,
-//! `refusals`, `traffic`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
+//! `refusals`, `traces`, `traffic`, `tencent` and `relay` beside `callback`. `callback` and `mirror` are pure: no runtime, no
 //! database, no clock. A test reads the sources and checks this, circles included.
 //!
 //! Invariants:
@@ -85,6 +86,7 @@ pub mod receiver;
 pub mod refusals;
 pub mod relay;
 pub mod server;
+pub mod traces;
 pub mod traffic;
 
 pub mod app;

@@ -60,6 +60,9 @@ fn run() -> anyhow::Result<ExitCode> {
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => anyhow::bail!("{}; see --help", one_line(&error.to_string())),
     };
+    if let Some(done) = print_of_itself(cli.command.as_ref()) {
+        return done;
+    }
     let mut dotenv = config::read_dotenv()?;
     let filled = cli.settings.fill_up(&mut dotenv);
     if let Some(Command::Check(args)) = &cli.command {
@@ -71,6 +74,11 @@ fn run() -> anyhow::Result<ExitCode> {
         return run_to_end(app::check(&cli.settings, &files, args));
     }
     filled?;
+    match &cli.command {
+        Some(Command::Ready) => return run_to_end(app::ready(&cli.settings)),
+        Some(Command::Sign(args)) => return app::sign(&cli.settings, args),
+        _ => {}
+    }
     let (format, filter) = cli.settings.logging()?;
     telemetry::start_logging(format, filter)?;
     if let Some(names) = dotenv.unknown() {
@@ -96,12 +104,28 @@ fn run() -> anyhow::Result<ExitCode> {
             }
             Command::Relay(args) => app::relay(&cli.settings, &args).await,
             Command::EraseUser(args) => app::erase_user(&cli.settings, &args).await,
-            Command::Version => app::version(),
             Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
-            Command::Openapi => app::openapi(),
-            Command::Check(_) => unreachable!("it has returned above, before logging began"),
+            Command::Check(_)
+            | Command::Ready
+            | Command::Sign(_)
+            | Command::Version { .. }
+            | Command::Openapi
+            | Command::Completions(_)
+            | Command::Man(_) => unreachable!("it has returned above, before logging began"),
         }
     })
+}
+
+/// Commands that print what the program knows by itself: none needs a setting, so a wrong one, or a `.env` that cannot be
+/// read, does not keep a person from them.
+fn print_of_itself(command: Option<&Command>) -> Option<anyhow::Result<ExitCode>> {
+    match command? {
+        Command::Version { json } => Some(app::version(*json)),
+        Command::Openapi => Some(app::openapi()),
+        Command::Completions(args) => Some(app::completions(args)),
+        Command::Man(args) => Some(app::man(args)),
+        _ => None,
+    }
 }
 
 /// Runs a command on a runtime of its own.

@@ -28,6 +28,7 @@ use crate::ingest::{Outcome, Writer};
 use crate::model::{GroupId, Millis, SdkAppId};
 use crate::refusals::{RefusalCause, RefusalLog};
 use crate::relay::{LoopSighting, Relays};
+use crate::traces::Traces;
 use crate::traffic::Traffic;
 use answer::{Answer, fail};
 use passing::Passing;
@@ -64,6 +65,8 @@ pub struct ReceiverState {
     pub relays: Relays,
     /// Where callbacks and answers are counted by minute.
     pub traffic: Traffic,
+    /// Gives sampled callbacks their span.
+    pub traces: Traces,
 }
 
 /// The routes of the public listener, with those of `health` beside.
@@ -190,7 +193,7 @@ async fn handle(state: &ReceiverState, request: Request, begun: Instant) -> Answ
         keep_request(&mut received, &parts);
     }
     let backend = Passing::new(&state.relays, app, &parts, begun);
-    keep(state, received, backend, deadline).await
+    keep(state, received, backend, begun).await
 }
 
 fn empty(state: &ReceiverState) -> Answer {
@@ -219,7 +222,7 @@ async fn keep(
     state: &ReceiverState,
     received: Received,
     backend: Option<Passing<'_>>,
-    deadline: Instant,
+    begun: Instant,
 ) -> Answer {
     let app = received.app;
     let callback = match callback::decode(received) {
@@ -239,15 +242,17 @@ async fn keep(
         return Answer::Done(String::new());
     }
     let waiting = backend.zip(callback.answered_by_backend().map(str::to_owned));
-    let Some((backend, command)) = waiting else { return make_durable(state, *callback, deadline).await };
+    let Some((backend, command)) = waiting else { return make_durable(state, *callback, begun).await };
     let body = Bytes::copy_from_slice(&callback.received.body);
     let verdict = backend.verdict(&command, body);
-    let (durable, verdict) = tokio::join!(make_durable(state, *callback, deadline), verdict);
+    let (durable, verdict) = tokio::join!(make_durable(state, *callback, begun), verdict);
     if matches!(durable, Answer::Done(_)) { verdict } else { durable }
 }
 
 /// Waits until a callback is durable.
-async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Instant) -> Answer {
+async fn make_durable(state: &ReceiverState, callback: Callback, begun: Instant) -> Answer {
+    let span = state.traces.callback(callback.received.app, begun);
+    let deadline = begun + DURABLE_WITHIN;
     let (app, label) = (callback.received.app, callback::command_label(&callback.command));
     let group = callback.group.clone();
     let unread = match &callback.event {
@@ -255,7 +260,12 @@ async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Insta
         Ok(_) if callback.skipped.is_empty() => None,
         Ok(_) => Some(Outcome::Partial(callback.skipped.clone())),
     };
-    match state.writer.submit(callback, deadline.into()).await {
+    let submitted = state.writer.submit(callback, span.clone(), deadline.into()).await;
+    if let Some(span) = span {
+        let outcome = submitted.as_ref().map_or("not_durable", Outcome::label);
+        span.end(label, outcome, submitted.is_ok());
+    }
+    match submitted {
         Ok(outcome) => {
             state.counted(app, label, outcome.label());
             state.sightings.callback(app, label, outcome.label());
@@ -268,6 +278,7 @@ async fn make_durable(state: &ReceiverState, callback: Callback, deadline: Insta
                 Outcome::Parked(reason) => {
                     // The reason quotes what was sent, so it stays out of the log.
                     tracing::warn!(
+                        callback.app = app.get(),
                         callback.command = label,
                         cause = reason.cause.label(),
                         group.id = group.as_ref().map(GroupId::as_str),

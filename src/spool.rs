@@ -5,6 +5,7 @@
 //! them. The spool answers with its own result and knows nothing of lanes, batches or PostgreSQL.
 
 mod by_app;
+mod failing;
 mod file;
 pub mod inspect;
 mod kept;
@@ -38,6 +39,9 @@ pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
 pub use requests::{Completion, NewRecord, Put, ReadRange, RecordKey, SpoolRequest, StoredRecord};
 pub use shares::AppUse;
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
+
+/// The version of the records that are written; earlier ones are read.
+pub const RECORD_VERSION: u8 = record::VERSION;
 
 /// How many requests may wait for the thread. A synced write of a thousand takes some tens of milliseconds, so this is
 /// far below a second of work. A callback that comes at the limit is refused at once.

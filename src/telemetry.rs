@@ -72,6 +72,7 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         describe();
         describe_passes();
         describe_outbox();
+        describe_process();
     }
     Ok(handle)
 }
@@ -202,6 +203,41 @@ fn describe() {
     describe_counter!("group_mirror_logins_total", "Tokens entered in the login form, by outcome.");
     describe_counter!("group_mirror_feed_outages_total", "Times when the feed began not to be readable.");
     describe_gauge!("group_mirror_pool_connections", "Connections of a pool, used and idle.");
+}
+
+/// What runs, and what it does for readers.
+fn describe_process() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!(
+        "group_mirror_build_info",
+        "1, with the version, the commit and the newest migration of the program as labels."
+    );
+    describe_gauge!(
+        "group_mirror_schema_fits",
+        "1 while the schema of the database is that of the program, 0 while callbacks go to the spool because it is not."
+    );
+    describe_gauge!(
+        "group_mirror_spool_failing",
+        "1 while the spool takes no callback: its disk is full or fails, it is at its limit or not open yet; else 0."
+    );
+    describe_gauge!(
+        "group_mirror_set_aside_current",
+        "Groups, commands and callbacks of an app that are set aside now."
+    );
+    describe_gauge!(
+        "group_mirror_last_callback_timestamp_seconds",
+        "Receipt of the newest callback of an app that is known, in Unix seconds; NaN where none is known."
+    );
+    describe_counter!(
+        "group_mirror_reads_total",
+        "Answers of the internal listener by path and status; path is the template of the route, or other."
+    );
+    describe_counter!(
+        "group_mirror_trace_spans_total",
+        "Sampled spans by result: exported to the collector, or lost because it did not take them."
+    );
+    #[cfg(target_os = "linux")]
+    metrics_process::Collector::default().describe();
 }
 
 fn describe_passes() {

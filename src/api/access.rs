@@ -6,12 +6,12 @@
 //! returns in the same header of the answer. [`log`] writes the line when the head of the answer is ready, so the time
 //! of a stream is the time to its first byte, and a request whose client disconnects before has no line. Logged are
 //! method, path, status, time and the caller's name, and `raw` where raw bodies or client addresses were shown; never a query, because filters hold values of users, and never a
-//! token. The cause of an error is in the same line.
+//! token. The cause of an error is in the same line. Each answer is counted by the template of its route and its status.
 
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::Response;
@@ -20,6 +20,12 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId
 use super::auth::Caller;
 use super::errors::ApiError;
 use super::prefix::PathPrefix;
+
+/// Counts answers.
+pub(crate) const READS_TOTAL: &str = "group_mirror_reads_total";
+
+/// The label of a path that no route has: senders choose those.
+const OTHER_PATH: &str = "other";
 
 /// The header of the request id, both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -40,6 +46,16 @@ pub(super) fn with_request_ids(router: Router, prefix: &PathPrefix) -> Router {
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(map_request(drop_unusable_id))
+}
+
+/// Notes the template of the route in the answer, for [`log`], which stands outside a path prefix.
+pub(super) async fn note_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut answer = next.run(request).await;
+    if let Some(route) = route {
+        answer.extensions_mut().insert(route);
+    }
+    answer
 }
 
 /// An id that is too long, holds other characters than ids have, or comes twice is replaced by one of our own: what is
@@ -79,8 +95,11 @@ async fn log(State(prefix): State<PathPrefix>, request: Request, next: Next) -> 
         // A router has noted the length of the body that there was.
         answer.headers_mut().remove(CONTENT_LENGTH);
     }
-    let caller = answer.extensions().get::<Caller>();
     let status = answer.status().as_u16();
+    let route = answer.extensions_mut().remove::<MatchedPath>();
+    let route = route.as_ref().map_or(OTHER_PATH, MatchedPath::as_str).to_owned();
+    metrics::counter!(READS_TOTAL, "path" => route, "status" => status.to_string()).increment(1);
+    let caller = answer.extensions().get::<Caller>();
     let raw = caller.filter(|_| status == 200).and_then(Caller::raw_shown);
     let caller = caller.map_or("-", |caller| &caller.name);
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -210,7 +210,8 @@ impl FeedReader {
 
     fn succeeded(&mut self) {
         if let Some(since) = self.failed_since.take() {
-            tracing::info!("the feed can be read again, after {:.1} s", since.elapsed().as_secs_f32());
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(outage.seconds = seconds, "the feed can be read again, after {seconds:.1} s");
         }
     }
 
@@ -220,7 +221,10 @@ impl FeedReader {
         if self.failed_since.is_none() {
             self.failed_since = Some(Instant::now());
             metrics::counter!("group_mirror_feed_outages_total").increment(1);
-            tracing::warn!("the feed cannot be read: {error}; followers wait, and it is tried every second");
+            tracing::warn!(
+                cause = error,
+                "the feed cannot be read: {error}; followers wait, and it is tried every second"
+            );
         }
         sleep(FAILURE_PAUSE).await;
     }

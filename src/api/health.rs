@@ -112,6 +112,9 @@ pub(super) fn metrics_routes() -> OpenApiRouter<MetricsState> {
 )]
 async fn metrics(State(state): State<MetricsState>, caller: Caller) -> Result<Response, ApiError> {
     caller.of_process(state.app)?;
+    // State of the process, read off at the moment of the scrape.
+    #[cfg(target_os = "linux")]
+    metrics_process::Collector::default().collect();
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, state.metrics.render()).into_response())
 }

@@ -19,7 +19,7 @@ use crate::model::UserId;
 use crate::store::page::PageRows;
 
 /// The format of cursors; it grows when a cursor of an older version can no longer be read.
-const CURSOR_VERSION: u8 = 1;
+pub(crate) const CURSOR_VERSION: u8 = 1;
 
 /// The longest cursor in bytes: an id of 512 bytes, of which JSON escapes each to six at worst, and a third more for
 /// base64.

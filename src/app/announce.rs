@@ -8,7 +8,9 @@
 use std::path::Path;
 
 use super::database::absolute;
+use super::listeners_tls::{API, CALLBACKS};
 use super::start::RunningService;
+use super::version::{COMMIT, VERSION};
 use crate::api::auth::ApiAuth;
 use crate::clock;
 use crate::config::{Config, DatabaseChoice, ServeConfig};
@@ -22,23 +24,38 @@ pub(super) fn announce_service(
     dotenv: Option<&Path>,
 ) {
     let file = dotenv.map_or_else(|| "no .env".to_owned(), |path| path.display().to_string());
+    let data_dir = absolute(&config.data_dir);
     tracing::info!(
-        "group-mirror {}; settings: the environment and {file}; data directory: {}",
-        env!("CARGO_PKG_VERSION"),
-        absolute(&config.data_dir).display()
+        version = VERSION,
+        commit = COMMIT,
+        settings.file = dotenv.map(|path| path.display().to_string()),
+        data_dir = %data_dir.display(),
+        "group-mirror {VERSION}; settings: the environment and {file}; data directory: {}",
+        data_dir.display()
     );
     let signed = if serving.is_signed() { "signed" } else { "unsigned ones too" };
     let ids: Vec<String> = serving.apps.iter().map(|app| app.app.to_string()).collect();
     let apps = if ids.len() == 1 { "app" } else { "apps" };
     let (callback_scheme, api_scheme) = schemes(serving);
+    let ids = ids.join(",");
     tracing::info!(
+        apps = ids,
+        listener = CALLBACKS,
+        address = %running.callback_addr,
+        signed = serving.is_signed(),
         "callbacks of {apps} {} ({signed}): {callback_scheme}://{}/callback",
-        ids.join(", "),
+        ids.replace(',', ", "),
         running.callback_addr
     );
     let auth = if matches!(*serving.api_auth, ApiAuth::None) { "open on loopback" } else { "bearer token" };
     let prefix = serving.api_prefix.as_str();
-    tracing::info!("read API ({auth}): {api_scheme}://{}{prefix}/v1/groups", running.api_addr);
+    tracing::info!(
+        listener = API,
+        address = %running.api_addr,
+        prefix,
+        "read API ({auth}): {api_scheme}://{}{prefix}/v1/groups",
+        running.api_addr
+    );
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
     if !is_embedded && matches!(*serving.api_auth, ApiAuth::None) {
         tracing::warn!(

@@ -25,7 +25,8 @@ pub(super) fn relays(apps: &[AppSettings], listener: SocketAddr) -> anyhow::Resu
              the backend behind it",
             address.origin()
         );
-        tracing::info!("RELAY_URL: the backend of app {app} is {}", address.origin());
+        let origin = address.origin();
+        tracing::info!(%app, backend = %origin, "RELAY_URL: the backend of app {app} is {origin}");
         let rules = BackendRules { timeout: relay.timeout, fallback: relay.fallback.clone() };
         backends.push((app, address, rules));
     }

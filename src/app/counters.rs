@@ -5,6 +5,7 @@
 
 use strum::VariantArray as _;
 
+use crate::api;
 use crate::callback::STATE_COMMANDS;
 use crate::ingest;
 use crate::model::SdkAppId;
@@ -81,7 +82,17 @@ pub(super) fn register_counters(apps: &[SdkAppId]) {
         metrics::counter!("group_mirror_clock_steps_total", "direction" => direction).increment(0);
     }
     metrics::counter!("group_mirror_callbacks_total", "command" => "none", "outcome" => "empty").increment(0);
+    register_reads();
     apps.iter().for_each(|app| register_app(&app.to_string()));
+}
+
+/// The answers of the read API that an operator compares; other statuses appear when they come.
+fn register_reads() {
+    for path in api::paths() {
+        for status in ["200", "500", "503"] {
+            metrics::counter!(api::READS_TOTAL, "path" => path.clone(), "status" => status).increment(0);
+        }
+    }
 }
 
 fn register_app(app: &str) {

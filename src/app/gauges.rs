@@ -7,18 +7,27 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use super::version::{COMMIT, VERSION};
 use crate::api::live::LiveFeed;
 use crate::api::stats_cache::StatsCache;
 use crate::clock;
 use crate::ingest::Writer;
-use crate::model::SdkAppId;
+use crate::model::{Millis, SdkAppId};
 use crate::outbox;
 use crate::spool::AppUse;
 use crate::store::Database;
+use crate::store::schema::{SchemaState, newest_migration};
 use crate::store::stats::AppCounts;
 
 /// Reads off what is a state, not an event.
-pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
+pub(super) fn gauges(
+    apps: Vec<SdkAppId>,
+    writer: Writer,
+    schema: SchemaState,
+    database: Database,
+    feed: LiveFeed,
+) -> impl Fn() {
+    build_info();
     move || {
         outbox::set_gauges(writer.outbox());
         let spool = writer.spool();
@@ -32,10 +41,12 @@ pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, fe
             ("group_mirror_followers", feed.follower_count() as f64),
             ("group_mirror_feed_lag_seconds", feed.lag().as_secs_f64()),
             ("group_mirror_breaker_open", f64::from(u8::from(writer.is_breaker_open()))),
+            ("group_mirror_schema_fits", f64::from(u8::from(schema.fits()))),
+            ("group_mirror_spool_failing", f64::from(u8::from(spool.failure.is_some()))),
         ] {
             metrics::gauge!(name).set(value);
         }
-        by_app(&apps, &spool.apps);
+        by_app(&apps, &spool.apps, &writer);
         for (pool, open, idle) in database.connections() {
             let idle = u32::try_from(idle).unwrap_or(u32::MAX);
             let of =
@@ -46,15 +57,26 @@ pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, fe
     }
 }
 
-/// What each app that is served has in the spool.
-fn by_app(served: &[SdkAppId], in_spool: &BTreeMap<SdkAppId, AppUse>) {
+/// What runs.
+fn build_info() {
+    let (newest_migration, _) = newest_migration();
+    metrics::gauge!(
+        "group_mirror_build_info", "version" => VERSION, "commit" => COMMIT, "schema" => newest_migration.to_string()
+    )
+    .set(1.0);
+}
+
+/// What each app that is served has in the spool, and set aside.
+fn by_app(served: &[SdkAppId], in_spool: &BTreeMap<SdkAppId, AppUse>, writer: &Writer) {
     for app in served {
         let of_app = in_spool.get(app).copied().unwrap_or_default();
         let label = || app.to_string();
-        #[expect(clippy::cast_precision_loss, reason = "neither count reaches 2^53")]
-        let (depth, bytes) = (of_app.depth as f64, of_app.bytes as f64);
+        #[expect(clippy::cast_precision_loss, reason = "none of these counts reaches 2^53")]
+        let (depth, bytes, aside) =
+            (of_app.depth as f64, of_app.bytes as f64, writer.set_aside(*app).len() as f64);
         metrics::gauge!("group_mirror_app_spool_depth", "app" => label()).set(depth);
         metrics::gauge!("group_mirror_app_spool_bytes", "app" => label()).set(bytes);
+        metrics::gauge!("group_mirror_set_aside_current", "app" => label()).set(aside);
     }
 }
 
@@ -62,6 +84,8 @@ fn by_app(served: &[SdkAppId], in_spool: &BTreeMap<SdkAppId, AppUse>) {
 /// a count takes.
 pub(super) struct FreshnessGauges {
     pub(super) counts: StatsCache,
+    /// Knows the newest callbacks of this process.
+    pub(super) writer: Writer,
     /// The apps that are served.
     pub(super) apps: Vec<SdkAppId>,
 }
@@ -71,8 +95,19 @@ impl FreshnessGauges {
     pub(super) fn set(&self) {
         let counts = self.counts.last();
         for app in &self.apps {
-            Self::set_app(*app, counts.as_ref().and_then(|counts| counts.apps.get(&app.get())));
+            let of_app = counts.as_ref().and_then(|counts| counts.apps.get(&app.get()));
+            Self::set_app(*app, of_app);
+            self.set_last_callback(*app, of_app);
         }
+    }
+
+    /// As far as is known: to this process, which is exact, and to all replicas as counted.
+    fn set_last_callback(&self, app: SdkAppId, of_app: Option<&AppCounts>) {
+        let counted = of_app.and_then(|counts| counts.last_callback_at).map(|at| at.timestamp_millis());
+        let last = self.writer.last_received(app).map(Millis::get).max(counted);
+        #[expect(clippy::cast_precision_loss, reason = "no time reaches 2^53")]
+        let secs = last.map_or(f64::NAN, |last| last as f64 / 1000.0);
+        metrics::gauge!("group_mirror_last_callback_timestamp_seconds", "app" => app.to_string()).set(secs);
     }
 
     /// What is not known is no number.

@@ -1,16 +1,37 @@
-//! What the public listener works with, put together from the parts of the service.
+//! What the public listener and the health checks of both listeners work with, put together from the parts of the service.
 //!
 //! Its own file because the parts are many; nothing is decided here.
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::api::health::HealthState;
 use crate::clock::ReceiptClock;
 use crate::config::ServeConfig;
 use crate::ingest::Writer;
 use crate::receiver::{ReadPermits, ReceiverState, Sightings};
 use crate::refusals::RefusalLog;
 use crate::relay::Relays;
+use crate::store::Database;
+use crate::store::schema::SchemaState;
+use crate::traces::Traces;
 use crate::traffic::Traffic;
+
+/// What health checks look at.
+pub(super) fn health_state(
+    schema: &SchemaState,
+    writer: &Writer,
+    database: &Database,
+    stop: &CancellationToken,
+) -> HealthState {
+    HealthState {
+        schema: schema.clone(),
+        writer: writer.clone(),
+        standby: database.standby().cloned(),
+        stop: stop.clone(),
+    }
+}
 
 /// The state of the receiver.
 pub(super) fn receiver_state(
@@ -18,7 +39,7 @@ pub(super) fn receiver_state(
     relays: Relays,
     writer: &Writer,
     refusals: &RefusalLog,
-    receipts: &ReceiptClock,
+    (receipts, traces): (&ReceiptClock, &Traces),
 ) -> ReceiverState {
     ReceiverState {
         gate: Arc::new(serving.gate()),
@@ -30,5 +51,6 @@ pub(super) fn receiver_state(
         receipts: receipts.clone(),
         relays,
         traffic: Traffic::default(),
+        traces: traces.clone(),
     }
 }

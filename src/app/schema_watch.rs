@@ -61,6 +61,13 @@ pub(super) struct SchemaWatch {
     pub(super) is_replication_reported: bool,
 }
 
+/// Trouble that the log has: one error line begins it, warnings repeat it.
+#[derive(Debug, Clone, Copy)]
+struct Reported {
+    begun: Instant,
+    last: Instant,
+}
+
 impl SchemaWatch {
     /// Runs until the service stops.
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -68,7 +75,7 @@ impl SchemaWatch {
     }
 
     async fn watch(&mut self) {
-        let mut reported: Option<Instant> = None;
+        let mut reported: Option<Reported> = None;
         let mut may_refuse = self.known.id().is_none();
         // An embedded server is started beside the service.
         self.database.located().await;
@@ -136,10 +143,12 @@ impl SchemaWatch {
         self.is_replication_reported = true;
         match self.keep_answered_secs {
             0 => tracing::warn!(
+                cause = %cause,
                 "the database replicates asynchronously ({cause}): a failover may lose the last commits, and with them \
                  callbacks that were answered; make a standby synchronous, or set KEEP_ANSWERED_SECS"
             ),
             secs => tracing::info!(
+                cause = %cause,
                 "the database replicates asynchronously ({cause}): after a failover that loses commits, what was answered \
                  in the last {secs} s is sent again"
             ),
@@ -189,7 +198,7 @@ impl SchemaWatch {
         self.state.borrow().is_none()
     }
 
-    fn publish(&self, finding: Finding, reported: &mut Option<Instant>) {
+    fn publish(&self, finding: Finding, reported: &mut Option<Reported>) {
         let trouble = match finding {
             Finding::Fits => None,
             // The circuit breaker knows better whether the server commits: it has fitted, and that is not undone here.
@@ -199,17 +208,29 @@ impl SchemaWatch {
             }
         };
         let changed = *self.state.borrow() != trouble;
-        let since = reported.map(|at| at.elapsed());
+        let since = reported.map(|known| known.last.elapsed());
         match &trouble {
             None if changed => {
-                tracing::info!("the schema fits; serving");
+                let (seconds, waiting) =
+                    (reported.map(|known| known.begun.elapsed().as_secs_f64()), self.spool.borrow().depth);
+                tracing::info!(
+                    outage.seconds = seconds,
+                    spool.depth = waiting,
+                    "the schema fits; serving{}",
+                    seconds.map_or_else(String::new, |seconds| format!(
+                        ", after {seconds:.1} s; {waiting} callbacks wait in the spool"
+                    ))
+                );
                 *reported = None;
             }
             Some(trouble) if is_report_due(since, changed) => {
-                tracing::error!(
-                    "{trouble}; until that is mended callbacks go to the spool and reads are answered with 503"
-                );
-                *reported = Some(Instant::now());
+                let line = "until that is mended callbacks go to the spool and reads are answered with 503";
+                match reported {
+                    None => tracing::error!(cause = trouble, "{trouble}; {line}"),
+                    Some(_) => tracing::warn!(cause = trouble, "{trouble}; {line}"),
+                }
+                let (begun, last) = (reported.map(|known| known.begun), Instant::now());
+                *reported = Some(Reported { begun: begun.unwrap_or(last), last });
             }
             _ => {}
         }

@@ -30,12 +30,13 @@ use super::listeners_tls::{API, CALLBACKS, ListenersTls};
 use super::pages::console_pages;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
-use super::receiving::receiver_state;
+use super::receiving::{health_state, receiver_state};
 use super::schema_watch::SchemaWatch;
 use super::standby_watch::watch_standby;
+use super::version::VERSION;
 use crate::api::auth::ConfiguredApp;
 use crate::api::feed_reader::FeedReader;
-use crate::api::health::{self, HealthState};
+use crate::api::health;
 use crate::api::in_work::InWorkPermits;
 use crate::api::list_permits::ListPermits;
 use crate::api::live::LiveFeed;
@@ -57,6 +58,7 @@ use crate::server::ListenerRules;
 use crate::spool::volume;
 use crate::store::Database;
 use crate::store::schema::SchemaState;
+use crate::traces::Traces;
 use crate::{api, server, telemetry};
 
 /// How many connections the kernel keeps until they are accepted, the same as in `deploy/group-mirror.socket`. Where a
@@ -83,6 +85,7 @@ pub struct RunningService {
     receipts: ReceiptClock,
     receipt_mark: ReceiptMark,
     tls: ListenersTls,
+    traces: Traces,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -131,6 +134,7 @@ impl RunningService {
         self.receipt_mark.finish(&self.receipts);
         tokio::join!(self.relays.close(), self.writer.close());
         self.refusals.report_all();
+        self.traces.close().await;
         if tokio::time::timeout(CLOSE_WAIT_MAX, self.database.close()).await.is_err() {
             tracing::warn!("the database does not end its connections; they are dropped");
         }
@@ -155,15 +159,11 @@ pub async fn start(
     let limits = connection_limits::granted(relays.connections_max(DELIVERIES_MAX));
     let writer = start_writer(serving, &database, &schema, &relays)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let health = HealthState {
-        schema: schema.clone(),
-        writer: writer.clone(),
-        standby: database.standby().cloned(),
-        stop: stop.clone(),
-    };
+    let health = health_state(&schema, &writer, &database, &stop);
     let (refusals, (receipt_mark, receipts)) =
         (RefusalLog::default(), ReceiptMark::begin(&serving.spool.dir));
-    let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, &receipts);
+    let traces = Traces::start(serving.traces.as_ref(), VERSION)?;
+    let receiving = receiver_state(serving, relays.clone(), &writer, &refusals, (&receipts, &traces));
     let receiving_traffic = receiving.traffic.clone();
     let public = receiver::router(receiving, health::router(health.clone()));
     let stats_cache = StatsCache::new(database.clone(), stop.clone());
@@ -197,6 +197,7 @@ pub async fn start(
         receipts,
         receipt_mark,
         tls,
+        traces,
         stop,
         tasks,
     };
@@ -304,8 +305,9 @@ fn each_second(
     feed: &LiveFeed,
     counts: &StatsCache,
 ) -> impl Fn() + Send + 'static {
-    let freshness = FreshnessGauges { counts: counts.clone(), apps: apps.clone() };
-    let set_gauges = gauges(apps, running.writer.clone(), running.database.clone(), feed.clone());
+    let (writer, schema) = (running.writer.clone(), running.schema.clone());
+    let freshness = FreshnessGauges { counts: counts.clone(), writer: writer.clone(), apps: apps.clone() };
+    let set_gauges = gauges(apps, writer, schema, running.database.clone(), feed.clone());
     let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
@@ -322,6 +324,7 @@ fn sessions(serving: &ServeConfig) -> Sessions {
 fn warn_of_forgetful_volume(dir: &Path) {
     if let Some(kind) = volume::forgetful_volume(dir) {
         tracing::warn!(
+            data_dir = %dir.display(),
             "DATA_DIR: {} is on {kind}, which a restart of the machine empties; the spool is as durable as its volume",
             dir.display()
         );
@@ -369,7 +372,7 @@ pub async fn bind(serving: &ServeConfig) -> anyhow::Result<(TcpListener, TcpList
         };
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        tracing::info!("{name}: the socket of the service manager, {}, is used", listener.local_addr()?);
+        tracing::info!(address = %listener.local_addr()?, "{name}: the socket of the service manager, {}, is used", listener.local_addr()?);
         Ok(listener)
     };
     let (callbacks, api) = handed_over_sockets()?;

@@ -109,6 +109,21 @@ pub fn verify(credentials: Credentials<'_>, gate: &Gate, now_secs: i64) -> Resul
     if right.into() { Ok(app) } else { Err(Refusal::Wrong) }
 }
 
+/// Whose token makes a signature, whatever its time and whichever app its request names: the app, and which of its tokens,
+/// counted from 1. For a person who looks at a request that was refused; [`verify`] is what decides.
+#[must_use]
+pub fn made_with(sign: &str, request_time: &str, gate: &Gate) -> Option<(SdkAppId, usize)> {
+    let sign = unhex(sign)?;
+    let makes_it = |token: &Token| token.digest(request_time).as_slice().ct_eq(&sign).into();
+    gate.tokens.iter().find_map(|(app, tokens)| Some((*app, tokens.iter().position(makes_it)? + 1)))
+}
+
+/// Whether a text has the form of a `Sign`, and another that of a `RequestTime`.
+#[must_use]
+pub fn have_form(sign: &str, request_time: &str) -> (bool, bool) {
+    (unhex(sign).is_some(), unix_secs(request_time).is_some())
+}
+
 /// Digits only: the text is hashed as it stands, so a sign or a space would be another time to another reader.
 fn unix_secs(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -241,6 +256,24 @@ mod tests {
         assert_eq!(signed("1400000002", PAGE), Err(Refusal::Wrong));
         assert_eq!(signed("1400000001", &of_other), Err(Refusal::Wrong));
         assert_eq!(signed("1400000003", PAGE), Err(Refusal::App(Some(app("1400000003")))));
+    }
+
+    #[test]
+    fn the_token_that_made_a_signature_is_found_whatever_the_request_names() {
+        let token = |text: &str| Token::new(text.into());
+        let tokens = [
+            (app("1400000001"), vec![token("new"), token("xxxxyyyy")]),
+            (app("1400000002"), vec![token("other")]),
+        ];
+        let gate = Gate { tokens: tokens.into(), max_skew_secs: 60 };
+        let of_other = token("other").sign("1669872112");
+        let found = |sign: &str| made_with(sign, "1669872112", &gate);
+        assert_eq!(found(PAGE), Some((app("1400000001"), 2)));
+        assert_eq!(found(&of_other), Some((app("1400000002"), 1)));
+        assert_eq!(found(&token("none").sign("1669872112")), None);
+        assert_eq!([found(""), found(&PAGE[1..])], [None, None]);
+        assert_eq!(have_form(PAGE, "1669872112"), (true, true));
+        assert_eq!(have_form(&PAGE[1..], "+1"), (false, false));
     }
 
     #[test]

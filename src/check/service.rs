@@ -103,8 +103,9 @@ struct ReadyBody {
 #[derive(Deserialize)]
 struct ReadySpool {
     state: String,
-    depth: u64,
-    bytes: u64,
+    /// Null while the spool's file is being opened, as the bytes.
+    depth: Option<u64>,
+    bytes: Option<u64>,
     oldest_age: Option<i64>,
 }
 
@@ -156,6 +157,21 @@ impl ServiceClient {
         }
     }
 
+    /// Whether a `serve` is ready at a listener, and a line that says so.
+    pub async fn readiness(&self, listener: &OwnListener) -> (bool, String) {
+        let reached = reached_at(listener.address);
+        let (status, body) = match self.0.get((listener, reached), "/readyz", None).await {
+            Ok(answer) => answer,
+            Err(cause) => return (false, format!("no answer at {reached}: {}", why(&cause))),
+        };
+        match serde_json::from_slice::<ReadyBody>(&body) {
+            Ok(body) => (status == 200 && body.status == "ready", body.line()),
+            Err(_) => {
+                (false, format!("{reached} answers /readyz with status {status}, as no group-mirror does"))
+            }
+        }
+    }
+
     /// What the read API says of callbacks; none where it does not let us in.
     pub async fn stats(&self, listener: &OwnListener, token: Option<&str>, app: i64) -> Option<ServiceStats> {
         let path = format!("{}/v1/stats?sdk_app_id={app}", listener.prefix);
@@ -165,15 +181,40 @@ impl ServiceClient {
     }
 }
 
+/// Why there is no answer, for a person.
+fn why(cause: &Unanswered) -> String {
+    match cause {
+        Unanswered::Refused => "no program listens".to_owned(),
+        Unanswered::Late => "none in time".to_owned(),
+        Unanswered::Handshake(cause) => format!("the TLS handshake fails: {cause}"),
+        Unanswered::NotHttp => "it does not speak HTTP/1".to_owned(),
+    }
+}
+
 impl ReadyBody {
+    fn line(&self) -> String {
+        let mut line = self.status.clone();
+        if let Some(database) = &self.database {
+            line = format!("{line}; database: {database}");
+        }
+        match &self.spool {
+            Some(spool) => {
+                let waiting =
+                    spool.depth.map(|depth| format!(", {depth} callbacks wait")).unwrap_or_default();
+                format!("{line}; spool: {}{waiting}", spool.state)
+            }
+            None => line,
+        }
+    }
+
     fn into_state(self) -> Option<ServiceState> {
         let (database, spool) = (self.database?, self.spool?);
         Some(ServiceState {
             status: self.status,
             database,
             spool: spool.state,
-            spool_depth: spool.depth,
-            spool_bytes: spool.bytes,
+            spool_depth: spool.depth.unwrap_or(0),
+            spool_bytes: spool.bytes.unwrap_or(0),
             spool_oldest_age_secs: spool.oldest_age,
         })
     }

@@ -4,8 +4,8 @@
 //! is right, and they are checked again. So nothing is checked in a second way that could differ from the first. An error
 //! that names a setting which was replaced before may be a consequence of that and is left out.
 
-use super::MissingSettings;
 use super::apps::EMBEDDED_APP_ID;
+use super::missing::MissingSettings;
 use super::settings::Settings;
 use super::{Config, ServeConfig};
 use crate::telemetry::log_filter;

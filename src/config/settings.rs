@@ -147,6 +147,21 @@ pub struct Settings {
     /// A file that holds `RELAY_TOKEN`, one a line
     #[arg(long, env = "RELAY_TOKEN_FILE", value_name = "PATH", global = true)]
     pub relay_token_file: Option<String>,
+    /// A collector of traces that speaks OTLP over HTTP, such as <http://localhost:4318>; unset: there are no traces
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true
+    )]
+    pub otel_exporter_otlp_endpoint: Option<String>,
+    /// Which callbacks have a trace: `traceidratio`, `always_on` or `always_off` [default: traceidratio]
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", value_name = "SAMPLER", global = true)]
+    pub otel_traces_sampler: Option<String>,
+    /// The share of callbacks that have one, with `traceidratio`, from 0 to 1 [default: 0.01]
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "SHARE", global = true)]
+    pub otel_traces_sampler_arg: Option<String>,
     /// `text` or `json` [default: text]
     #[arg(long, env = "LOG_FORMAT", value_name = "text|json", global = true)]
     pub log_format: Option<String>,
@@ -161,7 +176,7 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 39] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 42] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
@@ -200,6 +215,9 @@ impl Settings {
             ("RELAY_FALLBACK", &mut self.relay_fallback),
             ("RELAY_TOKEN", &mut self.relay_token),
             ("RELAY_TOKEN_FILE", &mut self.relay_token_file),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &mut self.otel_exporter_otlp_endpoint),
+            ("OTEL_TRACES_SAMPLER", &mut self.otel_traces_sampler),
+            ("OTEL_TRACES_SAMPLER_ARG", &mut self.otel_traces_sampler_arg),
             ("LOG_FORMAT", &mut self.log_format),
             ("RUST_LOG", &mut self.rust_log),
         ]

@@ -14,16 +14,21 @@ use super::health_card::{CardLevel, HealthCard};
 use super::health_database::database_cards;
 use super::language::grouped;
 use super::pieces::{empty, line_to_copy, table, time_or_unknown, unknown};
+use super::refused::refusal_text;
 use super::state::ConsoleState;
 use super::trust::{DatabaseHealth, Trust, ago};
 use super::visit::Visit;
 use crate::api::stats_verification::GapView;
 use crate::api::stats_verification::gaps as gaps_of;
 use crate::clock;
+use crate::refusals::RefusalCause;
 use crate::store::stats::AppCounts;
 
 /// A callback that waits longer than this in the spool waits for a person.
 const OLD_SECS: i64 = 60;
+
+/// How much of what is set aside has its name on the card.
+const ASIDE_SHOWN_MAX: usize = 5;
 
 /// The feed may be behind for a moment.
 const LAG_SECS: u64 = 10;
@@ -31,9 +36,9 @@ const LAG_SECS: u64 = 10;
 /// `GET /health`.
 pub(super) async fn health(State(state): State<ConsoleState>, visit: Visit) -> Response {
     let trust = Trust::known(&state, visit.app);
-    let mut cards = vec![database(&visit, &trust), spool(&state, &visit)];
+    let mut cards = vec![database(&state, &visit, &trust), spool(&state, &visit), aside(&state, &visit)];
     cards.extend(database_cards(&state, &visit, &trust).await);
-    cards.extend([volume(&state, &visit), feed(&state, &visit), refusals(&visit, &trust)]);
+    cards.extend([volume(&state, &visit), feed(&state, &visit), refusals(&state, &visit, &trust)]);
     cards.extend(relay(&state, &visit));
     let body = html! {
         p class="quiet" { (visit.text("health-process")) " " bdi { (state.process) } }
@@ -45,11 +50,14 @@ pub(super) async fn health(State(state): State<ConsoleState>, visit: Visit) -> R
     page(&visit, Section::Health, &visit.text("nav-health"), &body)
 }
 
-fn database(visit: &Visit, trust: &Trust) -> HealthCard {
+fn database(state: &ConsoleState, visit: &Visit, trust: &Trust) -> HealthCard {
     let card = |key: &str| HealthCard::good("database", visit.text(key));
     match &trust.database {
         DatabaseHealth::Committing => card("trust-database-ok"),
-        DatabaseHealth::Away => card("trust-database-away").at(CardLevel::Wrong),
+        DatabaseHealth::Away => {
+            let away = card("trust-database-away").at(CardLevel::Wrong);
+            state.api.writer.commit_failure().into_iter().fold(away, HealthCard::and)
+        }
         DatabaseHealth::Unfit(why) => card("trust-database-unfit").and(why.as_str()).at(CardLevel::Wrong),
     }
 }
@@ -69,6 +77,18 @@ fn spool(state: &ConsoleState, visit: &Visit) -> HealthCard {
         None if age_secs > OLD_SECS => card.since(oldest).at(CardLevel::Warning),
         None => card.since(oldest),
     }
+}
+
+/// What failed by itself and waits in the spool while all else is committed.
+fn aside(state: &ConsoleState, visit: &Visit) -> HealthCard {
+    let mut names = state.api.writer.set_aside(visit.app);
+    names.sort_unstable();
+    let shown = [("count", names.len().into()), ("shown", grouped(names.len() as u64).into())];
+    let card = HealthCard::good("aside", visit.language().text_with("card-aside-count", shown));
+    if names.is_empty() {
+        return card;
+    }
+    names.into_iter().take(ASIDE_SHOWN_MAX).fold(card, HealthCard::and).at(CardLevel::Warning)
 }
 
 fn volume(state: &ConsoleState, visit: &Visit) -> HealthCard {
@@ -91,11 +111,20 @@ fn feed(state: &ConsoleState, visit: &Visit) -> HealthCard {
     card
 }
 
-fn refusals(visit: &Visit, trust: &Trust) -> HealthCard {
+fn refusals(state: &ConsoleState, visit: &Visit, trust: &Trust) -> HealthCard {
     let count = trust.refused_in_hour;
     let shown = [("count", count.into()), ("shown", grouped(count).into())];
     let card = HealthCard::good("refusals", visit.language().text_with("trust-refused", shown));
-    if count > 0 { card.at(CardLevel::Warning) } else { card }
+    if count == 0 {
+        return card;
+    }
+    let in_hour = |cause| state.api.refusals.hour(visit.app, cause, trust.now).iter().sum::<u64>();
+    let causes = RefusalCause::callback_causes().map(|cause| (cause, in_hour(cause)));
+    let named = causes.filter(|(_, count)| *count > 0);
+    named
+        .map(|(cause, count)| format!("{}: {}", refusal_text(visit, cause), grouped(count)))
+        .fold(card, HealthCard::and)
+        .at(CardLevel::Warning)
 }
 
 fn relay(state: &ConsoleState, visit: &Visit) -> Option<HealthCard> {

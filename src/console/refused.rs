@@ -69,7 +69,7 @@ fn row(state: &ConsoleState, visit: &Visit, total: &RefusalTotal, now: Millis) -
 }
 
 /// What a refusal was for.
-fn refusal_text(visit: &Visit, cause: RefusalCause) -> String {
+pub(super) fn refusal_text(visit: &Visit, cause: RefusalCause) -> String {
     visit.text(&format!("refusal-{}", cause.label().replace('_', "-")))
 }
 

@@ -95,6 +95,22 @@ impl AsideKey {
         Self::Everywhere(callback.received.app, callback.command.clone())
     }
 
+    fn app(&self) -> SdkAppId {
+        let (Self::Group(app, _)
+        | Self::Command(app, ..)
+        | Self::Everywhere(app, _)
+        | Self::Callback(app, ..)) = self;
+        *app
+    }
+
+    /// None: it is about all groups.
+    fn group(&self) -> Option<&str> {
+        match self {
+            Self::Group(_, group) | Self::Command(_, group, _) | Self::Callback(_, group, ..) => Some(group),
+            Self::Everywhere(..) => None,
+        }
+    }
+
     /// True where a success of one callback shows that others with the key can succeed.
     pub(super) fn ends_with_one(&self) -> bool {
         matches!(self, Self::Everywhere(..))
@@ -190,13 +206,14 @@ impl SetAside {
     /// The same with a log line where it is new, at a bounded rate; a command as a whole always has its line.
     pub(super) fn set(&self, key: AsideKey, error: &dyn fmt::Display) -> bool {
         let (name, always) = (key.to_string(), key.ends_with_one());
+        let (app, group) = (key.app().get(), key.group().map(str::to_owned));
         let new = self.add(key);
         if new {
             metrics::counter!("group_mirror_set_aside_total").increment(1);
             let line = self.state().set_lines.line(Instant::now()).or(always.then_some(0));
             if let Some(left_out) = line {
                 tracing::warn!(
-                    set_aside = %name, %error, left_out,
+                    set_aside = %name, app, group.id = group, %error, left_out,
                     "set aside: its callbacks wait in the spool and are tried apart"
                 );
             }
@@ -248,6 +265,13 @@ impl SetAside {
         {
             tracing::info!(set_aside = %key, left_out, "what was set aside is applied");
         }
+    }
+
+    /// What of an app is set aside now, as in the log; in no order, at most [`KEYS_MAX`].
+    pub(super) fn names(&self, app: SdkAppId) -> Vec<String> {
+        let (state, now) = (self.state(), Instant::now());
+        let of_app = state.entries.iter().filter(|(key, entry)| key.app() == app && entry.due + KEPT >= now);
+        of_app.map(|(key, _)| key.to_string()).collect()
     }
 
     /// What failed one by one did so because the server takes nothing.

@@ -84,7 +84,8 @@ impl Bisection {
     fn give_up(&mut self, part: Vec<usize>, error: &Arc<sqlx::Error>) {
         self.parts.push(part);
         let rest: Vec<usize> = self.parts.drain(..).flatten().collect();
-        tracing::error!(batch.callbacks = rest.len(), %error, "callbacks were not committed");
+        // An outage has its error line from the circuit breaker; each batch of it has this one.
+        tracing::warn!(batch.callbacks = rest.len(), %error, "callbacks were not committed");
         rest.iter().for_each(|at| self.outcomes[*at] = Some(Err(NotCommitted::Together(Arc::clone(error)))));
     }
 

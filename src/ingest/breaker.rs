@@ -4,9 +4,9 @@
 //! alone opens and closes it, on evidence of one small commit. A schema that is not the program's holds it open for as
 //! long as that lasts. A spool that cannot write closes it: a callback that would be refused there may still be committed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::spool::Spool;
 use crate::store::schema::SchemaState;
@@ -14,10 +14,19 @@ use crate::store::schema::SchemaState;
 /// A batch or a probe that takes longer is slow: about what a waiter may spend on PostgreSQL.
 pub(super) const SLOW_COMMIT: Duration = Duration::from_millis(700);
 
+/// A time in which the server takes no commit.
+#[derive(Debug)]
+struct CommitOutage {
+    since: Instant,
+    /// What the last probe said.
+    cause: String,
+}
+
 /// Cheap to clone; all clones are one breaker.
 #[derive(Debug, Clone)]
 pub(super) struct Breaker {
     open: Arc<AtomicBool>,
+    outage: Arc<Mutex<Option<CommitOutage>>>,
     schema: SchemaState,
     spool: Spool,
 }
@@ -26,7 +35,7 @@ impl Breaker {
     /// Closed: it counts as open until the schema fits, and the check that finds so is evidence enough. A probe by the
     /// drain would wait for the spool's file, whose opening may take long.
     pub(super) fn new(schema: SchemaState, spool: Spool) -> Self {
-        Self { open: Arc::new(AtomicBool::new(false)), schema, spool }
+        Self { open: Arc::new(AtomicBool::new(false)), outage: Arc::default(), schema, spool }
     }
 
     /// True while new callbacks go straight to the spool.
@@ -44,17 +53,45 @@ impl Breaker {
         !self.schema.fits()
     }
 
-    /// From now on callbacks go to the spool.
+    /// Why the last probe failed; none while the breaker is closed.
+    pub(super) fn cause(&self) -> Option<String> {
+        self.outage().as_ref().map(|outage| outage.cause.clone())
+    }
+
+    /// How many callbacks wait in the spool.
+    pub(super) fn waiting(&self) -> u64 {
+        self.spool.status().depth
+    }
+
+    /// From now on callbacks go to the spool. One line begins an outage, whatever later probes say.
     pub(super) fn open(&self, cause: &str) {
+        let mut outage = self.outage();
+        let since = outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
+        *outage = Some(CommitOutage { since, cause: cause.to_owned() });
+        drop(outage);
         if !self.open.swap(true, Ordering::AcqRel) {
-            tracing::warn!("PostgreSQL does not commit ({cause}); callbacks go to the spool until it does");
+            tracing::error!(
+                cause,
+                "PostgreSQL does not commit ({cause}); callbacks go to the spool until it does"
+            );
         }
     }
 
-    /// From now on callbacks go to PostgreSQL.
+    /// From now on callbacks go to PostgreSQL; the drain follows with what waits.
     pub(super) fn close(&self) {
+        let outage = self.outage().take();
         if self.open.swap(false, Ordering::AcqRel) {
-            tracing::info!("PostgreSQL commits again");
+            let lasted = outage.map_or(Duration::ZERO, |outage| outage.since.elapsed());
+            let (lasted_secs, waiting) = (lasted.as_secs_f64(), self.waiting());
+            tracing::info!(
+                outage.seconds = lasted_secs,
+                spool.depth = waiting,
+                "PostgreSQL commits again, after {lasted_secs:.1} s; {waiting} callbacks wait in the spool"
+            );
         }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Option<CommitOutage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,8 +18,9 @@ use super::earlier::correct;
 use super::entry::new_entry;
 use super::keeping::LaneKeeping;
 use super::outcome::{Applied, NotCommitted, Outcome, count_causes};
-use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips};
+use crate::callback::{BODY_BYTES_MAX, Callback, Reason, Skips, command_label};
 use crate::mirror::{self, Rows};
+use crate::model::GroupId;
 use crate::outbox::Outbox;
 use crate::store::errors::{Failure, classify, refused_data};
 use crate::store::ledger::Entered;
@@ -243,7 +244,13 @@ async fn park(
     limits: BatchLimits,
 ) -> Applied {
     let (what, code) = refused_data(error);
-    tracing::warn!(sqlstate = code, "PostgreSQL refuses {what}; the callback is parked");
+    tracing::warn!(
+        sqlstate = code,
+        callback.app = callback.received.app.get(),
+        callback.command = command_label(&callback.command),
+        group.id = callback.group.as_ref().map(GroupId::as_str),
+        "PostgreSQL refuses {what}; the callback is parked"
+    );
     let refused = Err(Reason::refused(what));
     let parked = Callback { event: refused, skipped: Skips::default(), ..callback.clone() };
     let outcomes = match transact_with_retries(target, &[&parked], limits).await {

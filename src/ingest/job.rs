@@ -13,6 +13,7 @@ use super::breaker::Breaker;
 use super::outcome::{Outcome, SubmitError};
 use crate::callback::Callback;
 use crate::spool::{Spool, SpoolError};
+use crate::traces::CallbackSpan;
 
 /// The channel of a waiter.
 pub(super) type Waiter = oneshot::Sender<Result<Outcome, SubmitError>>;
@@ -46,13 +47,15 @@ pub(super) enum Claim {
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
     pub(super) callback: Arc<Callback>,
+    /// None: it is not sampled.
+    pub(super) span: Option<CallbackSpan>,
     spool: Arc<Mutex<SpoolState>>,
     lost: Arc<AtomicBool>,
 }
 
 impl Pending {
-    pub(super) fn new(callback: Callback) -> Self {
-        Self { callback: Arc::new(callback), spool: Arc::default(), lost: Arc::default() }
+    pub(super) fn new(callback: Callback, span: Option<CallbackSpan>) -> Self {
+        Self { callback: Arc::new(callback), span, spool: Arc::default(), lost: Arc::default() }
     }
 
     fn with<T>(&self, run: impl FnOnce(&mut SpoolState) -> T) -> T {

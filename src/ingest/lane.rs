@@ -15,10 +15,11 @@ use super::breaker::Breaker;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
 use super::earlier::CorrectionQueue;
 use super::job::{Job, Pending};
-use super::outcome::NotCommitted;
+use super::outcome::{Applied, NotCommitted};
 use super::pace::Pace;
 use crate::callback::Callback;
 use crate::spool::Spool;
+use crate::traces::BatchSpan;
 
 /// The pause before callbacks that the spool refused are tried again, when there is nothing else to commit.
 const RETURNED_PAUSE: Duration = Duration::from_millis(20);
@@ -96,7 +97,14 @@ impl Lane {
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most 256 callbacks")]
         metrics::histogram!("group_mirror_batch_callbacks").record(jobs.len() as f64);
         let callbacks: Vec<&Callback> = jobs.iter().map(|job| &*job.pending.callback).collect();
-        let Some(outcomes) = self.attempts.commit(&callbacks, pace).await else {
+        let sampled = jobs.iter().filter_map(|job| job.pending.span.as_ref());
+        let span = BatchSpan::begin(sampled, jobs.len());
+        let committed = self.attempts.commit(&callbacks, pace).await;
+        if let Some(span) = span {
+            let done = |outcomes: &Vec<Applied>| outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            span.end(committed.as_ref().map_or(0, done));
+        }
+        let Some(outcomes) = committed else {
             self.spool_all(jobs);
             return;
         };

@@ -94,6 +94,8 @@ impl Prober {
                     if reported.elapsed() >= REPORT_PERIOD {
                         reported = Instant::now();
                         tracing::warn!(
+                            cause,
+                            spool.depth = self.breaker.waiting(),
                             "PostgreSQL still does not commit ({cause}); callbacks go to the spool"
                         );
                     }

@@ -338,9 +338,10 @@ impl Keeper {
 
     fn succeeded(&mut self) {
         if let Some(since) = self.failed_since.take() {
+            let seconds = since.elapsed().as_secs_f64();
             tracing::info!(
-                "the outbox of the relay can be read again, after {:.1} s",
-                since.elapsed().as_secs_f32()
+                outage.seconds = seconds,
+                "the outbox of the relay can be read again, after {seconds:.1} s"
             );
         }
     }
@@ -351,6 +352,7 @@ impl Keeper {
         if self.failed_since.is_none() {
             self.failed_since = Some(Instant::now());
             tracing::warn!(
+                cause = error,
                 "the outbox of the relay cannot be read: {error}; first deliveries go on, further attempts wait"
             );
         }

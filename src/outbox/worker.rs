@@ -112,14 +112,14 @@ impl Worker {
     fn report(&self, of_app: &AppOutbox, change: Option<OutageChange>, failure: Option<&str>) {
         match change {
             None => {}
-            Some(OutageChange::Begun) => tracing::warn!(
+            Some(OutageChange::Begun) => tracing::error!(
                 app = %self.app, failure,
                 "the backend of the relay takes no after-callbacks; they wait in the ledger, and it is tried until it does"
             ),
             Some(OutageChange::Ended(after)) => {
                 let waiting = of_app.backlog().entries;
                 tracing::info!(
-                    app = %self.app, waiting,
+                    app = %self.app, waiting, outage.seconds = after.as_secs_f64(),
                     "the backend of the relay takes after-callbacks again, after {:.1} s",
                     after.as_secs_f32()
                 );

@@ -6,6 +6,7 @@
 //! `backfill` does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -60,14 +61,20 @@ impl Engine {
                 }
                 Err(PassEnd::Interrupted) => return,
                 Err(PassEnd::Database(error)) => {
-                    tracing::warn!("the pass over app {} waits for the database: {error}", source.app);
+                    tracing::warn!(
+                        app = %source.app, %error,
+                        "the pass over app {} waits for the database: {error}", source.app
+                    );
                     DATABASE_PAUSE
                 }
                 Err(PassEnd::Stopped(why) | PassEnd::Denied(why)) => {
                     metrics::counter!("group_mirror_passes_total", "end" => "stopped").increment(1);
                     stopped.set(true);
                     if reported.as_ref() != Some(&why) {
-                        tracing::error!("the pass over app {} stopped: {why}", source.app);
+                        tracing::error!(
+                            app = %source.app, cause = why,
+                            "the pass over app {} stopped: {why}; `group-mirror check` says what to do", source.app
+                        );
                     }
                     reported = Some(why);
                     let now = pause;
@@ -91,7 +98,13 @@ impl Engine {
         let counts = Arc::new(PassCounts::default());
         self.pass(source, kind, stop, &counts).await?;
         metrics::counter!("group_mirror_passes_total", "end" => "ended").increment(1);
-        tracing::info!("{}", ended_line(std::slice::from_ref(source), &counts, false));
+        tracing::info!(
+            app = %source.app,
+            pass.asked = counts.asked.load(Ordering::Relaxed),
+            pass.differences = counts.drift().values().sum::<u64>(),
+            "{}",
+            ended_line(std::slice::from_ref(source), &counts, false)
+        );
         let run = AppRun::new(self.clone(), source.clone(), counts, stop.clone()).await?;
         match timeout(self.settings.rolling_pause, work_off(Arc::new(run))).await {
             Ok(ended) => ended,
@@ -187,7 +200,7 @@ impl Drop for StoppedApp {
 /// What a pass came to, in one line.
 #[must_use]
 pub fn ended_line(sources: &[AppSource], counts: &PassCounts, is_dry: bool) -> String {
-    use std::sync::atomic::Ordering::Relaxed;
+    use Ordering::Relaxed;
     let apps: Vec<String> = sources.iter().map(|source| source.app.to_string()).collect();
     let repaired = if is_dry { "found, none repaired" } else { "repaired" };
     let drift: u64 = counts.drift().values().sum();

@@ -15,7 +15,7 @@ use crate::model::{Millis, SdkAppId};
 
 /// The first byte of a record. It changes when a reader of the old form would misread the new one; a further field
 /// with a default is no such change.
-const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 3;
 
 /// The version without a mark and the length of the body.
 const VERSION_UNFRAMED: u8 = 2;

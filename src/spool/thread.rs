@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::by_app::AppSums;
+use super::failing::FailingTime;
 use super::file::{FileStatus, FileWrite, MissingRecords, SpoolFile, check_use};
 use super::losses::{DAMAGED, Gap, Losses};
 use super::mark::Mark;
@@ -37,6 +38,7 @@ pub(super) struct SpoolThread {
     shares: Shares,
     file: Option<SpoolFile>,
     failure: Option<SpoolError>,
+    failing: FailingTime,
     /// The gaps of earlier runs have been read.
     gaps_known: bool,
     /// The last attempt to open the file.
@@ -59,6 +61,7 @@ impl SpoolThread {
             shares: Shares::new(place.max_bytes, &place.apps),
             file: None,
             failure: Some(SpoolError::Opening),
+            failing: FailingTime::default(),
             gaps_known: false,
             opened: Instant::now(),
             losses,
@@ -74,7 +77,7 @@ impl SpoolThread {
         self.salvage = Some(salvage);
         self.open();
         if let Some(error) = &self.failure {
-            tracing::error!(%error, "the spool cannot be opened; the service opens it again until it can");
+            self.failing.failed(error);
         }
         // The gap of a file that was moved aside does not wait for the next callback.
         let _ = self.write(&mut FileWrite::default());
@@ -267,6 +270,7 @@ impl SpoolThread {
             self.fail(error);
         } else {
             self.failure = None;
+            self.failing.succeeded(self.file.as_ref().map_or(0, |file| file.status().depth));
         }
         self.publish();
         done
@@ -275,7 +279,7 @@ impl SpoolThread {
     /// After a failure the store refuses everything; a new one reads the last state that was synced. A damaged file is
     /// replaced at once.
     fn fail(&mut self, error: &SpoolError) {
-        tracing::error!(%error, "the spool failed");
+        self.failing.failed(error);
         self.failure = Some(error.clone());
         if let Some(file) = self.file.take() {
             file.discard();

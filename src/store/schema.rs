@@ -16,6 +16,13 @@ use super::pools::Database;
 /// The files of `migrations/`, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
+/// The number of the newest migration in this program, and how many there are.
+#[must_use]
+pub fn newest_migration() -> (i64, usize) {
+    let newest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    (newest, MIGRATOR.iter().count())
+}
+
 /// What [`SchemaState`] says before the first check has ended.
 const NOT_CHECKED: &str = "the database has not answered yet";
 
@@ -96,7 +103,7 @@ pub async fn check(conn: &mut PgConnection) -> Result<Option<Mismatch>, StoreErr
 
 fn compare(applied: &[(i64, Vec<u8>, bool)]) -> Option<Mismatch> {
     let ours = |version: i64| MIGRATOR.iter().find(|migration| migration.version == version);
-    let last = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let (last, _) = newest_migration();
     for (version, checksum, _) in applied {
         match ours(*version) {
             Some(migration) if migration.checksum[..] == checksum[..] => {}

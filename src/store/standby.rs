@@ -72,7 +72,10 @@ impl StandbyReads {
         let before = std::mem::replace(&mut *self.use_of(), StandbyUse::Used);
         self.0.is_used.store(true, Ordering::Release);
         if before != StandbyUse::Used {
-            tracing::info!("lists and lookups are read from the database of READ_DATABASE_URL, {address}");
+            tracing::info!(
+                address,
+                "lists and lookups are read from the database of READ_DATABASE_URL, {address}"
+            );
         }
     }
 
@@ -83,6 +86,7 @@ impl StandbyReads {
         if !matches!(before, StandbyUse::Left(_)) {
             metrics::counter!(OUTAGES_TOTAL).increment(1);
             tracing::warn!(
+                cause,
                 "the database of READ_DATABASE_URL is not used ({cause}); lists and lookups are read from that of \
                  DATABASE_URL until it is"
             );

@@ -61,7 +61,7 @@ mod durability {
     mod disk_full;
     mod failover;
     mod failures;
-    mod isolation;
+    pub(crate) mod isolation;
     mod poolers;
     mod read_standby;
     mod recovery;
@@ -208,8 +208,14 @@ mod process {
     mod files;
     mod interrupts;
     pub(crate) mod lifecycle;
+    mod printed;
+    mod ready;
+    mod scrape;
+    mod sign;
     mod simulate;
     mod start;
+    mod traces;
+    mod within_a_minute;
 }
 
 /// The house rules, the schema, and the documents.

@@ -140,6 +140,14 @@ card-reads-remedy = Start the standby, or look at its replication. It is used ag
 card-spool = Spool
 card-spool-meaning = The durable queue on this machine for the time when the database does not commit.
 card-spool-remedy = What waits reaches the tables once the database commits. Where the spool takes nothing: make room on the volume of DATA_DIR, or raise SPOOL_MAX_BYTES.
+card-aside = Set aside
+card-aside-count = { $count ->
+    [0] Nothing is set aside.
+    [one] { $shown } group, command or callback is set aside:
+   *[other] { $shown } groups, commands or callbacks are set aside:
+ }
+card-aside-meaning = What fails by itself while all else is committed waits in the spool and is tried apart.
+card-aside-remedy = The log line “set aside” has the server's words: look for a lock that a session holds, or a right that is missing. It is applied by itself then.
 card-clock = Clocks
 card-clock-apart = The database's clock and this host's differ by { $ms } ms.
 card-clock-meaning = Signatures of Tencent count for a short time only, and leases by the database's clock.
@@ -172,7 +180,7 @@ card-passes = Passes over Tencent's REST API
 card-passes-none = There was none: nothing is read from Tencent.
 card-passes-found = Pass { $number } ({ $kind }), phase { $phase }; { $asked } groups were asked for.
 card-passes-meaning = They find what no callback says, and close gaps.
-card-passes-remedy = The line above says why it stopped. It is tried again by itself.
+card-passes-remedy = The line above says why it stopped, and `group-mirror check` what to set. It is tried again by itself.
 card-relay = Relay
 card-relay-waits = { $count ->
     [0] No callback waits for the backend.

@@ -137,6 +137,13 @@ card-reads-remedy = スタンバイを起動するか、レプリケーション
 card-spool = スプール
 card-spool-meaning = データベースがコミットできない間のための、このマシン上の永続的な待ち行列です。
 card-spool-remedy = 待っているものは、データベースがコミットすれば表に反映されます。スプールが受け付けない場合は、DATA_DIR のボリュームを空けるか、SPOOL_MAX_BYTES を増やしてください。
+card-aside = 取り置き
+card-aside-count = { $count ->
+    [0] 取り置かれているものはありません。
+   *[other] { $shown } 件のグループ、コマンド、コールバックが取り置かれています:
+ }
+card-aside-meaning = 他がコミットされている間に単独で失敗したものは、スプールで待ち、別に再試行されます。
+card-aside-remedy = ログの「set aside」の行にサーバーのメッセージがあります。セッションが保持しているロックや、不足している権限を確認してください。その後は自動的に適用されます。
 card-clock = 時計
 card-clock-apart = データベースとこのホストの時計の差は { $ms } ms です。
 card-clock-meaning = Tencent の署名は短時間のみ有効で、リースはデータベースの時計に従います。
@@ -163,7 +170,7 @@ card-passes = Tencent REST API の巡回
 card-passes-none = ありません。Tencent からは何も読み取られていません。
 card-passes-found = 巡回 { $number }（{ $kind }）、段階 { $phase }。{ $asked } 件のグループを照会しました。
 card-passes-meaning = コールバックでは分からないことを見つけ、欠落を解消します。
-card-passes-remedy = 停止の理由は上の行にあります。自動的に再試行されます。
+card-passes-remedy = 停止の理由は上の行にあり、何を設定すべきかは `group-mirror check` が示します。自動的に再試行されます。
 card-relay = 中継
 card-relay-waits = { $count ->
     [0] バックエンドを待つコールバックはありません。

@@ -137,6 +137,13 @@ card-reads-remedy = 请启动备用服务器或检查其复制。追上之后会
 card-spool = 本地队列
 card-spool-meaning = 数据库无法提交时，本机上的持久队列。
 card-spool-remedy = 数据库恢复提交后，等待的回调会写入表中。若队列无法写入：请在 DATA_DIR 所在卷腾出空间，或提高 SPOOL_MAX_BYTES。
+card-aside = 单独处理
+card-aside-count = { $count ->
+    [0] 没有单独处理的项目。
+   *[other] { $shown } 个群组、命令或回调正在单独处理：
+ }
+card-aside-meaning = 其他回调正常提交时单独失败的项目，会在本地队列中等待并单独重试。
+card-aside-remedy = 日志中的“set aside”一行有服务器的原话：请查找某个会话持有的锁，或缺少的权限。之后会自动写入。
 card-clock = 时钟
 card-clock-apart = 数据库与本机的时钟相差 { $ms } 毫秒。
 card-clock-meaning = 腾讯的签名只在短时间内有效，租约以数据库时钟为准。
@@ -163,7 +170,7 @@ card-passes = 对腾讯 REST API 的巡检
 card-passes-none = 没有：未从腾讯读取任何内容。
 card-passes-found = 第 { $number } 次巡检（{ $kind }），阶段 { $phase }；已查询 { $asked } 个群组。
 card-passes-meaning = 巡检发现回调未说明的内容，并闭合缺口。
-card-passes-remedy = 停止的原因见上一行。它会自动重试。
+card-passes-remedy = 停止的原因见上一行，`group-mirror check` 会说明应设置什么。它会自动重试。
 card-relay = 转发
 card-relay-waits = { $count ->
     [0] 没有回调在等待后端。

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::{Imports, sources, type_names};
 
 /// Imports point one way: a module may use those named here, and itself.
-const IMPORTS: [(&str, &[&str]); 31] = [
+const IMPORTS: [(&str, &[&str]); 32] = [
     ("model", &[]),
     ("json", &[]),
     ("files", &[]),
@@ -20,12 +20,13 @@ const IMPORTS: [(&str, &[&str]); 31] = [
     ("replay", &["store", "mirror", "callback", "model"]),
     ("retention", &["replay", "store", "mirror", "callback", "model"]),
     ("outbox", &["relay", "spool", "store", "callback", "clock", "model"]),
-    ("ingest", &["outbox", "replay", "spool", "store", "mirror", "callback", "model"]),
+    ("ingest", &["traces", "outbox", "replay", "spool", "store", "mirror", "callback", "model"]),
     ("reconcile", &["ingest", "store", "mirror", "tencent", "callback", "model"]),
+    ("traces", &["clock", "model"]),
     ("traffic", &["model"]),
     ("refusals", &["traffic", "clock", "model"]),
     ("relay", &["callback", "model"]),
-    ("receiver", &["ingest", "refusals", "relay", "traffic", "callback", "clock", "model"]),
+    ("receiver", &["ingest", "refusals", "relay", "traces", "traffic", "callback", "clock", "model"]),
     (
         "api",
         &["ingest", "outbox", "refusals", "replay", "spool", "store", "mirror", "callback", "clock", "model"],
@@ -51,6 +52,7 @@ const IMPORTS: [(&str, &[&str]); 31] = [
             "spool",
             "telemetry",
             "tencent",
+            "traces",
             "callback",
             "files",
             "model",
@@ -78,6 +80,7 @@ const IMPORTS: [(&str, &[&str]); 31] = [
             "relay",
             "outbox",
             "refusals",
+            "traces",
             "traffic",
             "reconcile",
             "ingest",
@@ -134,7 +137,7 @@ fn a_type_name_stands_once() {
 }
 
 /// What may stand only in certain places: a piece of text, and the beginnings of the paths that may hold it.
-const PLACES: [(&str, &[&str]); 30] = [
+const PLACES: [(&str, &[&str]); 31] = [
     ("axum::", &["receiver", "api", "console", "server", "app", "fake/http.rs", "fake/door.rs"]),
     ("tower", &["receiver", "api", "console/failure.rs", "server", "fake/http.rs", "check/relay_target.rs"]),
     ("sqlx::query", &["store/"]),
@@ -152,6 +155,7 @@ const PLACES: [(&str, &[&str]); 30] = [
             "check/relay_target.rs",
             "check/own_client.rs",
             "relay/target.rs",
+            "traces/exporter.rs",
         ],
     ),
     ("x509_cert", &["server/certificate.rs"]),
@@ -168,13 +172,15 @@ const PLACES: [(&str, &[&str]); 30] = [
             "fake/http.rs",
             "check/relay_target.rs",
             "check/own_client.rs",
+            "traces/exporter.rs",
         ],
     ),
     ("maud::", &["console"]),
     ("PreEscaped", &[]), // markup that is not escaped
     ("fluent_bundle", &["console"]),
     ("chrono_tz", &["console/zone.rs"]),
-    ("clap::", &["config", "cli.rs", "main.rs"]),
+    ("clap::", &["config", "cli", "main.rs"]),
+    ("opentelemetry", &["traces"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),
     ("File::open", &["config/secrets.rs", "spool/thread.rs"]),

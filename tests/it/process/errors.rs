@@ -33,7 +33,7 @@ async fn a_bad_setting_is_told_in_one_line() {
     }
     for (args, told) in [
         (["serve", "--colour"], "unexpected argument '--colour' found; see --help"),
-        (["sing", "--data-dir=a"], "unrecognized subcommand 'sing'; see --help"),
+        (["dance", "--data-dir=a"], "unrecognized subcommand 'dance'; see --help"),
         (
             ["migrat", "--data-dir=a"],
             "unrecognized subcommand 'migrat'; a similar subcommand exists: 'migrate'; see --help",

@@ -188,7 +188,7 @@ async fn the_version_says_what_the_postgresql_inside_the_program_is() {
     let ended = run(place.command(&["version"])).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     let lines: Vec<_> = ended.stdout.lines().collect();
-    let [ours, bundled] = lines[..] else { panic!("{ended:?}") };
+    let [ours, _commit, _schema, _formats, bundled] = lines[..] else { panic!("{ended:?}") };
     assert_eq!(ours, concat!("group-mirror ", env!("CARGO_PKG_VERSION")));
     if cfg!(all(feature = "bundled-postgres", target_env = "gnu")) {
         let words =
