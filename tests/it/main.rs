@@ -208,12 +208,14 @@ mod process {
     mod files;
     mod interrupts;
     pub(crate) mod lifecycle;
+    mod roles;
     mod simulate;
     mod start;
 }
 
 /// The house rules, the schema, and the documents.
 mod house {
+    mod deployment;
     mod diction;
     mod documents;
     mod schema;
