@@ -1,4 +1,4 @@
-"""Compares the queries of the alerts and of the board with scrapes, and the compose file with the settings.
+"""Compares the queries of the alerts and of the board with scrapes, and the container files with the settings.
 
 Every metric that a query names is in a scrape, with every label that it is selected or grouped by, and every value that a
 label is compared with occurs: the counters begin with all their labels at 0.
@@ -104,6 +104,8 @@ named = set()
 for service in compose["services"].values():
     if "group-mirror" in str(service.get("image")):
         named |= set(service.get("environment", {}))
+for line in re.findall(r"^ENV (.*(?:\\\n.*)*)", open("deploy/Containerfile").read(), re.M):
+    named |= set(re.findall(r"([A-Z_]+)=", line))
 if len(settings) < 30 or not named or named - settings:
     sys.exit(f"no settings of the program: {sorted(named - settings)} of {sorted(named)}")
-print(f"the compose file sets {len(named)} settings, each of which the program has")
+print(f"container and compose file set {len(named)} settings, each of which the program has")

@@ -135,3 +135,16 @@ fn the_role_script_gives_serve_what_the_program_looks_for_and_nothing_else() {
     assert!(wanted.len() > 60, "{wanted:?}");
     assert_eq!(given, wanted);
 }
+
+#[test]
+fn the_compose_file_changes_and_mounts_what_the_shipped_proxy_file_names() {
+    let (compose, nginx) = (text("deploy/compose.yaml"), text("deploy/nginx.conf"));
+    let changed = compose.split("-e s/").skip(1).filter_map(|part| part.split('/').next());
+    let mounted = compose.split("target: /etc/nginx/").skip(1).filter_map(|part| part.split('}').next());
+    let names: Vec<String> =
+        changed.map(str::to_owned).chain(mounted.map(|path| format!("/etc/nginx/{path}"))).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    for name in names {
+        assert_eq!(nginx.matches(&name).count(), 1, "{name}");
+    }
+}
