@@ -61,7 +61,7 @@ mod durability {
     mod disk_full;
     mod failover;
     mod failures;
-    mod isolation;
+    pub(crate) mod isolation;
     mod poolers;
     mod read_standby;
     mod recovery;

@@ -103,6 +103,19 @@ async fn serve_and_the_commands_beside_it_work_with_the_rights_of_the_script() {
 }
 
 #[tokio::test]
+async fn a_table_that_was_dropped_is_made_again_by_the_owner_alone_and_gets_its_rights_from_the_script() {
+    let Some(roles) = prepared().await else { return };
+    let mut owner = roles.connect("mirror_owner").await;
+    sqlx::query("DROP TABLE group_attributes CASCADE").execute(&mut owner).await.unwrap();
+    let refused = roles.run("mirror", &["replay"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    roles.works("mirror_owner", &["replay"]).await;
+    assert!(roles.refusal("mirror", "SELECT * FROM group_attributes").await.contains("permission denied"));
+    roles.run_script().await;
+    roles.works("mirror", &["replay", "--verify"]).await;
+}
+
+#[tokio::test]
 async fn the_passes_over_the_rest_api_work_with_the_rights_of_the_script() {
     let Some(roles) = prepared().await else { return };
     let fake = [
