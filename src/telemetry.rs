@@ -195,6 +195,10 @@ fn describe() {
         "group_mirror_breaker_open",
         "1 while the circuit breaker is open and callbacks go straight to the spool, else 0."
     );
+    describe_gauge!(
+        "group_mirror_database_fits",
+        "1 while the database that was reached has this program's schema and the known id, else 0."
+    );
     describe_gauge!("group_mirror_followers", "Clients of the stream of /v1/changes.");
     describe_gauge!(
         "group_mirror_feed_lag_seconds",

@@ -62,7 +62,7 @@ pub(super) fn register_counters(apps: &[SdkAppId]) {
     for end in ["ended", "stopped"] {
         metrics::counter!("group_mirror_passes_total", "end" => end).increment(0);
     }
-    for name in ["group_mirror_pass_leader", "group_mirror_pass_stopped"] {
+    for name in ["group_mirror_database_fits", "group_mirror_pass_leader", "group_mirror_pass_stopped"] {
         metrics::gauge!(name).set(0.0);
     }
     for cause in RefusalCause::VARIANTS {

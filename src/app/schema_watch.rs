@@ -207,6 +207,7 @@ impl SchemaWatch {
                 Some(trouble)
             }
         };
+        metrics::gauge!("group_mirror_database_fits").set(f64::from(u8::from(trouble.is_none())));
         let changed = *self.state.borrow() != trouble;
         let since = reported.map(|known| known.last.elapsed());
         match &trouble {

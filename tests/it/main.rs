@@ -210,6 +210,7 @@ mod process {
     pub(crate) mod lifecycle;
     mod printed;
     mod ready;
+    mod roles;
     mod scrape;
     mod sign;
     mod simulate;
@@ -220,6 +221,7 @@ mod process {
 
 /// The house rules, the schema, and the documents.
 mod house {
+    mod deployment;
     mod diction;
     mod documents;
     mod schema;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::api::reads::{raw, river};
-use crate::durability::restart::DeployedProxy;
+use crate::durability::restart::{DeployedProxy, without_tls};
 use crate::support::api::{APP, Api, assert_problem, told};
 use crate::support::{App, Service};
 
@@ -171,6 +171,7 @@ async fn without_tokens_an_nginx_with_nothing_but_an_address_in_front_is_refused
     let port: u16 = api.base.rsplit(':').next().unwrap().parse().unwrap();
     // The shipped file with the lines gone for which nginx 1.22 has other defaults: HTTP/1.0, and `Host` of the upstream.
     let plain = |text: String| {
+        let text = without_tls(&text);
         let lines = text
             .lines()
             .filter(|line| !line.contains("proxy_http_version") && !line.contains("proxy_set_header"));
@@ -178,7 +179,7 @@ async fn without_tokens_an_nginx_with_nothing_but_an_address_in_front_is_refused
         text.replace("http://group_mirror;", &format!("http://127.0.0.1:{port}; proxy_http_version 1.0;"))
     };
     if let Some(proxy) = DeployedProxy::start("nginx", [port, port], plain).await {
-        let url = format!("http://{}/v1/groups", proxy.address);
+        let url = format!("http://{}/v1/groups", proxy.target.address);
         let answer = api.client.get(url).header("Host", "mirror.example").send().await.unwrap();
         assert_eq!(answer.status(), 403);
         assert!(answer.text().await.unwrap().contains("HTTP/1.0 is what proxies speak"));

@@ -13,7 +13,7 @@ use super::spool::create;
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::cluster::{Cluster, copy};
 use crate::support::follow::Watcher;
-use crate::support::load::{Load, Sent};
+use crate::support::load::{Load, Sent, Target};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process, run};
 use crate::support::{API_TOKEN, eventually};
@@ -107,7 +107,7 @@ fn failovers() -> usize {
 
 /// About 300 callbacks a second, where the machine can.
 fn load(service: &Process, name: &'static str) -> Load {
-    Load::start(&service.callback_address(), name, 6, Duration::from_millis(15))
+    Load::start(&Target::plain(&service.callback_address()), name, 6, Duration::from_millis(15))
 }
 
 #[tokio::test(flavor = "multi_thread")]

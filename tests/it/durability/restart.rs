@@ -1,6 +1,7 @@
 //! Restarts without loss: behind nginx and HAProxy with two services, and of one service whose socket is held for it.
 //!
-//! The proxies run with the files of `deploy`, ports apart. `RESTARTS=20` makes the runs as long as a release wants them.
+//! The proxies run with the files of `deploy` and a certificate of the test's own authority; ports, addresses and paths differ,
+//! and where the test is not root the user of HAProxy. `RESTARTS=20` makes the runs as long as a release wants them.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -15,9 +16,10 @@ use tokio::task::JoinSet;
 
 use crate::process::lifecycle::skipped;
 use crate::support::eventually;
-use crate::support::load::{Load, Sent, create_request, read_answer};
+use crate::support::load::{Load, Sent, Target, create_request, read_answer};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{BINARY, Place, Process};
+use crate::support::tls::{self, Authority};
 
 /// How often a service is restarted in an ordinary run.
 const RESTARTS: u32 = 3;
@@ -43,9 +45,13 @@ pub(crate) fn free_port() -> u16 {
 /// A proxy of Debian's with a file of `deploy`; stopped when dropped.
 pub(crate) struct DeployedProxy {
     process: Process,
-    pub(crate) address: String,
+    /// Where it speaks TLS, unless its file was changed.
+    pub(crate) target: Target,
     _dir: TempDir,
 }
+
+/// These lines of the shipped file, which an ordinary user may not use.
+const HAPROXY_USER: &str = "    user haproxy\n    group haproxy\n";
 
 /// The program by its usual places, which are not all in the `PATH` of an ordinary user.
 fn program(name: &str) -> Option<PathBuf> {
@@ -67,12 +73,27 @@ impl DeployedProxy {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let file = if name == "nginx" { "nginx.conf" } else { "haproxy.cfg" };
         let deployed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+        let authority = Authority::new();
+        let pair = authority.issue("callbacks.example.org");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        for (name, text) in [
+            ("fullchain.pem", pair.certificate.clone()),
+            ("privkey.pem", pair.key.clone()),
+            ("callbacks.pem", pair.certificate + &pair.key),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let is_root = rustix::process::geteuid().is_root();
         let mut text = std::fs::read_to_string(deployed).unwrap();
         for (shipped, ours) in [
-            ("    listen 80;", format!("    listen 127.0.0.1:{port};")),
-            ("bind :80\n", format!("bind 127.0.0.1:{port}\n")),
+            ("listen 443 ", format!("listen 127.0.0.1:{port} ")),
+            ("bind :443 ", format!("bind 127.0.0.1:{port} ")),
+            ("/etc/nginx/tls/fullchain.pem", path("fullchain.pem")),
+            ("/etc/nginx/tls/privkey.pem", path("privkey.pem")),
+            ("/etc/haproxy/tls/callbacks.pem", path("callbacks.pem")),
             ("127.0.0.1:8080", format!("127.0.0.1:{}", services[0])),
             ("127.0.0.1:8090", format!("127.0.0.1:{}", services[1])),
+            (HAPROXY_USER, (if is_root { HAPROXY_USER } else { "" }).to_owned()),
         ] {
             text = text.replace(shipped, &ours);
         }
@@ -86,11 +107,23 @@ impl DeployedProxy {
             command.arg("-db").arg("-f").arg(&config);
         }
         let process = Process::start(command);
-        let address = format!("127.0.0.1:{port}");
-        let listens = async || TcpStream::connect(&address).await.is_ok();
+        let connector = tls::connector(&authority, &tls::Offer::default());
+        let target = Target { address: format!("127.0.0.1:{port}"), tls: Some(connector) };
+        let listens = async || TcpStream::connect(&target.address).await.is_ok();
         assert!(eventually(listens).await, "{name} does not listen:\n{}", process.log());
-        Some(Self { process, address, _dir: dir })
+        Some(Self { process, target, _dir: dir })
     }
+}
+
+/// A shipped file without its TLS.
+pub(crate) fn without_tls(text: &str) -> String {
+    let end = |line: &str, mark: &str| line.split(mark).next().unwrap_or_default().to_owned();
+    let plain = text.lines().map(|line| match line.trim() {
+        listen if listen.starts_with("listen ") => end(line, " ssl") + ";",
+        bind if bind.starts_with("bind ") => end(line, " ssl"),
+        _ => line.to_owned(),
+    });
+    plain.collect::<Vec<_>>().join("\n") + "\n"
 }
 
 impl Drop for DeployedProxy {
@@ -154,7 +187,7 @@ async fn restarts_behind(proxy: &str) {
     let ports = [places[0].port, places[1].port];
     let Some(proxy) = DeployedProxy::start(proxy, ports, |text| text).await else { return };
     let begun = Instant::now();
-    let load = Load::start(&proxy.address, "behind-a-proxy", 16, PAUSE);
+    let load = Load::start(&proxy.target, "behind-a-proxy", 16, PAUSE);
     for restart in 0..restarts() {
         load.pass(BETWEEN).await;
         let at = usize::try_from(restart % 2).unwrap();
@@ -182,12 +215,12 @@ async fn restarts_in_turn_behind_haproxy_lose_nothing() {
 }
 
 /// Sends that many callbacks, each on a connection of its own, and hangs up after a time or an answer.
-async fn send_and_hang_up(address: &str, name: &'static str, patience: Duration) {
+async fn send_and_hang_up(target: &Target, name: &'static str, patience: Duration) {
     let mut senders = JoinSet::new();
     for number in 0..CALLBACKS_WHILE_ONE_HANGS {
-        let address = address.to_owned();
+        let target = target.clone();
         senders.spawn(async move {
-            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let mut stream = target.connect().await.unwrap();
             stream.write_all(&create_request(&format!("{name}{number}"))).await.unwrap();
             let _ = tokio::time::timeout(patience, read_answer(&mut stream)).await;
         });
@@ -209,10 +242,10 @@ async fn one_hangs_behind(proxy: &str) {
     };
     services[0].signal("STOP");
     // Tencent hangs up after 2 s; a second more is for a busy machine.
-    send_and_hang_up(&proxy.address, "waits", Duration::from_secs(3)).await;
+    send_and_hang_up(&proxy.target, "waits", Duration::from_secs(3)).await;
     assert_eq!(kept("waits").await, CALLBACKS_WHILE_ONE_HANGS, "those that the other service took in time");
     // It does not send a callback again that it has given up, so the proxy must not give it up.
-    send_and_hang_up(&proxy.address, "leaves", Duration::from_millis(1)).await;
+    send_and_hang_up(&proxy.target, "leaves", Duration::from_millis(1)).await;
     let all = eventually(async || kept("leaves").await == CALLBACKS_WHILE_ONE_HANGS).await;
     assert!(all, "{} of {CALLBACKS_WHILE_ONE_HANGS}", kept("leaves").await);
     services[0].signal("CONT");
@@ -250,7 +283,7 @@ async fn restarts_of_one_service_whose_socket_is_held_lose_nothing() {
     let mut service = activated(&place, &database, &socket).await;
     assert_eq!(service.callback_address(), address, "the socket takes the place of CALLBACK_LISTEN");
     let begun = Instant::now();
-    let load = Load::start(&address, "held-socket", 16, PAUSE);
+    let load = Load::start(&Target::plain(&address), "held-socket", 16, PAUSE);
     for _ in 0..restarts() {
         load.pass(BETWEEN).await;
         service.signal("TERM");

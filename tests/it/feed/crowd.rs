@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::held_back::create;
-use crate::durability::restart::DeployedProxy;
+use crate::durability::restart::{DeployedProxy, without_tls};
 use crate::process::lifecycle::skipped;
 use crate::support::follow::{Follower, Watcher};
 use crate::support::postgres::TestDatabase;
@@ -81,9 +81,10 @@ async fn restarts_before_thousands(proxy: &str, file: fn(&str, &str) -> String) 
     }
     let app = App::start().await;
     let service = app.service.running.api_addr.to_string();
-    let start = async || DeployedProxy::start(proxy, [0, 0], |shipped| file(&shipped, &service)).await;
+    let start =
+        async || DeployedProxy::start(proxy, [0, 0], |shipped| file(&without_tls(&shipped), &service)).await;
     let Some(running) = start().await else { return };
-    let url = |proxy: &DeployedProxy| format!("http://{}/v1/changes", proxy.address);
+    let url = |proxy: &DeployedProxy| format!("http://{}/v1/changes", proxy.target.address);
     // Each with a connection of its own, as that many programs have.
     let mut followers = all_follow(&app.service.client, &url(&running), vec![None; FOLLOWERS]).await;
     app.service.taken(&create("before")).await;

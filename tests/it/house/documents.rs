@@ -2,20 +2,19 @@
 //! words are those of the glossary.
 //!
 //! A document is as true as code only where a test reads both. Examples are run by `.ci/walkthrough`; settings are compared
-//! in `process/config.rs`; the files of `deploy` are run by `durability/restart.rs`, and what the page quotes of them is
+//! in `process/config.rs`; the files of `deploy` are run elsewhere (`house/deployment.rs`), and what the page quotes of them is
 //! compared here.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::sources::sources;
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn text(name: &str) -> String {
+pub(super) fn text(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -45,7 +44,7 @@ fn links(page: &str) -> Vec<String> {
 }
 
 /// As GitHub makes it of a heading: lower case, words joined by hyphens, other marks dropped.
-fn anchor(heading: &str) -> String {
+pub(super) fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|mark| mark.is_alphanumeric() || " -_".contains(*mark));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
@@ -102,7 +101,7 @@ fn pages_keep_their_size() {
 }
 
 /// Names that begin like a metric and stand in quotes or backticks.
-fn metrics_in(text: &str, quote: char) -> BTreeSet<String> {
+pub(super) fn metrics_in(text: &str, quote: char) -> BTreeSet<String> {
     let begin = format!("{quote}group_mirror_");
     let named = text.split(begin.as_str()).skip(1).map(|rest| {
         rest.split(|mark: char| !(mark.is_ascii_lowercase() || mark.is_ascii_digit() || mark == '_'))
@@ -152,17 +151,6 @@ fn log_lines_that_the_operations_page_quotes_stand_in_the_sources() {
         checked += 1;
     }
     assert!(checked > 10, "only {checked} lines are quoted");
-}
-
-#[test]
-fn what_the_role_of_the_service_needs_stands_in_the_deployment_page() {
-    let (rights, page) = (text("src/store/rights.rs"), text("docs/deploy.md"));
-    let list = rights.split("const TABLES").nth(1).unwrap().split("];").next().unwrap();
-    let tables: Vec<&str> = list.split("(\"").skip(1).filter_map(|row| row.split('"').next()).collect();
-    assert!(tables.len() >= 10, "{tables:?}");
-    for name in tables.into_iter().chain(["ledger_position_seq"]) {
-        assert!(page.contains(&format!("`{name}`")), "{name}");
-    }
 }
 
 #[test]
@@ -253,52 +241,6 @@ fn compiler_and_licences_are_named_alike_everywhere() {
     assert_eq!(value(&manifest, "license"), "MIT OR Apache-2.0");
     assert!(text("LICENSE-MIT").contains("Permission is hereby granted, free of charge"));
     assert!(text("LICENSE-APACHE").contains("TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"));
-}
-
-/// None where the program is not installed.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn accepts(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
-    let run = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let Ok(output) = run else {
-        eprintln!("skipped: {program} is not installed");
-        return None;
-    };
-    Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
-}
-
-/// Asserts that a program, if it is installed, accepts what was written for it.
-fn assert_accepted(program: &str, arguments: &[&str]) {
-    if let Some((accepted, words)) = accepts(program, arguments) {
-        assert!(accepted, "{program}: {words}");
-    }
-}
-
-/// Replaces what has to be there once.
-fn replaced(text: &str, from: &str, to: &str) -> String {
-    assert_eq!(text.matches(from).count(), 1, "{from}");
-    text.replace(from, to)
-}
-
-#[test]
-fn proxies_and_systemd_accept_the_files_that_are_shipped_for_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
-    // A port below 1024 needs rights.
-    let listen = format!("listen unix:{};", path("socket"));
-    write("nginx.conf", replaced(&text("deploy/nginx.conf"), "listen 80;", &listen));
-    let globals = format!("pid {}; error_log stderr;", path("pid"));
-    assert_accepted("nginx", &["-t", "-p", &path(""), "-c", &path("nginx.conf"), "-g", &globals]);
-    write("haproxy.cfg", text("deploy/haproxy.cfg"));
-    assert_accepted("haproxy", &["-c", "-f", &path("haproxy.cfg")]);
-    // It looks for the program of the unit.
-    let service = replaced(&text("deploy/group-mirror.service"), "/usr/bin/group-mirror", "/bin/sh");
-    write("group-mirror.service", service);
-    write("group-mirror.socket", text("deploy/group-mirror.socket"));
-    assert_accepted(
-        "systemd-analyze",
-        &["verify", &path("group-mirror.service"), &path("group-mirror.socket")],
-    );
 }
 
 #[test]

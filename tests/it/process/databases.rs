@@ -8,10 +8,11 @@ use group_mirror::store::Database;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
+use crate::durability::isolation::metric;
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process, refused, refused_at_last, run};
-use crate::support::{Service, fake_postgres, sample, settings};
+use crate::support::{Service, eventually, fake_postgres, sample, settings};
 
 #[tokio::test]
 async fn a_database_that_is_not_in_utf8_is_refused_with_the_command_that_makes_one() {
@@ -175,6 +176,21 @@ async fn a_role_that_may_not_do_everything_is_served_and_each_missing_right_is_a
     let migrated = run(place.command_on(&url, &["migrate"])).await;
     assert_eq!(migrated.code, Some(0), "nothing to migrate needs no right to: {migrated:?}");
     conn.execute(AssertSqlSafe(format!("DROP OWNED BY {role}; DROP ROLE {role}"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_metric_says_whether_the_database_fits() {
+    let (place, database) = (Place::new(), TestDatabase::create_empty().await);
+    let service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    let fits = async || metric(&service, "group_mirror_database_fits").await;
+    assert_eq!(fits().await, 0.0, "its schema is behind");
+    assert_eq!(run(place.command_on(&database.url, &["migrate"])).await.code, Some(0));
+    assert!(eventually(async || fits().await == 1.0).await, "{}", service.log());
+    let ahead = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (9999, 'of a newer program', true, '\\x00', 0)";
+    database.connect().await.execute(ahead).await.unwrap();
+    assert!(eventually(async || fits().await == 0.0).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn pauses_behind(proxy: &str) {
     };
     let Some(proxy) = DeployedProxy::start(proxy, [place.port; 2], change).await else { return };
     let load =
-        Load::with_bursts(&proxy.address, "after-a-pause", 20, if long { LONG_BURST } else { BURST }, pauses)
+        Load::with_bursts(&proxy.target, "after-a-pause", 20, if long { LONG_BURST } else { BURST }, pauses)
             .await;
     service.ends_well_on("TERM").await;
     assert_none_lost(&database, load).await;

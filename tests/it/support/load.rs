@@ -10,9 +10,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-use super::{OK, signed_query};
+use super::{OK, signed_query, tls};
 
 /// Nothing here takes nearly as long.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -69,6 +72,29 @@ pub(crate) fn create_request(group: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A connection to a listener, with TLS or without.
+pub(crate) type Connection = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// Where callbacks are sent, and the client of TLS where that is spoken there.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) tls: Option<TlsConnector>,
+}
+
+impl Target {
+    pub(crate) fn plain(address: &str) -> Self {
+        Self { address: address.to_owned(), tls: None }
+    }
+
+    pub(crate) async fn connect(&self) -> io::Result<Connection> {
+        match &self.tls {
+            None => Ok(Either::Left(TcpStream::connect(&self.address).await?)),
+            Some(connector) => Ok(Either::Right(tls::connect(&self.address, connector).await?)),
+        }
+    }
+}
+
 /// A pool of connections. Each sends one callback after the other.
 pub(crate) struct Load {
     stop: CancellationToken,
@@ -85,16 +111,16 @@ pub(crate) struct Sent {
 
 impl Load {
     /// Sends groups whose ids begin with `name`, each connection with this pause between its callbacks.
-    pub(crate) fn start(address: &str, name: &'static str, connections: usize, pause: Duration) -> Self {
+    pub(crate) fn start(target: &Target, name: &'static str, connections: usize, pause: Duration) -> Self {
         let (stop, sent) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let mut senders = JoinSet::new();
         for _ in 0..connections {
-            let (address, stop, sent) = (address.to_owned(), stop.clone(), Arc::clone(&sent));
+            let (target, stop, sent) = (target.clone(), stop.clone(), Arc::clone(&sent));
             senders.spawn(async move {
                 let (mut lost, mut connection) = (Vec::new(), None);
                 while !stop.is_cancelled() {
                     let group = format!("{name}-{}", sent.fetch_add(1, Ordering::Relaxed));
-                    if let Err(error) = exchange(&address, &mut connection, &group).await {
+                    if let Err(error) = exchange(&target, &mut connection, &group).await {
                         lost.push(format!("{group}: {error}"));
                         connection = None;
                     }
@@ -108,7 +134,7 @@ impl Load {
 
     /// Bursts of callbacks with these pauses between them, in seconds; the pauses are what is tested.
     pub(crate) async fn with_bursts(
-        address: &str,
+        target: &Target,
         name: &'static str,
         connections: usize,
         burst: u64,
@@ -122,7 +148,7 @@ impl Load {
                 let begin = sum.callbacks;
                 let exchanges = connections.iter_mut().zip(begin..).map(async |(connection, number)| {
                     let group = format!("{name}-{number}");
-                    exchange(address, connection, &group).await.map_err(|error| format!("{group}: {error}"))
+                    exchange(target, connection, &group).await.map_err(|error| format!("{group}: {error}"))
                 });
                 let results = futures_util::future::join_all(exchanges).await;
                 sum.lost.extend(
@@ -164,10 +190,10 @@ impl Load {
 }
 
 /// Sends one callback on a kept connection, or on a new one where there is none.
-async fn exchange(address: &str, connection: &mut Option<TcpStream>, group: &str) -> io::Result<()> {
+async fn exchange(target: &Target, connection: &mut Option<Connection>, group: &str) -> io::Result<()> {
     let mut stream = match connection.take() {
         Some(stream) => stream,
-        None => TcpStream::connect(address).await?,
+        None => target.connect().await?,
     };
     stream.write_all(&create_request(group)).await?;
     let answer = read_answer(&mut stream).await?;
