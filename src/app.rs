@@ -22,6 +22,7 @@ mod migrate;
 mod openapi;
 mod outbox_number;
 mod pages;
+mod partition_keeper;
 mod passes;
 mod receipt_mark;
 mod receiving;

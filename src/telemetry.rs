@@ -138,6 +138,10 @@ fn describe_freshness() {
         "Groups whose profile or members were never verified."
     );
     describe_gauge!("group_mirror_gaps_open", "Gaps whose groups are not all verified again.");
+    describe_gauge!(
+        "group_mirror_partition_days",
+        "For how many days from now on the ledger has partitions; from the first look on."
+    );
 }
 
 fn describe() {

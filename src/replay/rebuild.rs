@@ -12,7 +12,7 @@ use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
 use crate::mirror::{Erasures, GroupKey, Rows};
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::NewEntry;
-use crate::store::{Database, erased_entries, held, ledger, rebuild};
+use crate::store::{Database, erased_entries, held, ledger, partitions, rebuild};
 
 /// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
 pub(super) const RETRIES_MAX: u32 = 20;
@@ -65,6 +65,8 @@ pub(super) async fn restore(database: &Database) -> anyhow::Result<Vec<String>> 
     tx.take_time().await?;
     let restored = rebuild::restore_tables(tx.conn()).await.context("cannot make the missing tables")?;
     tx.commit().await?;
+    // A table that is cut as the ledger is gets its partitions before its rows.
+    partitions::make_ahead(&mut database.connect().await?).await?;
     Ok(restored)
 }
 

@@ -12,6 +12,7 @@ use crate::model::{Digest, GroupId, Millis, UserId, storable};
 pub use super::entry::{
     Entered, EntrySource, NewEntry, OutboxMark, Queued, Verdict, enter_batch, receive_earlier,
 };
+use super::moves;
 
 /// An entry as it is read back.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -149,8 +150,9 @@ pub async fn of_keys(conn: &mut PgConnection, keys: &[LedgerKey<'_>]) -> Result<
     query.fetch_all(conn).await
 }
 
-const ESTIMATE: &str =
-    "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass('ledger')";
+const ESTIMATE: &str = "
+SELECT COALESCE(sum(greatest(c.reltuples, 0)), 0)::bigint
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass('ledger')";
 
 /// About how many rows there are, for a progress bar; 0 where it is not known, or where there is no ledger.
 ///
@@ -197,6 +199,7 @@ UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), 
 /// The statement's.
 pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
+    let Some(left) = moves::lock_position(conn, row.key()).await? else { return Ok(false) };
     let query = sqlx::query(UNPARK).bind(app).bind(group).bind(time).bind(digest).bind(&row.outcome);
     let query = query
         .bind(now.verdict.outcome)
@@ -213,15 +216,17 @@ pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) 
     if query.execute(&mut *conn).await?.rows_affected() != 1 {
         return Ok(false);
     }
-    people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
     let key = (app, now.group.map_or("", GroupId::as_str), now.time.get(), now.digest.as_bytes());
+    moves::moved(conn, (left, row.key()), key).await?;
+    people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
     people::replace(conn, rows_of(key, now.people).collect()).await?;
     Ok(true)
 }
 
 const DROP_PARKED: &str = r"
 DELETE FROM ledger
- WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'";
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'
+RETURNING position";
 
 /// Removes a parked entry that another entry says already: it is a duplicate, and duplicates are not kept. False if it does
 /// not stand where it was read any more.
@@ -234,10 +239,9 @@ pub async fn drop_parked(
     people_before: &People,
 ) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
-    let query = sqlx::query(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
-    if query.execute(&mut *conn).await?.rows_affected() != 1 {
-        return Ok(false);
-    }
+    let query = sqlx::query_scalar(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
+    let Some(left) = query.fetch_optional(&mut *conn).await? else { return Ok(false) };
+    moves::dropped(conn, (left, row.key())).await?;
     people::remove(conn, &rows_of(row.key(), people_before).collect::<Vec<_>>()).await?;
     Ok(true)
 }

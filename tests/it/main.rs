@@ -94,6 +94,8 @@ mod retention {
     mod erasing;
     mod interrupted;
     mod late;
+    mod partition_plans;
+    mod partitions;
 }
 
 /// What the internal listener serves.
