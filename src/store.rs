@@ -30,6 +30,7 @@ mod hosts;
 pub mod lease;
 pub mod ledger;
 mod ledger_pages;
+pub mod ledger_walk;
 pub mod lines;
 pub mod member_list;
 pub mod members;

@@ -71,65 +71,6 @@ impl LedgerRow {
     }
 }
 
-/// Sorts before every row: there is no app 0.
-const BEFORE_ALL: LedgerKey<'static> = (0, "", i64::MIN, &[]);
-
-const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
-       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
-  FROM ledger
- WHERE (sdk_app_id, group_id, time_ms, digest) > ($1, $2, $3, $4) AND ($5 IS FALSE OR outcome <> 'applied')
- ORDER BY sdk_app_id, group_id, time_ms, digest
- LIMIT $6";
-
-/// Rows after one, in key order; from the start without one.
-///
-/// # Errors
-/// The statement's.
-pub async fn page(
-    conn: &mut PgConnection,
-    after: Option<&LedgerRow>,
-    only_unread: bool,
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    page_after(conn, after.map_or(BEFORE_ALL, LedgerRow::key), only_unread, limit).await
-}
-
-/// Rows of all groups after one group.
-///
-/// # Errors
-/// The statement's.
-pub async fn page_after_group(
-    conn: &mut PgConnection,
-    (app, group): (i64, &str),
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    // No digest is empty and no time is this late, so the key stands behind every row of the group.
-    page_after(conn, (app, group, i64::MAX, &[]), false, limit).await
-}
-
-/// Rows from the first of a group on.
-///
-/// # Errors
-/// The statement's.
-pub async fn page_of_group(
-    conn: &mut PgConnection,
-    (app, group): (i64, &str),
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    page_after(conn, (app, group, i64::MIN, &[]), false, limit).await
-}
-
-async fn page_after(
-    conn: &mut PgConnection,
-    (app, group, time, digest): LedgerKey<'_>,
-    only_unread: bool,
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    let query = sqlx::query_as(PAGE).bind(app).bind(group).bind(time).bind(digest);
-    query.bind(only_unread).bind(limit).fetch_all(conn).await
-}
-
 const OF_KEYS: &str = r"
 SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.source, l.outcome, l.reason, l.causes,

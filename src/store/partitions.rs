@@ -47,6 +47,33 @@ fn is_passing(error: &sqlx::Error) -> bool {
     matches!(classify(error), Failure::TimedOut | Failure::Retry)
 }
 
+/// A stretch of time, both ends included, in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// From this on.
+    pub first_ms: i64,
+    /// Up to and with this.
+    pub last_ms: i64,
+}
+
+const CUTS: &str =
+    "SELECT end_ms FROM ledger_partition_bounds('ledger') WHERE end_ms IS NOT NULL ORDER BY end_ms";
+
+/// The times of the partitions, one behind the other. Together they are all of time, also where partitions are made or
+/// dropped meanwhile: who reads one after the other misses no entry.
+///
+/// # Errors
+/// The statement's.
+pub async fn time_spans(conn: &mut PgConnection) -> Result<Vec<TimeSpan>, sqlx::Error> {
+    let cuts: Vec<i64> = sqlx::query_scalar(CUTS).fetch_all(conn).await?;
+    let begins = [i64::MIN].into_iter().chain(cuts.iter().copied());
+    let ends = cuts.iter().map(|cut| cut - 1).chain([i64::MAX]);
+    let spans: Vec<TimeSpan> =
+        begins.zip(ends).map(|(first_ms, last_ms)| TimeSpan { first_ms, last_ms }).collect();
+    assert_eq!(spans.len(), cuts.len() + 1, "each cut ends one and begins another");
+    Ok(spans)
+}
+
 const DAYS_AHEAD: &str = "
 SELECT COALESCE((max(end_ms) - floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) / 86400000, -1)
   FROM ledger_partition_bounds('ledger')";

@@ -83,7 +83,8 @@ mod outbox {
 mod replay {
     pub(crate) mod as_of;
     mod group_at;
-    mod rebuild;
+    mod ranges;
+    pub(crate) mod rebuild;
     mod timeline;
     mod unpark;
 }
