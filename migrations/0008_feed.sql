@@ -19,7 +19,8 @@ COMMENT ON COLUMN feed.only_row IS 'Keeps the table at one row.';
 
 -- An entry that is applied after it was parked, or whose earlier receipt turns up, moves to the end of the feed, and a
 -- parked one that another entry repeats is deleted. Followers that stand at its old position have missed nothing, and an
--- empty position alone would look like another ledger.
+-- empty position alone would look like another ledger. Written by the statements that move or delete an entry and by no trigger: an entry
+-- that moves to another partition fires those of a delete and an insert.
 CREATE TABLE ledger_moves (
     position bigint NOT NULL,
     digest   bytea  NOT NULL
@@ -29,16 +30,3 @@ CREATE INDEX ledger_moves_position_idx ON ledger_moves (position);
 COMMENT ON TABLE ledger_moves IS 'Positions of the feed that an entry has left: cursors that stand there stay valid.';
 COMMENT ON COLUMN ledger_moves.position IS 'The position in the feed that was left.';
 COMMENT ON COLUMN ledger_moves.digest IS 'Digest of the entry that stood there.';
-
-CREATE FUNCTION ledger_note_move() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO ledger_moves (position, digest) VALUES (OLD.position, OLD.digest);
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION ledger_note_move() IS 'Notes the position that an entry of the ledger has left.';
-
-CREATE TRIGGER ledger_moved AFTER UPDATE ON ledger
-    FOR EACH ROW WHEN (OLD.position IS DISTINCT FROM NEW.position) EXECUTE FUNCTION ledger_note_move();
-CREATE TRIGGER ledger_parked_dropped AFTER DELETE ON ledger
-    FOR EACH ROW WHEN (OLD.outcome = 'parked') EXECUTE FUNCTION ledger_note_move();

@@ -71,23 +71,3 @@ COMMENT ON COLUMN relay_skipped.received_at IS 'Time of receipt.';
 COMMENT ON COLUMN relay_skipped.skipped_at IS 'When it was given up.';
 COMMENT ON COLUMN relay_skipped.attempts IS 'How many attempts have failed.';
 COMMENT ON COLUMN relay_skipped.failure IS 'A label of what the last attempt failed with.';
-
--- An entry of the ledger whose key changes keeps its place in the outbox; one that another entry repeats leaves it.
-CREATE FUNCTION relay_follow_entry() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'DELETE' THEN
-        DELETE FROM relay_outbox o
-         WHERE (o.sdk_app_id, o.group_id, o.time_ms, o.digest) = (OLD.sdk_app_id, OLD.group_id, OLD.time_ms, OLD.digest);
-    ELSE
-        UPDATE relay_outbox o SET group_id = NEW.group_id, time_ms = NEW.time_ms, digest = NEW.digest
-         WHERE (o.sdk_app_id, o.group_id, o.time_ms, o.digest) = (OLD.sdk_app_id, OLD.group_id, OLD.time_ms, OLD.digest);
-    END IF;
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION relay_follow_entry() IS 'Keeps the key of a row of the outbox that of its ledger entry.';
-
-CREATE TRIGGER ledger_key_changed AFTER UPDATE ON ledger
-    FOR EACH ROW WHEN ((OLD.group_id, OLD.time_ms, OLD.digest) IS DISTINCT FROM (NEW.group_id, NEW.time_ms, NEW.digest))
-    EXECUTE FUNCTION relay_follow_entry();
-CREATE TRIGGER ledger_entry_dropped AFTER DELETE ON ledger FOR EACH ROW EXECUTE FUNCTION relay_follow_entry();

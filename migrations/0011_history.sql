@@ -1,6 +1,6 @@
 -- Whom each entry of the ledger is about, for the history of a person over all groups. Written in the transaction of its entry
 -- and made of the entry's bytes alone, so that replay can make it anew. Without a primary key: an entry is entered once, and
--- a key that names it whole would make the index three times as large.
+-- a key that names it whole would make the index three times as large. Partitioned like the ledger.
 
 CREATE TABLE ledger_people (
     sdk_app_id bigint   NOT NULL,
@@ -10,13 +10,10 @@ CREATE TABLE ledger_people (
     digest     bytea    NOT NULL,
     parts      smallint NOT NULL,
     CONSTRAINT ledger_people_parts_check CHECK (parts BETWEEN 1 AND 7)
-);
+) PARTITION BY RANGE (time_ms);
 
 -- Entries of one user in one millisecond are few, and are sorted when they are read.
 CREATE INDEX ledger_people_user_idx ON ledger_people (sdk_app_id, user_id, time_ms);
-
--- Rows are changed seldom, and a publication of all tables must not refuse that.
-ALTER TABLE ledger_people REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE ledger_people IS 'Whom each entry of the ledger is about, one row for each user: the history of a person over all groups. A row whose entry is not there shows none.';
 COMMENT ON COLUMN ledger_people.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
@@ -25,6 +22,9 @@ COMMENT ON COLUMN ledger_people.user_id IS 'The user.';
 COMMENT ON COLUMN ledger_people.time_ms IS 'As in the ledger entry.';
 COMMENT ON COLUMN ledger_people.digest IS 'As in the ledger entry.';
 COMMENT ON COLUMN ledger_people.parts IS 'What the user is in it, as a sum: 1 operator, 2 member, 4 owner.';
+
+SELECT ledger_new_partition('ledger_people', 'ledger_people_default', 'The partition of ledger_people for entries that are later than any other.');
+ALTER TABLE ledger_people ATTACH PARTITION ledger_people_default DEFAULT;
 
 -- Where the feed was at which time, about once a minute, so that a reader of the entries that were received after a time need
 -- not begin at the first one; after 30 days one an hour, and none after ten years. Receipt is no order of positions: what

@@ -23,6 +23,7 @@ mod migrate;
 mod openapi;
 mod outbox_number;
 mod pages;
+mod partition_keeper;
 mod passes;
 mod ready;
 mod receipt_mark;

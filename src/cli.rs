@@ -240,6 +240,9 @@ pub enum Command {
         /// With --parked: only entries with this cause, such as `not_json` or `future_time`
         #[arg(long, value_name = "LABEL", requires = "parked")]
         cause: Option<String>,
+        /// Go on where an earlier one was interrupted, at the place that its log has last
+        #[arg(long, value_name = "PLACE", conflicts_with = "parked")]
+        resume: Option<String>,
     },
     /// Read all groups from Tencent's REST API into the mirror; goes on where it was interrupted, beside a running `serve`
     #[command(

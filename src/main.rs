@@ -94,8 +94,8 @@ fn run() -> anyhow::Result<ExitCode> {
             }
             Command::Migrate => app::migrate(&cli.settings.config()).await,
             Command::Simulate(args) => app::simulate(&cli.settings, &args).await,
-            Command::Replay { verify, parked, cause } => {
-                let wanted = app::ReplayWanted { verify, parked, cause };
+            Command::Replay { verify, parked, cause, resume } => {
+                let wanted = app::ReplayWanted { verify, parked, cause, resume };
                 app::replay(&cli.settings.config(), wanted).await
             }
             Command::Backfill { app } => app::backfill(&cli.settings, app.as_deref()).await,

@@ -29,7 +29,7 @@ pub use drift_class::{DriftClass, MirrorClaim, VerifiedParts};
 pub use ends::{EARLIER_ENDS_MAX, Ends};
 pub use erasures::{Erasure, Erasures, UserHash, fits, user_hash};
 pub use fact::{
-    CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, STRAGGLER_MS, TopicBarrier, group_key,
+    CREATE_SPARE_MS, Fact, FactKind, GroupBarrier, GroupKey, MemberKey, STRAGGLER_MS, TopicBarrier, group_key,
 };
 pub use facts::facts;
 pub use listed::{ListRange, Listed, Silent};

@@ -1,8 +1,9 @@
 //! Replay: the ledger folded again. Is the mirror what its ledger says, and if not, make it so.
 //!
-//! Both modes go through the groups in key order, a range at a time: fold the range's ledger entries, compare with what
-//! the tables hold. Comparing reads one snapshot, in which ledger and mirror belong together, and writes nothing, so
-//! writers do not notice. Rebuilding writes the ranges that differ and no other.
+//! Both modes go through the groups in key order, a range at a time: fold the range's ledger entries, partition after
+//! partition, and compare with what the tables hold. Comparing reads one snapshot for each range, in which ledger and mirror
+//! belong together, and writes nothing, so writers do not notice, and vacuum is held up for seconds. Rebuilding writes the
+//! ranges that differ and no other.
 //!
 //! The index of people, which follows from each entry alone, is compared and mended after that (`people`).
 //!
@@ -12,6 +13,7 @@ pub mod as_of;
 mod chunks;
 mod kept_folds;
 mod people;
+mod place;
 mod ranges;
 mod rebuild;
 mod report;
@@ -25,12 +27,16 @@ use std::collections::BTreeSet;
 
 use sqlx::Connection as _;
 
-use crate::store::lines::{self, ALL};
-use crate::store::{Database, ledger, schema};
-use ranges::RangeReader;
+use crate::store::ledger_walk::{self, StoredGroup};
+use crate::store::lines;
+use crate::store::{Database, ledger, partitions, schema};
+use ranges::{RangeFold, Span};
 use rebuild::{rebuild_with_retries, restore};
 
+use place::PlaceNotes;
+
 pub use kept_folds::{AsOfReader, GroupFold};
+pub use place::ReplayPlace;
 pub use rebuild::{lock, lock_group, lock_within, rebuild_group, receive_earlier, unlock};
 pub use report::Report;
 pub use reread::{event, people_of, reason_of, snapshot_facts, verdict};
@@ -52,6 +58,19 @@ pub enum Mode {
 /// # Errors
 /// A ledger that is missing, another replay that runs, a database that fails.
 pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> anyhow::Result<Report> {
+    replay_from(database, mode, ReplayPlace::start(), progress).await
+}
+
+/// The same from a place on: what comes before it is not looked at. Where it is stands in the log once a minute.
+///
+/// # Errors
+/// As above.
+pub async fn replay_from(
+    database: &Database,
+    mode: Mode,
+    from: ReplayPlace,
+    progress: impl Fn(u64),
+) -> anyhow::Result<Report> {
     let mut keeper = lock(database).await?;
     let mut report = Report::default();
     if mode == Mode::Rebuild {
@@ -64,31 +83,63 @@ pub async fn replay(database: &Database, mode: Mode, progress: impl Fn(u64)) -> 
             missing.join(", ")
         );
     }
-    let mut snapshot = database.snapshot().await?;
-    let mut reader = RangeReader::after(ALL.0.0, ALL.0.1);
-    loop {
-        let fold = reader.range(snapshot.conn()).await?;
-        progress(fold.ledger_rows);
-        report.ledger_rows += fold.ledger_rows;
-        report.add_unreadable(&fold.unreadable);
-        report.add_readable(&fold.readable);
-        let held = lines::of_tables(snapshot.conn(), fold.span.bounds()).await?;
-        let spared = if mode == Mode::Verify { &fold.read_further } else { &BTreeSet::new() };
-        let differing = report.compare(&held, &lines::of_rows(&fold.rows), spared);
-        if differing && mode == Mode::Rebuild {
-            rebuild_with_retries(database, &fold.span).await?;
-        }
-        if fold.end {
-            break;
-        }
+    let mut notes = PlaceNotes::default();
+    let mut place = from;
+    while let ReplayPlace::Groups(after) = place {
+        let span = check_range(database, mode, after, &mut report, &progress).await?;
+        place = if span.is_end() { ReplayPlace::People(i64::MIN) } else { ReplayPlace::Groups(span.last) };
+        notes.note(&place, &report);
     }
-    let mending = Some(database).filter(|_| mode == Mode::Rebuild);
-    people::check(snapshot.conn(), mending, &mut report, &progress).await?;
+    if let ReplayPlace::People(from_ms) = place {
+        people::check(database, mode == Mode::Rebuild, from_ms, (&mut report, &mut notes), &progress).await?;
+    }
     if mode == Mode::Rebuild && (report.differences > 0 || !report.restored.is_empty()) {
         schema::analyze(&mut keeper).await?;
     }
     unlock(keeper).await?;
     Ok(report)
+}
+
+/// Compares the next range of groups, a window of its members after the other, and rebuilds it where that is wanted. Each
+/// window is read in a snapshot of its own, in which ledger and mirror belong together.
+async fn check_range(
+    database: &Database,
+    mode: Mode,
+    after: StoredGroup,
+    report: &mut Report,
+    progress: &impl Fn(u64),
+) -> anyhow::Result<Span> {
+    let (mut span, mut from, mut differs) = (None, None, false);
+    let span = loop {
+        let mut snapshot = database.snapshot().await?;
+        let conn = snapshot.conn();
+        ledger_walk::by_key(conn).await?;
+        let times = partitions::time_spans(conn).await?;
+        let range = match span.take() {
+            Some(range) => range,
+            None => Span::next(conn, after.clone(), &times).await?,
+        };
+        let fold = RangeFold::of_range(conn, &range, &times, from.take()).await?;
+        let held = lines::of_window(conn, range.bounds(), &fold.window).await?;
+        snapshot.roll_back().await;
+        if fold.window.from.is_none() {
+            progress(fold.ledger_rows);
+            report.ledger_rows += fold.ledger_rows;
+            report.add_unreadable(&fold.unreadable);
+            report.add_readable(&fold.readable);
+        }
+        let spared = if mode == Mode::Verify { &fold.read_further } else { &BTreeSet::new() };
+        differs |= report.compare(&held, &fold.lines(), spared);
+        from = fold.window.before;
+        if from.is_none() {
+            break range;
+        }
+        span = Some(range);
+    };
+    if differs && mode == Mode::Rebuild {
+        rebuild_with_retries(database, &span).await?;
+    }
+    Ok(span)
 }
 
 /// How many ledger rows there are, about.

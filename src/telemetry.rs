@@ -139,6 +139,10 @@ fn describe_freshness() {
         "Groups whose profile or members were never verified."
     );
     describe_gauge!("group_mirror_gaps_open", "Gaps whose groups are not all verified again.");
+    describe_gauge!(
+        "group_mirror_partition_days",
+        "For how many days from now on the ledger has partitions; from the first look on."
+    );
 }
 
 fn describe() {
@@ -215,10 +219,6 @@ fn describe_process() {
     describe_gauge!(
         "group_mirror_build_info",
         "1, with the version, the commit and the newest migration of the program as labels."
-    );
-    describe_gauge!(
-        "group_mirror_schema_fits",
-        "1 while the schema of the database is that of the program, 0 while callbacks go to the spool because it is not."
     );
     describe_gauge!(
         "group_mirror_spool_failing",

@@ -14,7 +14,7 @@ use super::database::{Cluster, open_database, stop_embedded};
 use crate::callback::ReasonCause;
 use crate::clock;
 use crate::config::Config;
-use crate::replay::{self, Mode, Report, Retry, unpark};
+use crate::replay::{self, Mode, ReplayPlace, Report, Retry, unpark};
 use crate::store::Database;
 
 /// What the command line asks for.
@@ -26,6 +26,8 @@ pub struct ReplayWanted {
     pub parked: bool,
     /// `--cause`, a label.
     pub cause: Option<String>,
+    /// `--resume`, a place.
+    pub resume: Option<String>,
 }
 
 impl ReplayWanted {
@@ -47,14 +49,20 @@ impl ReplayWanted {
 /// A cause that is none, a database that cannot be used, or another replay that runs.
 pub async fn replay(config: &Config, wanted: ReplayWanted) -> anyhow::Result<ExitCode> {
     let retry = wanted.retry()?;
+    let from = wanted.resume.as_deref().map_or(Ok(ReplayPlace::start()), str::parse)?;
     let (database, embedded) = open_database(config, Cluster::Required).await?;
-    let done = run(&database, wanted.verify, retry).await;
+    let done = run(&database, wanted.verify, retry, from).await;
     database.close().await;
     stop_embedded(embedded).await?;
     done
 }
 
-async fn run(database: &Database, verify: bool, retry: Option<Retry>) -> anyhow::Result<ExitCode> {
+async fn run(
+    database: &Database,
+    verify: bool,
+    retry: Option<Retry>,
+    from: ReplayPlace,
+) -> anyhow::Result<ExitCode> {
     let rows = replay::estimate(database).await?;
     if let Some(retry) = retry {
         let bar = bar(rows);
@@ -69,7 +77,7 @@ async fn run(database: &Database, verify: bool, retry: Option<Retry>) -> anyhow:
     let mode = if verify { Mode::Verify } else { Mode::Rebuild };
     // Each entry is read twice.
     let bar = bar(rows * 2);
-    let report = replay::replay(database, mode, |rows| bar.inc(rows)).await?;
+    let report = replay::replay_from(database, mode, from, |rows| bar.inc(rows)).await?;
     let took = bar.elapsed();
     bar.finish_and_clear();
     print_report(&report, mode)?;

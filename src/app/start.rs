@@ -28,6 +28,7 @@ use super::gauges::{FreshnessGauges, gauges};
 use super::known_database::KnownDatabase;
 use super::listeners_tls::{API, CALLBACKS, ListenersTls};
 use super::pages::console_pages;
+use super::partition_keeper::keep_partitions;
 use super::passes;
 use super::receipt_mark::ReceiptMark;
 use super::receiving::{health_state, receiver_state};
@@ -283,7 +284,7 @@ fn serve_listeners(
     tasks.spawn(server::serve(api, api_rules, internal, stop.clone()));
 }
 
-/// Counts the mirror now and then, looks at the standby, and keeps the gaps.
+/// Counts the mirror now and then, looks at the standby, keeps the gaps, and partitions ahead.
 fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkAppId]) {
     running.tasks.spawn(stats_cache.keep_up(running.schema.clone()));
     if let Some(standby) = running.database.standby().cloned() {
@@ -296,6 +297,11 @@ fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkApp
         apps: apps.to_vec(),
     };
     running.tasks.spawn(gap_keeper.run(running.stop.clone()));
+    running.tasks.spawn(keep_partitions(
+        running.database.clone(),
+        running.schema.clone(),
+        running.stop.clone(),
+    ));
 }
 
 /// Sets the gauges, and reports what was not taken.

@@ -28,6 +28,9 @@ pub struct GroupKey {
     pub group: GroupId,
 }
 
+/// The key of a membership.
+pub type MemberKey = (GroupKey, UserId);
+
 /// One stamped statement about one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
@@ -89,6 +92,23 @@ pub enum FactKind {
     TopicBarrier(TopicId, TopicBarrier),
     /// One text of a topic's profile; one of [`ProfileText::OF_TOPICS`].
     TopicText(TopicId, ProfileText, String),
+}
+
+impl FactKind {
+    /// Whose membership it is about; none where it is about the group, its fields or its topics.
+    #[must_use]
+    pub fn member(&self) -> Option<&UserId> {
+        match self {
+            Self::Joined(user, ..)
+            | Self::Left(user, ..)
+            | Self::Confirmed(user)
+            | Self::Role(user, _)
+            | Self::NameCard(user, _)
+            | Self::Listed(user, _)
+            | Self::Missing(user) => Some(user),
+            _ => None,
+        }
+    }
 }
 
 /// The barriers of a group, each a column of the mirror.

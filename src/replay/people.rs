@@ -9,45 +9,91 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
+use super::place::{PlaceNotes, ReplayPlace};
 use super::ranges::PAGE_ROWS;
 use super::report::Report;
 use super::reread::people_of_row;
 use crate::mirror::People;
 use crate::store::ledger::{self, LedgerRow};
+use crate::store::partitions::{self, TimeSpan};
 use crate::store::people::{self, HeldPerson, LedgerKey, PersonKey, PersonRow, ShownPeople, rows_of};
-use crate::store::{Database, Tx};
+use crate::store::{Database, Tx, ledger_walk};
 
 /// How many rows are looked up at once: a page of the ledger may name millions of users.
 const ROWS_AT_ONCE: usize = 10_000;
 
-/// Compares everything as one snapshot shows it; with a database it is mended there.
+/// Compares everything from the partition of a time on, one after the other; to rebuild is to mend it.
 pub(super) async fn check(
-    conn: &mut PgConnection,
+    database: &Database,
+    is_mending: bool,
+    from_ms: i64,
+    (report, notes): (&mut Report, &mut PlaceNotes),
+    progress: &impl Fn(u64),
+) -> anyhow::Result<()> {
+    let mending = Some(database).filter(|_| is_mending);
+    let mut snapshot = database.snapshot().await?;
+    let times = partitions::time_spans(snapshot.conn()).await?;
+    snapshot.roll_back().await;
+    for time in times.into_iter().filter(|time| time.last_ms >= from_ms) {
+        notes.note(&ReplayPlace::People(time.first_ms), report);
+        let asked = check_entries(database, time, mending, report, progress).await?;
+        let mut snapshot = database.snapshot().await?;
+        let held = people::count_rows(snapshot.conn(), time).await?;
+        snapshot.roll_back().await;
+        // Also where callbacks have come meanwhile, which cost one more look.
+        if held != i64::try_from(asked)? {
+            check_held(database, time, mending, report).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many pages are read in one snapshot: few seconds.
+const SNAPSHOT_PAGES: usize = 64;
+
+/// Compares what the entries of a partition ask for, a few pages in each snapshot; answers how many rows there should be of
+/// those that are there.
+async fn check_entries(
+    database: &Database,
+    time: TimeSpan,
     mending: Option<&Database>,
     report: &mut Report,
     progress: &impl Fn(u64),
-) -> anyhow::Result<()> {
-    let (mut wanted, mut missing, mut last) = (0, 0, None::<LedgerRow>);
+) -> anyhow::Result<usize> {
+    let (mut asked, mut last) = (0, None::<LedgerRow>);
     loop {
-        let page = ledger::page(conn, last.as_ref(), false, PAGE_ROWS).await?;
-        progress(page.len() as u64);
-        let entries: Vec<(&LedgerRow, People)> =
-            page.iter().filter_map(|row| people_of_row(row).map(|people| (row, people))).collect();
-        let rows: Vec<PersonRow<'_>> =
-            entries.iter().flat_map(|(row, people)| rows_of(row.key(), people)).collect();
-        wanted += rows.len();
-        for part in rows.chunks(ROWS_AT_ONCE) {
-            missing += check_rows(conn, mending, report, part).await?;
+        let mut snapshot = database.snapshot().await?;
+        ledger_walk::by_key(snapshot.conn()).await?;
+        for _ in 0..SNAPSHOT_PAGES {
+            let page = ledger_walk::page(snapshot.conn(), last.as_ref(), time, PAGE_ROWS).await?;
+            progress(page.len() as u64);
+            asked += check_page(snapshot.conn(), mending, report, &page).await?;
+            let Some(row) = page.into_iter().last() else {
+                snapshot.roll_back().await;
+                return Ok(asked);
+            };
+            last = Some(row);
         }
-        check_shown(conn, mending, report, &entries).await?;
-        let Some(row) = page.into_iter().last() else { break };
-        last = Some(row);
+        snapshot.roll_back().await;
     }
-    let held = people::count_rows(conn).await?;
-    if held != i64::try_from(wanted - missing)? {
-        check_held(conn, mending, report).await?;
+}
+
+async fn check_page(
+    conn: &mut PgConnection,
+    mending: Option<&Database>,
+    report: &mut Report,
+    page: &[LedgerRow],
+) -> anyhow::Result<usize> {
+    let entries: Vec<(&LedgerRow, People)> =
+        page.iter().filter_map(|row| people_of_row(row).map(|people| (row, people))).collect();
+    let rows: Vec<PersonRow<'_>> =
+        entries.iter().flat_map(|(row, people)| rows_of(row.key(), people)).collect();
+    let mut missing = 0;
+    for part in rows.chunks(ROWS_AT_ONCE) {
+        missing += check_rows(conn, mending, report, part).await?;
     }
-    Ok(())
+    check_shown(conn, mending, report, &entries).await?;
+    Ok(rows.len() - missing)
 }
 
 /// Looks up what the entries of a page ask for; answers how many rows are not there.
@@ -118,15 +164,18 @@ async fn check_shown(
 
 /// Looks for rows that no entry asks for, and for those that are there twice.
 async fn check_held(
-    conn: &mut PgConnection,
+    database: &Database,
+    time: TimeSpan,
     mending: Option<&Database>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut last = None::<HeldPerson>;
     loop {
-        let page = people::page(conn, last.as_ref(), PAGE_ROWS).await?;
+        let mut snapshot = database.snapshot().await?;
+        let page = people::page(snapshot.conn(), last.as_ref(), time, PAGE_ROWS).await?;
         let keys: Vec<_> = page.iter().map(HeldPerson::entry_key).collect();
-        let entries = ledger::of_keys(conn, &keys).await?;
+        let entries = ledger::of_keys(snapshot.conn(), &keys).await?;
+        snapshot.roll_back().await;
         // Each body is read once: it may name tens of thousands of users, each with a row of this page.
         let entries: BTreeMap<LedgerKey<'_>, Option<People>> =
             entries.iter().map(|entry| (entry.key(), people_of_row(entry))).collect();

@@ -1,125 +1,127 @@
-//! The ledger cut into ranges of groups, each folded in memory.
+//! The ledger cut into ranges of groups, each folded in memory, partition after partition.
 //!
-//! A range ends at a group, so that a fold never sees a part of one. Pages of the ledger are read in key order; memory
-//! holds one page and the rows of one range.
+//! A range ends at a group, so that a fold never sees a part of one, and has some thousand entries, however many partitions
+//! they stand in. Memory holds the rows of one range, and of a large group not all: beyond [`MEMBERS_MAX`] memberships the
+//! fold keeps the first ones in the order of the key, and the entries are read once more for the next (a window of members).
+//! Everything else of a group is in each window, because the stored form of a membership depends on it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
+use futures_util::TryStreamExt as _;
 use sqlx::PgConnection;
 
 use super::reread::{facts, is_readable_now};
-use crate::mirror::Rows;
-use crate::store::ledger::{self, LedgerRow};
-use crate::store::lines::{self, ALL};
+use crate::mirror::{Fact, FactKind, MemberKey, Rows};
+use crate::store::ledger::LedgerRow;
+use crate::store::ledger_walk::{self, StoredGroup};
+use crate::store::lines::{self, ALL, Lines, MemberWindow};
+use crate::store::partitions::TimeSpan;
 
-/// How many ledger entries are read at once. A body has at most 1 MiB, so this is at most 128 MiB.
+/// How many ledger entries are read at once where they come in pages. A body has at most 1 MiB, so this is at most 128 MiB.
 pub(super) const PAGE_ROWS: i64 = 128;
 
-/// After how many ledger entries a range ends, at the next group. Small enough for a short transaction; a group with
-/// more is a range of its own.
-const RANGE_ROWS: usize = 2048;
+/// After about how many ledger entries a range ends, at the next group, divided among the partitions. Small enough for a
+/// short snapshot; a group with more is a range of its own.
+const RANGE_ROWS: usize = 8192;
+
+/// As many of them come from each partition at least.
+const PARTITION_ROWS_MIN: usize = 64;
+
+/// The most memberships of one window, at some 3 kB each for the row and for both of its lines that are compared.
+const MEMBERS_MAX: usize = 40_000;
 
 /// A range of groups: after the first, up to and with the last.
+#[derive(Debug, Clone)]
 pub(super) struct Span {
-    pub(super) after: (i64, String),
-    pub(super) last: (i64, String),
+    pub(super) after: StoredGroup,
+    pub(super) last: StoredGroup,
 }
 
 impl Span {
+    /// The next range after a group; the last one reaches to the end of everything. Of each partition it has a bounded
+    /// number of entries and the rest of its last group.
+    pub(super) async fn next(
+        conn: &mut PgConnection,
+        after: StoredGroup,
+        times: &[TimeSpan],
+    ) -> Result<Self, sqlx::Error> {
+        assert!(!times.is_empty(), "the partitions are all of time");
+        let each = (RANGE_ROWS / times.len()).max(PARTITION_ROWS_MIN);
+        let mut last = (ALL.1.0, ALL.1.1.to_owned());
+        for time in times {
+            let ahead =
+                ledger_walk::group_ahead(conn, &after, *time, i64::try_from(each).unwrap_or(i64::MAX) - 1);
+            last = ahead.await?.map_or(last.clone(), |group| group.min(last));
+        }
+        assert!(last > after, "a range has a group");
+        Ok(Self { after, last })
+    }
+
     pub(super) fn bounds(&self) -> lines::Range<'_> {
         ((self.after.0, &self.after.1), (self.last.0, &self.last.1))
     }
+
+    /// Whether nothing comes behind it.
+    pub(super) fn is_end(&self) -> bool {
+        (self.last.0, self.last.1.as_str()) == ALL.1
+    }
 }
 
-/// The fold of one range.
+/// The fold of one range, or of one group, with one window of its members.
+#[derive(Debug, Default)]
 pub(super) struct RangeFold {
-    pub(super) span: Span,
     pub(super) rows: Rows,
+    pub(super) window: MemberWindow,
     pub(super) ledger_rows: u64,
     /// Entries that were applied, and that this program cannot read: another version applied them.
     pub(super) unreadable: Vec<String>,
     /// Entries that were parked, or read in part, and of which this program can read more.
     pub(super) readable: Vec<String>,
     /// Groups with an entry of which more can be read: what they are by this fold, they are not in the tables yet.
-    pub(super) read_further: BTreeSet<(i64, String)>,
-    /// The range reaches to the end of what was asked for.
-    pub(super) end: bool,
+    pub(super) read_further: BTreeSet<StoredGroup>,
 }
 
-/// Reads the ledger in key order and cuts it at groups.
-pub(super) struct RangeReader {
-    waiting: VecDeque<LedgerRow>,
-    /// The group of the last entry that was folded; at first, the start of the range.
-    after: (i64, String),
-    last_read: Option<LedgerRow>,
-    exhausted: bool,
-}
-
-impl RangeReader {
-    pub(super) fn after(app: i64, group: &str) -> Self {
-        Self { waiting: VecDeque::new(), after: (app, group.to_owned()), last_read: None, exhausted: false }
-    }
-
-    /// The next range; the last one reaches to the end of everything.
-    pub(super) async fn range(&mut self, conn: &mut PgConnection) -> Result<RangeFold, sqlx::Error> {
-        self.until(conn, &(ALL.1.0, ALL.1.1.to_owned())).await
-    }
-
-    /// The next range, ending with a group at the latest.
-    pub(super) async fn until(
-        &mut self,
+impl RangeFold {
+    /// The fold of a range, with the members from one on; of all without one.
+    pub(super) async fn of_range(
         conn: &mut PgConnection,
-        last: &(i64, String),
-    ) -> Result<RangeFold, sqlx::Error> {
-        let after = self.after.clone();
-        let mut fold = RangeFold::new(Span { after, last: last.clone() });
-        while let Some(row) = self.next(conn).await? {
-            let group = (row.sdk_app_id, row.group_id.clone());
-            if group > *last {
-                break;
+        span: &Span,
+        times: &[TimeSpan],
+        from: Option<MemberKey>,
+    ) -> Result<Self, sqlx::Error> {
+        let mut fold = Self { window: MemberWindow { from, before: None }, ..Self::default() };
+        for time in times {
+            let mut entries = ledger_walk::of_range(conn, &span.after, &span.last, *time);
+            while let Some(row) = entries.try_next().await? {
+                fold.take(&row);
             }
-            let full = fold.ledger_rows >= RANGE_ROWS as u64;
-            if full && group != self.after {
-                self.waiting.push_front(row);
-                fold.span.last = self.after.clone();
-                fold.end = false;
-                break;
-            }
-            assert!(group >= self.after, "the ledger is read in key order");
-            self.after = group;
-            fold.take(&row);
         }
         Ok(fold)
     }
 
-    async fn next(&mut self, conn: &mut PgConnection) -> Result<Option<LedgerRow>, sqlx::Error> {
-        if self.waiting.is_empty() && !self.exhausted {
-            let page = match &self.last_read {
-                Some(row) => ledger::page(conn, Some(row), false, PAGE_ROWS).await?,
-                None => ledger::page_after_group(conn, (self.after.0, &self.after.1), PAGE_ROWS).await?,
-            };
-            self.exhausted = page.is_empty();
-            self.last_read = page.last().cloned();
-            self.waiting = page.into();
+    /// The fold of one group.
+    pub(super) async fn of_group(
+        conn: &mut PgConnection,
+        group: &StoredGroup,
+        times: &[TimeSpan],
+        from: Option<MemberKey>,
+    ) -> Result<Self, sqlx::Error> {
+        let mut fold = Self { window: MemberWindow { from, before: None }, ..Self::default() };
+        for time in times {
+            let mut entries = ledger_walk::of_group(conn, group, *time);
+            while let Some(row) = entries.try_next().await? {
+                fold.take(&row);
+            }
         }
-        Ok(self.waiting.pop_front())
-    }
-}
-
-impl RangeFold {
-    pub(super) fn new(span: Span) -> Self {
-        Self {
-            span,
-            rows: Rows::default(),
-            ledger_rows: 0,
-            unreadable: Vec::new(),
-            readable: Vec::new(),
-            read_further: BTreeSet::new(),
-            end: true,
-        }
+        Ok(fold)
     }
 
-    pub(super) fn take(&mut self, row: &LedgerRow) {
+    /// What the tables would hold of it.
+    pub(super) fn lines(&self) -> Lines {
+        lines::of_window_of_rows(&self.rows, &self.window)
+    }
+
+    fn take(&mut self, row: &LedgerRow) {
         self.ledger_rows += 1;
         let entry = || format!("ledger {} {:?} at {}", row.sdk_app_id, row.group_id, row.time_ms);
         if !row.is_applied() {
@@ -130,7 +132,8 @@ impl RangeFold {
         }
         match facts(row) {
             Some((facts, is_same)) => {
-                facts.into_iter().for_each(|fact| self.rows.apply(fact));
+                facts.into_iter().for_each(|fact| self.apply(fact));
+                self.narrow();
                 if !is_same {
                     self.readable
                         .push(format!("{}: was read in part, and is readable by this version", entry()));
@@ -141,5 +144,90 @@ impl RangeFold {
                 self.unreadable.push(format!("{}: was applied, and cannot be read by this program", entry()));
             }
         }
+    }
+
+    /// A member outside of the window leaves what every fact leaves in its group.
+    fn apply(&mut self, fact: Fact) {
+        let is_outside = fact.kind.member().is_some_and(|user| !self.window.has(&fact.group, user));
+        let fact = if is_outside { Fact { kind: FactKind::Seen, ..fact } } else { fact };
+        self.rows.apply(fact);
+    }
+
+    /// Ends the window before the members that are too many.
+    fn narrow(&mut self) {
+        if self.rows.members.len() <= MEMBERS_MAX {
+            return;
+        }
+        let Some(before) = self.rows.members.keys().nth(MEMBERS_MAX / 2).cloned() else {
+            unreachable!("there are more members than half of the most")
+        };
+        self.rows.members.split_off(&before);
+        self.window.before = Some(before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::group_key;
+    use crate::model::{GroupId, ModelError, SdkAppId};
+
+    fn join(group: &str, time_ms: i64, users: impl Iterator<Item = usize>) -> LedgerRow {
+        let users: Vec<String> = users.map(|user| format!(r#"{{"Member_Account":"u{user:06}"}}"#)).collect();
+        let body = format!(r#"{{"GroupId":"{group}","NewMemberList":[{}]}}"#, users.join(","));
+        LedgerRow {
+            sdk_app_id: 1,
+            group_id: group.to_owned(),
+            time_ms,
+            digest: vec![0; 32],
+            command: "Group.CallbackAfterNewMemberJoin".to_owned(),
+            query_command: None,
+            request_id: None,
+            received_ms: time_ms,
+            source: "callback".to_owned(),
+            outcome: "applied".to_owned(),
+            reason: None,
+            causes: None,
+            body: body.into_bytes(),
+        }
+    }
+
+    #[test]
+    fn windows_of_members_cover_each_once_and_hold_the_whole_of_each_group() -> Result<(), ModelError> {
+        const USERS: usize = 90_000;
+        let entries: Vec<LedgerRow> = (1_000..)
+            .zip(0..9)
+            .map(|(ms, at)| {
+                let users = (0..USERS).filter(move |user| user % 9 == at);
+                join(if at == 0 { "a" } else { "b" }, ms, users)
+            })
+            .collect();
+        let mut whole = Rows::default();
+        for (facts, _) in entries.iter().filter_map(facts) {
+            facts.into_iter().for_each(|fact| whole.apply(fact));
+        }
+        assert_eq!(whole.members.len(), USERS);
+        let (mut members, mut from, mut windows) = (std::collections::BTreeMap::new(), None, 0);
+        loop {
+            let mut fold = RangeFold { window: MemberWindow { from, before: None }, ..RangeFold::default() };
+            // In another order each time.
+            entries.iter().cycle().skip(windows).take(entries.len()).for_each(|entry| fold.take(entry));
+            assert!(fold.rows.members.len() <= MEMBERS_MAX);
+            assert_eq!(fold.rows.groups, whole.groups);
+            let before = members.len();
+            let found = fold.rows.members.len();
+            members.extend(fold.rows.members);
+            assert_eq!(members.len(), before + found, "no member is in two windows");
+            windows += 1;
+            from = fold.window.before;
+            if from.is_none() {
+                break;
+            }
+        }
+        assert_eq!(members, whole.members);
+        assert!((3..=6).contains(&windows), "{windows}");
+        let key = group_key(SdkAppId::parse("1")?, GroupId::parse("a")?);
+        assert!(members.keys().next().is_some_and(|(group, _)| *group == key));
+        Ok(())
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 
-use super::ranges::{PAGE_ROWS, RangeFold, RangeReader, Span};
-use crate::mirror::{Erasures, GroupKey, Rows};
+use super::ranges::{RangeFold, Span};
+use crate::mirror::{Erasures, GroupKey};
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::NewEntry;
-use crate::store::{Database, erased_entries, held, ledger, rebuild};
+use crate::store::{Database, erased_entries, held, ledger, partitions, rebuild};
 
 /// How often a range, or an entry, is retried after a serialization failure or a deadlock with a writer.
 pub(super) const RETRIES_MAX: u32 = 20;
@@ -65,6 +65,8 @@ pub(super) async fn restore(database: &Database) -> anyhow::Result<Vec<String>> 
     tx.take_time().await?;
     let restored = rebuild::restore_tables(tx.conn()).await.context("cannot make the missing tables")?;
     tx.commit().await?;
+    // A table that is cut as the ledger is gets its partitions before its rows.
+    partitions::make_ahead(&mut database.connect().await?).await?;
     Ok(restored)
 }
 
@@ -82,38 +84,31 @@ pub(super) async fn rebuild_with_retries(database: &Database, span: &Span) -> an
 async fn rebuild_range(database: &Database, span: &Span) -> Result<(), sqlx::Error> {
     let mut tx = database.begin("rebuild").await?;
     tx.take_time().await?;
-    let (mut locked, mut whole) = (Vec::new(), Rows::default());
+    let times = partitions::time_spans(tx.conn()).await?;
+    let (mut locked, mut fold) = (Vec::new(), RangeFold::default());
     // A group that has no row gets one to be locked, and is then folded anew: what lists say is written without a guard.
-    while locked.is_empty() || whole.groups.keys().any(|key| !is_locked(&locked, key)) {
-        let groups: Vec<&GroupKey> = whole.groups.keys().collect();
+    while locked.is_empty() || fold.rows.groups.keys().any(|key| !is_locked(&locked, key)) {
+        let groups: Vec<&GroupKey> = fold.rows.groups.keys().collect();
         held::ensure(tx.conn(), &groups).await?;
         locked = rebuild::lock(tx.conn(), span.bounds()).await?;
-        whole = fold(tx.conn(), span).await?;
-        if whole.groups.is_empty() {
+        fold = RangeFold::of_range(tx.conn(), span, &times, None).await?;
+        if fold.rows.groups.is_empty() {
             break;
         }
     }
     rebuild::clear_strays(tx.conn(), span.bounds()).await?;
     rebuild::clear_groups(tx.conn(), &locked).await?;
-    held::write_whole(tx.conn(), &whole).await?;
+    held::write_whole(tx.conn(), &fold.rows).await?;
+    while let Some(from) = fold.window.before.take() {
+        fold = RangeFold::of_range(tx.conn(), span, &times, Some(from)).await?;
+        held::write_whole(tx.conn(), &fold.rows).await?;
+    }
     rebuild::clear_verifications(tx.conn(), span.bounds()).await?;
     tx.commit().await
 }
 
 fn is_locked(locked: &[(i64, String)], key: &GroupKey) -> bool {
     locked.binary_search_by(|(app, group)| (*app, &**group).cmp(&(key.app.get(), key.group.as_str()))).is_ok()
-}
-
-async fn fold(conn: &mut PgConnection, span: &Span) -> Result<Rows, sqlx::Error> {
-    let mut reader = RangeReader::after(span.after.0, &span.after.1);
-    let mut whole = Rows::default();
-    loop {
-        let fold = reader.until(conn, &span.last).await?;
-        whole.merge(fold.rows);
-        if fold.end {
-            return Ok(whole);
-        }
-    }
 }
 
 /// Moves the ledger entry of a repeat without event time back to this receipt, where that is the earlier one, and makes
@@ -161,16 +156,13 @@ pub async fn lock_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(),
 pub async fn rebuild_group(conn: &mut PgConnection, group: &GroupKey) -> Result<(), sqlx::Error> {
     let key = (group.app.get(), group.group.as_str().to_owned());
     rebuild::lock_group(conn, (key.0, &key.1)).await?;
-    let mut whole = RangeFold::new(Span { after: key.clone(), last: key.clone() });
-    let mut page = ledger::page_of_group(conn, (key.0, &key.1), PAGE_ROWS).await?;
-    while let Some(last) =
-        page.iter().rfind(|row| (row.sdk_app_id, &row.group_id) == (key.0, &key.1)).cloned()
-    {
-        page.iter()
-            .filter(|row| (row.sdk_app_id, &row.group_id) == (key.0, &key.1))
-            .for_each(|row| whole.take(row));
-        page = ledger::page(conn, Some(&last), false, PAGE_ROWS).await?;
+    let times = partitions::time_spans(conn).await?;
+    let mut fold = RangeFold::of_group(conn, &key, &times, None).await?;
+    rebuild::clear_groups(conn, std::slice::from_ref(&key)).await?;
+    held::write_whole(conn, &fold.rows).await?;
+    while let Some(from) = fold.window.before.take() {
+        fold = RangeFold::of_group(conn, &key, &times, Some(from)).await?;
+        held::write_whole(conn, &fold.rows).await?;
     }
-    rebuild::clear_groups(conn, &[key]).await?;
-    held::write_whole(conn, &whole.rows).await
+    Ok(())
 }

@@ -13,6 +13,7 @@ use crate::mirror::{self, Rows};
 use crate::model::Millis;
 use crate::store::errors::{Failure, classify};
 use crate::store::ledger::{self, LedgerRow, Reread};
+use crate::store::ledger_walk::{self, UnreadEntry};
 use crate::store::{Database, upsert};
 
 /// Which entries are tried again, and when.
@@ -63,15 +64,19 @@ enum Retried {
 pub async fn unpark(database: &Database, retry: Retry, progress: impl Fn(u64)) -> anyhow::Result<Unparked> {
     let mut keeper = lock(database).await?;
     let mut counts = Unparked::default();
-    let mut last: Option<LedgerRow> = None;
+    let mut last: Option<UnreadEntry> = None;
     loop {
-        let page = ledger::page(&mut keeper, last.as_ref(), true, PAGE_ROWS).await?;
-        for row in page.iter().filter(|row| retry.cause.is_none_or(|cause| row.has_cause(cause.label()))) {
+        let page = ledger_walk::unread(&mut keeper, last.as_ref(), PAGE_ROWS).await?;
+        for row in page
+            .iter()
+            .map(|entry| &entry.row)
+            .filter(|row| retry.cause.is_none_or(|cause| row.has_cause(cause.label())))
+        {
             counts.count(unpark_one(database, row, retry.now).await?);
             progress(1);
         }
         match page.into_iter().last() {
-            Some(row) => last = Some(row),
+            Some(entry) => last = Some(entry),
             None => break,
         }
     }

@@ -8,12 +8,10 @@
 use std::sync::LazyLock;
 
 use sqlx::postgres::PgArguments;
-use sqlx::{
-    Arguments as _, AssertSqlSafe, Connection as _, Executor as _, FromRow, PgConnection, Postgres,
-    Transaction,
-};
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
 use super::history::{HistoryRow, SEARCHED_ROWS_MAX};
+use super::ledger_pages;
 use crate::mirror::{PersonPart, PersonParts};
 use crate::model::{SdkAppId, UserId};
 
@@ -91,17 +89,19 @@ pub struct AppHistoryPage {
 }
 
 /// The last key of an app that a page may search and, as a second row, whether there is another one behind it. The index by
-/// time holds `time_ms + 0`, so that no other statement uses it.
+/// time holds `time_ms + 0`, so that no other statement uses it; the time itself tells the planner which partitions it can
+/// leave out, here and below.
 const SEARCH_END_OF_APP: &str = r"
 SELECT time_ms, digest, group_id FROM ledger
  WHERE sdk_app_id = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
+   AND time_ms > $2 AND time_ms <= $3
  ORDER BY time_ms + 0 DESC, digest DESC, group_id DESC
 OFFSET $6 LIMIT 2";
 
 /// The same of a user.
 const SEARCH_END_OF_USER: &str = r"
 SELECT time_ms, digest, group_id FROM ledger_people
- WHERE sdk_app_id = $1 AND user_id = $7 AND time_ms > $2 AND (time_ms, digest, group_id) < ($3, $4, $5)
+ WHERE sdk_app_id = $1 AND user_id = $7 AND time_ms > $2 AND time_ms <= $3 AND (time_ms, digest, group_id) < ($3, $4, $5)
  ORDER BY time_ms DESC, digest DESC, group_id DESC
 OFFSET $6 LIMIT 2";
 
@@ -111,6 +111,7 @@ OFFSET $6 LIMIT 2";
 const ENTRIES_OF_APP: &str = r"
                        (SELECT *, time_ms + 0 AS at, 0::smallint AS parts FROM ledger
                          WHERE sdk_app_id = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
+                           AND time_ms > $2 AND time_ms <= $3 AND time_ms >= COALESCE($6, $2)
                            AND ($6::bigint IS NULL OR (time_ms + 0, digest, group_id) >= ($6, $7, $8))
                          ORDER BY time_ms + 0 DESC, digest DESC, group_id DESC
                         LIMIT 4002) r
@@ -124,7 +125,8 @@ const ENTRIES_OF_USER: &str = r"
                                l.query_command, l.request_id, l.received_at, l.outcome, l.reason, l.causes, l.body,
                                l.event_time_ms, l.source, l.client_ip, l.platform
                           FROM (SELECT * FROM ledger_people
-                                 WHERE sdk_app_id = $1 AND user_id = $14 AND time_ms > $2
+                                 WHERE sdk_app_id = $1 AND user_id = $14 AND time_ms > $2 AND time_ms <= $3
+                                   AND time_ms >= COALESCE($6, $2)
                                    AND (time_ms, digest, group_id) < ($3, $4, $5)
                                    AND ($6::bigint IS NULL OR (time_ms, digest, group_id) >= ($6, $7, $8))
                                  ORDER BY time_ms DESC, digest DESC, group_id DESC
@@ -181,7 +183,7 @@ pub async fn page(
     rows_max: usize,
     bytes_max: i64,
 ) -> Result<AppHistoryPage, sqlx::Error> {
-    let mut snapshot = in_order(conn).await?;
+    let mut snapshot = ledger_pages::begin(conn).await?;
     let end = if filter.searches() { search_end(&mut snapshot, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, bytes_max)?;
     let found: Vec<ChosenEntry> =
@@ -197,14 +199,6 @@ pub async fn page(
     Ok(AppHistoryPage { next: cut.or(end), rows })
 }
 
-/// A transaction in which entries are read in the order of their index: without statistics of a table all that there is would
-/// be sorted for each page, as in the feed.
-async fn in_order(conn: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-    let mut snapshot = conn.begin().await?;
-    snapshot.execute("SET LOCAL enable_sort = off").await?;
-    Ok(snapshot)
-}
-
 /// How the database would go about a page, as `EXPLAIN` with these options says it; for tests.
 ///
 /// # Errors
@@ -215,7 +209,7 @@ pub async fn explain(
     filter: &AppHistoryFilter,
     rows_max: usize,
 ) -> Result<String, sqlx::Error> {
-    let mut snapshot = in_order(conn).await?;
+    let mut snapshot = ledger_pages::begin(conn).await?;
     let conn = &mut *snapshot;
     let end = if filter.searches() { search_end(conn, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, i64::MAX)?;

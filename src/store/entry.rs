@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::PgConnection;
 
 use super::erasures::ErasuresApplied;
+use super::moves;
 use super::people::{self, LedgerKey, rows_of};
 use crate::mirror::People;
 use crate::model::{Digest, GroupId, Millis, SdkAppId, UserId, storable};
@@ -96,11 +97,8 @@ pub struct OutboxMark {
 
 impl NewEntry<'_> {
     fn key(&self) -> Key {
-        (self.app.get(), self.group_text().to_owned(), self.time.get(), self.digest.as_bytes().to_vec())
-    }
-
-    fn group_text(&self) -> &str {
-        self.group.map_or("", GroupId::as_str)
+        let group = self.group.map_or("", GroupId::as_str);
+        (self.app.get(), group.to_owned(), self.time.get(), self.digest.as_bytes().to_vec())
     }
 }
 
@@ -381,20 +379,20 @@ UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0), posit
 /// # Errors
 /// A statement's.
 pub async fn receive_earlier(conn: &mut PgConnection, entry: &NewEntry<'_>) -> Result<bool, sqlx::Error> {
-    if !entry.is_known_by_request {
-        return Ok(false);
-    }
     let key = entry.key();
     let known = lock_requests(conn, std::slice::from_ref(entry), std::slice::from_ref(&key)).await?;
     let Some(held) = known.get(&request_key(&key)).filter(|held| key.2 < **held) else { return Ok(false) };
-    let (app, group, time, digest) = &key;
+    let ((app, group, time, digest), to) = (&key, borrowed(&key));
+    let from: LedgerKey<'_> = (*app, group, *held, digest);
+    let Some(left) = moves::lock_position(conn, from).await? else { return Ok(false) };
     let query = sqlx::query(RECEIVE_EARLIER).bind(app).bind(group).bind(held).bind(digest).bind(time);
-    if query.execute(&mut *conn).await?.rows_affected() == 0 {
-        return Ok(false);
+    let is_moved = query.execute(&mut *conn).await?.rows_affected() > 0;
+    if is_moved {
+        moves::moved(conn, (left, from), to).await?;
+        // Of an entry that was parked any user in its body, of one that was read those of its event.
+        let unread = People::of_callback(None, Some(entry.body));
+        let users = entry.people.parts.keys().chain(unread.parts.keys());
+        people::follow(conn, from, *time, users).await?;
     }
-    // Of an entry that was parked any user in its body, of one that was read those of its event.
-    let unread = People::of_callback(None, Some(entry.body));
-    let users = entry.people.parts.keys().chain(unread.parts.keys());
-    people::follow(conn, (*app, group, *held, digest), *time, users).await?;
-    Ok(true)
+    Ok(is_moved)
 }

@@ -156,6 +156,12 @@ const CAUSES: [(&str, Cause); 19] = [
     ("23", Cause::Data),
 ];
 
+/// The functions of the server that refuse a row by the bound of a partition, with the code of a CHECK constraint: an entry was
+/// on its way to the default partition while another one was attached for its time, so the next try finds its place. The
+/// same where the default partition has bounds while it becomes another one (migration 0001).
+const PARTITION_ROUTINES: [&str; 2] = ["ExecPartitionCheckEmitError", "ExecFindPartition"];
+const PARTITION_BOUND: &str = "_default_bound";
+
 /// The functions of the server that refuse a key which is too long for its index. 54000 covers other limits as well, and
 /// the message is translated; the name of the function is not.
 const LONG_KEY_ROUTINES: [&str; 3] = ["_bt_check_third_page", "index_form_tuple", "index_form_tuple_context"];
@@ -169,6 +175,11 @@ impl Cause {
         let sqlx::Error::Database(error) = error else { return None };
         let code = error.code().unwrap_or_default();
         let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+        if routine.is_some_and(|routine| PARTITION_ROUTINES.contains(&routine))
+            || error.constraint().is_some_and(|name| name.ends_with(PARTITION_BOUND))
+        {
+            return Some(Self::Conflict);
+        }
         if code == "54000" && routine.is_some_and(|routine| LONG_KEY_ROUTINES.contains(&routine)) {
             return Some(Self::Data);
         }

@@ -6,9 +6,11 @@
 //! may have a million that do not match. What the bodies say is decoded by the caller.
 
 use futures_util::stream::BoxStream;
-use sqlx::{FromRow, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
 use super::ledger::LedgerRow;
+use super::ledger_pages;
 use crate::mirror::GroupKey;
 
 /// A ledger row with everything that came beside the body.
@@ -66,10 +68,12 @@ pub struct HistoryPage {
 /// How many rows one page with a filter searches at most, of a group or of what is unread.
 pub const SEARCHED_ROWS_MAX: usize = 2_000;
 
-/// The last row that a page may search and, as a second row, whether there is another one behind it.
+/// The last row that a page may search and, as a second row, whether there is another one behind it. The time stands beside
+/// the key in each of these conditions: a comparison of rows tells the planner nothing of the partitions that it can leave
+/// out.
 const SEARCH_END: &str = r"
 SELECT time_ms, digest FROM ledger
- WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND time_ms <= $4 AND (time_ms, digest) < ($4, $5)
  ORDER BY time_ms DESC, digest DESC
 OFFSET $6 LIMIT 2";
 
@@ -86,7 +90,8 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
           FROM (SELECT * FROM
                        (SELECT * FROM ledger
-                         WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND (time_ms, digest) < ($4, $5)
+                         WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND time_ms <= $4
+                           AND time_ms >= COALESCE($11, $3) AND (time_ms, digest) < ($4, $5)
                            AND ($11::bigint IS NULL OR (time_ms, digest) >= ($11, $12))
                          ORDER BY time_ms DESC, digest DESC
                         LIMIT 4002) r
@@ -122,26 +127,13 @@ pub async fn page(
     rows_max: usize,
     bytes_max: i64,
 ) -> Result<Option<HistoryPage>, sqlx::Error> {
-    let one_more = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
-    let (behind_ms, behind_digest) = &filter.behind;
-    let end = if filter.searches() { search_end(conn, group, filter).await? } else { None };
-    let (end_ms, end_digest) = end.as_ref().map(|(ms, digest)| (*ms, digest.as_slice())).unzip();
-    let found: Vec<Chosen> = sqlx::query_as(PAGE)
-        .bind(group.app.get())
-        .bind(group.group.as_str())
-        .bind(filter.after_ms)
-        .bind(behind_ms)
-        .bind(behind_digest)
-        .bind(filter.outcome)
-        .bind(filter.command.as_deref())
-        .bind(one_more)
-        .bind(bytes_max)
-        .bind(filter.cause)
-        .bind(end_ms)
-        .bind(end_digest)
-        .fetch_all(&mut *conn)
-        .await?;
-    if found.is_empty() && end.is_none() && !is_known(conn, KNOWN, group).await? {
+    let mut snapshot = ledger_pages::begin(conn).await?;
+    let end = if filter.searches() { search_end(&mut snapshot, group, filter).await? } else { None };
+    let values = page_values(group, filter, end.as_ref(), rows_max, bytes_max)?;
+    let found: Vec<Chosen> = sqlx::query_as_with(PAGE, values).fetch_all(&mut *snapshot).await?;
+    let is_known = !found.is_empty() || end.is_some() || is_known(&mut snapshot, KNOWN, group).await?;
+    snapshot.rollback().await?;
+    if !is_known {
         return Ok(None);
     }
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
@@ -151,6 +143,52 @@ pub async fn page(
     let cut =
         rows.last().filter(|_| rows.len() < chosen).map(|last| (last.row.time_ms, last.row.digest.clone()));
     Ok(Some(HistoryPage { next: cut.or(end), rows }))
+}
+
+/// The values of [`PAGE`]; `end` is the last key that it may search.
+fn page_values(
+    group: &GroupKey,
+    filter: &HistoryFilter,
+    end: Option<&HistoryCursorKey>,
+    rows_max: usize,
+    bytes_max: i64,
+) -> Result<PgArguments, sqlx::Error> {
+    let one_more = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
+    let (behind_ms, behind_digest) = &filter.behind;
+    let mut values = PgArguments::default();
+    let added = [
+        values.add(group.app.get()),
+        values.add(group.group.as_str()),
+        values.add(filter.after_ms),
+        values.add(behind_ms),
+        values.add(behind_digest),
+        values.add(filter.outcome),
+        values.add(filter.command.as_deref()),
+        values.add(one_more),
+        values.add(bytes_max),
+        values.add(filter.cause),
+        values.add(end.map(|(ms, _)| *ms)),
+        values.add(end.map(|(_, digest)| digest.as_slice())),
+    ];
+    added.into_iter().collect::<Result<(), _>>().map_err(sqlx::Error::Encode)?;
+    Ok(values)
+}
+
+/// How the database would go about a page without a search, as `EXPLAIN` with these options says it; for tests.
+///
+/// # Errors
+/// The statement's.
+pub async fn explain(
+    conn: &mut PgConnection,
+    options: &str,
+    group: &GroupKey,
+    filter: &HistoryFilter,
+) -> Result<String, sqlx::Error> {
+    let mut snapshot = ledger_pages::begin(conn).await?;
+    let values = page_values(group, filter, None, 50, i64::MAX)?;
+    let explained = AssertSqlSafe(format!("EXPLAIN ({options}) {PAGE}"));
+    let lines: Vec<String> = sqlx::query_scalar_with(explained, values).fetch_all(&mut *snapshot).await?;
+    Ok(lines.join("\n"))
 }
 
 /// The last row that a page searches; `None` where no row is behind it.

@@ -12,6 +12,7 @@ use crate::model::{Digest, GroupId, Millis, UserId, storable};
 pub use super::entry::{
     Entered, EntrySource, NewEntry, OutboxMark, Queued, Verdict, enter_batch, receive_earlier,
 };
+use super::moves;
 
 /// An entry as it is read back.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -70,65 +71,6 @@ impl LedgerRow {
     }
 }
 
-/// Sorts before every row: there is no app 0.
-const BEFORE_ALL: LedgerKey<'static> = (0, "", i64::MIN, &[]);
-
-const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
-       round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
-  FROM ledger
- WHERE (sdk_app_id, group_id, time_ms, digest) > ($1, $2, $3, $4) AND ($5 IS FALSE OR outcome <> 'applied')
- ORDER BY sdk_app_id, group_id, time_ms, digest
- LIMIT $6";
-
-/// Rows after one, in key order; from the start without one.
-///
-/// # Errors
-/// The statement's.
-pub async fn page(
-    conn: &mut PgConnection,
-    after: Option<&LedgerRow>,
-    only_unread: bool,
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    page_after(conn, after.map_or(BEFORE_ALL, LedgerRow::key), only_unread, limit).await
-}
-
-/// Rows of all groups after one group.
-///
-/// # Errors
-/// The statement's.
-pub async fn page_after_group(
-    conn: &mut PgConnection,
-    (app, group): (i64, &str),
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    // No digest is empty and no time is this late, so the key stands behind every row of the group.
-    page_after(conn, (app, group, i64::MAX, &[]), false, limit).await
-}
-
-/// Rows from the first of a group on.
-///
-/// # Errors
-/// The statement's.
-pub async fn page_of_group(
-    conn: &mut PgConnection,
-    (app, group): (i64, &str),
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    page_after(conn, (app, group, i64::MIN, &[]), false, limit).await
-}
-
-async fn page_after(
-    conn: &mut PgConnection,
-    (app, group, time, digest): LedgerKey<'_>,
-    only_unread: bool,
-    limit: i64,
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    let query = sqlx::query_as(PAGE).bind(app).bind(group).bind(time).bind(digest);
-    query.bind(only_unread).bind(limit).fetch_all(conn).await
-}
-
 const OF_KEYS: &str = r"
 SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.source, l.outcome, l.reason, l.causes,
@@ -149,8 +91,9 @@ pub async fn of_keys(conn: &mut PgConnection, keys: &[LedgerKey<'_>]) -> Result<
     query.fetch_all(conn).await
 }
 
-const ESTIMATE: &str =
-    "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass('ledger')";
+const ESTIMATE: &str = "
+SELECT COALESCE(sum(greatest(c.reltuples, 0)), 0)::bigint
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass('ledger')";
 
 /// About how many rows there are, for a progress bar; 0 where it is not known, or where there is no ledger.
 ///
@@ -197,6 +140,7 @@ UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), 
 /// The statement's.
 pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
+    let Some(left) = moves::lock_position(conn, row.key()).await? else { return Ok(false) };
     let query = sqlx::query(UNPARK).bind(app).bind(group).bind(time).bind(digest).bind(&row.outcome);
     let query = query
         .bind(now.verdict.outcome)
@@ -213,15 +157,17 @@ pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) 
     if query.execute(&mut *conn).await?.rows_affected() != 1 {
         return Ok(false);
     }
-    people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
     let key = (app, now.group.map_or("", GroupId::as_str), now.time.get(), now.digest.as_bytes());
+    moves::moved(conn, (left, row.key()), key).await?;
+    people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
     people::replace(conn, rows_of(key, now.people).collect()).await?;
     Ok(true)
 }
 
 const DROP_PARKED: &str = r"
 DELETE FROM ledger
- WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'";
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'
+RETURNING position";
 
 /// Removes a parked entry that another entry says already: it is a duplicate, and duplicates are not kept. False if it does
 /// not stand where it was read any more.
@@ -234,10 +180,9 @@ pub async fn drop_parked(
     people_before: &People,
 ) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
-    let query = sqlx::query(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
-    if query.execute(&mut *conn).await?.rows_affected() != 1 {
-        return Ok(false);
-    }
+    let query = sqlx::query_scalar(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
+    let Some(left) = query.fetch_optional(&mut *conn).await? else { return Ok(false) };
+    moves::dropped(conn, (left, row.key())).await?;
     people::remove(conn, &rows_of(row.key(), people_before).collect::<Vec<_>>()).await?;
     Ok(true)
 }

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::upsert::{stored, wrapped};
 use crate::mirror::tables::{self, Table};
-use crate::mirror::{GroupKey, ListRange, Rows};
+use crate::mirror::{GroupKey, ListRange, MemberKey, Rows};
 use crate::model::{FieldKey, TopicId, UserId};
 
 /// The key of a line: table, app, group, and user, key or topic (empty for a group).
@@ -151,15 +151,65 @@ const OF_USERS: &str = r"FROM (SELECT o.app, o.id, g.owner AS person FROM UNNEST
  CROSS JOIN LATERAL (SELECT * FROM group_members x
                       WHERE x.sdk_app_id = k.app AND x.group_id = k.id AND x.user_id = k.person OFFSET 0) t";
 
+/// Which members of a range are looked at. The default: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberWindow {
+    /// From this one on; without it from the first, and with all that is no membership.
+    pub from: Option<MemberKey>,
+    /// Only before this one.
+    pub before: Option<MemberKey>,
+}
+
+impl MemberWindow {
+    /// Whether a member is looked at.
+    #[must_use]
+    pub fn has(&self, group: &GroupKey, user: &UserId) -> bool {
+        let key = (group, user);
+        self.from.as_ref().is_none_or(|from| key >= (&from.0, &from.1))
+            && self.before.as_ref().is_none_or(|before| key < (&before.0, &before.1))
+    }
+
+    /// Whether a table has something in it.
+    fn has_table(&self, table: &str) -> bool {
+        self.from.is_none() || table == tables::MEMBERS.name
+    }
+}
+
+const OF_WINDOW: &str = r"
+   AND ($5::bigint IS NULL OR (sdk_app_id, group_id, user_id) >= ($5, $6, $7))
+   AND ($8::bigint IS NULL OR (sdk_app_id, group_id, user_id) < ($8, $9, $10))";
+
 /// What the tables hold in a range of groups.
 ///
 /// # Errors
 /// A statement's.
-pub async fn of_tables(conn: &mut PgConnection, (after, last): Range<'_>) -> Result<Lines, sqlx::Error> {
+pub async fn of_tables(conn: &mut PgConnection, range: Range<'_>) -> Result<Lines, sqlx::Error> {
+    of_window(conn, range, &MemberWindow::default()).await
+}
+
+/// What the tables hold in a range of groups, with a window of its members.
+///
+/// # Errors
+/// A statement's.
+pub async fn of_window(
+    conn: &mut PgConnection,
+    (after, last): Range<'_>,
+    window: &MemberWindow,
+) -> Result<Lines, sqlx::Error> {
     let mut lines = Lines::new();
-    for table in tables() {
-        let query = sqlx::query_as(AssertSqlSafe(table.select())).bind(after.0).bind(after.1);
-        let rows: Vec<Line> = query.bind(last.0).bind(last.1).fetch_all(&mut *conn).await?;
+    for table in tables().into_iter().filter(|table| window.has_table(table.table)) {
+        let is_of_members = table.table == tables::MEMBERS.name;
+        let statement = format!("{}{}", table.select(), if is_of_members { OF_WINDOW } else { "" });
+        let mut query =
+            sqlx::query_as(AssertSqlSafe(statement)).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
+        for end in [&window.from, &window.before].into_iter().filter(|_| is_of_members) {
+            let (group, user) = end.as_ref().map(|(group, user)| (group, user.as_str())).unzip();
+            query = query
+                .bind(group.map(|key| key.app.get()))
+                .bind(group.map(|key| key.group.as_str()))
+                .bind(user);
+        }
+        let rows: Vec<Line> = query.fetch_all(&mut *conn).await?;
         lines.extend(rows.into_iter().map(|(app, group, key, values)| {
             assert_eq!(values.len(), table.columns.len(), "a line has a value for each of its columns");
             ((table.table, app, group, key), values)
@@ -189,6 +239,14 @@ pub fn of_rows(rows: &Rows) -> Lines {
     add(&mut lines, &tables::ATTRIBUTES, attributes);
     let topics = rows.topics.iter().map(|((group, topic), row)| (group, topic.as_str(), row));
     add(&mut lines, &tables::TOPICS, topics);
+    lines
+}
+
+/// The same of a window of the members, which are all that the rows have.
+#[must_use]
+pub fn of_window_of_rows(rows: &Rows, window: &MemberWindow) -> Lines {
+    let mut lines = of_rows(rows);
+    lines.retain(|(table, ..), _| window.has_table(table));
     lines
 }
 

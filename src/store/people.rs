@@ -7,6 +7,7 @@
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, FromRow, PgConnection};
 
+use super::partitions::TimeSpan;
 use crate::mirror::{People, PersonParts};
 use crate::model::UserId;
 
@@ -200,37 +201,38 @@ pub async fn held(conn: &mut PgConnection, wanted: &[PersonRow<'_>]) -> Result<V
     sqlx::query_as_with(HELD, keys(wanted)?).fetch_all(conn).await
 }
 
-const COUNT_ROWS: &str = "SELECT count(*) FROM ledger_people";
+const COUNT_ROWS: &str = "SELECT count(*) FROM ledger_people WHERE time_ms >= $1 AND time_ms <= $2";
 
-/// How many rows there are; it reads all of them.
+/// How many rows there are within a time; it reads all of them.
 ///
 /// # Errors
 /// The statement's.
-pub async fn count_rows(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(COUNT_ROWS).fetch_one(conn).await
+pub async fn count_rows(conn: &mut PgConnection, time: TimeSpan) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(COUNT_ROWS).bind(time.first_ms).bind(time.last_ms).fetch_one(conn).await
 }
 
 const PAGE: &str = r"
 SELECT sdk_app_id, user_id, time_ms, digest, group_id, parts FROM ledger_people
- WHERE (sdk_app_id, user_id, time_ms, digest, group_id) > ($1, $2, $3, $4, $5)
+ WHERE (sdk_app_id, user_id, time_ms, digest, group_id) > ($1, $2, $3, $4, $5) AND time_ms >= $7 AND time_ms <= $8
  ORDER BY sdk_app_id, user_id, time_ms, digest, group_id
  FETCH FIRST ($6) ROWS WITH TIES";
 
-/// Rows after one, in the order of users; from the start without one. What is there twice comes in one page.
+/// Rows after one within a time, in the order of users; from the start without one. What is there twice comes in one page.
 ///
 /// # Errors
 /// The statement's.
 pub async fn page(
     conn: &mut PgConnection,
     after: Option<&HeldPerson>,
+    time: TimeSpan,
     limit: i64,
 ) -> Result<Vec<HeldPerson>, sqlx::Error> {
     // There is no app 0.
-    let (app, user, time, digest, group) = after.map_or((0, "", 0, &[][..], ""), |row| {
+    let (app, user, time_ms, digest, group) = after.map_or((0, "", 0, &[][..], ""), |row| {
         (row.sdk_app_id, row.user_id.as_str(), row.time_ms, &row.digest[..], row.group_id.as_str())
     });
-    let query = sqlx::query_as(PAGE).bind(app).bind(user).bind(time).bind(digest).bind(group);
-    query.bind(limit).fetch_all(conn).await
+    let query = sqlx::query_as(PAGE).bind(app).bind(user).bind(time_ms).bind(digest).bind(group);
+    query.bind(limit).bind(time.first_ms).bind(time.last_ms).fetch_all(conn).await
 }
 
 /// Without a row whose entry has moved or was dropped since it was read.

@@ -174,8 +174,11 @@ SELECT c.relname::text, c.relkind = 'v', format('CREATE VIEW %I AS %s', c.relnam
                                     col_description(c.oid, a.attnum)), '' ORDER BY a.attnum)
              FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
   FROM pg_class c
- WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'database_identity'
-   AND NOT EXISTS (SELECT FROM pg_class l WHERE l.relnamespace = $2::regnamespace AND l.relname = c.relname)
+ WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'p', 'v') AND c.relname <> 'database_identity'
+   -- A partition comes with its table.
+   AND NOT EXISTS (SELECT FROM pg_class l WHERE l.relnamespace = $2::regnamespace
+                      AND l.relname IN (c.relname, (SELECT p.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
+                                                     WHERE i.inhrelid = c.oid AND c.relispartition)))
  ORDER BY c.relkind, c.oid";
 
 /// Asked for with the schema at the side in the search path, so that nothing is named with its schema.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::errors::{Mismatch, StoreError};
 use super::feed;
 use super::lines::tables;
+use super::partitions;
 use super::pools::Database;
 
 /// The files of `migrations/`, compiled in.
@@ -155,8 +156,8 @@ pub async fn make_ready(conn: &mut PgConnection) -> Result<(), StoreError> {
     Ok(feed::advance(conn).await?)
 }
 
-/// Brings an empty or older schema up to date; answers how many migrations that took. Safe to run twice, and by two
-/// at once: the migrator holds an advisory lock.
+/// Brings an empty or older schema up to date, with partitions for the next weeks; answers how many migrations that took.
+/// Safe to run twice, and by two at once: the migrator holds an advisory lock.
 ///
 /// # Errors
 /// A database of another application, or one that a newer program has migrated; a migration that fails.
@@ -171,6 +172,7 @@ pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
         MIGRATOR.run(&mut conn).await?;
     }
     restore_identity(&mut conn).await?;
+    partitions::make_ahead(&mut conn).await?;
     if lacks_statistics(&mut conn).await? {
         analyze(&mut conn).await?;
     }
@@ -180,15 +182,16 @@ pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
 /// True where a table has rows and the planner knows nothing of them: a restore or an upgrade of the server brings none.
 const LACKS_STATISTICS: &str = "
 SELECT EXISTS (SELECT FROM pg_class c
-                WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($1)
+                WHERE c.relnamespace = current_schema()::regnamespace
+                  AND (c.relname = ANY ($1)
+                       OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('ledger_people')))
                   AND pg_relation_size(c.oid) > 0
                   AND NOT EXISTS (SELECT FROM pg_stats s
                                    WHERE s.schemaname = current_schema() AND s.tablename = c.relname))";
 
 async fn lacks_statistics(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let mirror = tables().map(|table| table.table);
-    let names: Vec<&str> = mirror.into_iter().chain(["ledger_people"]).collect();
-    sqlx::query_scalar(LACKS_STATISTICS).bind(names).fetch_one(conn).await
+    let mirror = tables().map(|table| table.table).to_vec();
+    sqlx::query_scalar(LACKS_STATISTICS).bind(mirror).fetch_one(conn).await
 }
 
 /// Gathers the planner's statistics of the ledger with its index of people, the mirror and what passes keep beside it:

@@ -59,10 +59,11 @@ pub(super) fn reading(plans: &'static str) -> SessionSettings {
     ]
 }
 
-/// What a session for the feed asks of the server: as for lists, and that entries are read in the order of the index on
-/// their positions. Without statistics of the ledger all that one page may search would be sorted for each page.
+/// What a session for the feed asks of the server: as for lookups, because a position says nothing of time, and a plan for the
+/// values at hand would open every partition of the ledger with all of its indexes for each page; and that entries are read
+/// in the order of the index on their positions. Without statistics all that one page may search would be sorted for each page.
 pub(super) fn feed() -> SessionSettings {
-    let mut settings = reading("force_custom_plan");
+    let mut settings = reading("force_generic_plan");
     settings.push(("enable_sort", "off".to_owned()));
     settings
 }

@@ -74,7 +74,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes,
        CASE WHEN outcome = 'parked' THEN ''::bytea ELSE body END AS body
   FROM ledger
- WHERE sdk_app_id = $1 AND group_id = $2 AND (time_ms, digest) > ($3, $4) AND time_ms <= $5
+ WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms >= $3 AND (time_ms, digest) > ($3, $4) AND time_ms <= $5
  ORDER BY time_ms, digest
  LIMIT $6";
 

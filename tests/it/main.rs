@@ -83,7 +83,8 @@ mod outbox {
 mod replay {
     pub(crate) mod as_of;
     mod group_at;
-    mod rebuild;
+    mod ranges;
+    pub(crate) mod rebuild;
     mod timeline;
     mod unpark;
 }
@@ -94,6 +95,8 @@ mod retention {
     mod erasing;
     mod interrupted;
     mod late;
+    mod partition_plans;
+    mod partitions;
 }
 
 /// What the internal listener serves.

@@ -78,9 +78,12 @@ async fn an_entry_that_is_applied_after_it_was_parked_comes_again() {
     assert_eq!(first["items"][0]["outcome"], "parked");
     assert_eq!(first["items"][0]["group_id"], Value::Null);
     let mut conn = app.connect().await;
-    conn.execute("UPDATE ledger SET outcome = 'applied', reason = NULL, causes = NULL, position = DEFAULT")
-        .await
-        .unwrap();
+    conn.execute(
+        "INSERT INTO ledger_moves (position, digest) SELECT position, digest FROM ledger;
+         UPDATE ledger SET outcome = 'applied', reason = NULL, causes = NULL, position = DEFAULT",
+    )
+    .await
+    .unwrap();
     let again = page(&app.service, &format!("since={}", last_cursor(&first))).await;
     assert_eq!(again["items"][0]["outcome"], "applied");
     app.stop().await;

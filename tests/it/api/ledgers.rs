@@ -204,6 +204,9 @@ async fn a_follower_that_stands_at_an_entry_which_moves_or_is_dropped_has_missed
         }
         let last = follower.last_id.clone().unwrap();
         let mut conn = app.connect().await;
+        conn.execute("INSERT INTO ledger_moves (position, digest) SELECT position, digest FROM ledger WHERE outcome = 'parked'")
+            .await
+            .unwrap();
         let moved = conn.execute(change).await.unwrap().rows_affected();
         assert_eq!(moved, 1);
         fill(&app.service, "after", 1).await;

@@ -5,7 +5,7 @@ use group_mirror::model::{GroupId, SdkAppId};
 use group_mirror::store::history::{self, HistoryFilter};
 use group_mirror::store::parked::{self, ParkedCursorKey, ParkedFilter};
 use serde_json::{Value, json};
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::api::history::bytes;
 use crate::api::reads::created;
@@ -194,7 +194,9 @@ async fn the_list_of_the_parked_reads_its_index_however_long_the_ledger_is() {
     app.stop().await;
 }
 
-const SCANS: &str = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'ledger_unread_idx'";
+/// Each partition has an index of its own.
+const SCANS: &str = "SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes
+  WHERE indexrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'ledger_unread_idx'::regclass)";
 
 /// Twenty thousand applied entries of a group and as many parked ones; none matches a filter for another command, group or
 /// cause.
@@ -209,7 +211,8 @@ ANALYZE ledger";
 /// Rows that this session has visited and has not yet reported, which it does between transactions: a difference within
 /// one is exact.
 const VISITED: &str = "
-SELECT COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'ledger'";
+SELECT COALESCE(sum(COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables
+ WHERE relid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'ledger'::regclass)";
 
 async fn visited(conn: &mut PgConnection) -> i64 {
     sqlx::query_scalar(VISITED).fetch_one(conn).await.unwrap()
@@ -247,11 +250,11 @@ async fn a_page_with_a_filter_visits_the_entries_that_it_may_search_and_no_more(
                 time_ms: i64::MIN,
             },
         };
-        conn.execute("BEGIN").await.unwrap();
-        let before = visited(&mut conn).await;
-        let page = parked::page(&mut conn, &filter, 500, 1 << 22).await.unwrap();
-        let visited = visited(&mut conn).await - before;
-        conn.execute("ROLLBACK").await.unwrap();
+        let mut scope = conn.begin().await.unwrap();
+        let before = visited(&mut scope).await;
+        let page = parked::page(&mut scope, &filter, 500, 1 << 22).await.unwrap();
+        let visited = visited(&mut scope).await - before;
+        scope.rollback().await.unwrap();
         assert!(
             page.next.is_some() && (2_000..=VISITED_MAX).contains(&visited),
             "{visited} rows: {filter:?}"
@@ -263,11 +266,11 @@ async fn a_page_with_a_filter_visits_the_entries_that_it_may_search_and_no_more(
     {
         let behind = (i64::MAX, Vec::new());
         let filter = HistoryFilter { outcome, cause, command, after_ms: i64::MIN, behind };
-        conn.execute("BEGIN").await.unwrap();
-        let before = visited(&mut conn).await;
-        let page = history::page(&mut conn, &group, &filter, 500, 1 << 22).await.unwrap().unwrap();
-        let visited = visited(&mut conn).await - before;
-        conn.execute("ROLLBACK").await.unwrap();
+        let mut scope = conn.begin().await.unwrap();
+        let before = visited(&mut scope).await;
+        let page = history::page(&mut scope, &group, &filter, 500, 1 << 22).await.unwrap().unwrap();
+        let visited = visited(&mut scope).await - before;
+        scope.rollback().await.unwrap();
         assert!(
             page.next.is_some() && (2_000..=VISITED_MAX).contains(&visited),
             "{visited} rows: {filter:?}"

@@ -14,7 +14,7 @@ use crate::support::postgres::TestDatabase;
 /// A hundred thousand entries of one app, in all of which `busy` has acted, each on one of a thousand others, who have a
 /// hundred each; and thirty thousand of another app, in the same milliseconds.
 const FILL: &str = r"
-ALTER TABLE ledger SET (autovacuum_enabled = off); ALTER TABLE ledger_people SET (autovacuum_enabled = off);
+ALTER TABLE ledger_past SET (autovacuum_enabled = off); ALTER TABLE ledger_people_past SET (autovacuum_enabled = off);
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
 SELECT app, 'g' || n % 5000, 1767225600000 + n * 1000, sha256(n::text::bytea),
        CASE WHEN n % 10 = 0 THEN 'Group.CallbackAfterMemberExit' ELSE 'Group.CallbackAfterNewMemberJoin' END,
@@ -100,9 +100,19 @@ async fn a_page_of_the_history_of_an_app_or_a_person_visits_the_page_or_what_one
                 let plan = app_history::explain(&mut conn, COUNTED, &place, 50).await.unwrap();
                 let rows = visited(&plan);
                 assert!(rows <= most, "{known} is known; {what} {place:?}: {rows} rows: {plan}");
-                let index = if place.user.is_some() { "ledger_people_user_idx" } else { "ledger_time_idx" };
+                // The index has a name of its own in each partition.
+                let index = if place.user.is_some() {
+                    "_user_id_time_ms_idx on ledger_people_past"
+                } else {
+                    "_expr_idx on ledger_past"
+                };
                 assert!(plan.contains(index), "{known} is known; {what}: {plan}");
-                assert!(!plan.contains("Seq Scan on ledger"), "{known} is known; {what}: {plan}");
+                // Empty partitions are not opened by an index.
+                let mut whole = plan.lines().filter(|line| line.contains("Seq Scan on ledger"));
+                assert!(
+                    whole.all(|line| line.contains("never executed") || line.contains("rows=0")),
+                    "{known} is known; {what}: {plan}"
+                );
             }
         }
     }

@@ -100,8 +100,10 @@ async fn disturb(scene: Scene, database: Arc<TestDatabase>, seed: u64) {
              SELECT pg_sleep({pause} / 1000.0); {end}"
         );
         conn.execute(AssertSqlSafe(insert)).await.unwrap();
-        let touch = "UPDATE ledger SET position = DEFAULT
-                      WHERE ctid IN (SELECT ctid FROM ledger ORDER BY random() LIMIT 5)";
+        let touch = "WITH chosen AS (SELECT tableoid, ctid, position, digest FROM ledger ORDER BY random() LIMIT 5),
+                          moved AS (UPDATE ledger l SET position = DEFAULT FROM chosen c
+                                     WHERE l.tableoid = c.tableoid AND l.ctid = c.ctid RETURNING c.position, c.digest)
+                     INSERT INTO ledger_moves (position, digest) SELECT position, digest FROM moved";
         // A writer may hold one of them.
         let _ = conn.execute(touch).await;
     }

@@ -16,7 +16,7 @@ async fn every_table_view_and_column_has_a_comment_and_every_constraint_a_name()
         "SELECT c.relname || coalesce('.' || a.attname, '')
            FROM pg_class c LEFT JOIN pg_attribute a
              ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
+          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND c.relname <> '_sqlx_migrations'
             AND (obj_description(c.oid, 'pg_class') IS NULL
                  OR (a.attnum IS NOT NULL AND col_description(c.oid, a.attnum) IS NULL))",
     )
@@ -42,7 +42,7 @@ async fn ids_compare_by_their_bytes_and_keys_begin_with_app_and_group() {
     let keys: Vec<(String, String)> = sqlx::query_as(
         "SELECT c.conrelid::regclass::text, pg_get_constraintdef(c.oid) FROM pg_constraint c
           WHERE c.contype = 'p' AND c.connamespace = 'public'::regnamespace AND c.conname NOT LIKE '\\_sqlx%'
-            AND c.conrelid <> 'database_identity'::regclass",
+            AND c.conrelid <> 'database_identity'::regclass AND c.conparentid = 0",
     )
     .fetch_all(&mut conn)
     .await

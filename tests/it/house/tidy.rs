@@ -143,7 +143,7 @@ const PLACES: [(&str, &[&str]); 31] = [
     ("sqlx::query", &["store/"]),
     ("QueryBuilder", &[]),
     // Of a driver: only for reads, where a connection that is dropped in the middle is rolled back at its next use.
-    (".begin()", &["store/app_history.rs"]),
+    (".begin()", &["store/ledger_pages.rs"]),
     ("\"BEGIN", &["store/transaction.rs", "store/session.rs"]),
     (".code()", &["store/errors.rs"]),
     ("reqwest", &["simulate", "fake/delivery.rs"]),

@@ -120,7 +120,10 @@ async fn a_database_that_refuses_writes_is_not_said_to_be_ok() {
     let pools = Database::new(options.to_url_lossy().as_str()).unwrap();
     assert!(pools.probe().await.is_err() && !pools.answers().await, "no right to insert");
     // What every callback that is applied writes.
-    let rights = format!("GRANT INSERT ON ledger TO {role}; GRANT UPDATE ON groups TO {role}");
+    let rights = format!(
+        "GRANT INSERT ON ledger TO {role}; GRANT USAGE ON SEQUENCE ledger_position_seq TO {role};
+         GRANT UPDATE ON groups TO {role}"
+    );
     conn.execute(AssertSqlSafe(rights)).await.unwrap();
     assert!(pools.probe().await.is_ok() && pools.answers().await);
     conn.execute(AssertSqlSafe(format!(

@@ -68,7 +68,7 @@ async fn build_process_and_the_last_callback_are_shown() {
     for label in [concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), "commit=\"", "schema=\""] {
         assert!(build.contains(label) && build.ends_with(" 1"), "{build}");
     }
-    assert_eq!(series(&text, "group_mirror_schema_fits"), Some(1.0));
+    assert_eq!(series(&text, "group_mirror_database_fits"), Some(1.0));
     assert_eq!(series(&text, "group_mirror_spool_failing"), Some(0.0));
     assert_eq!(series(&text, &format!("group_mirror_set_aside_current{{app=\"{APP}\"}}")), Some(0.0));
     if cfg!(target_os = "linux") {

@@ -245,10 +245,10 @@ async fn a_schema_that_is_behind() {
     service.says("until that is mended").await;
     let watched = Watched { service, begun: Instant::now() };
     take(&watched.service, &create("while")).await;
-    let fits = async || metric(&watched.service, "group_mirror_schema_fits").await;
+    let fits = async || metric(&watched.service, "group_mirror_database_fits").await;
     let is_behind = async || {
         let text = watched.service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
-        text.contains("\ngroup_mirror_schema_fits 0\n")
+        text.contains("\ngroup_mirror_database_fits 0\n")
     };
     assert!(eventually(is_behind).await);
     let line = watched.lines().into_iter().find(|line| line["cause"].is_string()).unwrap();

@@ -12,7 +12,7 @@ use sqlx::Executor as _;
 use crate::support::{App, histories, sample};
 
 /// A mirror that was told forty histories, in some order.
-async fn filled() -> App {
+pub(crate) async fn filled() -> App {
     let app = App::start_with(|settings| settings.mirror_avchatroom_members = Some("true".into())).await;
     let mut runner = TestRunner::deterministic();
     let mut posts = Vec::new();
@@ -28,7 +28,7 @@ async fn filled() -> App {
     app
 }
 
-async fn run(app: &App, mode: Mode) -> Report {
+pub(crate) async fn run(app: &App, mode: Mode) -> Report {
     let database = Database::new(&app.database.url).unwrap();
     let report = replay(&database, mode, |_| {}).await.unwrap();
     database.close().await;
@@ -133,7 +133,7 @@ async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() 
 }
 
 /// Every row of the index of people, and what stands of people beside the entries, as text.
-const PEOPLE: &str = "
+pub(crate) const PEOPLE: &str = "
 SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     SELECT p::text AS line FROM ledger_people p
     UNION ALL SELECT concat_ws('|', group_id, time_ms, digest, operator, users, user_count) FROM ledger) l";

@@ -1,0 +1,87 @@
+//! Partitions of the ledger and of its index of people (range partitioning by time), made ahead of time.
+//!
+//! What is to be made, and how without a long lock, is decided by a function of the schema (`ledger_partition_step` in
+//! migration 0001): it runs with the rights of the owner of the tables, so that the service, whose role owns none, can make
+//! partitions as `migrate` does. This file calls it until nothing is left to do. A failure loses nothing: what no other
+//! partition takes goes to the default one, and is dealt with when a later call succeeds.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::time::sleep;
+
+use super::errors::{Failure, classify};
+
+/// More steps than any state of the partitions needs: two tables, the past, six weeks, three steps of a default partition.
+const STEPS_MAX: usize = 64;
+
+/// How often a step that did not get its lock is tried again, and after which pause.
+const TRIES_MAX: usize = 20;
+const TRY_PAUSE: Duration = Duration::from_millis(100);
+
+const STEP: &str = "SELECT ledger_partition_step()";
+
+/// Makes the partitions that are missing, for some weeks from now on by the clock of the database; answers what was done. Safe
+/// to be called by several at once. Outside a transaction: each step is one.
+///
+/// # Errors
+/// The statement's; a lock that was not given in any of the tries.
+pub async fn make_ahead(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let (mut done, mut tries) = (Vec::new(), 0);
+    while done.len() < STEPS_MAX {
+        match sqlx::query_scalar::<_, Option<String>>(STEP).fetch_one(&mut *conn).await {
+            Ok(Some(step)) => done.push(step),
+            Ok(None) => return Ok(done),
+            Err(error) if is_passing(&error) && tries < TRIES_MAX => {
+                tries += 1;
+                sleep(TRY_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// A lock that another holds, or an entry that came between the look at the default partition and its lock.
+fn is_passing(error: &sqlx::Error) -> bool {
+    matches!(classify(error), Failure::TimedOut | Failure::Retry)
+}
+
+/// A stretch of time, both ends included, in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// From this on.
+    pub first_ms: i64,
+    /// Up to and with this.
+    pub last_ms: i64,
+}
+
+const CUTS: &str =
+    "SELECT end_ms FROM ledger_partition_bounds('ledger') WHERE end_ms IS NOT NULL ORDER BY end_ms";
+
+/// The times of the partitions, one behind the other. Together they are all of time, also where partitions are made or
+/// dropped meanwhile: who reads one after the other misses no entry.
+///
+/// # Errors
+/// The statement's.
+pub async fn time_spans(conn: &mut PgConnection) -> Result<Vec<TimeSpan>, sqlx::Error> {
+    let cuts: Vec<i64> = sqlx::query_scalar(CUTS).fetch_all(conn).await?;
+    let begins = [i64::MIN].into_iter().chain(cuts.iter().copied());
+    let ends = cuts.iter().map(|cut| cut - 1).chain([i64::MAX]);
+    let spans: Vec<TimeSpan> =
+        begins.zip(ends).map(|(first_ms, last_ms)| TimeSpan { first_ms, last_ms }).collect();
+    assert_eq!(spans.len(), cuts.len() + 1, "each cut ends one and begins another");
+    Ok(spans)
+}
+
+const DAYS_AHEAD: &str = "
+SELECT COALESCE((max(end_ms) - floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) / 86400000, -1)
+  FROM ledger_partition_bounds('ledger')";
+
+/// For how many days from now on there are partitions; less than 0 where the last one has ended.
+///
+/// # Errors
+/// The statement's.
+pub async fn days_ahead(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(DAYS_AHEAD).fetch_one(conn).await
+}

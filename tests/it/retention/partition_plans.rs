@@ -1,0 +1,125 @@
+//! Which partitions a read of the ledger opens: those whose time it asks for, and no other.
+//!
+//! Plans are compared, not milliseconds. A read that says nothing of time opens all of them, and finds its rows in each by an
+//! index.
+
+use std::collections::BTreeSet;
+
+use group_mirror::mirror::{GroupKey, group_key};
+use group_mirror::model::{GroupId, SdkAppId, UserId};
+use group_mirror::store::app_history::{self, AppHistoryFilter, AppHistoryKey};
+use group_mirror::store::feed::{self, FeedFilter, FeedPlace};
+use group_mirror::store::history::{self, HistoryFilter};
+use group_mirror::store::{Database, timeline};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::support::postgres::TestDatabase;
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// Entries of one group and one user over four months, one an hour, in partitions of a week from a Monday on.
+const BEGIN: i64 = 1_767_571_200_000;
+const DAYS: i64 = 120;
+
+async fn filled() -> (TestDatabase, PgConnection) {
+    let test = TestDatabase::create_empty().await;
+    group_mirror::store::schema::MIGRATOR.run(&mut test.connect().await).await.unwrap();
+    let mut conn = test.connect().await;
+    for week in 0..20 {
+        for table in ["ledger", "ledger_people"] {
+            let (begin, end) = (BEGIN + week * 7 * DAY, BEGIN + (week + 1) * 7 * DAY);
+            let make = format!(
+                "SELECT ledger_new_partition('{table}', '{table}_w{week}', 'a week');
+                 ALTER TABLE {table} ATTACH PARTITION {table}_w{week} FOR VALUES FROM ({begin}) TO ({end})"
+            );
+            conn.execute(AssertSqlSafe(make)).await.unwrap();
+        }
+    }
+    let fill = format!(
+        "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
+         SELECT 7, 'g', {BEGIN} + n * 3600000::bigint, sha256(n::text::bytea), 'c', to_timestamp(({BEGIN} + n * 3600000::bigint) / 1000),
+                'callback', 'applied', '{{}}'
+           FROM generate_series(0, {DAYS} * 24 - 1) n;
+         INSERT INTO ledger_people (sdk_app_id, group_id, user_id, time_ms, digest, parts)
+         SELECT sdk_app_id, group_id, 'u', time_ms, digest, 1 FROM ledger;
+         SET plan_cache_mode = force_custom_plan"
+    );
+    conn.execute(AssertSqlSafe(fill)).await.unwrap();
+    (test, conn)
+}
+
+fn group() -> GroupKey {
+    group_key(SdkAppId::parse("7").unwrap(), GroupId::parse("g").unwrap())
+}
+
+/// The weeks that a plan reads of a table.
+fn weeks(plan: &str, table: &str) -> BTreeSet<i64> {
+    let begin = format!(" on {table}_w");
+    let scans = plan.lines().filter_map(|line| {
+        let (scan, rest) = line.split_once(&begin)?;
+        assert!(scan.contains("Scan"), "{line}");
+        rest.split(' ').next()?.parse().ok()
+    });
+    scans.collect()
+}
+
+#[tokio::test]
+async fn histories_and_past_moments_open_the_partitions_of_their_time_alone() {
+    let (_test, mut conn) = filled().await;
+    for known in ["nothing", "everything"] {
+        if known == "everything" {
+            conn.execute("ANALYZE ledger, ledger_people").await.unwrap();
+        }
+        // From the middle of the fifth week to that of the seventh.
+        let (after, before) = (BEGIN + 4 * 7 * DAY + 3 * DAY, BEGIN + 6 * 7 * DAY + 3 * DAY);
+        let wanted = BTreeSet::from([4, 5, 6]);
+        let filter = HistoryFilter {
+            outcome: None,
+            cause: None,
+            command: None,
+            after_ms: after,
+            behind: (before, Vec::new()),
+        };
+        let plan = history::explain(&mut conn, "COSTS OFF", &group(), &filter).await.unwrap();
+        assert_eq!(weeks(&plan, "ledger"), wanted, "{known}: {plan}");
+        let of_app = AppHistoryFilter {
+            app: SdkAppId::parse("7").unwrap(),
+            user: None,
+            part: None,
+            command: None,
+            outcome: None,
+            source: None,
+            after_ms: after,
+            behind: AppHistoryKey { time_ms: before, digest: Vec::new(), group: String::new() },
+        };
+        let plan = app_history::explain(&mut conn, "COSTS OFF", &of_app, 50).await.unwrap();
+        assert_eq!(weeks(&plan, "ledger"), wanted, "{known}: {plan}");
+        let of_user = AppHistoryFilter { user: Some(UserId::parse("u").unwrap()), ..of_app };
+        let plan = app_history::explain(&mut conn, "COSTS OFF", &of_user, 50).await.unwrap();
+        assert_eq!(weeks(&plan, "ledger_people"), wanted, "{known}: {plan}");
+        let plan =
+            timeline::explain_page(&mut conn, "COSTS OFF", &group(), (after, &[]), before).await.unwrap();
+        assert_eq!(weeks(&plan, "ledger"), wanted, "{known}: {plan}");
+        // As of a moment: nothing that is later.
+        let plan = timeline::explain_page(&mut conn, "COSTS OFF", &group(), (i64::MIN, &[]), before).await;
+        assert_eq!(weeks(&plan.unwrap(), "ledger"), (0..=6).collect(), "{known}");
+    }
+}
+
+/// A late callback gets a high position in an old partition, so a position says nothing of time: each partition is asked, by its
+/// index, for the little that lies behind.
+#[tokio::test]
+async fn a_page_of_the_feed_reads_behind_a_position_by_the_index_of_each_partition() {
+    let (test, mut conn) = filled().await;
+    conn.execute("ANALYZE ledger").await.unwrap();
+    let pools = Database::new(&test.url).unwrap();
+    let mut own = pools.own_session().await.unwrap();
+    let last = DAYS * 24;
+    let behind = FeedPlace { position: last - 10, digest: String::new() };
+    let plan = feed::plan(own.conn(), &behind, last, &FeedFilter::ALL, 51).await.unwrap();
+    assert_eq!(weeks(&plan, "ledger"), (0..20).collect(), "{plan}");
+    assert!(plan.contains("Merge Append") && !plan.contains("->  Sort"), "{plan}");
+    drop(own);
+    pools.close().await;
+}
