@@ -16,17 +16,11 @@ use crate::model::{Millis, SdkAppId};
 use crate::outbox;
 use crate::spool::AppUse;
 use crate::store::Database;
-use crate::store::schema::{SchemaState, newest_migration};
+use crate::store::schema::newest_migration;
 use crate::store::stats::AppCounts;
 
 /// Reads off what is a state, not an event.
-pub(super) fn gauges(
-    apps: Vec<SdkAppId>,
-    writer: Writer,
-    schema: SchemaState,
-    database: Database,
-    feed: LiveFeed,
-) -> impl Fn() {
+pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, feed: LiveFeed) -> impl Fn() {
     build_info();
     move || {
         outbox::set_gauges(writer.outbox());

@@ -311,9 +311,9 @@ fn each_second(
     feed: &LiveFeed,
     counts: &StatsCache,
 ) -> impl Fn() + Send + 'static {
-    let (writer, schema) = (running.writer.clone(), running.schema.clone());
+    let writer = running.writer.clone();
     let freshness = FreshnessGauges { counts: counts.clone(), writer: writer.clone(), apps: apps.clone() };
-    let set_gauges = gauges(apps, writer, schema, running.database.clone(), feed.clone());
+    let set_gauges = gauges(apps, writer, running.database.clone(), feed.clone());
     let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
