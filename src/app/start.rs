@@ -297,7 +297,7 @@ fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkApp
     running.tasks.spawn(gap_keeper.run(running.stop.clone()));
 }
 
-/// Sets the gauges, and reports what was not taken.
+/// Sets the gauges, closes idle connections, and reports what was not taken.
 fn each_second(
     running: &RunningService,
     apps: Vec<SdkAppId>,
@@ -306,11 +306,13 @@ fn each_second(
 ) -> impl Fn() + Send + 'static {
     let freshness = FreshnessGauges { counts: counts.clone(), apps: apps.clone() };
     let set_gauges = gauges(apps, running.writer.clone(), running.database.clone(), feed.clone());
-    let (refusals, database) = (running.refusals.clone(), running.database.clone());
+    let (refusals, database, relays) =
+        (running.refusals.clone(), running.database.clone(), running.relays.clone());
     move || {
         set_gauges();
         freshness.set();
         database.close_idle_writers();
+        relays.close_idle();
         refusals.report();
     }
 }
