@@ -77,10 +77,13 @@ fn name_commit() {
     let given = |variable: &str| env::var(variable).ok().filter(|text| !text.trim().is_empty());
     let commit = given(COMMIT_VARIABLE).or_else(|| git(&["rev-parse", "HEAD"]));
     let date = given(DATE_VARIABLE).or_else(|| git(&["log", "-1", "--format=%ct"]));
-    // It grows with every commit and every change of the branch.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| Path::new(path).exists())
-    {
-        println!("cargo::rerun-if-changed={log}");
+    // What changes with a commit or with the branch: the log of HEAD grows; where none is kept, HEAD and its branch change.
+    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
+    for name in ["logs/HEAD", "HEAD"].into_iter().chain(branch.as_deref()) {
+        let path = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists());
+        if let Some(path) = path {
+            println!("cargo::rerun-if-changed={path}");
+        }
     }
     let text =
         |value: Option<String>| value.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned());
