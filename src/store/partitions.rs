@@ -42,6 +42,13 @@ pub async fn make_ahead(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Er
     Ok(done)
 }
 
+/// The same where a failure is only a warning: what waits for partitions waits in the default one, and `serve` tries again.
+pub async fn make_ahead_or_warn(conn: &mut PgConnection) {
+    if let Err(error) = make_ahead(conn).await {
+        tracing::warn!(%error, "partitions of the ledger could not be made now; `serve` makes them while it runs");
+    }
+}
+
 /// A lock that another holds, or an entry that came between the look at the default partition and its lock.
 fn is_passing(error: &sqlx::Error) -> bool {
     matches!(classify(error), Failure::TimedOut | Failure::Retry)

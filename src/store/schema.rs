@@ -172,7 +172,7 @@ pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
         MIGRATOR.run(&mut conn).await?;
     }
     restore_identity(&mut conn).await?;
-    partitions::make_ahead(&mut conn).await?;
+    partitions::make_ahead_or_warn(&mut conn).await;
     if lacks_statistics(&mut conn).await? {
         analyze(&mut conn).await?;
     }

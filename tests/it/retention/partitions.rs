@@ -244,6 +244,11 @@ async fn a_maker_that_waits_for_a_reader_holds_up_no_writer_and_succeeds_when_th
     assert!(waited, "the maker has waited");
     let refused = maker.await.unwrap().unwrap_err();
     assert_eq!(classify(&refused), Failure::TimedOut, "{refused}");
+    // The schema is up to date all the same.
+    let pools = Database::new(&test.url).unwrap();
+    assert_eq!(schema::migrate(&pools).await.unwrap(), 0);
+    assert!(partitions::days_ahead(&mut conn).await.unwrap() < 7);
+    pools.close().await;
     reader.execute("ROLLBACK").await.unwrap();
     partitions::make_ahead(&mut conn).await.unwrap();
     assert_complete(&mut conn).await;
