@@ -32,7 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why there was no answer; a text is the innermost cause, which holds no address.
 #[derive(Debug)]
-pub(super) enum ExchangeFault {
+pub(super) enum NoExchange {
     /// No connection.
     Unreachable(String),
     /// The connection broke, or what came is not HTTP.
@@ -94,7 +94,7 @@ impl Connections {
         &self,
         mut request: Request<Full<Bytes>>,
         read: impl Fn(Response<Incoming>) -> F,
-    ) -> Result<T, ExchangeFault>
+    ) -> Result<T, NoExchange>
     where
         F: Future<Output = T>,
     {
@@ -108,7 +108,7 @@ impl Connections {
             match connection.exchange(request, &read).await {
                 Ok(done) => return Ok(done),
                 Err((_, Some(unsent))) if was_used => request = unsent,
-                Err((error, _)) => return Err(ExchangeFault::Broken(innermost_cause(&error))),
+                Err((error, _)) => return Err(NoExchange::Broken(innermost_cause(&error))),
             }
         }
     }
@@ -120,7 +120,7 @@ impl Connections {
 }
 
 impl Connector {
-    async fn connect(&self) -> Result<Connection, ExchangeFault> {
+    async fn connect(&self) -> Result<Connection, NoExchange> {
         match &self.way {
             ConnectWay::Tls(connector) => {
                 let io = connector.clone().oneshot(self.to.clone()).await;
@@ -136,14 +136,14 @@ impl Connector {
 
 impl Manager for Connector {
     type Type = Connection;
-    type Error = ExchangeFault;
+    type Error = NoExchange;
 
-    async fn create(&self) -> Result<Connection, ExchangeFault> {
+    async fn create(&self) -> Result<Connection, NoExchange> {
         // Boxed, because it is rare and large: every exchange would carry its size.
         Box::pin(self.connect()).await
     }
 
-    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<ExchangeFault> {
+    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<NoExchange> {
         if metrics.last_used() < IDLE && connection.can_go_on() {
             return Ok(());
         }
@@ -152,9 +152,9 @@ impl Manager for Connector {
 }
 
 impl Connection {
-    async fn begin(io: impl Read + Write + Unpin + Send + 'static) -> Result<Self, ExchangeFault> {
+    async fn begin(io: impl Read + Write + Unpin + Send + 'static) -> Result<Self, NoExchange> {
         let begun = handshake(io).await;
-        let (sender, driver) = begun.map_err(|error| ExchangeFault::Broken(innermost_cause(&error)))?;
+        let (sender, driver) = begun.map_err(|error| NoExchange::Broken(innermost_cause(&error)))?;
         Ok(Self { sender, driver: Box::pin(driver), is_open: true, is_free: true })
     }
 
@@ -207,8 +207,8 @@ impl Connection {
     }
 }
 
-fn unreachable_backend(error: &(dyn std::error::Error + 'static)) -> ExchangeFault {
-    ExchangeFault::Unreachable(innermost_cause(error))
+fn unreachable_backend(error: &(dyn std::error::Error + 'static)) -> NoExchange {
+    NoExchange::Unreachable(innermost_cause(error))
 }
 
 /// "Connection refused" says more than "client error".
@@ -236,7 +236,7 @@ mod tests {
     }
 
     /// Asks for a word; answers the body that came.
-    async fn asked(connections: &Connections, word: &str) -> Result<String, ExchangeFault> {
+    async fn asked(connections: &Connections, word: &str) -> Result<String, NoExchange> {
         let request = Request::post("/").header("Host", "backend").body(Full::new(word.to_owned().into()));
         let read = async |answer: Response<Incoming>| answer.into_body().collect().await.unwrap().to_bytes();
         let body = connections.exchange(request.unwrap(), read).await?;

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::address::BackendAddress;
-use super::connections::{Connections, ExchangeFault, innermost_cause};
+use super::connections::{Connections, NoExchange, innermost_cause};
 use super::headers::RelayRequest;
 use super::loop_guard::LoopGuard;
 
@@ -109,8 +109,8 @@ impl RelayTarget {
         let exchange = self.connections.exchange(request, answer);
         match timeout_at(deadline, exchange).await {
             Ok(Ok(answered)) => answered,
-            Ok(Err(ExchangeFault::Unreachable(cause))) => Err(BackendFault::Unreachable(cause)),
-            Ok(Err(ExchangeFault::Broken(cause))) => Err(BackendFault::Broken(cause)),
+            Ok(Err(NoExchange::Unreachable(cause))) => Err(BackendFault::Unreachable(cause)),
+            Ok(Err(NoExchange::Broken(cause))) => Err(BackendFault::Broken(cause)),
             Err(_) => Err(BackendFault::Timeout),
         }
     }
