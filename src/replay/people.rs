@@ -93,7 +93,8 @@ async fn check_page(
         missing += check_rows(conn, mending, report, part).await?;
     }
     check_shown(conn, mending, report, &entries).await?;
-    Ok(rows.len() - missing)
+    // What was missing is there now where it is mended.
+    Ok(if mending.is_some() { rows.len() } else { rows.len() - missing })
 }
 
 /// Looks up what the entries of a page ask for; answers how many rows are not there.
