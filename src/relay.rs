@@ -10,7 +10,6 @@ mod address;
 mod app_relay;
 mod breaker;
 mod call_gate;
-mod connections;
 mod headers;
 mod loop_guard;
 mod target;
@@ -92,11 +91,6 @@ impl Relays {
             return None;
         }
         self.0.guard.sighting(headers)
-    }
-
-    /// Closes connections that were not used for long. To be called each second.
-    pub fn close_idle(&self) {
-        self.0.by_app.values().for_each(|relay| relay.target().close_idle());
     }
 
     /// Waits for the notifications that are under way, each of which ends by itself in 2 s.

@@ -304,7 +304,7 @@ fn keep_counts(running: &RunningService, stats_cache: StatsCache, apps: &[SdkApp
     ));
 }
 
-/// Sets the gauges, closes idle connections, and reports what was not taken.
+/// Sets the gauges, and reports what was not taken.
 fn each_second(
     running: &RunningService,
     apps: Vec<SdkAppId>,
@@ -314,13 +314,11 @@ fn each_second(
     let writer = running.writer.clone();
     let freshness = FreshnessGauges { counts: counts.clone(), writer: writer.clone(), apps: apps.clone() };
     let set_gauges = gauges(apps, writer, running.database.clone(), feed.clone());
-    let (refusals, database, relays) =
-        (running.refusals.clone(), running.database.clone(), running.relays.clone());
+    let (refusals, database) = (running.refusals.clone(), running.database.clone());
     move || {
         set_gauges();
         freshness.set();
         database.close_idle_writers();
-        relays.close_idle();
         refusals.report();
     }
 }

@@ -7,7 +7,6 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use hyper::Uri;
-use hyper::header::HeaderValue;
 use thiserror::Error;
 
 /// Where a backend is: scheme, host and path.
@@ -86,19 +85,6 @@ impl BackendAddress {
     pub(super) fn with_query(&self, query: Option<&str>) -> Option<Uri> {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         format!("{}{}{query}", self.origin(), self.path).parse().ok()
-    }
-
-    /// Path and query of a request: the query of a callback is appended as it came; none where it had none.
-    pub(super) fn target(&self, query: Option<&str>) -> Option<Uri> {
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{}{query}", self.path).parse().ok()
-    }
-
-    /// `Host`: without the port where that is the usual one.
-    pub(super) fn host_header(&self) -> Option<HeaderValue> {
-        let usual = if self.is_tls { ":443" } else { ":80" };
-        let host = self.authority.strip_suffix(usual).unwrap_or(&self.authority);
-        HeaderValue::from_str(host).ok()
     }
 
     /// Whether it is this listener itself, as far as the address shows it: an IP address or `localhost`. A host name, or

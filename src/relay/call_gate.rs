@@ -5,7 +5,7 @@
 //! waits for its turn as long as its time lasts. Whether a backend answers is reported when the breaker moves, and once in
 //! a while otherwise.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
@@ -72,8 +72,6 @@ pub(super) struct CallGate {
     permits: Semaphore,
     breaker: BackendBreaker,
     line_at: Mutex<Option<Instant>>,
-    /// When the breaker opened.
-    opened_at: Mutex<Option<Instant>>,
 }
 
 impl CallGate {
@@ -86,7 +84,6 @@ impl CallGate {
             permits: Semaphore::new(limits.calls),
             breaker: BackendBreaker::default(),
             line_at: Mutex::new(None),
-            opened_at: Mutex::new(None),
         };
         for result in RESULTS {
             gate.count(result, 0);
@@ -176,43 +173,24 @@ impl CallGate {
         match moved {
             Some(BreakerMove::Opened) => {
                 self.show_breaker();
-                self.opened_at().replace(Instant::now());
                 let meanwhile = match self.class {
                     CallClass::Verdict => "\"before\" callbacks get their fallback at once",
                     CallClass::Notice => "notifications that are not stored are dropped",
                 };
-                let class: &'static str = self.class.into();
-                tracing::error!(
+                tracing::warn!(
                     app,
-                    relay.class = class,
-                    cause = why,
                     "the backend of RELAY_URL fails ({why}); until a trial is answered, {meanwhile}"
                 );
             }
             Some(BreakerMove::Closed) => {
                 self.show_breaker();
-                let lasted = self.opened_at().take().map_or(Duration::ZERO, |opened| opened.elapsed());
-                let (class, seconds): (&'static str, f64) = (self.class.into(), lasted.as_secs_f64());
-                tracing::info!(
-                    app,
-                    relay.class = class,
-                    outage.seconds = seconds,
-                    "the backend of RELAY_URL answers again, after {seconds:.1} s"
-                );
+                tracing::info!(app, "the backend of RELAY_URL answers again");
             }
             None if failure.is_some() && !self.is_open() && self.takes_line() => {
-                tracing::warn!(
-                    app,
-                    cause = why,
-                    "the backend of RELAY_URL did not answer a callback as it should: {why}"
-                );
+                tracing::warn!(app, "the backend of RELAY_URL did not answer a callback as it should: {why}");
             }
             None => {}
         }
-    }
-
-    fn opened_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.opened_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn takes_line(&self) -> bool {

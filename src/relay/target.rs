@@ -1,24 +1,39 @@
 //! The client of one backend: an HTTP exchange inside a deadline, on connections that are kept.
 //!
 //! TLS unless the host is this machine, no redirects, an answer of bounded size. A query holds a signature, so no error
-//! holds an address; `connections` neither follows redirects nor writes addresses into its errors. An exchange that broke is
-//! not repeated here, because the backend may have acted on it.
+//! holds an address; the pooled client of `hyper-util` neither follows redirects nor writes addresses into its errors. An
+//! exchange that broke is not repeated here, because the backend may have acted on it.
+
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use strum::IntoStaticStr;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::address::BackendAddress;
-use super::connections::{Connections, NoExchange, innermost_cause};
 use super::headers::RelayRequest;
 use super::loop_guard::LoopGuard;
 
 /// The largest answer that is read, in bytes. The longest documented one replaces a message, of 12 KB at most.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a connection is kept without use: less than the 5 s after which several common servers close theirs, because a
+/// request that crosses such a close is lost.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// How many connections are kept without use.
+const IDLE_CONNECTIONS_MAX: usize = 256;
+
+/// How long a connection may take to be made. It ends by then where the caller has given up already.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What of the head of an answer goes back: how its bytes are to be read, and when to come again.
 const PASSED_BACK: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, RETRY_AFTER];
@@ -60,10 +75,16 @@ impl BackendFault {
     }
 }
 
+#[derive(Clone)]
+enum BackendClient {
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Loopback(Client<HttpConnector, Full<Bytes>>),
+}
+
 /// The backend of one app. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct RelayTarget {
-    connections: Connections,
+    client: BackendClient,
     address: BackendAddress,
     guard: LoopGuard,
 }
@@ -80,10 +101,22 @@ impl RelayTarget {
     /// # Errors
     /// TLS without certificates of authorities on this machine, with what the system says.
     pub fn new(address: BackendAddress, guard: LoopGuard) -> std::io::Result<Self> {
-        let malformed = || std::io::Error::other("the address is malformed");
-        let uri = address.with_query(None).ok_or_else(malformed)?;
-        let connections = Connections::new(uri, address.is_tls())?;
-        Ok(Self { connections, address, guard })
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = if address.is_tls() {
+            connector.enforce_http(false);
+            let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1();
+            BackendClient::Tls(builder.build(tls.wrap_connector(connector)))
+        } else {
+            BackendClient::Loopback(builder.build(connector))
+        };
+        Ok(Self { client, address, guard })
     }
 
     /// Where it is.
@@ -99,29 +132,25 @@ impl RelayTarget {
     pub async fn send(&self, callback: RelayRequest, deadline: Instant) -> Result<RelayAnswer, BackendFault> {
         let malformed = || BackendFault::Broken("the request is malformed".to_owned());
         let (query, headers, body) = callback.into_parts();
-        let uri = self.address.target(query.as_deref()).ok_or_else(malformed)?;
+        let uri = self.address.with_query(query.as_deref()).ok_or_else(malformed)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(HOST, self.address.host_header().ok_or_else(malformed)?);
         self.guard.mark(request.headers_mut());
-        let exchange = self.connections.exchange(request, answer);
-        match timeout_at(deadline, exchange).await {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(NoExchange::Unreachable(cause))) => Err(BackendFault::Unreachable(cause)),
-            Ok(Err(NoExchange::Broken(cause))) => Err(BackendFault::Broken(cause)),
-            Err(_) => Err(BackendFault::Timeout),
-        }
-    }
-
-    /// Closes connections that were not used for long.
-    pub(super) fn close_idle(&self) {
-        self.connections.close_idle();
+        let answering = match &self.client {
+            BackendClient::Tls(client) => client.request(request),
+            BackendClient::Loopback(client) => client.request(request),
+        };
+        timeout_at(deadline, answer(answering)).await.unwrap_or(Err(BackendFault::Timeout))
     }
 }
 
-async fn answer(answer: Response<Incoming>) -> Result<RelayAnswer, BackendFault> {
+async fn answer(answering: ResponseFuture) -> Result<RelayAnswer, BackendFault> {
+    let answer = answering.await.map_err(|error| {
+        let cause = innermost_cause(&error);
+        if error.is_connect() { BackendFault::Unreachable(cause) } else { BackendFault::Broken(cause) }
+    })?;
     let (mut head, body) = answer.into_parts();
     // An answer ends an exchange; what announces another protocol does not.
     if head.status.is_informational() {
@@ -140,4 +169,13 @@ async fn answer(answer: Response<Incoming>) -> Result<RelayAnswer, BackendFault>
         }
     }
     Ok(RelayAnswer { status: head.status, headers, body: body.to_bytes() })
+}
+
+/// "Connection refused" says more than "client error".
+fn innermost_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
