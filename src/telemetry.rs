@@ -140,8 +140,8 @@ fn describe_freshness() {
     );
     describe_gauge!("group_mirror_gaps_open", "Gaps whose groups are not all verified again.");
     describe_gauge!(
-        "group_mirror_partition_days",
-        "For how many days from now on the ledger has partitions; from the first look on."
+        "group_mirror_partitions_ahead_seconds",
+        "For how long from now on the ledger has partitions; from the first look on."
     );
 }
 

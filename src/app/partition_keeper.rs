@@ -63,13 +63,12 @@ struct Look {
 async fn look(database: &Database) -> Result<Look, StoreError> {
     let mut conn = database.connect().await?;
     let made = partitions::make_ahead(&mut conn).await;
-    let days = partitions::days_ahead(&mut conn).await?;
-    #[expect(clippy::cast_precision_loss, reason = "a number of days")]
-    metrics::gauge!("group_mirror_partition_days").set(days as f64);
+    let ahead = partitions::ahead(&mut conn).await?;
+    metrics::gauge!("group_mirror_partitions_ahead_seconds").set(ahead.as_seconds_f64());
     for step in made.iter().flatten() {
         tracing::info!("partitions of the ledger: {step}");
     }
-    Ok(Look { days, failure: made.err().map(StoreError::from) })
+    Ok(Look { days: ahead.num_days(), failure: made.err().map(StoreError::from) })
 }
 
 fn warn(days: i64, error: &StoreError) {

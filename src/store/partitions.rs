@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sqlx::PgConnection;
 use tokio::time::sleep;
 
@@ -81,14 +82,15 @@ pub async fn time_spans(conn: &mut PgConnection) -> Result<Vec<TimeSpan>, sqlx::
     Ok(spans)
 }
 
-const DAYS_AHEAD: &str = "
-SELECT COALESCE((max(end_ms) - floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) / 86400000, -1)
+const AHEAD_MS: &str = "
+SELECT COALESCE(max(end_ms) - floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0)
   FROM ledger_partition_bounds('ledger')";
 
-/// For how many days from now on there are partitions; less than 0 where the last one has ended.
+/// For how long from now on there are partitions; less than 0 where the last one has ended.
 ///
 /// # Errors
 /// The statement's.
-pub async fn days_ahead(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(DAYS_AHEAD).fetch_one(conn).await
+pub async fn ahead(conn: &mut PgConnection) -> Result<TimeDelta, sqlx::Error> {
+    let ahead_ms = sqlx::query_scalar(AHEAD_MS).fetch_one(conn).await?;
+    Ok(TimeDelta::milliseconds(ahead_ms))
 }

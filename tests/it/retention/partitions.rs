@@ -69,7 +69,7 @@ async fn assert_complete(conn: &mut PgConnection) -> Bounds {
     assert_eq!(cuts(&ledger), cuts(&bounds(conn, "ledger_people").await));
     assert_eq!(ledger[0].1, None, "the first one has everything before");
     assert!(ledger.windows(2).all(|pair| pair[0].2 == pair[1].1), "{ledger:?}");
-    let days = partitions::days_ahead(conn).await.unwrap();
+    let days = partitions::ahead(conn).await.unwrap().num_days();
     assert!((28..=35).contains(&days), "{days}");
     ledger
 }
@@ -102,7 +102,7 @@ async fn migrate_makes_partitions_of_a_week_from_the_past_to_four_weeks_ahead_an
         "weeks end on Mondays: {made:?}"
     );
     drop_weeks_ahead(&mut conn).await;
-    assert!(partitions::days_ahead(&mut conn).await.unwrap() < 7);
+    assert!(partitions::ahead(&mut conn).await.unwrap().num_days() < 7);
     let service = Service::start(&settings(&test.url)).await.unwrap();
     let made_again = eventually(async || {
         let mut conn = test.connect().await;
@@ -247,7 +247,7 @@ async fn a_maker_that_waits_for_a_reader_holds_up_no_writer_and_succeeds_when_th
     // The schema is up to date all the same.
     let pools = Database::new(&test.url).unwrap();
     assert_eq!(schema::migrate(&pools).await.unwrap(), 0);
-    assert!(partitions::days_ahead(&mut conn).await.unwrap() < 7);
+    assert!(partitions::ahead(&mut conn).await.unwrap().num_days() < 7);
     pools.close().await;
     reader.execute("ROLLBACK").await.unwrap();
     partitions::make_ahead(&mut conn).await.unwrap();
@@ -330,7 +330,8 @@ async fn the_role_of_the_service_makes_partitions_of_tables_that_it_does_not_own
     let place = Place::new();
     let mut service = Process::start(place.command_on(&of("mirror"), &["serve"])).ready().await;
     service.says("partitions of the ledger: ledger_people_").await;
-    let made = eventually(async || partitions::days_ahead(&mut test.connect().await).await.unwrap() >= 28);
+    let made =
+        eventually(async || partitions::ahead(&mut test.connect().await).await.unwrap().num_days() >= 28);
     assert!(made.await, "{}", service.log());
     let body = sample("Group.CallbackAfterCreateGroup").to_string();
     assert_eq!(service.post(&crate::support::signed_query(), body).await.status(), 200);
