@@ -96,7 +96,7 @@ mod retention {
     mod interrupted;
     mod late;
     mod partition_plans;
-    mod partitions;
+    pub(crate) mod partitions;
 }
 
 /// What the internal listener serves.

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr as _;
 
+use group_mirror::store::partitions;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::lifecycle::skipped;
+use crate::retention::partitions::{assert_complete, bounds, drop_weeks_ahead};
 use crate::support::cluster::Cluster;
 use crate::support::process::{Ended, Place, Process, run};
-use crate::support::{sample, signed_query};
+use crate::support::{eventually, sample, signed_query};
 
 /// A password that a URL and an SQL literal would misread.
 const PASSWORD: &str = "it's a p@ss";
@@ -99,6 +101,36 @@ async fn serve_and_the_commands_beside_it_work_with_the_rights_of_the_script() {
     let ended = service.ends_well_on("TERM").await;
     for fault in ["lacks a right", "permission denied"] {
         assert!(!ended.stderr.contains(fault), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_service_makes_partitions_of_tables_that_its_role_does_not_own_and_they_open_nothing() {
+    let Some(roles) = prepared().await else { return };
+    let mut owner = roles.connect("mirror_owner").await;
+    drop_weeks_ahead(&mut owner).await;
+    let mut service = Process::start(roles.command("mirror", &["serve"])).ready().await;
+    service.says("partitions of the ledger: ledger_people_").await;
+    let days = async || partitions::ahead(&mut roles.connect("mirror_owner").await).await.unwrap().num_days();
+    assert!(eventually(async || days().await >= 28).await, "{}", service.log());
+    let answer = service.post(&signed_query(), sample("Group.CallbackAfterCreateGroup").to_string()).await;
+    assert_eq!(answer.status(), 200);
+    service.ends_well_on("TERM").await;
+    assert_complete(&mut owner).await;
+    let owners: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class WHERE relispartition AND relkind = 'r'",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    assert_eq!(owners, ["mirror_owner"]);
+    roles.works("mirror", &["replay", "--verify"]).await;
+    sqlx::query("REVOKE SELECT ON ledger FROM mirror_read").execute(&mut owner).await.unwrap();
+    let mut reader = roles.connect("mirror_read").await;
+    sqlx::query("SELECT count(*) FROM groups").execute(&mut reader).await.unwrap();
+    for (part, ..) in bounds(&mut owner, "ledger").await {
+        let read = sqlx::query(AssertSqlSafe(format!("SELECT FROM {part}"))).execute(&mut reader).await;
+        assert!(read.is_err(), "{part} is open");
     }
 }
 
@@ -200,7 +232,7 @@ async fn passwords_come_from_the_environment_and_stay_out_of_the_log_of_the_serv
     let mut conn = roles.cluster.connect().await;
     sqlx::query("ALTER SYSTEM SET log_statement = 'all'").execute(&mut conn).await.unwrap();
     sqlx::query("SELECT pg_reload_conf()").execute(&mut conn).await.unwrap();
-    let set = crate::support::eventually(async || {
+    let set = eventually(async || {
         let mut conn = roles.cluster.connect().await;
         let set = sqlx::query_scalar("SELECT current_setting('log_statement')").fetch_one(&mut conn).await;
         set.is_ok_and(|set: String| set == "all")

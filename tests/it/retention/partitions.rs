@@ -1,17 +1,14 @@
 //! Partitions of the ledger: made ahead, attached without a long lock, and what the default one holds when
 //! none could be made in time.
 
-use std::str::FromStr as _;
-
 use group_mirror::store::errors::{Failure, classify};
 use group_mirror::store::schema::MIGRATOR;
 use group_mirror::store::{Database, partitions, schema};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::support::postgres::TestDatabase;
-use crate::support::process::{Place, Process, run};
-use crate::support::{Service, eventually, sample, settings};
+use crate::support::{Service, eventually, settings};
 
 const WEEK: i64 = 7 * 24 * 60 * 60 * 1000;
 
@@ -57,13 +54,13 @@ async fn everything(conn: &mut PgConnection) -> String {
 
 type Bounds = Vec<(String, Option<i64>, Option<i64>)>;
 
-async fn bounds(conn: &mut PgConnection, table: &str) -> Bounds {
+pub(crate) async fn bounds(conn: &mut PgConnection, table: &str) -> Bounds {
     let bounds = "SELECT part, begin_ms, end_ms FROM ledger_partition_bounds($1) WHERE end_ms IS NOT NULL ORDER BY end_ms";
     sqlx::query_as(bounds).bind(table).fetch_all(conn).await.unwrap()
 }
 
 /// Asserts that the partitions of both tables are cut alike, leave no hole, and reach four weeks ahead.
-async fn assert_complete(conn: &mut PgConnection) -> Bounds {
+pub(crate) async fn assert_complete(conn: &mut PgConnection) -> Bounds {
     let ledger = bounds(conn, "ledger").await;
     let cuts = |bounds: &Bounds| bounds.iter().map(|(_, begin, end)| (*begin, *end)).collect::<Vec<_>>();
     assert_eq!(cuts(&ledger), cuts(&bounds(conn, "ledger_people").await));
@@ -79,7 +76,7 @@ async fn count(conn: &mut PgConnection, table: &str) -> i64 {
 }
 
 /// Takes away what lies ahead of this week, as if none had been made for a month.
-async fn drop_weeks_ahead(conn: &mut PgConnection) {
+pub(crate) async fn drop_weeks_ahead(conn: &mut PgConnection) {
     for table in ["ledger", "ledger_people"] {
         for (part, begin, _) in bounds(conn, table).await {
             let now = "SELECT floor(extract(epoch FROM now()) * 1000)::bigint";
@@ -294,70 +291,4 @@ async fn an_entry_on_its_way_to_the_default_partition_finds_the_one_that_is_atta
     assert_eq!(classify(&refused), Failure::Retry, "no fault of the data: {refused}");
     again.unwrap();
     assert_eq!(count(&mut conn, "ledger_default").await, 0);
-}
-
-/// The SQL of the page about deployment, with roles of this test alone.
-fn roles_of_the_page(database: &str, suffix: &str) -> Vec<String> {
-    let page = include_str!("../../../docs/deploy.md");
-    let sql = page.split("```sql\n").find(|block| block.starts_with("CREATE ROLE")).unwrap();
-    let sql = sql.split("```").next().unwrap();
-    let kept = sql.lines().filter(|line| !line.starts_with("--") && !line.starts_with('\\'));
-    let sql =
-        kept.collect::<Vec<_>>().join("\n").replace("mirror_owner", "OWNER").replace("mirror_read", "READER");
-    let sql = sql.replace("CREATE DATABASE mirror OWNER OWNER ENCODING 'UTF8' TEMPLATE template0", "");
-    let named = |text: &str| {
-        let text = text.replace("mirror", &format!("mirror{suffix}"));
-        text.replace("OWNER", &format!("owner{suffix}")).replace("READER", &format!("reader{suffix}"))
-    };
-    let statements: Vec<String> = sql.split(';').map(|statement| named(statement.trim())).collect();
-    let owner = format!("ALTER DATABASE {database} OWNER TO owner{suffix}");
-    statements.into_iter().filter(|statement| !statement.is_empty()).chain([owner]).collect()
-}
-
-#[tokio::test]
-async fn the_role_of_the_service_makes_partitions_of_tables_that_it_does_not_own() {
-    let test = TestDatabase::create_empty().await;
-    let mut conn = test.connect().await;
-    let suffix = format!("_{}", std::process::id());
-    let options = PgConnectOptions::from_str(&test.url).unwrap();
-    for statement in roles_of_the_page(options.get_database().unwrap(), &suffix) {
-        conn.execute(AssertSqlSafe(statement)).await.unwrap();
-    }
-    let of = |role: &str| options.clone().username(&format!("{role}{suffix}")).to_url_lossy().to_string();
-    let owner = Database::new(&of("owner")).unwrap();
-    schema::migrate(&owner).await.unwrap();
-    drop_weeks_ahead(&mut conn).await;
-    let place = Place::new();
-    let mut service = Process::start(place.command_on(&of("mirror"), &["serve"])).ready().await;
-    service.says("partitions of the ledger: ledger_people_").await;
-    let made =
-        eventually(async || partitions::ahead(&mut test.connect().await).await.unwrap().num_days() >= 28);
-    assert!(made.await, "{}", service.log());
-    let body = sample("Group.CallbackAfterCreateGroup").to_string();
-    assert_eq!(service.post(&crate::support::signed_query(), body).await.status(), 200);
-    service.ends_well_on("TERM").await;
-    assert_complete(&mut conn).await;
-    let owners: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class WHERE relispartition AND relkind = 'r'",
-    )
-    .fetch_all(&mut conn)
-    .await
-    .unwrap();
-    assert_eq!(owners, [format!("owner{suffix}")]);
-    let verified = run(place.command_on(&of("mirror"), &["replay", "--verify"])).await;
-    assert_eq!(verified.code, Some(0), "{verified:?}");
-    // What is revoked from the ledger is not open by way of a partition.
-    conn.execute(AssertSqlSafe(format!("REVOKE SELECT ON ledger FROM reader{suffix}"))).await.unwrap();
-    let mut reader = PgConnection::connect(&of("reader")).await.unwrap();
-    reader.execute("SELECT count(*) FROM groups").await.unwrap();
-    for (part, ..) in bounds(&mut conn, "ledger").await {
-        let read = reader.execute(AssertSqlSafe(format!("SELECT FROM {part}"))).await;
-        assert!(read.is_err(), "{part} is open");
-    }
-    owner.close().await;
-    reader.close().await.unwrap();
-    drop(test);
-    let test = TestDatabase::create_empty().await;
-    let drop_roles = format!("DROP ROLE owner{suffix}, mirror{suffix}, reader{suffix}");
-    test.connect().await.execute(AssertSqlSafe(drop_roles)).await.unwrap();
 }
