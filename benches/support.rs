@@ -176,16 +176,9 @@ pub(crate) fn create_body() -> String {
 /// A body as the receiver hands it to the writer.
 pub(crate) fn decoded(body: impl Into<Vec<u8>>) -> Callback {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
         client_ip: Some("203.0.113.9".into()),
         platform: Some("Web".into()),
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(1_800_000_000_000),
-        body: body.into(),
+        ..Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(1_800_000_000_000), body.into())
     };
     let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
     assert!(callback.event.is_ok(), "parked");

@@ -70,6 +70,25 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
+impl Received {
+    /// A body without a query.
+    #[must_use]
+    pub fn bare(app: SdkAppId, received_at: Millis, body: Vec<u8>) -> Self {
+        Self {
+            app,
+            query_command: None,
+            client_ip: None,
+            platform: None,
+            request_id: None,
+            query: None,
+            content_type: None,
+            forwarded_for: None,
+            received_at,
+            body,
+        }
+    }
+}
+
 /// One kept callback: the ledger entry it will be, and what it says as far as that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callback {

@@ -33,16 +33,5 @@ pub const RECEIVED_MS: i64 = 2_000_000_000_000;
 
 /// A body as it would come in.
 pub fn received(body: &[u8], query_command: Option<String>, received_ms: i64) -> Received {
-    Received {
-        app: SdkAppId::parse(APP).expect("digits"),
-        query_command,
-        client_ip: None,
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(received_ms),
-        body: body.to_vec(),
-    }
+    Received { query_command, ..Received::bare(SdkAppId::parse(APP).expect("digits"), Millis::new(received_ms), body.to_vec()) }
 }

@@ -138,18 +138,7 @@ impl SignedBody {
             Self::Inline(text) => text.as_bytes(),
             Self::File(_, bytes) => bytes,
         };
-        let received = Received {
-            app,
-            query_command: None,
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: clock::now(),
-            body: bytes.to_vec(),
-        };
+        let received = Received::bare(app, clock::now(), bytes.to_vec());
         let command = match decode(received) {
             Decoded::Kept(callback) => callback.command,
             Decoded::OutOfScope(unkept) => unkept.command,

@@ -316,18 +316,11 @@ mod tests {
         let body = format!(
             r#"{{"CallbackCommand":"Group.CallbackAfterGroupInfoChanged","GroupId":"{group}","Name":"{name}","EventTime":{time}}}"#
         );
-        let received = Received {
-            app: SdkAppId::parse("1400000001").unwrap(),
-            query_command: None,
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: Millis::new(1_700_000_000_000),
-            body: body.into_bytes(),
-        };
+        let received = Received::bare(
+            SdkAppId::parse("1400000001").unwrap(),
+            Millis::new(1_700_000_000_000),
+            body.into_bytes(),
+        );
         match decode(received) {
             Decoded::Kept(callback) => *callback,
             Decoded::OutOfScope(_) => unreachable!("a change of a profile is in scope"),

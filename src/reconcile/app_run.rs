@@ -3,7 +3,7 @@
 //! A batch is what some groups were read as, with what that comes to for the pass, in one transaction. Batches are kept
 //! small, because the groups in one are locked while it is written, and a callback of one of them waits meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,7 +38,13 @@ const TRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// How many calls about single groups (attributes, topics, short lists) are on their way at once: at Tencent's 200 calls per
 /// second that is enough where an answer takes 0.15 s. Those that end together are committed together.
-pub(super) const SINGLE_CALLS_MAX: usize = 32;
+const SINGLE_CALLS_MAX: usize = 32;
+
+/// As many more are of groups that a callback has marked, which wait for none of the others.
+const MARKED_CALLS_MAX: usize = 12;
+
+/// When a stale or an unknown answer is asked for again, in milliseconds: three tries take more than a minute.
+pub(super) const AGAIN_MS: i64 = 31_000;
 
 /// How far back something that happened can be evidence of a stale read, in milliseconds.
 const RECENT_MS: i64 = 10 * 60 * 1000;
@@ -60,8 +66,9 @@ pub(super) struct AppRun {
     pub(super) noted: Mutex<PassNote>,
     /// Batches of single groups, which are committed together.
     joint: JointCommits<ReadBatch>,
-    /// Permits of calls about single groups.
+    /// Permits of calls about single groups, and about those of them that a callback has marked.
     pub(super) single_calls: Semaphore,
+    pub(super) marked_calls: Semaphore,
     candidates: AtomicI64,
 }
 
@@ -111,6 +118,7 @@ impl AppRun {
         reader.ask_also(&held);
         let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
         let (joint, single_calls) = (JointCommits::new(), Semaphore::new(SINGLE_CALLS_MAX));
+        let marked_calls = Semaphore::new(MARKED_CALLS_MAX);
         Ok(Self {
             engine,
             source,
@@ -121,6 +129,7 @@ impl AppRun {
             noted,
             joint,
             single_calls,
+            marked_calls,
             candidates,
         })
     }
@@ -175,43 +184,56 @@ impl AppRun {
         Ok(are_taken)
     }
 
-    /// Commits a part. Where the database refuses it because of its data each snapshot is committed by itself, and the one
-    /// that is refused is left out, with a line in the log: one group must not hold up the pass over all others. False where
-    /// one was left out.
+    /// Commits a part. Where the database refuses it because of its data, or a lock or limit of time ends it, each snapshot is
+    /// committed by itself, and the one that is refused is left out, with a line in the log: one group must not hold up the
+    /// pass over all others. One that was not given its lock is read again later. False where one was left out.
     async fn commit_or_bisect(&self, part: &[Snapshot], note: &PassNote) -> Result<bool, PassEnd> {
-        match self.commit_part(part, note).await {
-            Err(PassEnd::Database(error)) if classify(&error) == Failure::Data && !part.is_empty() => {}
+        let whole = match self.commit_part(part, note).await {
+            Err(PassEnd::Database(error)) if is_of_one(&error) && !part.is_empty() => error,
             done => return done,
-        }
-        let mut are_taken = true;
+        };
+        let (mut are_taken, mut held_up) = (true, BTreeSet::new());
         for snapshot in part {
             match self.commit_part(std::slice::from_ref(snapshot), &PassNote::default()).await {
-                Err(PassEnd::Database(error)) if classify(&error) == Failure::Data => {
+                Err(PassEnd::Database(error)) if is_of_one(&error) => {
                     are_taken = false;
                     PassCounts::add(&self.counts.unknown, 1);
                     let (group, command) = (snapshot.group.group.as_str(), snapshot.kind.command());
                     tracing::error!(group.id = group, "the answer of {command} is left out: {error}");
+                    if classify(&error) == Failure::TimedOut {
+                        held_up.insert(&snapshot.group);
+                    }
                 }
                 done => are_taken &= done?,
             }
         }
-        self.commit_part(&[], note).await?;
+        // None of them got through: that is the database and no group.
+        let groups: BTreeSet<_> = part.iter().map(|snapshot| &snapshot.group).collect();
+        if groups.len() > 1 && groups == held_up {
+            return Err(whole.into());
+        }
+        let again = Millis::new((self.engine.now)().get().saturating_add(AGAIN_MS));
+        self.commit_part(&[], &note.without(&held_up, again)).await?;
         Ok(are_taken)
     }
 
     async fn commit_part(&self, snapshots: &[Snapshot], note: &PassNote) -> Result<bool, PassEnd> {
         let mut tries = 1;
         loop {
-            let Ok(permit) = self.engine.commits.acquire().await else {
-                unreachable!("the permits of commits are never closed")
+            // Not held between two tries: what holds up one app's sweep would hold up those of all.
+            let of_sweep = note.pass.is_some().then_some(&self.engine.sweep_commits);
+            let of_sweep = match of_sweep {
+                Some(commits) => Some(permit(commits).await),
+                None => None,
             };
+            let of_all = permit(&self.engine.commits).await;
             let (database, now) = (&self.engine.database, (self.engine.now)());
             let done = if self.is_dry {
                 ingest::compare_reads(database, snapshots, now).await
             } else {
                 ingest::commit_reads(database, snapshots, note, now).await
             };
-            drop(permit);
+            drop((of_all, of_sweep));
             match done {
                 Ok(outcomes) => {
                     let read = snapshots.iter().zip(&outcomes);
@@ -220,7 +242,7 @@ impl AppRun {
                         .iter()
                         .any(|outcome| matches!(outcome, SnapshotOutcome::Unreadable(_))));
                 }
-                Err(error) if tries < TRIES_MAX && classify(&error) != Failure::Data => {
+                Err(error) if tries < TRIES_MAX && (snapshots.is_empty() || !is_of_one(&error)) => {
                     tracing::debug!("a batch of reads is tried again: {error}");
                     let pause = sleep(TRY_PAUSE * (1 << (tries - 1)));
                     self.stop.run_until_cancelled(pause).await.ok_or(PassEnd::Interrupted)?;
@@ -280,6 +302,18 @@ impl AppRun {
     }
 }
 
+/// A failure that one group of a batch can be the cause of: its data, or a lock on it.
+fn is_of_one(error: &sqlx::Error) -> bool {
+    matches!(classify(error), Failure::Data | Failure::TimedOut)
+}
+
+pub(super) async fn permit(of: &Semaphore) -> SemaphorePermit<'_> {
+    match of.acquire().await {
+        Ok(permit) => permit,
+        Err(_) => unreachable!("the permits are never closed"),
+    }
+}
+
 /// How many groups are looked at for keys of custom fields.
 const DISCOVERED_GROUPS: usize = 10;
 
@@ -307,10 +341,7 @@ pub(super) struct PassTx<'a> {
 impl Engine {
     /// Begins a transaction that is about passes alone.
     pub(super) async fn pass_tx(&self) -> Result<PassTx<'_>, PassEnd> {
-        let Ok(permit) = self.commits.acquire().await else {
-            unreachable!("the permits of commits are never closed")
-        };
-        Ok(PassTx { _permit: permit, tx: self.database.begin("pass").await? })
+        Ok(PassTx { _permit: permit(&self.commits).await, tx: self.database.begin("pass").await? })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::app_run::{AppRun, ReadBatch};
+use super::app_run::{AGAIN_MS, AppRun, ReadBatch};
 use super::engine::{PassCounts, PassEnd, PassKind};
 use super::reading_evidence::KnownOfGroup;
 use super::reading_packed::AskedGroup;
@@ -24,9 +24,6 @@ use crate::tencent::groups::is_community;
 
 /// How many groups are looked up at once.
 pub(super) const WINDOW: i64 = 1_000;
-
-/// When a stale or an unknown answer is asked for again, in milliseconds: three tries take more than a minute.
-pub(super) const AGAIN_MS: i64 = 31_000;
 
 /// What a batch belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -116,9 +113,6 @@ impl AppRun {
             read.push(self.weighed(row, reading, known.get(&id).unwrap_or(&none), of));
         }
         PassCounts::add(&self.counts.asked, read.len());
-        let Ok(_permit) = self.engine.sweep_commits.acquire().await else {
-            unreachable!("the permits of commits are never closed")
-        };
         self.commit_all(read).await.map(drop)
     }
 

@@ -12,9 +12,9 @@ use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::app_run::{AppRun, ReadBatch};
+use super::app_run::{AGAIN_MS, AppRun, ReadBatch, permit};
 use super::engine::{PassCounts, PassEnd};
-use super::pass_sweep::{AGAIN_MS, noted};
+use super::pass_sweep::noted;
 use super::reading_details::{DetailReading, DetailState};
 use super::reading_evidence::KnownOfGroup;
 use super::reading_packed::AskedGroup;
@@ -115,7 +115,7 @@ impl AppRun {
         let (rows, details): (Vec<&DueGroup>, Vec<&DueGroup>) = rows.iter().partition(needs_profile);
         self.with_profiles(&rows).await?;
         // An interruption costs the calls that are on their way.
-        let reads = details.into_iter().map(|row| self.one_of_many(self.details(row)));
+        let reads = details.into_iter().map(|row| self.one_of_many(row.class, self.details(row)));
         try_join_all(reads).await?;
         Ok(())
     }
@@ -159,7 +159,8 @@ impl AppRun {
             witnesses.member_num.is_some_and(|members| members <= SHORT_LIST_MAX)
         };
         let (short, long): (Vec<_>, Vec<_>) = later.into_iter().partition(is_short);
-        try_join_all(short.into_iter().map(|of| self.one_of_many(self.read_and_commit(of)))).await?;
+        try_join_all(short.into_iter().map(|of| self.one_of_many(of.0.class, self.read_and_commit(of))))
+            .await?;
         for of in long {
             self.read_and_commit(of).await?;
         }
@@ -171,11 +172,14 @@ impl AppRun {
         self.commit_jointly(read).await.map(drop)
     }
 
-    /// Waits until fewer calls about single groups than [`SINGLE_CALLS_MAX`](super::app_run::SINGLE_CALLS_MAX) are on their way.
-    async fn one_of_many(&self, read: impl Future<Output = Result<(), PassEnd>>) -> Result<(), PassEnd> {
-        let Ok(_permit) = self.single_calls.acquire().await else {
-            unreachable!("the permits of single calls are never closed")
-        };
+    /// Waits until fewer calls about single groups are on their way than may be.
+    async fn one_of_many(
+        &self,
+        class: i16,
+        read: impl Future<Output = Result<(), PassEnd>>,
+    ) -> Result<(), PassEnd> {
+        let calls = if class == 1 { &self.marked_calls } else { &self.single_calls };
+        let _permit = permit(calls).await;
         read.await
     }
 

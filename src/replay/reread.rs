@@ -18,16 +18,13 @@ fn decode_at(row: &LedgerRow, now: Millis) -> Option<Callback> {
     let hint =
         row.query_command.clone().or_else(|| Some(row.command.clone()).filter(|text| !text.is_empty()));
     let received = Received {
-        app: SdkAppId::parse(&row.sdk_app_id.to_string()).ok()?,
         query_command: hint,
-        client_ip: None,
-        platform: None,
         request_id: row.request_id.clone(),
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(row.received_ms),
-        body: row.body.clone(),
+        ..Received::bare(
+            SdkAppId::parse(&row.sdk_app_id.to_string()).ok()?,
+            Millis::new(row.received_ms),
+            row.body.clone(),
+        )
     };
     match callback::decode_at(received, now) {
         Decoded::Kept(callback) => Some(*callback),

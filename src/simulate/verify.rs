@@ -155,19 +155,9 @@ fn fold(plan: &Plan, sent: &Sent) -> (Rows, u64) {
     let mut rows = Rows::default();
     let mut uncertain = std::collections::BTreeSet::new();
     for (body, ok) in &sent.bodies {
-        let received = Received {
-            app: plan.app,
-            query_command: None,
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            // A guard against event times in the future, which this sender does not send.
-            received_at: Millis::new(i64::MAX / 1000),
-            body: body.as_bytes().to_vec(),
-        };
+        // A guard against event times in the future, which this sender does not send.
+        let received_at = Millis::new(i64::MAX / 1000);
+        let received = Received::bare(plan.app, received_at, body.as_bytes().to_vec());
         // What is out of scope claims nothing.
         let Decoded::Kept(callback) = decode(received) else { continue };
         let facts = mirror::facts(&callback);

@@ -276,16 +276,8 @@ mod tests {
 
     fn record(number: usize, body_bytes: usize) -> Vec<u8> {
         let received = Received {
-            app: SdkAppId::parse("1").unwrap(),
-            query_command: None,
-            client_ip: None,
-            platform: None,
             request_id: Some(number.to_string()),
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: Millis::new(1),
-            body: vec![b'x'; body_bytes],
+            ..Received::bare(SdkAppId::parse("1").unwrap(), Millis::new(1), vec![b'x'; body_bytes])
         };
         record::encode(&received).unwrap()
     }

@@ -4,6 +4,8 @@
 //! adds to what is known of the pass with its number: one that comes late, from a process that has lost the lease, is true
 //! and harmless. The statements never commit.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
 
 use super::work::{self, WorkDone, WorkRow};
@@ -61,6 +63,34 @@ impl PassNote {
             && self.work.is_empty()
             && self.done.is_empty()
             && self.listed.is_empty()
+    }
+
+    /// The same where the reads of some groups were left out because a lock on them was not given: they are read again, and
+    /// not before `again`.
+    #[must_use]
+    pub fn without(&self, groups: &BTreeSet<&GroupKey>, again: Millis) -> Self {
+        let mut note = self.clone();
+        let mut missing = groups.clone();
+        for done in note.done.iter_mut().filter(|done| groups.contains(&done.group)) {
+            (done.parts, done.sigma) = (0, Millis::new(-1));
+            missing.remove(&done.group);
+        }
+        note.listed.retain(|group| !groups.contains(group));
+        for row in note.work.iter_mut().filter(|row| groups.contains(&row.group)) {
+            (row.parts, row.due) = (row.parts | work::MEMBERS, row.due.max(again));
+            missing.remove(&row.group);
+        }
+        // What a sweep has read has no row in the work list yet.
+        let rows = missing.into_iter().filter(|_| note.pass.is_some());
+        let row = |group: &GroupKey| WorkRow {
+            group: group.clone(),
+            class: 5,
+            cause: "unknown",
+            parts: work::MEMBERS,
+            due: again,
+        };
+        note.work.extend(rows.map(row));
+        note
     }
 
     /// Both of them; of one pass, or one of none.

@@ -184,16 +184,12 @@ CREATE TRIGGER test_large BEFORE DELETE ON groups FOR EACH ROW EXECUTE FUNCTION 
 
 fn topic(command: &str, received_ms: i64, request: &str) -> Callback {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
         request_id: Some(request.to_owned()),
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(received_ms),
-        body: sample(command).to_string().into_bytes(),
+        ..Received::bare(
+            SdkAppId::parse(APP).unwrap(),
+            Millis::new(received_ms),
+            sample(command).to_string().into_bytes(),
+        )
     };
     let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
     *callback

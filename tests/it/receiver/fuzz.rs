@@ -57,16 +57,8 @@ fn whatever_comes_is_decoded_without_a_panic_and_decodes_the_same_from_the_ledge
         let query_command = (chance.below(8) == 0).then(|| (*chance.one(&commands)).to_owned());
         let received_at = if chance.below(8) == 0 { *chance.one(&times) } else { 2_000_000_000_000 };
         let received = Received {
-            app: SdkAppId::parse(APP).unwrap(),
             query_command,
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: Millis::new(received_at),
-            body,
+            ..Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(received_at), body)
         };
         let first = decode(received.clone());
         assert_eq!(decode(received), first, "input {number}");
@@ -172,16 +164,8 @@ SELECT group_id, time_ms, digest, command, event_time_ms, (extract(epoch FROM re
 impl LedgerRow {
     fn received(&self) -> Received {
         Received {
-            app: SdkAppId::parse(APP).unwrap(),
             query_command: self.query_command.clone().or_else(|| Some(self.command.clone())),
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: Millis::new(self.received_ms),
-            body: self.body.clone(),
+            ..Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(self.received_ms), self.body.clone())
         }
     }
 
@@ -221,16 +205,8 @@ async fn whatever_is_authentic_is_kept_byte_for_byte_and_folds_to_the_tables() {
         let answer: Value = answer.json().await.unwrap();
         assert_eq!((&answer["ActionStatus"], &answer["ErrorCode"]), (&json!("OK"), &json!(0)), "{answer}");
         let received = Received {
-            app: SdkAppId::parse(APP).unwrap(),
             query_command: (!tail.is_empty()).then(|| command.to_owned()),
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: Millis::new(4_000_000_000_000),
-            body: body.clone(),
+            ..Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(4_000_000_000_000), body.clone())
         };
         match decode(received) {
             Decoded::Kept(callback) if !body.is_empty() => {

@@ -56,18 +56,7 @@ async fn a_group_whose_first_answer_was_stale_is_asked_again_for_everything_of_t
         "CallbackCommand": "Group.CallbackAfterGroupInfoChanged", "GroupId": "walkers", "Type": "Public",
         "Name": "Another name", "EventTime": now().get(),
     });
-    let received = Received {
-        app: life.source.app,
-        query_command: None,
-        client_ip: None,
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: now(),
-        body: body.to_string().into_bytes(),
-    };
+    let received = Received::bare(life.source.app, now(), body.to_string().into_bytes());
     let Decoded::Kept(callback) = decode(received) else { panic!("{body}") };
     let outcomes = ingest::commit(&life.engine.database, &[*callback]).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");

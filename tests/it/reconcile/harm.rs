@@ -4,6 +4,8 @@
 //!
 //! The work list is worked off between two passes, when no sweep reads a group by the way; so a test sets it up there.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use group_mirror::clock;
 use group_mirror::fake::{ExistingGroups, Fake};
@@ -138,6 +140,45 @@ async fn one_group_that_the_database_refuses_stops_no_pass_and_lets_no_gap_be_cl
     reading.pass(PassKind::Reconcile).await.unwrap();
     assert!(is_so(&reading, "SELECT count(*) = 60 FROM groups WHERE status = 'active'").await);
     assert!(is_so(&reading, is_noted).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_row_is_locked_holds_up_no_other_and_is_read_when_it_is_free() {
+    let fake = existing(60, 3).await;
+    let reading = Reading::of(&fake, quick()).await;
+    reading.pass(PassKind::Backfill).await.unwrap();
+    let mut conn = reading.database.connect().await;
+    let ids: Vec<String> =
+        sqlx::query_scalar("SELECT group_id FROM groups").fetch_all(&mut conn).await.unwrap();
+    for group in &ids {
+        let change = json!({ "GroupId": group, "Name": "another" });
+        done(&fake, GROUPS, "modify_group_base_info", change).await;
+    }
+    let mut holder = reading.database.connect().await;
+    sqlx::query("BEGIN").execute(&mut holder).await.unwrap();
+    let lock = "SELECT FROM groups WHERE group_id LIKE '%existing 7' FOR UPDATE";
+    assert_eq!(sqlx::query(lock).fetch_all(&mut holder).await.unwrap().len(), 1);
+    let passing = tokio::spawn({
+        let (engine, source) = (reading.engine.clone(), reading.source.clone());
+        let (stop, counts) = (CancellationToken::new(), Arc::default());
+        async move { engine.once(&[source], PassKind::Reconcile, &stop, &counts).await }
+    });
+    let others = "SELECT count(*) = 59 FROM groups WHERE name = 'another'";
+    assert!(eventually(async || is_so(&reading, others).await).await, "the others are read");
+    let waits = "SELECT EXISTS (SELECT FROM group_work WHERE group_id LIKE '%existing 7')";
+    assert!(eventually(async || is_so(&reading, waits).await).await, "it waits to be read again");
+    assert!(!passing.is_finished(), "the pass is not done without it");
+    sqlx::query("COMMIT").execute(&mut holder).await.unwrap();
+    let is_done = async || {
+        sqlx::query("UPDATE group_work SET due_at = now()")
+            .execute(&mut reading.database.connect().await)
+            .await
+            .unwrap();
+        passing.is_finished()
+    };
+    assert!(eventually(is_done).await);
+    passing.await.unwrap().unwrap();
+    assert_eq!(reading.differences(&fake).await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -257,18 +257,8 @@ async fn entries(conn: &mut PgConnection) -> Vec<Entry> {
             let snapshot = Snapshot::of_body(group.clone(), &body).unwrap();
             return Entry { tx, group, received_at, says: Says::Read(Box::new(snapshot), digest) };
         }
-        let received = Received {
-            app,
-            query_command: Some(command),
-            client_ip: None,
-            platform: None,
-            request_id,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at,
-            body,
-        };
+        let received =
+            Received { query_command: Some(command), request_id, ..Received::bare(app, received_at, body) };
         let Decoded::Kept(mut callback) = decode(received) else {
             panic!("what is in the ledger is in scope")
         };

@@ -259,18 +259,7 @@ impl Life {
             assert_eq!(answer.text().await.unwrap(), OK);
             return;
         }
-        let received = Received {
-            app: self.source.app,
-            query_command: None,
-            client_ip: None,
-            platform: None,
-            request_id: None,
-            query: None,
-            content_type: None,
-            forwarded_for: None,
-            received_at: now(),
-            body: body.to_vec(),
-        };
+        let received = Received::bare(self.source.app, now(), body.to_vec());
         let Decoded::Kept(callback) = decode(received) else { panic!("{body:?}") };
         // As the listener does: no list exists to reconcile them with.
         if !callback.is_avchatroom_membership() {

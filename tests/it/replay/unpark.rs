@@ -120,16 +120,8 @@ async fn what_is_still_read_in_part_stays_as_it_is() {
 
 fn received(body: &Value, at: i64, request: &str) -> group_mirror::callback::Callback {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
         request_id: Some(request.to_owned()),
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(at),
-        body: body.to_string().into_bytes(),
+        ..Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(at), body.to_string().into_bytes())
     };
     let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
     *callback

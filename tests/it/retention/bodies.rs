@@ -26,18 +26,15 @@ fn without(body: &[u8], user: &str) -> Option<Vec<u8>> {
     pseudonymized(body, &of(user))
 }
 
-fn decoded(body: &[u8]) -> Option<Callback> {
+/// A callback that came from an address; none where its command is out of scope.
+pub(super) fn decoded(body: &[u8]) -> Option<Callback> {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
         client_ip: Some("203.0.113.9".into()),
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(histories::BASE_MS + 60_000),
-        body: body.to_vec(),
+        ..Received::bare(
+            SdkAppId::parse(APP).unwrap(),
+            Millis::new(histories::BASE_MS + 60_000),
+            body.to_vec(),
+        )
     };
     match decode(received) {
         Decoded::Kept(callback) => Some(*callback),

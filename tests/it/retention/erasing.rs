@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use group_mirror::callback::{Callback, Decoded, Received, decode};
+use group_mirror::callback::Callback;
 use group_mirror::ingest::{commit, commit_snapshots};
 use group_mirror::mirror::Snapshot;
 use group_mirror::model::{Millis, SdkAppId, UserId};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
+use super::bodies::decoded;
 use crate::rules::laws;
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, refused, run};
@@ -43,20 +44,7 @@ const ILL_TYPED: &str = r#"{"CallbackCommand":"Group.CallbackAfterGroupInfoChang
     "EventTime":1700000000007,"Operator_Account":["ana"]}"#;
 
 fn of_bytes(body: &str) -> Callback {
-    let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: Some("203.0.113.9".into()),
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(histories::BASE_MS + 60_000),
-        body: body.as_bytes().to_vec(),
-    };
-    let Decoded::Kept(callback) = decode(received) else { panic!("out of scope: {body}") };
-    *callback
+    decoded(body.as_bytes()).unwrap_or_else(|| panic!("out of scope: {body}"))
 }
 
 /// What a world consists of: callbacks as they were received, and reads.

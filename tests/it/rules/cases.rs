@@ -20,18 +20,8 @@ use topics::{TOPIC, topic_created, topic_destroyed};
 
 /// What a body says, received so long after the base.
 fn kept(body: &[u8], received: i64) -> Callback {
-    let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(BASE_MS + received),
-        body: body.to_vec(),
-    };
+    let received =
+        Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(BASE_MS + received), body.to_vec());
     match decode(received) {
         Decoded::Kept(callback) => *callback,
         Decoded::OutOfScope(unkept) => panic!("{}", unkept.label),

@@ -9,16 +9,10 @@ use crate::support::histories::BASE_MS;
 
 fn callback(body: &[u8], request: Option<&str>, received_ms: i64) -> Callback {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
         client_ip: Some("203.0.113.9".to_owned()),
         platform: Some("Web".to_owned()),
         request_id: request.map(str::to_owned),
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(received_ms),
-        body: body.to_vec(),
+        ..Received::bare(SdkAppId::parse(APP).unwrap(), Millis::new(received_ms), body.to_vec())
     };
     match decode(received) {
         Decoded::Kept(callback) => *callback,

@@ -31,16 +31,12 @@ pub(crate) fn received((body, at, request): &Receipt) -> Callback {
 
 fn callback_of(app: &str, (body, at, request): (&Value, i64, Option<&str>)) -> Callback {
     let received = Received {
-        app: SdkAppId::parse(app).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
         request_id: request.map(str::to_owned),
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(histories::BASE_MS + at),
-        body: body.to_string().into_bytes(),
+        ..Received::bare(
+            SdkAppId::parse(app).unwrap(),
+            Millis::new(histories::BASE_MS + at),
+            body.to_string().into_bytes(),
+        )
     };
     match decode(received) {
         Decoded::Kept(callback) => {

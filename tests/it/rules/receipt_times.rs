@@ -18,16 +18,12 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 fn received(body: &Value, ms: i64, request: Option<&str>) -> Callback {
     let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
         request_id: request.map(str::to_owned),
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(histories::BASE_MS + ms),
-        body: body.to_string().into_bytes(),
+        ..Received::bare(
+            SdkAppId::parse(APP).unwrap(),
+            Millis::new(histories::BASE_MS + ms),
+            body.to_string().into_bytes(),
+        )
     };
     let Decoded::Kept(callback) = decode(received) else { panic!("out of scope") };
     *callback

@@ -304,18 +304,11 @@ fn chance_of<'a>(lists: &[&'a str], body: &Value) -> &'a str {
 }
 
 fn read(bytes: &[u8]) -> Callback {
-    let received = Received {
-        app: SdkAppId::parse(APP).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(histories::BASE_MS + 60_000),
-        body: bytes.to_vec(),
-    };
+    let received = Received::bare(
+        SdkAppId::parse(APP).unwrap(),
+        Millis::new(histories::BASE_MS + 60_000),
+        bytes.to_vec(),
+    );
     match decode(received) {
         Decoded::Kept(callback) => *callback,
         Decoded::OutOfScope(unkept) => panic!("{}", unkept.label),

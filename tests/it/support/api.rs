@@ -19,18 +19,11 @@ pub(crate) const T0: i64 = 1_767_225_600_000;
 
 /// The facts of one body, which must be an applied callback received an hour after `T0`.
 pub(crate) fn told(app: &str, body: &Value) -> Vec<Fact> {
-    let received = Received {
-        app: SdkAppId::parse(app).unwrap(),
-        query_command: None,
-        client_ip: None,
-        platform: None,
-        request_id: None,
-        query: None,
-        content_type: None,
-        forwarded_for: None,
-        received_at: Millis::new(T0 + 3_600_000),
-        body: body.to_string().into_bytes(),
-    };
+    let received = Received::bare(
+        SdkAppId::parse(app).unwrap(),
+        Millis::new(T0 + 3_600_000),
+        body.to_string().into_bytes(),
+    );
     let Decoded::Kept(callback) = decode(received) else { panic!("out of scope: {body}") };
     assert_eq!(callback.event.as_ref().err(), None, "{body}");
     facts(&callback)
