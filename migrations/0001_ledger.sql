@@ -180,9 +180,10 @@ ALTER TABLE ledger ATTACH PARTITION ledger_default DEFAULT;
 -- argument, so that who may call it decides nothing.
 --
 -- A new partition is attached while it is empty. What the default one holds of its range, where the service could make no
--- partition in time, is moved in the same transaction up to 10,000 entries. Where there are more, no entry is moved: the
--- default partition itself becomes the partition of all that it holds, and a new one takes its place. A CHECK constraint with
--- the bounds is added and validated before, which writers and readers do not notice, so that the exchange reads no entry.
+-- partition in time, is moved in the same transaction up to 10,000 entries, with the table locked against everything. Where
+-- there are more, no entry is moved: the default partition itself becomes the partition of all that it holds, and a new one
+-- takes its place. A CHECK constraint with the bounds is added and validated before, which writers and readers do not notice,
+-- so that the exchange reads no entry.
 CREATE FUNCTION ledger_partition_step() RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '200ms' AS $$
 DECLARE
     day       CONSTANT bigint := 24 * 60 * 60 * 1000;
@@ -257,6 +258,11 @@ BEGIN
                             COALESCE(to_char(to_timestamp(first_ms / 1000) AT TIME ZONE 'UTC', '"from "YYYY-MM-DD" on, "'), ''),
                             to_char(to_timestamp(end_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD'));
         IF bound IS NULL THEN
+            IF held > 0 THEN
+                -- A statement is planned for the partitions that it finds when it gets its lock on the table, and is run with a
+                -- newer snapshot: rows that moved in between would stand in a partition that the plan does not open.
+                EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+            END IF;
             PERFORM ledger_new_partition(parent, part, described);
             IF held > 0 THEN
                 EXECUTE format('LOCK TABLE %I IN SHARE ROW EXCLUSIVE MODE', spare);

@@ -12,7 +12,7 @@ use crate::callback::{Callback, Reading, ReasonCause};
 use crate::mirror::{self, Rows};
 use crate::model::Millis;
 use crate::store::errors::{Failure, classify};
-use crate::store::ledger::{self, LedgerRow, Reread};
+use crate::store::ledger::{self, LedgerRow, Reread, Rewritten};
 use crate::store::ledger_walk::{self, UnreadEntry};
 use crate::store::{Database, upsert};
 
@@ -117,22 +117,20 @@ async fn apply(database: &Database, row: &LedgerRow, callback: &Callback) -> Res
     let mut tx = database.begin("unpark").await?;
     // A group may have any number of entries, and one that is locked must not end the whole run.
     tx.take_time().await?;
-    let done = if !ledger::unpark(tx.conn(), row, &now).await? {
-        // Neither: its receipt was corrected since it was read, and the next run meets it at its new place.
-        if ledger::drop_parked(tx.conn(), row, &before).await? {
-            Retried::Duplicate
-        } else {
-            Retried::Unchanged
-        }
-    } else {
-        match &callback.event {
-            Ok(event) if row.is_applied() => {
-                let group = mirror::group_key(callback.received.app, event.group.clone());
-                rebuild_group(tx.conn(), &group).await?;
+    let done = match ledger::unpark(tx.conn(), row, &now).await? {
+        Rewritten::Written => {
+            match &callback.event {
+                Ok(event) if row.is_applied() => {
+                    let group = mirror::group_key(callback.received.app, event.group.clone());
+                    rebuild_group(tx.conn(), &group).await?;
+                }
+                _ => upsert::upsert(tx.conn(), &Rows::of(mirror::facts(callback))).await?,
             }
-            _ => upsert::upsert(tx.conn(), &Rows::of(mirror::facts(callback))).await?,
+            Retried::Read(callback.reading())
         }
-        Retried::Read(callback.reading())
+        Rewritten::SaidAlready if ledger::drop_parked(tx.conn(), row, &now).await? => Retried::Duplicate,
+        // The next run finds it at its new place.
+        Rewritten::SaidAlready | Rewritten::NotThere => Retried::Unchanged,
     };
     tx.commit().await?;
     Ok(done)

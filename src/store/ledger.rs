@@ -133,14 +133,31 @@ UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), 
                       AND l.digest = $12 AND l.outcome <> 'parked'
                       AND (l.group_id, l.time_ms, l.digest) <> ($2, $3, $4))";
 
-/// Writes what is read of an entry now in the place of what was read of it before; false if another entry says the same
-/// already. Followers of the feed see the entry again, as it is now.
+/// What came of writing what is read of an entry now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewritten {
+    /// It stands there.
+    Written,
+    /// Not written: another entry says the same, or another transaction has read this one further.
+    SaidAlready,
+    /// Not written: no such entry stands where it was read. Its receipt was corrected since then.
+    NotThere,
+}
+
+/// Writes what is read of an entry now in the place of what was read of it before. Followers of the feed see the entry again, as
+/// it is now.
 ///
 /// # Errors
 /// The statement's.
-pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) -> Result<bool, sqlx::Error> {
+pub async fn unpark(
+    conn: &mut PgConnection,
+    row: &LedgerRow,
+    now: &Reread<'_>,
+) -> Result<Rewritten, sqlx::Error> {
     let (app, group, time, digest) = row.key();
-    let Some(left) = moves::lock_position(conn, row.key()).await? else { return Ok(false) };
+    let Some(left) = moves::lock_position(conn, row.key()).await? else {
+        return Ok(Rewritten::NotThere);
+    };
     let query = sqlx::query(UNPARK).bind(app).bind(group).bind(time).bind(digest).bind(&row.outcome);
     let query = query
         .bind(now.verdict.outcome)
@@ -155,34 +172,40 @@ pub async fn unpark(conn: &mut PgConnection, row: &LedgerRow, now: &Reread<'_>) 
         .bind(people::shown(now.people))
         .bind(people::count(now.people));
     if query.execute(&mut *conn).await?.rows_affected() != 1 {
-        return Ok(false);
+        return Ok(Rewritten::SaidAlready);
     }
     let key = (app, now.group.map_or("", GroupId::as_str), now.time.get(), now.digest.as_bytes());
     moves::moved(conn, (left, row.key()), key).await?;
     people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
     people::replace(conn, rows_of(key, now.people).collect()).await?;
-    Ok(true)
+    Ok(Rewritten::Written)
 }
 
+/// Deletes nothing without the other entry: a callback is kept once at least, whatever the caller believes.
 const DROP_PARKED: &str = r"
 DELETE FROM ledger
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = 'parked'
+   AND EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $5 AND l.time_ms = $6
+                  AND l.digest = $7 AND l.outcome <> 'parked'
+                  AND (l.group_id, l.time_ms, l.digest) <> ($2, $3, $4))
 RETURNING position";
 
-/// Removes a parked entry that another entry says already: it is a duplicate, and duplicates are not kept. False if it does
-/// not stand where it was read any more.
+/// Removes a parked entry that another entry says already, as it is read now: it is a duplicate, and duplicates are not kept.
+/// False if there is no such other entry, or this one does not stand where it was read any more.
 ///
 /// # Errors
 /// The statement's.
 pub async fn drop_parked(
     conn: &mut PgConnection,
     row: &LedgerRow,
-    people_before: &People,
+    now: &Reread<'_>,
 ) -> Result<bool, sqlx::Error> {
     let (app, group, time, digest) = row.key();
     let query = sqlx::query_scalar(DROP_PARKED).bind(app).bind(group).bind(time).bind(digest);
+    let query =
+        query.bind(now.group.map_or("", GroupId::as_str)).bind(now.time.get()).bind(now.digest.as_bytes());
     let Some(left) = query.fetch_optional(&mut *conn).await? else { return Ok(false) };
     moves::dropped(conn, (left, row.key())).await?;
-    people::remove(conn, &rows_of(row.key(), people_before).collect::<Vec<_>>()).await?;
+    people::remove(conn, &rows_of(row.key(), now.people_before).collect::<Vec<_>>()).await?;
     Ok(true)
 }

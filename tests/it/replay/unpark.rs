@@ -3,13 +3,16 @@
 
 use group_mirror::callback::{Decoded, ReasonCause, Received, decode};
 use group_mirror::ingest::commit;
+use group_mirror::mirror::People;
 use group_mirror::model::{EVENT_TIME_AHEAD_MAX_MS, Millis, SdkAppId};
-use group_mirror::replay::{Mode, Report, Retry, Unparked, replay, unpark};
-use group_mirror::store::Database;
+use group_mirror::replay::{Mode, Report, Retry, Unparked, replay, unpark, verdict};
+use group_mirror::store::ledger::{Reread, Rewritten, drop_parked};
+use group_mirror::store::{Database, ledger, ledger_walk};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _};
 
-use crate::support::{APP, App};
+use crate::retention::partitions::{waits_for_the_ledger, without_partitions};
+use crate::support::{APP, App, eventually};
 
 const T0: i64 = 1_767_225_600_000;
 
@@ -199,5 +202,77 @@ async fn a_locked_row_delays_a_run_and_does_not_end_it() {
     let (counts, ()) = tokio::join!(retry(&app, None, T0), releasing);
     assert_eq!(counts, Unparked { applied: 2, ..Unparked::default() });
     assert_eq!(verify(&app).await.differences, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_moves_to_another_partition_while_it_is_tried_again_is_applied_there() {
+    let test = without_partitions().await;
+    let database = Database::new(&test.url).unwrap();
+    let mut conn = test.connect().await;
+    let now = "SELECT floor(extract(epoch FROM now()) * 1000)::bigint";
+    let now: i64 = sqlx::query_scalar(now).fetch_one(&mut conn).await.unwrap();
+    let come = now + 2 * EVENT_TIME_AHEAD_MAX_MS;
+    let create = body("CreateGroup", come - T0, &json!({ "Owner_Account": "ana" }));
+    let join =
+        body("NewMemberJoin", come - T0 + 1, &json!({ "NewMemberList": [{ "Member_Account": "bo" }] }));
+    for (callback, request) in [(&create, "r1"), (&join, "r2")] {
+        commit(&database, &[received(callback, now, request)]).await.remove(0).unwrap();
+    }
+    // The past; once the first entry is applied, this week, uncommitted until the second one waits for it.
+    conn.execute("SELECT ledger_partition_step()").await.unwrap();
+    let (moved, moving) = tokio::sync::oneshot::channel();
+    let mover = std::sync::Mutex::new(Some((test.connect().await, moved)));
+    let begin_to_move = |_| {
+        let Some((mut mover, moved)) = mover.lock().unwrap().take() else { return };
+        let beginning = async {
+            mover.execute("BEGIN; SELECT ledger_partition_step()").await.unwrap();
+            moved.send(mover).unwrap();
+        };
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(beginning));
+    };
+    let commit_moves = async {
+        let mut mover = moving.await.unwrap();
+        assert!(eventually(async || waits_for_the_ledger(&test).await).await);
+        mover.execute("COMMIT").await.unwrap();
+    };
+    let retry = Retry { cause: None, now: Millis::new(come) };
+    let (counts, ()) = tokio::join!(unpark(&database, retry, begin_to_move), commit_moves);
+    assert_eq!(counts.unwrap(), Unparked { applied: 2, ..Unparked::default() });
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_parked_entry_is_dropped_only_beside_another_one_that_says_the_same() {
+    let app = App::start().await;
+    let database = Database::new(&app.database.url).unwrap();
+    let behind = T0 - 2 * EVENT_TIME_AHEAD_MAX_MS;
+    let join = body("NewMemberJoin", 1, &json!({ "NewMemberList": [{ "Member_Account": "bo" }] }));
+    commit(&database, &[received(&join, behind, "r1")]).await.remove(0).unwrap();
+    let mut conn = app.connect().await;
+    let row = ledger_walk::unread(&mut conn, None, 10).await.unwrap().remove(0).row;
+    let callback = received(&join, T0, "r1");
+    let people = People::default();
+    let now = Reread {
+        command: &callback.command,
+        group: callback.group.as_ref(),
+        time: callback.time,
+        event_time: callback.event_time,
+        digest: callback.digest,
+        verdict: verdict(&callback),
+        people_before: &people,
+        people: &people,
+    };
+    assert!(!drop_parked(&mut conn, &row, &now).await.unwrap(), "no other entry says it");
+    let mut elsewhere = row.clone();
+    elsewhere.time_ms += 1;
+    assert_eq!(ledger::unpark(&mut conn, &elsewhere, &now).await.unwrap(), Rewritten::NotThere);
+    commit(&database, &[received(&join, T0, "r2")]).await.remove(0).unwrap();
+    assert_eq!(ledger::unpark(&mut conn, &row, &now).await.unwrap(), Rewritten::SaidAlready);
+    assert!(!drop_parked(&mut conn, &elsewhere, &now).await.unwrap());
+    assert!(drop_parked(&mut conn, &row, &now).await.unwrap());
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(left, 1);
+    database.close().await;
     app.stop().await;
 }

@@ -13,7 +13,7 @@ use crate::support::{Service, eventually, settings};
 const WEEK: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Our schema without any partition but the default ones, as `sqlx migrate run` leaves it.
-async fn without_partitions() -> TestDatabase {
+pub(crate) async fn without_partitions() -> TestDatabase {
     let test = TestDatabase::create_empty().await;
     MIGRATOR.run(&mut test.connect().await).await.unwrap();
     test
@@ -260,11 +260,38 @@ async fn fill_one(conn: &mut PgConnection) {
     .unwrap();
 }
 
+/// True while a session waits for a lock on the ledger or on its default partition.
+pub(crate) async fn waits_for_the_ledger(test: &TestDatabase) -> bool {
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted
+                                   AND relation IN ('ledger'::regclass, 'ledger_default'::regclass))";
+    sqlx::query_scalar(waits).fetch_one(&mut test.connect().await).await.unwrap()
+}
+
+/// A statement is planned before it takes its snapshot: where it found its partitions before entries move and reads them
+/// afterwards, it would find the moved ones nowhere.
+#[tokio::test]
+async fn a_statement_that_comes_while_entries_are_moved_finds_all_of_them() {
+    let test = without_partitions().await;
+    let (mut conn, mut maker) = (test.connect().await, test.connect().await);
+    fill(&mut conn, 10).await;
+    // The past, then this week, uncommitted.
+    conn.execute("SELECT ledger_partition_step()").await.unwrap();
+    maker.execute("BEGIN; SELECT ledger_partition_step()").await.unwrap();
+    let url = test.url.clone();
+    let reading = tokio::spawn(async move {
+        let mut conn = PgConnection::connect(&url).await.unwrap();
+        count(&mut conn, "ledger").await
+    });
+    assert!(eventually(async || waits_for_the_ledger(&test).await).await);
+    maker.execute("COMMIT").await.unwrap();
+    assert_eq!(reading.await.unwrap(), 10);
+    assert_eq!(count(&mut conn, "ledger_default").await, 0, "they were moved");
+}
+
 #[tokio::test]
 async fn an_entry_on_its_way_to_the_default_partition_finds_the_one_that_is_attached_meanwhile() {
     let test = without_partitions().await;
     let (mut conn, mut maker) = (test.connect().await, test.connect().await);
-    fill(&mut conn, 10).await;
     // The past, then this week, uncommitted.
     conn.execute("SELECT ledger_partition_step()").await.unwrap();
     maker.execute("BEGIN; SELECT ledger_partition_step()").await.unwrap();
@@ -276,15 +303,7 @@ async fn an_entry_on_its_way_to_the_default_partition_finds_the_one_that_is_atta
         let first = conn.execute(insert).await;
         (first, conn.execute(insert).await)
     });
-    let waits =
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'ledger_default'::regclass)";
-    assert!(
-        eventually(async || {
-            let mut conn = test.connect().await;
-            sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut conn).await.unwrap()
-        })
-        .await
-    );
+    assert!(eventually(async || waits_for_the_ledger(&test).await).await);
     maker.execute("COMMIT").await.unwrap();
     let (first, again) = writing.await.unwrap();
     let refused = first.unwrap_err();
