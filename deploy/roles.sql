@@ -111,6 +111,13 @@ SELECT c.oid, c.relname AS name, c.relkind AS kind, c.relispartition AS is_parti
   FROM pg_class c
  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
 
+-- The functions that statements call, and whether people who read by SQL need them.
+CREATE TEMPORARY VIEW calls AS
+SELECT p.oid::regprocedure AS call, f.for_analysts
+  FROM (VALUES ('ledger_body_text', true), ('ledger_partition_bounds', true), ('ledger_partition_step', false))
+       AS f (name, for_analysts)
+  JOIN pg_proc p ON p.proname = f.name AND p.pronamespace = 'public'::regnamespace;
+
 BEGIN;
 SELECT format('REVOKE ALL ON %s public.%I FROM %I, %I, %I', CASE kind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name,
               :'service', :'eraser', :'analyst')
@@ -122,6 +129,11 @@ SELECT format('GRANT %s ON public.%I TO %I', erase, name, :'eraser') FROM rights
 SELECT format('GRANT SELECT ON public.%I TO %I', name, :'service') FROM existing WHERE kind = 'v' \gexec
 SELECT format('GRANT USAGE, SELECT, UPDATE ON SEQUENCE public.%I TO %I', name, :'service') FROM existing
  WHERE kind = 'S' \gexec
+-- Named one by one, because EXECUTE may have been taken from PUBLIC. The step of the partitions runs with the rights of the
+-- owner and holds its locks until the transaction of its caller ends: no analyst may call it.
+SELECT format('REVOKE ALL ON FUNCTION %s FROM %I, %I, %I', call, :'service', :'eraser', :'analyst') FROM calls \gexec
+SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', call, :'service') FROM calls \gexec
+SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', call, :'analyst') FROM calls WHERE for_analysts \gexec
 -- To erase a person is to do everything else, too.
 GRANT :"service" TO :"eraser";
 -- Analysts read everything, raw bodies included (where they should not: REVOKE SELECT ON ledger, ledger_entries FROM

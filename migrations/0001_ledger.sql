@@ -176,8 +176,9 @@ ALTER TABLE ledger ATTACH PARTITION ledger_default DEFAULT;
 -- One step towards partitions for the next four weeks; answers what it did, and NULL where nothing is left to do. Each step is a
 -- transaction of its own, so that it holds its locks for a moment: a writer waits for the default partition at most, which
 -- gets no entry while there are partitions ahead. A step that does not get a lock in 0.2 s fails and is taken later. It runs
--- with the rights of the owner of the tables (SECURITY DEFINER), because the role of the service owns none; it takes no
--- argument, so that who may call it decides nothing.
+-- with the rights of the owner of the tables (SECURITY DEFINER), because the role of the service owns none. It takes no
+-- argument, so that who calls it decides nothing; but its locks are held until the transaction of its caller ends, so
+-- PUBLIC may not call it.
 --
 -- A new partition is attached while it is empty. What the default one holds of its range, where the service could make no
 -- partition in time, is moved in the same transaction up to 10,000 entries, with the table locked against everything. Where
@@ -292,3 +293,5 @@ COMMENT ON FUNCTION ledger_partition_step IS 'One step towards partitions of the
 DO $$ BEGIN
     EXECUTE format('ALTER FUNCTION ledger_partition_step() SET search_path = %I, pg_temp', current_schema());
 END $$;
+
+REVOKE EXECUTE ON FUNCTION ledger_partition_step(), ledger_new_partition(text, text, text) FROM PUBLIC;

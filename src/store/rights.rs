@@ -44,6 +44,9 @@ const TABLES: [(&str, &[&str]); 29] = [
     ("_sqlx_migrations", &["SELECT"]),
 ];
 
+/// The functions that the program calls. Their names are unique, so a `GRANT` needs no types.
+const FUNCTIONS: [&str; 2] = ["ledger_partition_bounds", "ledger_partition_step"];
+
 /// Every view is read, and every sequence is counted on (`UPDATE` is for `setval`, where numbers were copied in).
 const MISSING: &str = "
 SELECT format('GRANT %s ON %s%I TO %I', string_agg(w.privilege, ', ' ORDER BY w.nr), w.kind, w.name, current_user)
@@ -59,7 +62,11 @@ SELECT format('GRANT %s ON %s%I TO %I', string_agg(w.privilege, ', ' ORDER BY w.
         SELECT c.oid, c.relname, 'SEQUENCE ', p.privilege, p.nr, has_sequence_privilege(c.oid, p.privilege)
           FROM pg_class c, UNNEST(ARRAY['USAGE', 'SELECT', 'UPDATE']) WITH ORDINALITY AS p (privilege, nr)
          WHERE c.relkind = 'S' AND c.relnamespace = current_schema()::regnamespace
-           AND c.relname = 'ledger_position_seq') w
+           AND c.relname = 'ledger_position_seq'
+         UNION ALL
+        SELECT p.oid, p.proname, 'FUNCTION ', 'EXECUTE', 1, has_function_privilege(p.oid, 'EXECUTE')
+          FROM pg_proc p
+         WHERE p.pronamespace = current_schema()::regnamespace AND p.proname = ANY ($4)) w
  WHERE NOT w.given
  GROUP BY w.oid, w.kind, w.name
  ORDER BY w.name";
@@ -111,7 +118,7 @@ SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
   FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $1
  WHERE current_schema() IS NULL AND NOT has_schema_privilege(n.oid, 'USAGE')";
 
-/// A `GRANT` per table, view and sequence on which a right is missing; empty where none is. What does not exist yet is
+/// A `GRANT` per table, view, sequence and function on which a right is missing; empty where none is. What does not exist yet is
 /// left out: that is the schema's matter.
 ///
 /// # Errors
@@ -124,5 +131,6 @@ pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
     let wanted = TABLES.iter().flat_map(|(table, rights)| rights.iter().map(move |right| (*table, *right)));
     let (tables, rights): (Vec<&str>, Vec<&str>) = wanted.unzip();
     assert_eq!(tables.len(), rights.len(), "each right belongs to a table");
-    sqlx::query_scalar(MISSING).bind(tables).bind(rights).bind(&VIEWS[..]).fetch_all(conn).await
+    let query = sqlx::query_scalar(MISSING).bind(tables).bind(rights);
+    query.bind(&VIEWS[..]).bind(&FUNCTIONS[..]).fetch_all(conn).await
 }

@@ -134,6 +134,13 @@ fn the_role_script_gives_serve_what_the_program_looks_for_and_nothing_else() {
     let wanted = rights_of_the_program();
     assert!(wanted.len() > 60, "{wanted:?}");
     assert_eq!(given, wanted);
+    let source = text("src/store/rights.rs");
+    let called = source.split("const FUNCTIONS").nth(1).unwrap().split("];\n").next().unwrap();
+    let called: Vec<&str> = called.split('"').skip(1).step_by(2).collect();
+    assert_eq!(called.len(), 2, "{called:?}");
+    for name in called {
+        assert!(script.contains(&format!("('{name}', ")), "{name}");
+    }
 }
 
 #[test]

@@ -157,6 +157,7 @@ async fn a_role_that_may_not_do_everything_is_served_and_each_missing_right_is_a
     let line = refused_at_last(place.command_on(&url, &["serve"])).await;
     let grants = [
         format!("GRANT SELECT ON _sqlx_migrations TO {role}"),
+        format!("GRANT EXECUTE ON FUNCTION ledger_partition_step TO {role}"),
         format!("GRANT USAGE, SELECT, UPDATE ON SEQUENCE ledger_position_seq TO {role}"),
     ];
     assert!(line.ends_with(&grants.join("; ")), "{line}");

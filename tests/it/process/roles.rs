@@ -134,6 +134,38 @@ async fn the_service_makes_partitions_of_tables_that_its_role_does_not_own_and_t
     }
 }
 
+/// The function runs as the owner, and its locks on the ledger are held until the transaction of its caller ends.
+#[tokio::test]
+async fn who_reads_by_sql_cannot_make_partitions_and_each_role_has_its_functions_where_public_has_none() {
+    let Some(roles) = prepared().await else { return };
+    let mut owner = roles.connect("mirror_owner").await;
+    drop_weeks_ahead(&mut owner).await;
+    let step = "SELECT ledger_partition_step()";
+    assert!(roles.refusal("mirror_read", step).await.contains("permission denied for function"));
+    sqlx::query("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    for role in ["mirror", "mirror_eraser", "mirror_read"] {
+        assert_eq!(roles.refusal(role, "SELECT body FROM ledger_entries").await, "");
+    }
+    assert_eq!(roles.refusal("mirror", step).await, "");
+    let taken = "REVOKE EXECUTE ON FUNCTION ledger_partition_step() FROM mirror";
+    sqlx::query(taken).execute(&mut owner).await.unwrap();
+    let checked = roles.run("mirror", &["check", "--json"]).await;
+    assert!(
+        checked.stdout.contains("GRANT EXECUTE ON FUNCTION ledger_partition_step TO mirror"),
+        "{checked:?}"
+    );
+    roles.run_script().await;
+    let checked = roles.run("mirror", &["check", "--json"]).await;
+    assert!(!checked.stdout.contains("GRANT"), "{checked:?}");
+    let service = Process::start(roles.command("mirror", &["serve"])).ready().await;
+    let days = async || partitions::ahead(&mut roles.connect("mirror_owner").await).await.unwrap().num_days();
+    assert!(eventually(async || days().await >= 28).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+}
+
 #[tokio::test]
 async fn a_table_that_was_dropped_is_made_again_by_the_owner_alone_and_gets_its_rights_from_the_script() {
     let Some(roles) = prepared().await else { return };
