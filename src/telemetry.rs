@@ -141,7 +141,7 @@ fn describe_freshness() {
     describe_gauge!("group_mirror_gaps_open", "Gaps whose groups are not all verified again.");
     describe_gauge!(
         "group_mirror_partitions_ahead_seconds",
-        "For how long from now on the ledger has partitions; from the first look on."
+        "For how long from now on the ledger has partitions, as far as this process knows; from its first look on."
     );
 }
 

@@ -13,7 +13,7 @@ use super::lifecycle::skipped;
 use crate::retention::partitions::{assert_complete, bounds, drop_weeks_ahead};
 use crate::support::cluster::Cluster;
 use crate::support::process::{Ended, Place, Process, run};
-use crate::support::{eventually, sample, signed_query};
+use crate::support::{API_TOKEN, eventually, sample, signed_query};
 
 /// A password that a URL and an SQL literal would misread.
 const PASSWORD: &str = "it's a p@ss";
@@ -163,6 +163,30 @@ async fn who_reads_by_sql_cannot_make_partitions_and_each_role_has_its_functions
     let service = Process::start(roles.command("mirror", &["serve"])).ready().await;
     let days = async || partitions::ahead(&mut roles.connect("mirror_owner").await).await.unwrap().num_days();
     assert!(eventually(async || days().await >= 28).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_call_no_function_sees_the_end_of_the_partitions_come() {
+    let Some(roles) = prepared().await else { return };
+    let mut owner = roles.connect("mirror_owner").await;
+    drop_weeks_ahead(&mut owner).await;
+    let taken = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, mirror";
+    sqlx::query(taken).execute(&mut owner).await.unwrap();
+    let mut service = Process::start(roles.command("mirror", &["serve"])).ready().await;
+    service.says("no partition of the ledger could be made").await;
+    let ahead = async || {
+        let text = service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
+        let value =
+            |line: &str| line.strip_prefix("group_mirror_partitions_ahead_seconds ")?.parse::<f64>().ok();
+        text.lines().find_map(value)
+    };
+    let a_week = 7.0 * 24.0 * 60.0 * 60.0;
+    assert!(
+        eventually(async || ahead().await.is_some_and(|ahead| ahead < a_week)).await,
+        "{:?}",
+        ahead().await
+    );
     service.ends_well_on("TERM").await;
 }
 

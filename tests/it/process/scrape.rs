@@ -117,3 +117,16 @@ async fn reads_are_counted_by_the_template_of_their_path_and_status_below_a_pref
         service.ends_well_on("TERM").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_for_which_there_are_partitions_falls_from_scrape_to_scrape() {
+    let (place, database) = (Place::new(), TestDatabase::create().await);
+    let service = Process::start(place.command_on(&database.url, &[])).ready().await;
+    let shown = async || series(&scrape(&service, "").await, "group_mirror_partitions_ahead_seconds");
+    assert!(eventually(async || shown().await.is_some()).await);
+    let first = shown().await.unwrap();
+    assert!(eventually(async || shown().await.is_some_and(|ahead| ahead < first)).await);
+    let (day, last) = (24.0 * 60.0 * 60.0, shown().await.unwrap());
+    assert!(first > 28.0 * day && first - last < day / 2.0, "{first} {last}");
+    service.ends_well_on("TERM").await;
+}
