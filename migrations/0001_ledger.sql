@@ -174,8 +174,10 @@ SELECT ledger_new_partition('ledger', 'ledger_default', 'The partition of the le
 ALTER TABLE ledger ATTACH PARTITION ledger_default DEFAULT;
 
 -- One step towards partitions for the next four weeks; answers what it did, and NULL where nothing is left to do. Each step is a
--- transaction of its own, so that it holds its locks for a moment: a writer waits for the default partition at most, which
--- gets no entry while there are partitions ahead. A step that does not get a lock in 0.2 s fails and is taken later. It runs
+-- transaction of its own, so that it holds its locks for a moment. Where the default partition is empty, a step locks that one
+-- against everything, and the table against other changes of its form alone: a writer whose entry has a partition waits for
+-- neither, a statement that opens all partitions does. A step that moves entries, or exchanges the default partition, locks the
+-- table against everything. A step that does not get a lock in 0.2 s fails and is taken later. It runs
 -- with the rights of the owner of the tables (SECURITY DEFINER), because the role of the service owns none. It takes no
 -- argument, so that who calls it decides nothing; but its locks are held until the transaction of its caller ends, so
 -- PUBLIC may not call it.

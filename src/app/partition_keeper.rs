@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sqlx::PgConnection;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::model::Millis;
+use crate::store::partitions::{self, DAYS_AHEAD_MIN, Tries};
 use crate::store::schema::SchemaState;
-use crate::store::{Database, StoreError, partitions};
+use crate::store::{Database, StoreError};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_hours(1);
@@ -29,9 +31,6 @@ const FAILURE_PAUSE: Duration = Duration::from_mins(1);
 
 /// How often the metric is set.
 const METRIC_PERIOD: Duration = Duration::from_secs(1);
-
-/// With partitions for fewer days than this a failure is a warning; there are 28 days or more after each success.
-const DAYS_AHEAD_MIN: i64 = 14;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -78,6 +77,7 @@ async fn look_again(database: &Database, schema: &SchemaState, end: &KnownEnd) {
             }
             Err(failure) => {
                 let days = end.borrow().map(days_until);
+                // A failure with more days ahead is no warning yet.
                 if days.is_none_or(|days| days < DAYS_AHEAD_MIN) && failures % FAILURES_LOGGED_EACH == 0 {
                     warn(days, &failure);
                 }
@@ -98,8 +98,8 @@ async fn in_time(
 
 async fn look(database: &Database, end: &KnownEnd) -> Result<(), LookFailure> {
     let mut conn = database.connect().await.map_err(LookFailure::Unconnected)?;
-    note_end(&mut conn, end).await?;
-    let made = partitions::make_ahead(&mut conn).await;
+    let tries = Tries::with(note_end(&mut conn, end).await?);
+    let made = partitions::make_ahead(&mut conn, tries).await;
     note_end(&mut conn, end).await?;
     for step in made.map_err(StoreError::from)? {
         tracing::info!("partitions of the ledger: {step}");
@@ -107,10 +107,11 @@ async fn look(database: &Database, end: &KnownEnd) -> Result<(), LookFailure> {
     Ok(())
 }
 
-async fn note_end(conn: &mut PgConnection, end: &KnownEnd) -> Result<(), StoreError> {
+/// Answers for how long from now on there are partitions.
+async fn note_end(conn: &mut PgConnection, end: &KnownEnd) -> Result<TimeDelta, StoreError> {
     let ahead = partitions::ahead(conn).await?;
     end.send_replace(Some(Millis::new(clock::now().get() + ahead.num_milliseconds())));
-    Ok(())
+    Ok(ahead)
 }
 
 /// Sets the metric from the first look on, whether later ones succeed or not.

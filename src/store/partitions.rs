@@ -16,9 +16,35 @@ use super::errors::{Failure, classify};
 /// More steps than any state of the partitions needs: two tables, the past, six weeks, three steps of a default partition.
 const STEPS_MAX: usize = 64;
 
-/// How often a step that did not get its lock is tried again, and after which pause.
-const TRIES_MAX: usize = 20;
+/// The pause before a step that did not get its lock is tried again.
 const TRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// With partitions for fewer days than this they have to be made soon; there are 28 days or more after each success.
+pub const DAYS_AHEAD_MIN: i64 = 14;
+
+/// How often a step that does not get its lock is tried. While it waits, a statement that opens all partitions waits behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tries {
+    /// Once: a later call is early enough.
+    Once,
+    /// For some seconds.
+    Several,
+}
+
+impl Tries {
+    /// Those of a caller for whom there are partitions for some time.
+    #[must_use]
+    pub fn with(ahead: TimeDelta) -> Self {
+        if ahead.num_days() < DAYS_AHEAD_MIN { Self::Several } else { Self::Once }
+    }
+
+    const fn max(self) -> usize {
+        match self {
+            Self::Once => 1,
+            Self::Several => 21,
+        }
+    }
+}
 
 const STEP: &str = "SELECT ledger_partition_step()";
 
@@ -27,14 +53,14 @@ const STEP: &str = "SELECT ledger_partition_step()";
 ///
 /// # Errors
 /// The statement's; a lock that was not given in any of the tries.
-pub async fn make_ahead(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let (mut done, mut tries) = (Vec::new(), 0);
+pub async fn make_ahead(conn: &mut PgConnection, tries: Tries) -> Result<Vec<String>, sqlx::Error> {
+    let (mut done, mut tried) = (Vec::new(), 1);
     while done.len() < STEPS_MAX {
         match sqlx::query_scalar::<_, Option<String>>(STEP).fetch_one(&mut *conn).await {
             Ok(Some(step)) => done.push(step),
             Ok(None) => return Ok(done),
-            Err(error) if is_passing(&error) && tries < TRIES_MAX => {
-                tries += 1;
+            Err(error) if is_passing(&error) && tried < tries.max() => {
+                tried += 1;
                 sleep(TRY_PAUSE).await;
             }
             Err(error) => return Err(error),
@@ -45,7 +71,7 @@ pub async fn make_ahead(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Er
 
 /// The same where a failure is only a warning: what waits for partitions waits in the default one, and `serve` tries again.
 pub async fn make_ahead_or_warn(conn: &mut PgConnection) {
-    if let Err(error) = make_ahead(conn).await {
+    if let Err(error) = make_ahead(conn, Tries::Several).await {
         tracing::warn!(%error, "partitions of the ledger could not be made now; `serve` makes them while it runs");
     }
 }
@@ -96,4 +122,16 @@ SELECT COALESCE(max((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''(-
 pub async fn ahead(conn: &mut PgConnection) -> Result<TimeDelta, sqlx::Error> {
     let ahead_ms = sqlx::query_scalar(AHEAD_MS).fetch_one(conn).await?;
     Ok(TimeDelta::milliseconds(ahead_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_tried_once_while_there_are_partitions_for_weeks() {
+        for (days, tries) in [(28, 1), (14, 1), (13, 21), (0, 21), (-3, 21)] {
+            assert_eq!(Tries::with(TimeDelta::days(days)).max(), tries, "{days}");
+        }
+    }
 }

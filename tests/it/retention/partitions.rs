@@ -2,6 +2,7 @@
 //! none could be made in time.
 
 use group_mirror::store::errors::{Failure, classify};
+use group_mirror::store::partitions::Tries;
 use group_mirror::store::schema::MIGRATOR;
 use group_mirror::store::{Database, partitions, schema};
 use sqlx::postgres::PgConnection;
@@ -135,7 +136,7 @@ async fn a_few_entries_of_the_default_partition_are_moved_when_theirs_is_made() 
     fill(&mut conn, 400).await;
     let before = everything(&mut conn).await;
     assert_eq!(count(&mut conn, "ledger_default").await, 400);
-    partitions::make_ahead(&mut conn).await.unwrap();
+    partitions::make_ahead(&mut conn, Tries::Several).await.unwrap();
     assert_complete(&mut conn).await;
     assert_eq!(count(&mut conn, "ledger_default").await + count(&mut conn, "ledger_people_default").await, 0);
     assert_eq!(everything(&mut conn).await, before);
@@ -157,7 +158,7 @@ async fn many_entries_of_the_default_partition_are_not_moved_it_becomes_their_pa
         fill_from_monday(&mut conn, 12_003, step_ms).await;
         let before = everything(&mut conn).await;
         let places: String = sqlx::query_scalar(PLACES).fetch_one(&mut conn).await.unwrap();
-        partitions::make_ahead(&mut conn).await.unwrap();
+        partitions::make_ahead(&mut conn, Tries::Several).await.unwrap();
         let made = assert_complete(&mut conn).await;
         let theirs = made.iter().find(|(name, ..)| name.starts_with(part)).unwrap();
         assert_eq!(count(&mut conn, &theirs.0).await, 12_003);
@@ -174,7 +175,7 @@ async fn many_entries_of_the_default_partition_are_not_moved_it_becomes_their_pa
         conn.execute(AssertSqlSafe(later)).await.unwrap();
         let before = everything(&mut conn).await;
         assert_eq!(count(&mut conn, "ledger_default").await, 12_003);
-        partitions::make_ahead(&mut conn).await.unwrap();
+        partitions::make_ahead(&mut conn, Tries::Several).await.unwrap();
         assert_complete(&mut conn).await;
         assert_eq!(everything(&mut conn).await, before);
         assert_eq!(count(&mut conn, "ledger_default").await, 0);
@@ -192,7 +193,7 @@ async fn a_default_partition_whose_bounds_were_left_behind_takes_entries_of_any_
                   VALUES (1, 'g', 5000, sha256('x'), 'c', now(), 'callback', 'applied', 'x')";
     let refused = conn.execute(insert).await.unwrap_err();
     assert_eq!(classify(&refused), Failure::Retry, "{refused}");
-    let steps = partitions::make_ahead(&mut conn).await.unwrap();
+    let steps = partitions::make_ahead(&mut conn, Tries::Several).await.unwrap();
     assert_eq!(steps[0], "ledger_default takes entries of any time again");
     assert_complete(&mut conn).await;
     conn.execute(insert).await.unwrap();
@@ -204,14 +205,14 @@ async fn makers_that_come_at_once_make_each_partition_once() {
     fill(&mut test.connect().await, 12_000).await;
     let makers = (0..6).map(|_| async {
         let mut conn = test.connect().await;
-        partitions::make_ahead(&mut conn).await.unwrap().len()
+        partitions::make_ahead(&mut conn, Tries::Several).await.unwrap().len()
     });
     let made: Vec<usize> = futures_util::future::join_all(makers).await;
     let mut conn = test.connect().await;
     assert_complete(&mut conn).await;
     let alone = without_partitions().await;
     fill(&mut alone.connect().await, 12_000).await;
-    let steps = partitions::make_ahead(&mut alone.connect().await).await.unwrap();
+    let steps = partitions::make_ahead(&mut alone.connect().await, Tries::Several).await.unwrap();
     assert_eq!(made.iter().sum::<usize>(), steps.len());
 }
 
@@ -247,7 +248,7 @@ async fn a_maker_that_waits_for_a_reader_holds_up_no_writer_and_succeeds_when_th
     assert!(partitions::ahead(&mut conn).await.unwrap().num_days() < 7);
     pools.close().await;
     reader.execute("ROLLBACK").await.unwrap();
-    partitions::make_ahead(&mut conn).await.unwrap();
+    partitions::make_ahead(&mut conn, Tries::Several).await.unwrap();
     assert_complete(&mut conn).await;
 }
 
