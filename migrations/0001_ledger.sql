@@ -217,7 +217,7 @@ BEGIN
             end_ms := (CASE WHEN first_ms IS NULL THEN now_ms ELSE greatest(first_ms, now_ms) + week END - monday)
                       / week * week + monday;
         ELSE
-            -- Cut as the ledger is, so that both can be dropped together.
+            -- Cut where the ledger is, which has its partitions by now.
             SELECT min(b.end_ms) INTO end_ms FROM ledger_partition_bounds('ledger') b
              WHERE b.begin_ms IS NOT DISTINCT FROM first_ms AND b.end_ms IS NOT NULL;
             CONTINUE WHEN end_ms IS NULL;
@@ -228,17 +228,23 @@ BEGIN
         IF bound IS NULL THEN
             EXECUTE format('SELECT count(*) FROM (SELECT FROM %I WHERE time_ms >= %L AND time_ms < %L LIMIT %s) r', spare,
                            COALESCE(first_ms, '-9223372036854775808'), end_ms, moved_max + 1) INTO held;
-            IF held > moved_max AND parent = 'ledger' THEN
-                -- Far enough ahead that no entry which comes meanwhile is later.
+            IF held > moved_max THEN
+                -- Far enough ahead that no row which comes meanwhile is later: bounds that end soon would refuse it.
                 EXECUTE format('SELECT max(time_ms) FROM %I', spare) INTO known_ms;
-                IF known_ms > now_ms + 366 * day THEN
-                    RAISE EXCEPTION 'the default partition of the ledger holds an entry of %', to_timestamp(known_ms / 1000)
-                        USING HINT = 'Its time lies more than a year ahead. Correct the clock that gave it and the entry.';
+                IF parent = 'ledger' THEN
+                    IF known_ms > now_ms + 366 * day THEN
+                        RAISE EXCEPTION 'the default partition of the ledger holds an entry of %', to_timestamp(known_ms / 1000)
+                            USING HINT = 'Its time lies more than a year ahead. Correct the clock that gave it and the entry.';
+                    END IF;
+                    end_ms := (greatest(first_ms, now_ms + week + day, known_ms) + week - monday) / week * week + monday;
+                ELSIF end_ms < greatest(now_ms + 2 * day, known_ms + 1) THEN
+                    -- One partition over several of the ledger's: there may be thousands of users to an entry.
+                    SELECT max(b.end_ms) INTO end_ms FROM ledger_partition_bounds('ledger') b;
+                    IF known_ms >= end_ms THEN
+                        RAISE EXCEPTION 'the default partition of ledger_people holds a row of %', to_timestamp(known_ms / 1000)
+                            USING HINT = 'Its time lies weeks ahead. Correct the clock that gave it and the entry.';
+                    END IF;
                 END IF;
-                end_ms := (greatest(first_ms, now_ms + week + day, known_ms) + week - monday) / week * week + monday;
-            END IF;
-            -- Bounds that end in the past would refuse what comes: such rows, of people alone, are moved, however many.
-            IF held > moved_max AND end_ms >= now_ms + 2 * day THEN
                 EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I CHECK (time_ms < %s%s) NOT VALID', spare, spare || '_bound', end_ms,
                                CASE WHEN first_ms IS NULL THEN '' ELSE format(' AND time_ms >= %s', first_ms) END);
                 RETURN format('%s holds entries of its own, and becomes a partition in three steps', spare);

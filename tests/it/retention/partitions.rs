@@ -182,6 +182,43 @@ async fn many_entries_of_the_default_partition_are_not_moved_it_becomes_their_pa
     }
 }
 
+/// As `PLACES`, of the other table.
+const PLACES_OF_PEOPLE: &str = "
+SELECT md5(string_agg(concat_ws(' ', pg_relation_filenode(tableoid), ctid), ',' ORDER BY time_ms, user_id)) FROM ledger_people";
+
+#[tokio::test]
+async fn of_few_entries_with_many_users_the_entries_are_moved_and_the_rows_of_people_are_not() {
+    // Before this week, where the cut of the ledger is over, and in it.
+    for step_ms in [-1000, 1000] {
+        let test = without_partitions().await;
+        let mut conn = test.connect().await;
+        fill_from_monday(&mut conn, 100, step_ms).await;
+        let more = "INSERT INTO ledger_people (sdk_app_id, group_id, user_id, time_ms, digest, parts)
+                    SELECT sdk_app_id, group_id, 'u' || n, time_ms, digest, 2 FROM ledger, generate_series(1, 120) n";
+        conn.execute(more).await.unwrap();
+        let before = everything(&mut conn).await;
+        let places: String = sqlx::query_scalar(PLACES_OF_PEOPLE).fetch_one(&mut conn).await.unwrap();
+        partitions::make_ahead(&mut conn, Tries::Several).await.unwrap();
+        assert_eq!(everything(&mut conn).await, before);
+        assert_eq!(
+            count(&mut conn, "ledger_default").await + count(&mut conn, "ledger_people_default").await,
+            0
+        );
+        assert_eq!(
+            sqlx::query_scalar::<_, String>(PLACES_OF_PEOPLE).fetch_one(&mut conn).await.unwrap(),
+            places
+        );
+        // Without a hole, and cut where the ledger is.
+        let (ledger, people) = (bounds(&mut conn, "ledger").await, bounds(&mut conn, "ledger_people").await);
+        assert!(people.windows(2).all(|pair| pair[0].2 == pair[1].1) && people[0].1.is_none(), "{people:?}");
+        assert!(
+            people.iter().all(|(_, _, end)| ledger.iter().any(|of| of.2 == *end)),
+            "{people:?} {ledger:?}"
+        );
+        assert_eq!(people.last().unwrap().2, ledger.last().unwrap().2);
+    }
+}
+
 #[tokio::test]
 async fn a_default_partition_whose_bounds_were_left_behind_takes_entries_of_any_time_again() {
     let test = without_partitions().await;
