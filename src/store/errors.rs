@@ -162,6 +162,11 @@ const CAUSES: [(&str, Cause); 19] = [
 const PARTITION_ROUTINES: [&str; 2] = ["ExecPartitionCheckEmitError", "ExecFindPartition"];
 const PARTITION_BOUND: &str = "_default_bound";
 
+/// The function of the server that reads a table because its form changes. Without the name of a constraint it has found a row
+/// in the default partition that belongs to the one that is being attached: it came after the look at the default partition,
+/// and the next try moves it. With a name the rows do not fit the constraint, however often they are read.
+const TABLE_ROUTINE: &str = "ATRewriteTable";
+
 /// The functions of the server that refuse a key which is too long for its index. 54000 covers other limits as well, and
 /// the message is translated; the name of the function is not.
 const LONG_KEY_ROUTINES: [&str; 3] = ["_bt_check_third_page", "index_form_tuple", "index_form_tuple_context"];
@@ -175,9 +180,12 @@ impl Cause {
         let sqlx::Error::Database(error) = error else { return None };
         let code = error.code().unwrap_or_default();
         let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
-        if routine.is_some_and(|routine| PARTITION_ROUTINES.contains(&routine))
-            || error.constraint().is_some_and(|name| name.ends_with(PARTITION_BOUND))
-        {
+        let is_race = match (routine, error.constraint()) {
+            (Some(TABLE_ROUTINE), constraint) => code == "23514" && constraint.is_none(),
+            (_, Some(constraint)) if constraint.ends_with(PARTITION_BOUND) => true,
+            (routine, _) => routine.is_some_and(|routine| PARTITION_ROUTINES.contains(&routine)),
+        };
+        if is_race {
             return Some(Self::Conflict);
         }
         if code == "54000" && routine.is_some_and(|routine| LONG_KEY_ROUTINES.contains(&routine)) {

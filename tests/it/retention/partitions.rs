@@ -349,3 +349,40 @@ async fn an_entry_on_its_way_to_the_default_partition_finds_the_one_that_is_atta
     again.unwrap();
     assert_eq!(count(&mut conn, "ledger_default").await, 0);
 }
+
+#[tokio::test]
+async fn an_entry_that_comes_between_the_look_at_the_default_partition_and_its_lock_is_moved_by_the_next_try()
+{
+    let test = without_partitions().await;
+    let (mut conn, mut writer) = (test.connect().await, test.connect().await);
+    conn.execute("SELECT ledger_partition_step()").await.unwrap();
+    writer.execute("BEGIN").await.unwrap();
+    fill_one(&mut writer).await;
+    let url = test.url.clone();
+    let making = tokio::spawn(async move {
+        let mut conn = PgConnection::connect(&url).await.unwrap();
+        partitions::make_ahead(&mut conn, Tries::Several).await
+    });
+    assert!(eventually(async || waits_for_the_ledger(&test).await).await);
+    writer.execute("COMMIT").await.unwrap();
+    making.await.unwrap().unwrap();
+    assert_complete(&mut conn).await;
+    assert_eq!((count(&mut conn, "ledger").await, count(&mut conn, "ledger_default").await), (1, 0));
+}
+
+#[tokio::test]
+async fn a_row_that_a_new_partition_meets_passes_and_one_that_does_not_fit_a_bound_does_not() {
+    let test = without_partitions().await;
+    let mut conn = test.connect().await;
+    fill_one(&mut conn).await;
+    conn.execute("CREATE TABLE early (LIKE ledger INCLUDING ALL)").await.unwrap();
+    let attach = "ALTER TABLE ledger ATTACH PARTITION early FOR VALUES FROM (MINVALUE) TO (99999999999999)";
+    let refused = conn.execute(attach).await.unwrap_err();
+    assert_eq!(classify(&refused), Failure::Retry, "{refused}");
+    let bound =
+        "ALTER TABLE ledger_default ADD CONSTRAINT ledger_default_bound CHECK (time_ms < 5) NOT VALID";
+    conn.execute(bound).await.unwrap();
+    let look = "ALTER TABLE ledger_default VALIDATE CONSTRAINT ledger_default_bound";
+    let refused = conn.execute(look).await.unwrap_err();
+    assert_eq!(classify(&refused), Failure::Data, "to read all of it again would not help: {refused}");
+}
