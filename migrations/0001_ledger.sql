@@ -233,16 +233,16 @@ BEGIN
                 EXECUTE format('SELECT max(time_ms) FROM %I', spare) INTO known_ms;
                 IF parent = 'ledger' THEN
                     IF known_ms > now_ms + 366 * day THEN
-                        RAISE EXCEPTION 'the default partition of the ledger holds an entry of %', to_timestamp(known_ms / 1000)
-                            USING HINT = 'Its time lies more than a year ahead. Correct the clock that gave it and the entry.';
+                        RAISE EXCEPTION 'the default partition of the ledger holds an entry of %, more than a year ahead; correct '
+                                        'the clock that gave it this time, and the entry', to_timestamp(known_ms / 1000);
                     END IF;
                     end_ms := (greatest(first_ms, now_ms + week + day, known_ms) + week - monday) / week * week + monday;
                 ELSIF end_ms < greatest(now_ms + 2 * day, known_ms + 1) THEN
                     -- One partition over several of the ledger's: there may be thousands of users to an entry.
                     SELECT max(b.end_ms) INTO end_ms FROM ledger_partition_bounds('ledger') b;
                     IF known_ms >= end_ms THEN
-                        RAISE EXCEPTION 'the default partition of ledger_people holds a row of %', to_timestamp(known_ms / 1000)
-                            USING HINT = 'Its time lies weeks ahead. Correct the clock that gave it and the entry.';
+                        RAISE EXCEPTION 'the default partition of ledger_people holds a row of %, weeks ahead; correct the clock '
+                                        'that gave its entry this time, and both', to_timestamp(known_ms / 1000);
                     END IF;
                 END IF;
                 EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I CHECK (time_ms < %s%s) NOT VALID', spare, spare || '_bound', end_ms,

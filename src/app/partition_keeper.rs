@@ -138,7 +138,8 @@ fn warn(days: Option<i64>, failure: &LookFailure) {
         error = %failure,
         days,
         "no partition of the ledger could be made, and there are some for this many days only; later entries go to the \
-         default one: let the owner of the tables run `group-mirror migrate`"
+         default one: where the error names no remedy, end a session that has read or locked the ledger for hours, or let the \
+         owner of the tables run `group-mirror migrate`"
     );
 }
 

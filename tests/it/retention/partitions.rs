@@ -220,6 +220,20 @@ async fn of_few_entries_with_many_users_the_entries_are_moved_and_the_rows_of_pe
 }
 
 #[tokio::test]
+async fn an_entry_of_a_year_ahead_keeps_the_default_partition_as_it_is_and_the_error_says_what_to_do() {
+    let test = without_partitions().await;
+    let mut conn = test.connect().await;
+    fill(&mut conn, 10_003).await;
+    let wrong_clock = format!(
+        "UPDATE ledger SET time_ms = time_ms + {WEEK}::bigint * 60 WHERE time_ms = (SELECT max(time_ms) FROM ledger)"
+    );
+    conn.execute(AssertSqlSafe(wrong_clock)).await.unwrap();
+    let refused = partitions::make_ahead(&mut conn, Tries::Several).await.unwrap_err().to_string();
+    assert!(refused.contains("correct the clock that gave it this time, and the entry"), "{refused}");
+    assert_eq!(count(&mut conn, "ledger_default").await, 10_003);
+}
+
+#[tokio::test]
 async fn a_default_partition_whose_bounds_were_left_behind_takes_entries_of_any_time_again() {
     let test = without_partitions().await;
     let mut conn = test.connect().await;
