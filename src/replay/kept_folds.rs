@@ -282,7 +282,8 @@ impl AsOfReader {
         }
         let permit = self.permits.fold_permit().await?;
         let mut conn = self.database.reader().acquire().await?;
-        // Before the snapshot of the fold, which then has every entry up to there.
+        // Before the snapshot of the fold, which then has every entry up to there; on its connection, because another one may
+        // lead to another server.
         let place = in_time(READ_WAIT_MAX, self.place(&mut conn)).await?;
         let group = as_of::group(conn, permit, wanted.clone()).await?;
         let fold = Arc::new(GroupFold::new(place, group));
@@ -301,9 +302,10 @@ impl AsOfReader {
         Ok(place)
     }
 
-    /// True where the ledger still is the one that was folded, and no entry about the group came after that place.
+    /// True where the ledger still is the one that was folded, and no entry about the group came after that place. A position says
+    /// nothing of time, so these statements open all partitions: as lookups they are planned once and not for each page.
     async fn is_unchanged(&self, wanted: &GroupMoment, place: &FeedPlace) -> Result<bool, AsOfError> {
-        let mut conn = self.database.reader().acquire().await?;
+        let mut conn = self.database.lookup().acquire().await?;
         Ok(feed::holds(&mut conn, place).await?
             && !history::has_entry_after(&mut conn, &wanted.group, place.position).await?)
     }

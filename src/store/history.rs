@@ -257,8 +257,12 @@ pub async fn size_until(
     Ok(Some(size))
 }
 
+/// `OFFSET 0` keeps the group outside, and with a second bound the planner counts on few positions: by the key of the group a plan
+/// for any values would read all entries of a large group.
 const HAS_ENTRY_AFTER: &str = r"
-SELECT EXISTS (SELECT FROM ledger WHERE position > $3 AND sdk_app_id = $1 AND group_id = $2)";
+SELECT EXISTS (SELECT FROM (SELECT sdk_app_id, group_id FROM ledger
+                             WHERE position > $3 AND position <= 9223372036854775807 OFFSET 0) l
+                WHERE l.sdk_app_id = $1 AND l.group_id = $2)";
 
 /// True where an entry about the group stands behind a position of the feed: one that came later, or has moved there.
 ///

@@ -2,8 +2,14 @@
 //! had happened by then, and at the limits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::DateTime;
+use group_mirror::mirror::group_key;
+use group_mirror::model::{GroupId, Millis, SdkAppId};
+use group_mirror::replay::AsOfReader;
+use group_mirror::replay::as_of::{AsOfPermits, GroupMoment};
+use group_mirror::store::{Database, READER_CONNECTIONS_MAX};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use reqwest::StatusCode;
@@ -13,7 +19,7 @@ use sqlx::Executor as _;
 use crate::api::reads::created;
 use crate::rules::laws::{fold, generator};
 use crate::support::api::{T0, after, assert_problem};
-use crate::support::{API_TOKEN, App, Service, histories, shown};
+use crate::support::{API_TOKEN, APP, App, Service, eventually, histories, shown};
 
 pub(crate) fn time(ms: i64) -> String {
     let time = DateTime::from_timestamp_millis(ms).unwrap();
@@ -294,5 +300,30 @@ async fn a_row_that_this_program_cannot_make_out_is_an_error_and_no_gap_in_the_l
     problem(&app, &path("g", "at=2099-01-01T00:00:00Z"), 500, "internal").await;
     let history = app.service.read("/v1/groups/g/history").await;
     assert_eq!(history["items"][0]["users"], json!([]));
+    app.stop().await;
+}
+
+/// The pool for lists plans each statement for its values, and a position says nothing of the time of an entry: each page
+/// would plan all partitions.
+#[tokio::test]
+async fn whether_a_kept_fold_still_holds_is_asked_as_a_lookup() {
+    let app = App::start().await;
+    app.service.taken(&created("g", 0, "G", json!({}))).await;
+    let database = Database::new(&app.database.url).unwrap();
+    let reader = AsOfReader::new(database.clone(), AsOfPermits::default());
+    let group = group_key(SdkAppId::parse(APP).unwrap(), GroupId::parse("g").unwrap());
+    let wanted = GroupMoment { group, moment: Millis::new(T0 + 10) };
+    let kept = async || {
+        let folds = [reader.group(&wanted, None).await.unwrap(), reader.group(&wanted, None).await.unwrap()];
+        Arc::ptr_eq(&folds[0], &folds[1])
+    };
+    assert!(eventually(kept).await, "no writer hides its place");
+    let mut lists = Vec::new();
+    for _ in 0..READER_CONNECTIONS_MAX {
+        lists.push(database.reader().acquire().await.unwrap());
+    }
+    assert!(kept().await);
+    drop(lists);
+    database.close().await;
     app.stop().await;
 }

@@ -123,3 +123,24 @@ async fn a_page_of_the_feed_reads_behind_a_position_by_the_index_of_each_partiti
     drop(own);
     pools.close().await;
 }
+
+/// A plan for any values, as the pool for lookups makes it.
+#[tokio::test]
+async fn whether_a_group_has_an_entry_behind_a_position_is_read_by_positions_and_not_by_the_key_of_the_group()
+{
+    let (test, mut conn) = filled().await;
+    conn.execute("ANALYZE ledger").await.unwrap();
+    let pools = Database::new(&test.url).unwrap();
+    let mut lookup = pools.lookup().acquire().await.unwrap();
+    // The partitions here are of a few pages, which is quicker than any index.
+    lookup.execute("SET enable_seqscan = off; BEGIN").await.unwrap();
+    let last = DAYS * 24;
+    assert!(!history::has_entry_after(&mut lookup, &group(), last).await.unwrap());
+    let read = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE relname LIKE 'ledger\\_w%'";
+    let read: i64 = sqlx::query_scalar(read).fetch_one(&mut *lookup).await.unwrap();
+    assert_eq!(read, 0, "of the {last} entries of the group");
+    assert!(history::has_entry_after(&mut lookup, &group(), last - 1).await.unwrap());
+    lookup.execute("ROLLBACK").await.unwrap();
+    drop(lookup);
+    pools.close().await;
+}
