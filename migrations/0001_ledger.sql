@@ -6,7 +6,7 @@
 -- "never". It is never NULL: a comparison with NULL would let nothing land.
 
 -- The ledger is partitioned by time (PARTITION BY RANGE), so that an insert touches the index leaves of one period, and an
--- old period can be vacuumed, moved or dropped by itself. `time_ms` is in the key, so an equal key is a repeat within its
+-- old period is vacuumed and frozen once. `time_ms` is in the key, so an equal key is a repeat within its
 -- partition, and everywhere. The partitions leave no hole: one for everything before the first week, one for each week, and
 -- the default one for what is later than the last of them. `ledger_partition_step` below makes them.
 CREATE SEQUENCE ledger_position_seq;
@@ -137,7 +137,7 @@ COMMENT ON COLUMN ledger_entries.user_count IS 'How many users the entry is abou
 COMMENT ON COLUMN ledger_entries.position IS 'Place in the feed of changes; an entry that is changed (read further after an update, or received earlier than was known) moves to the end.';
 COMMENT ON COLUMN ledger_entries.body IS 'The body as text; NUL and bytes that are no UTF-8 are shown as U+FFFD. The bytes as they came are in the table.';
 
--- The partitions of a table of the ledger, in Unix milliseconds: from the begin on, before the end. No begin: everything
+-- The partitions of a table of the ledger, in Unix milliseconds: from the start on, before the end. No start: everything
 -- before the end; neither: the default one.
 CREATE FUNCTION ledger_partition_bounds(parent text) RETURNS TABLE (part text, begin_ms bigint, end_ms bigint)
 LANGUAGE sql STABLE AS $$
@@ -206,7 +206,7 @@ DECLARE
     is_valid  boolean;
     described text;
 BEGIN
-    -- Of several that call it at once the others wait, and then find nothing to do.
+    -- Of several that call it at once one works. The others wait, for 0.2 s, and then find the next step to do or fail.
     PERFORM pg_advisory_xact_lock(7203391846551120437);
     FOREACH parent IN ARRAY ARRAY['ledger', 'ledger_people'] LOOP
         spare := parent || '_default';

@@ -385,7 +385,7 @@ async fn an_entry_that_comes_between_the_look_at_the_default_partition_and_its_l
 }
 
 #[tokio::test]
-async fn a_row_that_a_new_partition_meets_passes_and_one_that_does_not_fit_a_bound_does_not() {
+async fn a_row_in_the_way_of_a_new_partition_is_a_conflict_and_one_that_does_not_fit_a_bound_is_none() {
     let test = without_partitions().await;
     let mut conn = test.connect().await;
     fill_one(&mut conn).await;
