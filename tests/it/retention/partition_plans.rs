@@ -138,7 +138,8 @@ async fn whether_a_group_has_an_entry_behind_a_position_is_read_by_positions_and
     assert!(!history::has_entry_after(&mut lookup, &group(), last).await.unwrap());
     let read = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE relname LIKE 'ledger\\_w%'";
     let read: i64 = sqlx::query_scalar(read).fetch_one(&mut *lookup).await.unwrap();
-    assert_eq!(read, 0, "of the {last} entries of the group");
+    // The planner itself looks at the ends of indexes.
+    assert!(read <= 2 * 20, "{read} of the {last} entries of the group");
     assert!(history::has_entry_after(&mut lookup, &group(), last - 1).await.unwrap());
     lookup.execute("ROLLBACK").await.unwrap();
     drop(lookup);
