@@ -2,7 +2,8 @@
 //!
 //! A standby that takes over may lack the last commits, and files or a dump may be restored. Then the marks of this service
 //! are behind those that were confirmed, and all that is kept goes into the spool again: most of it meets its entry in the
-//! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason.
+//! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason. What is kept
+//! ages up to the last look that found nothing missing, so that an outage of any length takes nothing of it.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
+use crate::clock;
 use crate::spool::{KeptAnswers, MARK_LANES};
 use crate::store::{Database, replica_marks};
 
@@ -55,7 +57,7 @@ impl MarkWatch {
     }
 
     async fn look(&self, is_unknown: &mut bool, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
-        let (replica, confirmed) = self.kept.confirmed();
+        let (begun, (replica, confirmed)) = (clock::now(), self.kept.confirmed());
         let mut tx = self.database.begin("marks").await?;
         let marks = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await;
         let Some(found) = marks? else {
@@ -74,6 +76,7 @@ impl MarkWatch {
         }
         let is_behind = found.iter().zip(&confirmed).any(|(found, confirmed)| found < confirmed);
         if !is_behind && !*is_unknown {
+            self.kept.found_complete(begun);
             return Ok(());
         }
         // A spool that is closed is the end of this task as well.

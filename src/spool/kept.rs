@@ -4,11 +4,12 @@
 //! [`KeptAnswers`] is the handle: it gives each batch its mark, takes the batch once its commit is confirmed, and puts all
 //! that is kept into the spool when it is asked to. A thread of its own owns the files (`kept_segments`), so that
 //! a disk that stalls holds up neither lanes nor the spool. What is kept is no backlog: no depth, no age, no share of the
-//! limit. Records go when they are old enough, and earlier, the oldest first, when the spool needs the room. Knows nothing
-//! of PostgreSQL: whether a database lacks something is for the writer to find out.
+//! limit. Records go once the database was found complete when they were old enough, and earlier, the oldest first, when the
+//! spool needs the room: by the clock alone they would be gone at the end of a long outage, which is what they are kept for.
+//! Knows nothing of PostgreSQL: whether a database lacks something is for the writer to find out.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -21,6 +22,7 @@ use super::status::{SpoolError, SpoolPlace, SpoolStatus};
 use crate::callback::Received;
 use crate::clock;
 use crate::files::PrivateDir;
+use crate::model::Millis;
 
 /// How many requests may wait for the thread, and how many bytes of records in them. What comes at the limit is not kept.
 const QUEUE_MAX: usize = 4096;
@@ -58,6 +60,8 @@ struct KeptShared {
     queued: AtomicU64,
     /// Bytes in the files.
     bytes: AtomicU64,
+    /// The begin of the last look that found the database complete, in Unix milliseconds: records age until then.
+    complete_ms: AtomicI64,
     /// A lane has found the database behind.
     behind: Notify,
     /// Records are there and it is not known how far the database was.
@@ -75,7 +79,7 @@ impl KeptShared {
 enum KeptWork {
     /// Keep the records of a batch; `mark` is none where the database was found behind.
     Append { records: Vec<u8>, lane: usize, mark: Option<u64> },
-    /// Remove what is old enough, and what the spool needs the room of.
+    /// Remove what was old enough at the last complete look, and what the spool needs the room of.
     Tidy,
     /// End the last file, and answer where all of them are.
     Seal(oneshot::Sender<Vec<PathBuf>>),
@@ -109,6 +113,7 @@ impl KeptAnswers {
             next: std::array::from_fn(|_| AtomicU64::new(marks.base())),
             queued: AtomicU64::new(0),
             bytes: AtomicU64::new(segments.bytes()),
+            complete_ms: AtomicI64::new(i64::MIN),
             behind: Notify::new(),
             is_unknown: !was_known && segments.bytes() > 0,
         });
@@ -177,7 +182,14 @@ impl KeptAnswers {
         self.shared.behind.notified().await;
     }
 
-    /// Removes what is old enough. To be called now and then: a quiet service appends nothing.
+    /// The database had all that was confirmed before this moment. Until such a look nothing expires: in an outage, and after
+    /// a start without the database, whatever is kept may be missing in the one that takes over.
+    pub fn found_complete(&self, at: Millis) {
+        self.shared.complete_ms.store(at.get(), Ordering::Relaxed);
+    }
+
+    /// Removes what was old enough when the database was last found complete. To be called now and then: a quiet service
+    /// appends nothing.
     pub fn tidy(&self) {
         // A queue that is full tidies by itself.
         let _ = self.requests.try_send(KeptWork::Tidy);
@@ -284,7 +296,7 @@ impl KeptThread {
 
     /// A disk that is full takes a callback only where something goes.
     fn tidy(&mut self) {
-        self.segments.expire(clock::now().get());
+        self.segments.expire(self.shared.complete_ms.load(Ordering::Relaxed));
         let (used, is_disk_full) = {
             let status = self.status.borrow();
             (status.bytes, status.failure == Some(SpoolError::DiskFull))

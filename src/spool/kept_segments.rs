@@ -2,7 +2,8 @@
 //!
 //! A segment is a row of records as the spool has them, each a frame with a checksum, so whatever a crash leaves of the last
 //! one is found by the reader of the salvage. Nothing is synced and nothing rewritten: to append is one write, and a segment
-//! whose newest record is old enough is removed as a whole. Blocking, and used by one thread.
+//! whose newest record is old enough is removed as a whole. How late it is when records age is the caller's to say: the
+//! clock of an outage does not count. Blocking, and used by one thread.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -89,9 +90,9 @@ impl KeptSegments {
         })
     }
 
-    /// Removes what is old enough.
-    pub(super) fn expire(&mut self, now_ms: i64) {
-        while self.all.front().is_some_and(|first| now_ms - first.last_ms >= self.keep_ms) {
+    /// Removes what was old enough at this moment.
+    pub(super) fn expire(&mut self, at_ms: i64) {
+        while self.all.front().is_some_and(|first| at_ms.saturating_sub(first.last_ms) >= self.keep_ms) {
             self.remove_first();
         }
     }

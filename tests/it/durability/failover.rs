@@ -3,7 +3,8 @@
 //!
 //! `FAILOVERS=20` runs the lossy ones as often.
 
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::StatusCode;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -180,6 +181,65 @@ async fn a_failover_while_the_service_is_stopped_or_killed_is_found_out_at_the_n
         service.ends_well_on("TERM").await;
         verified(&place, &pair.url()).await;
     }
+}
+
+/// How old the newest file of what is kept is; none where there is none.
+fn newest_kept(place: &Place) -> Option<Duration> {
+    let entries = std::fs::read_dir(place.path().join("data")).unwrap().map(|entry| entry.unwrap());
+    let kept = entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with("kept-"));
+    kept.filter_map(|entry| entry.metadata().ok()?.modified().ok()?.elapsed().ok()).min()
+}
+
+/// By the clock alone it would be gone before the promotion.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_longer_than_the_time_of_the_setting_takes_nothing_of_what_is_kept() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&place, &pair.url(), 5).await;
+    fill(&service, "kept", 5).await;
+    pair.until_the_standby_has(5).await;
+    pair.replication.set(Mood::Gone);
+    fill(&service, "lost", 7).await;
+    pair.first.set(Mood::Gone);
+    take(&service, &create("away")).await;
+    let is_over = async || {
+        newest_kept(&place).is_none_or(|age| age > Duration::from_secs(8)) && !drained(&service).await
+    };
+    assert!(eventually(is_over).await, "{:?}", newest_kept(&place));
+    pair.promote().await;
+    assert!(eventually(async || entered(&pair.standby).await == 13).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &pair.url()).await;
+}
+
+/// The time for which a service is stopped does not count either, nor a start at which the database is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_from_before_a_start_does_not_expire_before_the_database_was_looked_at() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&place, &pair.url(), 600).await;
+    fill(&service, "kept", 5).await;
+    pair.until_the_standby_has(5).await;
+    pair.replication.set(Mood::Gone);
+    fill(&service, "lost", 7).await;
+    service.ends_well_on("TERM").await;
+    pair.first.set(Mood::Gone);
+    let old = SystemTime::now() - Duration::from_hours(1);
+    for entry in std::fs::read_dir(place.path().join("data")).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_str().unwrap().starts_with("kept-") {
+            File::options().append(true).open(entry.path()).unwrap().set_modified(old).unwrap();
+        }
+    }
+    // The standby takes no writes yet.
+    let service = serve(&place, &pair.url(), 600).await;
+    for number in 0..3 {
+        take(&service, &create(&format!("away{number}"))).await;
+    }
+    // Old files are looked through each second.
+    let since = Instant::now();
+    assert!(eventually(async || since.elapsed() > Duration::from_secs(3)).await);
+    pair.promote().await;
+    assert!(eventually(async || entered(&pair.standby).await == 15).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &pair.url()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
