@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
-use crate::clock;
 use crate::spool::{KeptAnswers, MARK_LANES};
 use crate::store::{Database, replica_marks};
 
@@ -57,7 +56,7 @@ impl MarkWatch {
     }
 
     async fn look(&self, is_unknown: &mut bool, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
-        let (begun, (replica, confirmed)) = (clock::now(), self.kept.confirmed());
+        let (replica, confirmed, begun) = self.kept.confirmed();
         let mut tx = self.database.begin("marks").await?;
         let marks = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await;
         let Some(found) = marks? else {
@@ -80,7 +79,7 @@ impl MarkWatch {
             return Ok(());
         }
         // A spool that is closed is the end of this task as well.
-        if let Ok(sent) = self.kept.send_again(confirmed, found).await {
+        if let Ok(sent) = self.tidying(self.kept.send_again(confirmed, found)).await {
             *is_unknown = false;
             metrics::counter!(RESENT_TOTAL).increment(sent);
             tracing::warn!(
@@ -90,5 +89,16 @@ impl MarkWatch {
             );
         }
         Ok(())
+    }
+
+    /// Old records are removed meanwhile as well: the work may wait for a disk that is full.
+    async fn tidying<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = sleep(TIDY_PERIOD) => self.kept.tidy(),
+            }
+        }
     }
 }

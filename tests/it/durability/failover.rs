@@ -3,7 +3,8 @@
 //!
 //! `FAILOVERS=20` runs the lossy ones as often.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::StatusCode;
@@ -238,6 +239,30 @@ async fn what_is_kept_from_before_a_start_does_not_expire_before_the_database_wa
     assert!(eventually(async || since.elapsed() > Duration::from_secs(3)).await);
     pair.promote().await;
     assert!(eventually(async || entered(&pair.standby).await == 15).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &pair.url()).await;
+}
+
+/// One that anybody may write stands for any that cannot be read for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_file_that_cannot_be_read_is_sent_again_once_it_can_be() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let mut service = serve(&place, &pair.url(), 600).await;
+    fill(&service, "kept", 5).await;
+    pair.until_the_standby_has(5).await;
+    pair.replication.set(Mood::Gone);
+    fill(&service, "lost", 7).await;
+    let file = place.path().join("data/kept-0000000000");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+    pair.promote().await;
+    service.says("answered callbacks that the database may lack are in").await;
+    // A restart does not forget that they are to be sent.
+    service.ends_well_on("TERM").await;
+    service = serve(&place, &pair.url(), 600).await;
+    service.says("answered callbacks that the database may lack are in").await;
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    assert!(eventually(async || entered(&pair.standby).await == 12).await, "{}", service.log());
+    assert!(eventually(async || !file.exists()).await);
     service.ends_well_on("TERM").await;
     verified(&place, &pair.url()).await;
 }
