@@ -11,12 +11,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
-use crate::spool::{KeptAnswers, MARK_LANES};
-use crate::store::{Database, replica_marks};
+use crate::spool::{KeptAnswers, LaneMarks, MARK_LANES};
+use crate::store::{Database, in_time, replica_marks};
 
 /// How often the database is looked at, and how often old records are removed.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a look may wait for the server. A host that vanishes leaves a connection that answers nothing until TCP gives up,
+/// a quarter of an hour later; meanwhile the lanes are at the one that took over.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// Callbacks that were sent again.
 const RESENT_TOTAL: &str = "group_mirror_resent_total";
@@ -57,22 +61,9 @@ impl MarkWatch {
 
     async fn look(&self, is_unknown: &mut bool, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
         let (replica, confirmed, begun) = self.kept.confirmed();
-        let mut tx = self.database.begin("marks").await?;
-        let marks = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await;
-        let Some(found) = marks? else {
-            tx.roll_back().await;
+        let Some(found) = in_time(LOOK_WAIT_MAX, self.found(replica, is_tidied)).await? else {
             return Ok(());
         };
-        if *is_tidied {
-            tx.roll_back().await;
-        } else {
-            *is_tidied = true;
-            // Old rows of others are no reason not to compare.
-            match replica_marks::forget_old(tx.conn(), replica).await {
-                Ok(()) => tx.commit_without_sync().await?,
-                Err(error) => tracing::debug!(%error, "old marks of other services stay"),
-            }
-        }
         let is_behind = found.iter().zip(&confirmed).any(|(found, confirmed)| found < confirmed);
         if !is_behind && !*is_unknown {
             self.kept.found_complete(begun);
@@ -89,6 +80,23 @@ impl MarkWatch {
             );
         }
         Ok(())
+    }
+
+    /// The marks that the database has; none where it is a standby.
+    async fn found(&self, replica: u128, is_tidied: &mut bool) -> Result<Option<LaneMarks>, sqlx::Error> {
+        let mut tx = self.database.begin("marks").await?;
+        let found = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await?;
+        if *is_tidied || found.is_none() {
+            tx.roll_back().await;
+            return Ok(found);
+        }
+        *is_tidied = true;
+        // Old rows of others are no reason not to compare.
+        match replica_marks::forget_old(tx.conn(), replica).await {
+            Ok(()) => tx.commit_without_sync().await?,
+            Err(error) => tracing::debug!(%error, "old marks of other services stay"),
+        }
+        Ok(found)
     }
 
     /// Old records are removed meanwhile as well: the work may wait for a disk that is full.

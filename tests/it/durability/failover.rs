@@ -191,6 +191,16 @@ fn newest_kept(place: &Place) -> Option<Duration> {
     kept.filter_map(|entry| entry.metadata().ok()?.modified().ok()?.elapsed().ok()).min()
 }
 
+/// What is kept is of an hour ago.
+fn make_old(place: &Place) {
+    let old = SystemTime::now() - Duration::from_hours(1);
+    for entry in std::fs::read_dir(place.path().join("data")).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_str().unwrap().starts_with("kept-") {
+            File::options().append(true).open(entry.path()).unwrap().set_modified(old).unwrap();
+        }
+    }
+}
+
 /// By the clock alone it would be gone before the promotion.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_longer_than_the_time_of_the_setting_takes_nothing_of_what_is_kept() {
@@ -223,12 +233,7 @@ async fn what_is_kept_from_before_a_start_does_not_expire_before_the_database_wa
     fill(&service, "lost", 7).await;
     service.ends_well_on("TERM").await;
     pair.first.set(Mood::Gone);
-    let old = SystemTime::now() - Duration::from_hours(1);
-    for entry in std::fs::read_dir(place.path().join("data")).unwrap().map(|entry| entry.unwrap()) {
-        if entry.file_name().to_str().unwrap().starts_with("kept-") {
-            File::options().append(true).open(entry.path()).unwrap().set_modified(old).unwrap();
-        }
-    }
+    make_old(&place);
     // The standby takes no writes yet.
     let service = serve(&place, &pair.url(), 600).await;
     for number in 0..3 {
@@ -241,6 +246,23 @@ async fn what_is_kept_from_before_a_start_does_not_expire_before_the_database_wa
     assert!(eventually(async || entered(&pair.standby).await == 15).await, "{}", service.log());
     service.ends_well_on("TERM").await;
     verified(&place, &pair.url()).await;
+}
+
+/// The first look commits, and its connection is silent from then on, as that to a host that has vanished.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_gets_no_answer_ends_and_the_next_one_finds_what_the_database_has() {
+    let (database, place) = (TestDatabase::create().await, Place::new());
+    let service = serve(&place, &database.url, 600).await;
+    fill(&service, "g", 5).await;
+    service.ends_well_on("TERM").await;
+    make_old(&place);
+    let proxy = Proxy::start(&database.url).await;
+    proxy.set(Mood::StallsAfterCommit);
+    let service = serve(&place, &proxy.url, 600).await;
+    // A look that finds the database complete lets it expire.
+    assert!(eventually(async || newest_kept(&place).is_none()).await, "{}", service.log());
+    proxy.set(Mood::Fair);
+    service.ends_well_on("TERM").await;
 }
 
 /// One that anybody may write stands for any that cannot be read for a while.
