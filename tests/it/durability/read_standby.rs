@@ -185,3 +185,27 @@ async fn a_host_that_returns_comes_into_use_only_when_it_has_caught_up() {
     assert!(eventually(async || reads(&service).await == "standby" && is_read(&service).await).await);
     service.ends_well_on("TERM").await;
 }
+
+/// Each statement on a standby is a transaction of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_wait_for_the_standby_do_not_ask_it_one_by_one() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&pair, &place).await;
+    run_on(&pair.standby, "SELECT pg_wal_replay_pause()").await;
+    fill(&service, "h", 1).await;
+    let page: Value = service.get_as(API_TOKEN, "/v1/changes").await.json().await.unwrap();
+    let cursor = page["items"].as_array().unwrap().last().unwrap()["cursor"].as_str().unwrap().to_owned();
+    let url = format!("http://{}/v1/groups/h0?at_least={cursor}", service.api_address());
+    let mut conn = pair.standby.connect().await;
+    let transactions = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let before: i64 = sqlx::query_scalar(transactions).fetch_one(&mut conn).await.unwrap();
+    let client = reqwest::Client::new();
+    let waiting = (0..60).map(|_| client.get(&url).bearer_auth(API_TOKEN).send());
+    for answer in futures_util::future::join_all(waiting).await {
+        assert_eq!(answer.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    // A session reports what it has done at its end at the latest.
+    service.ends_well_on("TERM").await;
+    let after: i64 = sqlx::query_scalar(transactions).fetch_one(&mut conn).await.unwrap();
+    assert!(after - before < 600, "{} transactions", after - before);
+}
