@@ -9,8 +9,10 @@ mod failing;
 mod file;
 pub mod inspect;
 mod kept;
+mod kept_dropped;
 mod kept_marks;
 mod kept_segments;
+mod kept_thread;
 mod losses;
 mod mark;
 mod moved;
@@ -35,7 +37,7 @@ use thread::SpoolThread;
 
 pub use kept::{KeptAnswers, NextMark};
 pub use kept_marks::{LaneMarks, MARK_LANES};
-pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap};
+pub use losses::{DAMAGED, GAPS_LISTED_MAX, Gap, KEPT_DROPPED};
 pub use requests::{Completion, NewRecord, Put, ReadRange, RecordKey, SpoolRequest, StoredRecord};
 pub use shares::AppUse;
 pub use status::{SpoolError, SpoolPlace, SpoolStatus};
@@ -85,7 +87,7 @@ impl Spool {
         place: &SpoolPlace,
     ) -> Result<Option<(KeptAnswers, impl FnOnce() + Send + 'static)>, SpoolError> {
         let salvage = Salvage::new(self.requests.downgrade(), self.losses.clone());
-        KeptAnswers::open(place, salvage, self.watch())
+        KeptAnswers::open(place, salvage, self.losses.clone(), self.watch())
     }
 
     /// Hands a callback over. `completion` runs exactly once: when the callback is synced to disk, or when it is refused.

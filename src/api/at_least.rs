@@ -5,7 +5,7 @@
 //! the high watermark of the feed has, in the ledger that this process reads, and the entry is there: a ledger that was
 //! replaced is answered as for the feed, with 410. A read that has to wait is woken by the rounds of the feed's reader, which
 //! goes through them without its pauses meanwhile. Where a standby serves the reads it is the standby that has to have got
-//! there. Only a limited number waits, each for a limited time.
+//! there: one of the reads that wait asks for all of them. Only a limited number waits, each for a limited time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::Caller;
@@ -28,7 +28,7 @@ use crate::store::{READ_WAIT_MAX, feed, high_watermark, in_time};
 /// How long a read waits for the mirror.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How often a read that waits asks a standby.
+/// How often a standby is asked while reads wait for it.
 const STANDBY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many reads wait at once.
@@ -39,11 +39,23 @@ const WAITING_MAX: usize = 64;
 pub(super) struct WaitState {
     api: ApiState,
     permits: Arc<Semaphore>,
+    /// Held by the read that asks the standby for all that wait.
+    asking: Arc<Mutex<()>>,
+    /// What the last one has found.
+    notes: watch::Sender<Option<StandbyNote>>,
+}
+
+/// How far the feed is, as the database of lookups has it.
+#[derive(Debug)]
+struct StandbyNote {
+    epoch: String,
+    position: i64,
 }
 
 impl WaitState {
     pub(super) fn of(api: ApiState) -> Self {
-        Self { api, permits: Arc::new(Semaphore::new(WAITING_MAX)) }
+        let (permits, notes) = (Arc::new(Semaphore::new(WAITING_MAX)), watch::Sender::new(None));
+        Self { api, permits, asking: Arc::default(), notes }
     }
 }
 
@@ -119,14 +131,38 @@ impl WaitState {
             return Ok(());
         }
         let _permit = self.permit()?;
-        while Instant::now() < until {
-            self.api.feed.wake_reader();
-            sleep(STANDBY_PAUSE).await;
-            if timeout_at(until, self.is_noted(wanted)).await.map_err(|_| late())?? {
+        let mut notes = self.notes.subscribe();
+        loop {
+            timeout_at(until, self.next_note(&mut notes)).await.map_err(|_| late())??;
+            // What is noted to be too early is not asked of the database by each of those that wait.
+            let is_early = notes
+                .borrow_and_update()
+                .as_ref()
+                .is_none_or(|note| note.epoch == wanted.epoch && note.position < wanted.place().position);
+            if !is_early && timeout_at(until, self.is_noted(wanted)).await.map_err(|_| late())?? {
                 return Ok(());
             }
         }
-        Err(late())
+    }
+
+    /// Waits until the note was read anew: by this read, where no other one is about to.
+    async fn next_note(&self, notes: &mut watch::Receiver<Option<StandbyNote>>) -> Result<(), ApiError> {
+        tokio::select! {
+            biased;
+            changed = notes.changed() => return changed.map_err(ApiError::internal),
+            _asking = self.asking.lock() => {
+                self.api.feed.wake_reader();
+                sleep(STANDBY_PAUSE).await;
+                let note = in_time(READ_WAIT_MAX, async {
+                    let mut conn = self.api.lookup_connection().await?;
+                    let epoch = feed::epoch(&mut conn).await?;
+                    let position = high_watermark::noted(&mut conn).await?.position;
+                    Ok::<_, ApiError>(StandbyNote { epoch, position })
+                });
+                self.notes.send_replace(Some(note.await?));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the database that lookups are read from has got there.

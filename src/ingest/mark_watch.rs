@@ -2,7 +2,8 @@
 //!
 //! A standby that takes over may lack the last commits, and files or a dump may be restored. Then the marks of this service
 //! are behind those that were confirmed, and all that is kept goes into the spool again: most of it meets its entry in the
-//! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason.
+//! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason. What is kept
+//! ages up to the last look that found nothing missing, so that an outage of any length takes nothing of it.
 
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
-use crate::spool::{KeptAnswers, MARK_LANES};
-use crate::store::{Database, replica_marks};
+use crate::spool::{KeptAnswers, LaneMarks, MARK_LANES};
+use crate::store::{Database, in_time, replica_marks};
 
 /// How often the database is looked at, and how often old records are removed.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a look may wait for the server. A host that vanishes leaves a connection that answers nothing until TCP gives up,
+/// a quarter of an hour later; meanwhile the lanes are at the one that took over.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// Callbacks that were sent again.
 const RESENT_TOTAL: &str = "group_mirror_resent_total";
@@ -55,29 +60,17 @@ impl MarkWatch {
     }
 
     async fn look(&self, is_unknown: &mut bool, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
-        let (replica, confirmed) = self.kept.confirmed();
-        let mut tx = self.database.begin("marks").await?;
-        let marks = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await;
-        let Some(found) = marks? else {
-            tx.roll_back().await;
+        let (replica, confirmed, begun) = self.kept.confirmed();
+        let Some(found) = in_time(LOOK_WAIT_MAX, self.found(replica, is_tidied)).await? else {
             return Ok(());
         };
-        if *is_tidied {
-            tx.roll_back().await;
-        } else {
-            *is_tidied = true;
-            // Old rows of others are no reason not to compare.
-            match replica_marks::forget_old(tx.conn(), replica).await {
-                Ok(()) => tx.commit_without_sync().await?,
-                Err(error) => tracing::debug!(%error, "old marks of other services stay"),
-            }
-        }
         let is_behind = found.iter().zip(&confirmed).any(|(found, confirmed)| found < confirmed);
         if !is_behind && !*is_unknown {
+            self.kept.found_complete(begun);
             return Ok(());
         }
         // A spool that is closed is the end of this task as well.
-        if let Ok(sent) = self.kept.send_again(confirmed, found).await {
+        if let Ok(sent) = self.tidying(self.kept.send_again(confirmed, found)).await {
             *is_unknown = false;
             metrics::counter!(RESENT_TOTAL).increment(sent);
             tracing::warn!(
@@ -87,5 +80,33 @@ impl MarkWatch {
             );
         }
         Ok(())
+    }
+
+    /// The marks that the database has; none where it is a standby.
+    async fn found(&self, replica: u128, is_tidied: &mut bool) -> Result<Option<LaneMarks>, sqlx::Error> {
+        let mut tx = self.database.begin("marks").await?;
+        let found = replica_marks::marks::<MARK_LANES>(tx.conn(), replica).await?;
+        if *is_tidied || found.is_none() {
+            tx.roll_back().await;
+            return Ok(found);
+        }
+        *is_tidied = true;
+        // Old rows of others are no reason not to compare.
+        match replica_marks::forget_old(tx.conn(), replica).await {
+            Ok(()) => tx.commit_without_sync().await?,
+            Err(error) => tracing::debug!(%error, "old marks of other services stay"),
+        }
+        Ok(found)
+    }
+
+    /// Old records are removed meanwhile as well: the work may wait for a disk that is full.
+    async fn tidying<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = sleep(TIDY_PERIOD) => self.kept.tidy(),
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A segment is a row of records as the spool has them, each a frame with a checksum, so whatever a crash leaves of the last
 //! one is found by the reader of the salvage. Nothing is synced and nothing rewritten: to append is one write, and a segment
-//! whose newest record is old enough is removed as a whole. Blocking, and used by one thread.
+//! whose newest record is old enough is removed as a whole. How late it is when records age is the caller's to say: the
+//! clock of an outage does not count. Blocking, and used by one thread.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,12 +25,15 @@ const TIME_SHARE: i64 = 16;
 
 /// One file.
 #[derive(Debug)]
-struct KeptSegment {
+pub(super) struct KeptSegment {
     path: PathBuf,
-    bytes: u64,
-    begun_ms: i64,
+    pub(super) bytes: u64,
+    /// When the oldest record was appended, or an earlier moment.
+    pub(super) begun_ms: i64,
     /// When the newest record was appended.
-    last_ms: i64,
+    pub(super) last_ms: i64,
+    /// It is to be sent again, and may be the only copy of what it says: it stays until it is removed by its name.
+    is_sealed: bool,
 }
 
 /// All of them, oldest first.
@@ -50,6 +54,9 @@ impl KeptSegments {
         let mut all: Vec<KeptSegment> = left(dir.path());
         all.sort_by(|one, other| one.path.cmp(&other.path));
         let last = all.last().and_then(|segment| number(&segment.path));
+        // The name does not say when one was begun; it was due for the next one after this time.
+        all.iter_mut()
+            .for_each(|segment| segment.begun_ms = segment.begun_ms.saturating_sub(keep_ms / TIME_SHARE));
         let segment_bytes_max = SEGMENT_BYTES_MAX.min(bytes_max / SEGMENT_SHARE).max(1);
         let next = last.map_or(0, |last| last + 1);
         Self { dir, keep_ms, segment_bytes_max, all: all.into(), open: None, next }
@@ -75,7 +82,8 @@ impl KeptSegments {
                 self.next += 1;
                 let file = self.dir.file(&name, Access::New)?;
                 let path = self.dir.path().join(name);
-                self.all.push_back(KeptSegment { path, bytes: 0, begun_ms: now_ms, last_ms: now_ms });
+                let (bytes, begun_ms, last_ms, is_sealed) = (0, now_ms, now_ms, false);
+                self.all.push_back(KeptSegment { path, bytes, begun_ms, last_ms, is_sealed });
                 open.insert(file)
             }
         };
@@ -89,34 +97,31 @@ impl KeptSegments {
         })
     }
 
-    /// Removes what is old enough.
-    pub(super) fn expire(&mut self, now_ms: i64) {
-        while self.all.front().is_some_and(|first| now_ms - first.last_ms >= self.keep_ms) {
-            self.remove_first();
+    /// Removes what was old enough at this moment.
+    pub(super) fn expire(&mut self, at_ms: i64) {
+        let is_old = |segment: &KeptSegment| at_ms.saturating_sub(segment.last_ms) >= self.keep_ms;
+        let expired =
+            self.all.iter().filter(|segment| !segment.is_sealed).take_while(|segment| is_old(segment));
+        for _ in 0..expired.count() {
+            let _ = self.remove_oldest();
         }
     }
 
-    /// Removes the oldest until the rest takes no more than this; answers how many bytes are gone.
-    pub(super) fn shrink_to(&mut self, bytes_max: u64) -> u64 {
-        let before = self.bytes();
-        while self.bytes() > bytes_max {
-            self.remove_first();
+    /// Removes the oldest that is not sealed, and answers which it was.
+    pub(super) fn remove_oldest(&mut self) -> Option<KeptSegment> {
+        let at = self.all.iter().position(|segment| !segment.is_sealed)?;
+        let oldest = self.all.remove(at)?;
+        if at == self.all.len() {
+            self.open = None;
         }
-        before - self.bytes()
+        unlink(&self.dir, &oldest.path);
+        Some(oldest)
     }
 
-    fn remove_first(&mut self) {
-        if let Some(first) = self.all.pop_front() {
-            if self.all.is_empty() {
-                self.open = None;
-            }
-            unlink(&self.dir, &first.path);
-        }
-    }
-
-    /// Ends the last one, and answers where all of them are.
+    /// Ends the last one, and answers where all of them are; they stay until they are removed one by one.
     pub(super) fn seal(&mut self) -> Vec<PathBuf> {
         self.open = None;
+        self.all.iter_mut().for_each(|segment| segment.is_sealed = true);
         self.all.iter().map(|segment| segment.path.clone()).collect()
     }
 
@@ -146,7 +151,7 @@ fn left(dir: &Path) -> Vec<KeptSegment> {
         let about = entry.metadata().ok()?;
         let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         let last_ms = i64::try_from(changed.as_millis()).ok()?;
-        Some(KeptSegment { path, bytes: about.len(), begun_ms: last_ms, last_ms })
+        Some(KeptSegment { path, bytes: about.len(), begun_ms: last_ms, last_ms, is_sealed: false })
     };
     entries.filter_map(segment).collect()
 }
@@ -174,17 +179,37 @@ mod tests {
             kept.append(&vec![7; bytes], at).unwrap();
         }
         // The first two fill a segment of 100 bytes, and the last one is later than a sixteenth of the time.
-        assert_eq!((kept.seal().len(), kept.bytes()), (3, 190));
-        kept.append(&[7; 5], 1_501).unwrap();
+        assert_eq!((kept.all.len(), kept.bytes()), (3, 190));
         kept.expire(16_002);
-        assert_eq!((kept.bytes(), kept.seal().len()), (75, 3));
-        assert_eq!(kept.shrink_to(15), 60);
-        let paths = kept.seal();
-        kept.remove(&paths[0]);
-        assert_eq!(kept.bytes(), 5);
+        assert_eq!((kept.bytes(), kept.all.len()), (70, 2));
+        let oldest = kept.remove_oldest().unwrap();
+        assert_eq!((oldest.bytes, oldest.begun_ms, oldest.last_ms), (60, 3, 3));
+        kept.append(&[7; 5], 1_501).unwrap();
+        assert_eq!((kept.bytes(), kept.all.len()), (15, 1));
         let mut again = open();
-        assert_eq!(again.seal(), paths[1..]);
+        assert_eq!(again.seal(), kept.seal());
         again.append(&[7; 3], 20_000).unwrap();
         assert_eq!(again.seal().len(), 2, "an old segment is not appended to");
+    }
+
+    #[test]
+    fn sealed_segments_neither_expire_nor_make_room_and_those_behind_them_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = KeptSegments::open(PrivateDir::open(dir.path()).unwrap(), 16_000, 1600);
+        for at in 0..3 {
+            kept.append(&[7; 100], at).unwrap();
+        }
+        let sealed = kept.seal();
+        for at in 3..6 {
+            kept.append(&[7; 100], at).unwrap();
+        }
+        kept.expire(16_003);
+        assert_eq!(kept.bytes(), 500, "the oldest of the later ones has expired");
+        assert!(kept.remove_oldest().is_some() && kept.remove_oldest().is_some());
+        assert!(kept.remove_oldest().is_none(), "sealed ones stay");
+        assert_eq!((kept.bytes(), sealed.len()), (300, 3));
+        kept.append(&[7; 9], 20_000).unwrap();
+        sealed.iter().for_each(|path| kept.remove(path));
+        assert_eq!(kept.bytes(), 9);
     }
 }

@@ -24,6 +24,9 @@ pub const GAPS_LISTED_MAX: usize = 100;
 /// The cause of a gap whose callbacks were durable in a file, or a record, that is damaged now.
 pub const DAMAGED: &str = "spool_damaged";
 
+/// The cause of a gap whose callbacks were committed and kept, and had been dropped when the database lost the commits.
+pub const KEPT_DROPPED: &str = "kept_dropped";
+
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -142,9 +145,9 @@ impl Losses {
         self.state().ended.push(gap);
     }
 
-    /// Notes a gap that is over: records that were durable and cannot be read any more.
-    pub(super) fn note_damage(&self, gap: Gap) {
-        count(gap.app, DAMAGED, gap.callbacks);
+    /// Notes a gap that is over: callbacks that were durable, and whose records cannot be read any more.
+    pub(super) fn note_ended(&self, gap: Gap) {
+        count(gap.app, &gap.cause, gap.callbacks);
         metrics::counter!("group_mirror_gaps_total").increment(1);
         let (mut state, app) = (self.state(), gap.app);
         state.begin(gap);

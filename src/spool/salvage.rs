@@ -19,7 +19,7 @@ use super::losses::{Gap, Losses};
 use super::record::{self, RECORD_BYTES_MAX};
 use super::requests::{NewRecord, SpoolRequest};
 use super::status::SpoolError;
-use crate::files::{Access, PrivateDir};
+use crate::files::{Access, FileError, PrivateDir};
 
 /// What the name of a file that was moved aside begins with.
 const MOVED_BEGIN: &str = "spool.redb.damaged-";
@@ -193,7 +193,10 @@ fn open(path: &Path, access: Access) -> io::Result<File> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    PrivateDir::open(dir).and_then(|dir| dir.file(name, access)).map_err(io::Error::other)
+    let kind =
+        |error: &FileError| if error.is_missing() { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
+    let file = PrivateDir::open(dir).and_then(|dir| dir.file(name, access));
+    file.map_err(|error| io::Error::new(kind(&error), error))
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {

@@ -130,7 +130,7 @@ impl SpoolThread {
             gap.cause,
             "the spool's file was damaged: its newest records are gone and are not in the mirror"
         );
-        self.losses.note_damage(gap);
+        self.losses.note_ended(gap);
     }
 
     /// Gives the damaged file another name, notes a gap and begins to salvage; false where it cannot be renamed. How many
@@ -162,7 +162,7 @@ impl SpoolThread {
             "the spool's file is damaged ({reason}); it is kept as {}, and what is whole in it is salvaged",
             moved.path.display()
         );
-        self.losses.note_damage(Gap { callbacks: 0, ..gap.clone() });
+        self.losses.note_ended(Gap { callbacks: 0, ..gap.clone() });
         if let Some(salvage) = &self.salvage {
             salvage.begin(moved.path, gap);
         }
@@ -343,7 +343,7 @@ impl SpoolThread {
             );
             let cause = DAMAGED.into();
             let (first_ms, last_ms) = (*received_ms, *received_ms);
-            self.losses.note_damage(Gap { app: None, first_ms, last_ms, callbacks: 1, cause });
+            self.losses.note_ended(Gap { app: None, first_ms, last_ms, callbacks: 1, cause });
         }
         self.write(&mut FileWrite { set_aside: keys, ..FileWrite::default() })
     }

@@ -1,8 +1,9 @@
 //! Whether the standby of `READ_DATABASE_URL` can serve reads: reached, of this program's schema, a copy of the database that
 //! the service writes to, and no further behind than the moment of the look.
 //!
-//! The last counts when it comes into use: what a reader has seen in the primary a moment ago is there. Later it may
-//! fall behind; `at_least` waits for it, and other reads show what it has.
+//! The last counts when a host comes into use, in the place of the primary or of another host: what a reader has seen a
+//! moment ago is there. Later it may fall behind; `at_least` waits for it, and other reads show what it has. While the
+//! primary is away and its end is not known, the host in use stays in use, and any other one comes only in its place.
 
 use std::time::Duration;
 
@@ -52,14 +53,12 @@ impl Database {
             }
             Err(_) => None,
         };
-        let wanted_end = end.filter(|_| !standby.is_used());
         let Some(id) = known.id.as_deref() else {
             return standby.leave("the primary has not answered yet, or is not migrated");
         };
-        match timeout(LOOK_WAIT_MAX, self.examine(standby, id, wanted_end.as_deref())).await {
-            Ok(Ok(address)) => standby.take_into_use(&address),
-            Ok(Err(cause)) => standby.leave(&cause),
-            Err(_) => standby.leave(&format!("it does not answer in {} s", LOOK_WAIT_MAX.as_secs())),
+        match self.examine(standby, id, end.as_deref()).await {
+            Ok(address) => standby.take_into_use(&address),
+            Err(cause) => standby.leave(&cause),
         }
     }
 
@@ -84,16 +83,24 @@ impl Database {
 
     /// The address of the first host that can serve reads, to which the pools are led; or why none can.
     async fn examine(&self, standby: &StandbyReads, id: &str, end: Option<&str>) -> Result<String, String> {
+        let used = standby.is_used().then(|| standby.hosts().used().index);
+        let mut hosts: Vec<_> = standby.hosts().all().iter().enumerate().collect();
+        // Without an end none can be shown to have caught up: the one in use comes first then.
+        hosts.sort_by_key(|(index, _)| end.is_none() && Some(*index) != used);
         let mut cause = String::new();
-        for (index, options) in standby.hosts().all().iter().enumerate() {
+        for (index, options) in hosts {
+            let wanted_end = end.filter(|_| Some(index) != used);
             let examined = async {
                 let mut conn =
                     PgConnection::connect_with(options).await.map_err(|error| error.to_string())?;
-                let fault = fault(&mut conn, id, end).await.map_err(|error| error.to_string())?;
+                let fault = fault(&mut conn, id, wanted_end).await.map_err(|error| error.to_string())?;
                 let _ = conn.close().await;
                 fault.map_or(Ok(()), Err)
             };
-            match examined.await {
+            // One that has vanished leaves the time of the others alone.
+            let examined = timeout(LOOK_WAIT_MAX, examined).await;
+            let late = |_| Err(format!("it does not answer in {} s", LOOK_WAIT_MAX.as_secs()));
+            match examined.unwrap_or_else(late) {
                 Ok(()) => {
                     self.lead_standby_to(standby, index);
                     return Ok(url::address(options));

@@ -3,7 +3,9 @@
 //!
 //! `FAILOVERS=20` runs the lossy ones as often.
 
-use std::time::Duration;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::StatusCode;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -180,6 +182,111 @@ async fn a_failover_while_the_service_is_stopped_or_killed_is_found_out_at_the_n
         service.ends_well_on("TERM").await;
         verified(&place, &pair.url()).await;
     }
+}
+
+/// How old the newest file of what is kept is; none where there is none.
+fn newest_kept(place: &Place) -> Option<Duration> {
+    let entries = std::fs::read_dir(place.path().join("data")).unwrap().map(|entry| entry.unwrap());
+    let kept = entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with("kept-"));
+    kept.filter_map(|entry| entry.metadata().ok()?.modified().ok()?.elapsed().ok()).min()
+}
+
+/// What is kept is of an hour ago.
+fn make_old(place: &Place) {
+    let old = SystemTime::now() - Duration::from_hours(1);
+    for entry in std::fs::read_dir(place.path().join("data")).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_str().unwrap().starts_with("kept-") {
+            File::options().append(true).open(entry.path()).unwrap().set_modified(old).unwrap();
+        }
+    }
+}
+
+/// By the clock alone it would be gone before the promotion.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_longer_than_the_time_of_the_setting_takes_nothing_of_what_is_kept() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&place, &pair.url(), 5).await;
+    fill(&service, "kept", 5).await;
+    pair.until_the_standby_has(5).await;
+    pair.replication.set(Mood::Gone);
+    fill(&service, "lost", 7).await;
+    pair.first.set(Mood::Gone);
+    take(&service, &create("away")).await;
+    let is_over = async || {
+        newest_kept(&place).is_none_or(|age| age > Duration::from_secs(8)) && !drained(&service).await
+    };
+    assert!(eventually(is_over).await, "{:?}", newest_kept(&place));
+    pair.promote().await;
+    assert!(eventually(async || entered(&pair.standby).await == 13).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &pair.url()).await;
+}
+
+/// The time for which a service is stopped does not count either, nor a start at which the database is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_from_before_a_start_does_not_expire_before_the_database_was_looked_at() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&place, &pair.url(), 600).await;
+    fill(&service, "kept", 5).await;
+    pair.until_the_standby_has(5).await;
+    pair.replication.set(Mood::Gone);
+    fill(&service, "lost", 7).await;
+    service.ends_well_on("TERM").await;
+    pair.first.set(Mood::Gone);
+    make_old(&place);
+    // The standby takes no writes yet.
+    let service = serve(&place, &pair.url(), 600).await;
+    for number in 0..3 {
+        take(&service, &create(&format!("away{number}"))).await;
+    }
+    // Old files are looked through each second.
+    let since = Instant::now();
+    assert!(eventually(async || since.elapsed() > Duration::from_secs(3)).await);
+    pair.promote().await;
+    assert!(eventually(async || entered(&pair.standby).await == 15).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+    verified(&place, &pair.url()).await;
+}
+
+/// The first look commits, and its connection is silent from then on, as that to a host that has vanished.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_gets_no_answer_ends_and_the_next_one_finds_what_the_database_has() {
+    let (database, place) = (TestDatabase::create().await, Place::new());
+    let service = serve(&place, &database.url, 600).await;
+    fill(&service, "g", 5).await;
+    service.ends_well_on("TERM").await;
+    make_old(&place);
+    let proxy = Proxy::start(&database.url).await;
+    proxy.set(Mood::StallsAfterCommit);
+    let service = serve(&place, &proxy.url, 600).await;
+    // A look that finds the database complete lets it expire.
+    assert!(eventually(async || newest_kept(&place).is_none()).await, "{}", service.log());
+    proxy.set(Mood::Fair);
+    service.ends_well_on("TERM").await;
+}
+
+/// One that anybody may write stands for any that cannot be read for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_file_that_cannot_be_read_is_sent_again_once_it_can_be() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let mut service = serve(&place, &pair.url(), 600).await;
+    fill(&service, "kept", 5).await;
+    pair.until_the_standby_has(5).await;
+    pair.replication.set(Mood::Gone);
+    fill(&service, "lost", 7).await;
+    let file = place.path().join("data/kept-0000000000");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+    pair.promote().await;
+    service.says("answered callbacks that the database may lack are in").await;
+    // A restart does not forget that they are to be sent.
+    service.ends_well_on("TERM").await;
+    service = serve(&place, &pair.url(), 600).await;
+    service.says("answered callbacks that the database may lack are in").await;
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    assert!(eventually(async || entered(&pair.standby).await == 12).await, "{}", service.log());
+    assert!(eventually(async || !file.exists()).await);
+    service.ends_well_on("TERM").await;
+    verified(&place, &pair.url()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

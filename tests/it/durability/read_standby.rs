@@ -35,8 +35,12 @@ fn lines(service: &Process, text: &str) -> usize {
 
 /// A service that reads from the standby of a pair.
 async fn serve(pair: &Pair, place: &Place) -> Process {
+    serve_reading(pair, place, &pair.second.url).await
+}
+
+async fn serve_reading(pair: &Pair, place: &Place, url: &str) -> Process {
     let mut command = place.command_on(&pair.first.url, &["serve"]);
-    command.env("READ_DATABASE_URL", &pair.second.url);
+    command.env("READ_DATABASE_URL", url);
     let mut service = Process::start(command).ready().await;
     service.says(USED).await;
     service
@@ -139,4 +143,69 @@ async fn a_standby_is_named_beside_a_database_and_check_finds_it() {
     check.env("READ_DATABASE_URL", Proxy::url_of([&pair.second]));
     let checked = run(check).await.stdout;
     assert!(checked.lines().any(|line| line.starts_with("ok       read_database: PostgreSQL") && line.ends_with("a standby")), "{checked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_answers_nothing_takes_no_time_of_the_next_one() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let silent = Proxy::start(&pair.standby.url()).await;
+    silent.set(Mood::Stalled);
+    let service = serve_reading(&pair, &place, &Proxy::url_of([&silent, &pair.second])).await;
+    assert_eq!(reads(&service).await, "standby");
+    service.ends_well_on("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_returns_comes_into_use_only_when_it_has_caught_up() {
+    let (mut pair, place) = (Pair::create().await, Place::new());
+    let replication = Proxy::start(&pair.primary.url()).await;
+    let other = Cluster::standby_of(&mut pair.primary, &replication).await;
+    let returning = Proxy::start(&other.url()).await;
+    returning.set(Mood::Gone);
+    let service = serve_reading(&pair, &place, &Proxy::url_of([&returning, &pair.second])).await;
+    fill(&service, "early", 1).await;
+    run_on(&other, "SELECT pg_wal_replay_pause()").await;
+    fill(&service, "late", 1).await;
+    let is_read = async |service: &Process| status(service, "/v1/groups/late0").await == StatusCode::OK;
+    assert!(eventually(async || is_read(&service).await).await);
+    // The looks at it are sessions that have ended.
+    let mut conn = other.connect().await;
+    let sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+    let before: i64 = sqlx::query_scalar(sessions).fetch_one(&mut conn).await.unwrap();
+    returning.set(Mood::Fair);
+    let conn = tokio::sync::Mutex::new(conn);
+    let is_looked_at = async || {
+        let now: i64 = sqlx::query_scalar(sessions).fetch_one(&mut *conn.lock().await).await.unwrap();
+        now >= before + 2
+    };
+    assert!(eventually(is_looked_at).await);
+    assert!(is_read(&service).await, "{}", service.log());
+    run_on(&other, "SELECT pg_wal_replay_resume()").await;
+    pair.second.set(Mood::Gone);
+    assert!(eventually(async || reads(&service).await == "standby" && is_read(&service).await).await);
+    service.ends_well_on("TERM").await;
+}
+
+/// Each statement on a standby is a transaction of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_wait_for_the_standby_do_not_ask_it_one_by_one() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&pair, &place).await;
+    run_on(&pair.standby, "SELECT pg_wal_replay_pause()").await;
+    fill(&service, "h", 1).await;
+    let page: Value = service.get_as(API_TOKEN, "/v1/changes").await.json().await.unwrap();
+    let cursor = page["items"].as_array().unwrap().last().unwrap()["cursor"].as_str().unwrap().to_owned();
+    let url = format!("http://{}/v1/groups/h0?at_least={cursor}", service.api_address());
+    let mut conn = pair.standby.connect().await;
+    let transactions = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let before: i64 = sqlx::query_scalar(transactions).fetch_one(&mut conn).await.unwrap();
+    let client = reqwest::Client::new();
+    let waiting = (0..60).map(|_| client.get(&url).bearer_auth(API_TOKEN).send());
+    for answer in futures_util::future::join_all(waiting).await {
+        assert_eq!(answer.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    // A session reports what it has done at its end at the latest.
+    service.ends_well_on("TERM").await;
+    let after: i64 = sqlx::query_scalar(transactions).fetch_one(&mut conn).await.unwrap();
+    assert!(after - before < 600, "{} transactions", after - before);
 }
