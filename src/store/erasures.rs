@@ -154,17 +154,20 @@ const REGISTER: &str = "
 INSERT INTO erasures AS e (sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (sdk_app_id, user_hash) DO UPDATE
    SET erased_at_ms = GREATEST(e.erased_at_ms, EXCLUDED.erased_at_ms),
-       stays_erased = e.stays_erased OR EXCLUDED.stays_erased";
+       stays_erased = e.stays_erased OR EXCLUDED.stays_erased
+RETURNING erased_at_ms, stays_erased";
 
-/// Registers an erasure; one that is there keeps its pseudonym. In a transaction that the caller keeps short: callbacks wait
-/// for its end.
+/// Registers an erasure; one that is there keeps its pseudonym. Answers up to which time both reach, as every batch will read
+/// it: none where what is later is replaced as well. In a transaction that the caller keeps short: callbacks wait for its
+/// end.
 ///
 /// # Errors
 /// A statement's; a limit of time, where a writer does not end.
-pub async fn register(conn: &mut PgConnection, erasure: &Erasure) -> Result<(), sqlx::Error> {
+pub async fn register(conn: &mut PgConnection, erasure: &Erasure) -> Result<Option<Millis>, sqlx::Error> {
     sqlx::query(TAKE).execute(&mut *conn).await?;
-    let query = sqlx::query(REGISTER).bind(erasure.app.get()).bind(&erasure.user[..]);
+    let query = sqlx::query_as(REGISTER).bind(erasure.app.get()).bind(&erasure.user[..]);
     let query = query.bind(&erasure.pseudonym).bind(erasure.erased_at.get()).bind(erasure.stays_erased);
-    query.execute(&mut *conn).await?;
-    sqlx::query(RAISE).execute(conn).await.map(drop)
+    let (erased_at, stays_erased): (i64, bool) = query.fetch_one(&mut *conn).await?;
+    sqlx::query(RAISE).execute(conn).await?;
+    Ok((!stays_erased).then_some(Millis::new(erased_at)))
 }

@@ -14,7 +14,7 @@ use crate::support::api::after;
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
 use crate::support::reads::lists;
-use crate::support::{Service, dump, histories, settings, unix_now};
+use crate::support::{APP, Service, dump, histories, settings, unix_now};
 
 /// A join of a user into the group `late`, so long after the base.
 fn join(user: &str, ms: i64) -> Callback {
@@ -60,6 +60,16 @@ async fn a_late_callback_gets_the_pseudonym_at_every_replica_and_a_later_one_is_
 
 #[tokio::test]
 async fn what_comes_before_and_after_the_erasure_leaves_the_same_tables() {
+    leaves_the_same_tables(NOW).await;
+}
+
+/// The moment lies among the entries: those after it name the person, whether they came before the walk or after it.
+#[tokio::test]
+async fn what_is_later_than_the_erasure_names_the_person_whether_it_came_before_the_walk_or_after_it() {
+    leaves_the_same_tables(Millis::new(histories::BASE_MS + 9_999)).await;
+}
+
+async fn leaves_the_same_tables(moment: Millis) {
     let World { callbacks, .. } = World::generated(25);
     let mut dumps = Vec::new();
     for cut in [callbacks.len(), callbacks.len() / 2, 0] {
@@ -68,12 +78,13 @@ async fn what_comes_before_and_after_the_erasure_leaves_the_same_tables() {
         for (at, part) in [&callbacks[..cut], &callbacks[cut..]].into_iter().enumerate() {
             World { callbacks: part.to_vec(), snapshots: Vec::new() }.enter(&database).await;
             if at == 0 {
-                erased(&database, "ana", false).await;
+                erased_at(&database, "ana", moment, false).await;
             }
         }
         verified(&database).await;
-        let erased = erased(&database, "ana", false).await;
+        let erased = erased_at(&database, "ana", moment, false).await;
         assert_eq!((erased.entries, erased.after.is_nowhere()), (0, true), "cut at {cut}");
+        assert_eq!(erased.after.newer > 0, moment < NOW, "{erased:?}");
         let mut conn = test.connect().await;
         let ledger: Vec<String> = sqlx::query_scalar(
             "SELECT concat_ws('|', group_id, time_ms, digest, body, client_ip, query, reason, causes, operator, users,
@@ -96,6 +107,63 @@ async fn what_comes_before_and_after_the_erasure_leaves_the_same_tables() {
     assert!(dumps[0].len() > 1_000 && dumps[0].iter().any(|line| line.contains("PSEUDONYM")));
     assert_eq!(dumps[0], dumps[1]);
     assert_eq!(dumps[0], dumps[2]);
+}
+
+/// The walk reaches a group some time after the registration, and what has come meanwhile is later than the erasure.
+#[tokio::test]
+async fn one_who_joined_after_the_erasure_and_before_the_walk_leaves_under_the_same_id() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let entered = async |callback: Callback| {
+        assert!(commit(&database, &[callback]).await.iter().all(Result::is_ok));
+    };
+    entered(join("ana", 1)).await;
+    entered(join("ana", 20_001)).await;
+    let moment = Millis::new(histories::BASE_MS + 20_000);
+    let erased = erased_at(&database, "ana", moment, false).await;
+    assert_eq!((erased.entries, erased.after.newer, erased.after.is_nowhere()), (1, 1, true), "{erased:?}");
+    entered(laws::callback(&json!({
+        "CallbackCommand": "Group.CallbackAfterMemberExit", "GroupId": "late", "EventTime": histories::BASE_MS + 60_000,
+        "ExitType": "Quit", "Operator_Account": "ana", "ExitMemberList": [{ "Member_Account": "ana" }],
+    })))
+    .await;
+    let members = "SELECT user_id FROM active_group_members WHERE group_id = 'late' ORDER BY user_id";
+    let members: Vec<String> =
+        sqlx::query_scalar(members).fetch_all(&mut test.connect().await).await.unwrap();
+    assert_eq!(members, [erased.pseudonym.as_str()], "the join before the erasure has no leave");
+    // An earlier moment, as of a command on a machine with a slow clock, does not take back the one that is registered.
+    let again = erased_at(&database, "ana", Millis::new(histories::BASE_MS), false).await;
+    assert_eq!((again.entries, again.after.newer, again.after.is_nowhere()), (0, 2, true), "{again:?}");
+    verified(&database).await;
+    database.close().await;
+}
+
+/// A page is entered with its list, by the time of that.
+#[tokio::test]
+async fn a_page_of_a_list_from_after_the_moment_keeps_the_person_and_one_from_before_it_does_not() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let mut conn = test.connect().await;
+    let answer = r#"{"MemberList":[{"Member_Account":"ana"}]}"#;
+    // Of the last one the group was created after the moment, and nothing of it is older.
+    let created = (histories::BASE_MS / 1000 + 1).to_string();
+    for (page, sent, spare, created) in [(0, 20, 11, "null"), (1, 20, 9, "null"), (2, 2_000, 1_999, &created)]
+    {
+        let mark = format!(
+            r#"{{"place":{{"offset":{page}}},"sent":{},"spare_ms":{spare},"create_secs":{created},"limit":2}}"#,
+            histories::BASE_MS + sent
+        );
+        let insert = "INSERT INTO list_pages (sdk_app_id, group_id, page, mark, answer) VALUES ($1::bigint, 'late', $2, $3, $4)";
+        let query = sqlx::query(insert).bind(APP.parse::<i64>().unwrap()).bind(page).bind(&mark);
+        query.bind(answer.as_bytes()).execute(&mut conn).await.unwrap();
+    }
+    let erased = erased_at(&database, "ana", Millis::new(histories::BASE_MS + 10), false).await;
+    assert_eq!((erased.after.newer, erased.after.is_nowhere()), (2, true), "{erased:?}");
+    let naming = "SELECT page FROM list_pages WHERE position('\"ana\"'::bytea IN answer) > 0 ORDER BY page";
+    assert_eq!(sqlx::query_scalar::<_, i32>(naming).fetch_all(&mut conn).await.unwrap(), [1, 2]);
+    erased_at(&database, "ana", Millis::new(histories::BASE_MS + 10), true).await;
+    assert!(sqlx::query_scalar::<_, i32>(naming).fetch_all(&mut conn).await.unwrap().is_empty());
+    database.close().await;
 }
 
 #[tokio::test]
