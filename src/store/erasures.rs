@@ -148,7 +148,11 @@ pub async fn pseudonym(
 /// Taken before anything else of the transaction: writers hold the weakest lock of the table from their insert to their end.
 const TAKE: &str = "LOCK TABLE erasure_state IN ACCESS EXCLUSIVE MODE";
 
-const RAISE: &str = "UPDATE erasure_state SET version = version + 1 WHERE only_row";
+/// To the clock in microseconds, so that no number comes twice: a standby that takes over without the last erasure, or a
+/// backup, would count on from a lower one, and a process that knows the lost one would find its number again.
+const RAISE: &str = "
+UPDATE erasure_state SET version = GREATEST(version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+ WHERE only_row";
 
 const REGISTER: &str = "
 INSERT INTO erasures AS e (sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased) VALUES ($1, $2, $3, $4, $5)

@@ -256,3 +256,34 @@ async fn callbacks_that_are_committed_while_a_person_is_erased_leave_no_id_behin
     verified(&database).await;
     database.close().await;
 }
+
+/// A standby takes over that lacks an erasure, and the next one is registered there before another replica has looked.
+#[tokio::test]
+async fn an_erasure_after_one_that_a_failover_lost_is_seen_by_a_replica_that_knows_the_lost_one() {
+    let test = TestDatabase::create().await;
+    let [here, elsewhere] = [(), ()].map(|()| Database::new(&test.url).unwrap());
+    let mut conn = test.connect().await;
+    let state = "SELECT version FROM erasure_state";
+    let before: i64 = sqlx::query_scalar(state).fetch_one(&mut conn).await.unwrap();
+    erased(&here, "chen_li", false).await;
+    assert!(
+        commit(&elsewhere, &[join("chen_li", 1)]).await.iter().all(Result::is_ok),
+        "it knows the erasure"
+    );
+    sqlx::query("DELETE FROM erasures").execute(&mut conn).await.unwrap();
+    sqlx::query("UPDATE erasure_state SET version = $1").bind(before).execute(&mut conn).await.unwrap();
+    let pseudonym = erased(&here, "ana", false).await.pseudonym;
+    assert!(commit(&elsewhere, &[join("ana", 2)]).await.iter().all(Result::is_ok));
+    let users = users_of(&test).await;
+    assert!(
+        users.contains(&pseudonym.as_str().to_owned()) && !users.contains(&"ana".to_owned()),
+        "{users:?}"
+    );
+    // A clock that was set back does not lower it.
+    let late = i64::MAX - 10;
+    sqlx::query("UPDATE erasure_state SET version = $1").bind(late).execute(&mut conn).await.unwrap();
+    erased(&here, "ana", false).await;
+    assert_eq!(sqlx::query_scalar::<_, i64>(state).fetch_one(&mut conn).await.unwrap(), late + 1);
+    here.close().await;
+    elsewhere.close().await;
+}
