@@ -36,7 +36,7 @@ async fn a_late_callback_gets_the_pseudonym_at_every_replica_and_a_later_one_is_
     for database in [&here, &elsewhere] {
         assert!(
             commit(database, &[join("chen_li", 1)]).await.iter().all(Result::is_ok),
-            "both know that nobody is erased"
+            "both know that no person is erased"
         );
     }
     let moment = Millis::new(histories::BASE_MS + 20_000);
