@@ -16,9 +16,10 @@ use super::person_search::{PersonFound, find, no_pseudonym};
 use crate::mirror::{Erasure, fits, user_hash};
 use crate::model::{Millis, SdkAppId, UserId};
 use crate::replay;
+use crate::store::Database;
 use crate::store::erased_entries::{self, EntryPlace, EntryWalk};
+use crate::store::erasures::{self, ERASURES_MAX, Registered};
 use crate::store::errors::{Failure, classify};
-use crate::store::{Database, erasures};
 
 /// How long an erasure waits for the end of one that was killed, or of a replay.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -114,9 +115,15 @@ async fn register(
     loop {
         let mut tx = database.begin_within("register_erasure", REGISTER_LOCK_MAX).await?;
         match erasures::register(tx.conn(), &erasure).await {
-            Ok(until) => {
+            Ok(Registered::Until(until)) => {
                 tx.commit().await?;
                 return Ok((pseudonym, until));
+            }
+            Ok(Registered::Full) => {
+                tx.roll_back().await;
+                anyhow::bail!(
+                    "cannot register the erasure: {ERASURES_MAX} persons are erased, the most that the table erasures may hold; delete old rows of it as docs/operations.md says"
+                );
             }
             Err(error) => {
                 tx.roll_back().await;

@@ -3,8 +3,10 @@
 
 use group_mirror::callback::Callback;
 use group_mirror::ingest::{commit, commit_snapshots};
-use group_mirror::model::Millis;
+use group_mirror::model::{Millis, SdkAppId, UserId};
+use group_mirror::retention::{self, ErasureWanted};
 use group_mirror::store::Database;
+use group_mirror::store::erasures::ERASURES_MAX;
 use serde_json::json;
 
 use super::erasing::{NOW, World, erased, erased_at, verified};
@@ -284,6 +286,33 @@ async fn an_erasure_after_one_that_a_failover_lost_is_seen_by_a_replica_that_kno
     sqlx::query("UPDATE erasure_state SET version = $1").bind(late).execute(&mut conn).await.unwrap();
     erased(&here, "ana", false).await;
     assert_eq!(sqlx::query_scalar::<_, i64>(state).fetch_one(&mut conn).await.unwrap(), late + 1);
+    here.close().await;
+    elsewhere.close().await;
+}
+
+#[tokio::test]
+async fn the_most_erasures_that_may_be_are_read_by_a_batch_and_one_more_is_refused() {
+    let test = TestDatabase::create().await;
+    let [here, elsewhere] = [(), ()].map(|()| Database::new(&test.url).unwrap());
+    assert!(commit(&elsewhere, &[join("chen_li", 1)]).await.iter().all(Result::is_ok));
+    let fill = "INSERT INTO erasures (sdk_app_id, user_hash, pseudonym, erased_at_ms)
+                SELECT $1::bigint, sha256(n::text::bytea), 'erased-' || left(encode(sha256(n::text::bytea), 'hex'), 20), 0
+                  FROM generate_series(1, $2) n";
+    let query = sqlx::query(fill).bind(APP.parse::<i64>().unwrap()).bind(i64::from(ERASURES_MAX) - 1);
+    query.execute(&mut test.connect().await).await.unwrap();
+    let pseudonym = erased(&here, "ana", false).await.pseudonym;
+    assert!(commit(&elsewhere, &[join("ana", 2)]).await.iter().all(Result::is_ok));
+    assert_eq!(users_of(&test).await, ["chen_li", pseudonym.as_str()]);
+    let wanted = ErasureWanted {
+        app: SdkAppId::parse(APP).unwrap(),
+        user: UserId::parse("chen_li").unwrap(),
+        now: NOW,
+        stays_erased: false,
+    };
+    let refused = retention::erase(&here, &wanted).await.unwrap_err().to_string();
+    assert!(refused.contains("100000 persons are erased") && refused.contains("operations.md"), "{refused}");
+    assert_eq!(users_of(&test).await, ["chen_li", pseudonym.as_str()], "nothing is written");
+    assert_eq!(erased(&here, "ana", true).await.pseudonym, pseudonym, "one that is there is none more");
     here.close().await;
     elsewhere.close().await;
 }
