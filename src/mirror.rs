@@ -37,7 +37,9 @@ pub use people::{People, PersonPart, PersonParts, USERS_SHOWN_MAX};
 pub use read_digest::{DIGEST_KINDS, ReadDigest};
 pub use register::Register;
 pub use rows::{GroupRow, MemberRow, Rows, TopicRow, Transition};
-pub use snapshot::{LIST_BYTES_MAX, LIST_MEMBERS_MAX, ReadKind, ReadTime, Snapshot, UnreadableSnapshot};
+pub use snapshot::{
+    LIST_BYTES_MAX, LIST_MEMBERS_MAX, ListTime, ReadKind, ReadTime, Snapshot, UnreadableSnapshot,
+};
 pub use state::{
     GroupState, JOIN_SPARE_MS, MemberState, Status, TopicState, are_members_known, group_state, is_standing,
     member_state, topic_state,

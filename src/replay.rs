@@ -72,6 +72,12 @@ pub async fn replay_from(
     progress: impl Fn(u64),
 ) -> anyhow::Result<Report> {
     let mut keeper = lock(database).await?;
+    let lost = crate::store::rebuild::missing_erasures(&mut keeper).await?;
+    anyhow::ensure!(
+        lost.is_empty(),
+        "the database has no {}, and the ledger does not say who is erased; restore erasure_state and erasures from a backup, or make them as docs/operations.md says under Damage",
+        lost.join(" and no ")
+    );
     let mut report = Report::default();
     if mode == Mode::Rebuild {
         report.restored = restore(database).await?;

@@ -68,13 +68,13 @@ fn print_erased(wanted: &ErasureWanted, erased: &Erased) -> anyhow::Result<()> {
     if after.newer > 0 {
         let newer = after.newer;
         print(&format!(
-            "{newer} entries are of a time after the erasure: they are new, and stay as they are"
+            "{newer} entries or pages of lists are of a time after the erasure: they are new, and stay as they are"
         ))?;
     }
-    print(if after.is_nowhere() {
-        "the id stands nowhere in the database"
-    } else {
-        "the id still stands in the rows above; run the command again"
+    print(match after.newer {
+        _ if !after.is_nowhere() => "the id still stands in the rows above; run the command again",
+        0 => "the id stands nowhere in the database",
+        _ => "the id stands nowhere in the database but in what is new",
     })
 }
 

@@ -76,6 +76,25 @@ impl ReadTime {
     }
 }
 
+/// What the time of a list in pages is made of, as it is stored with each page: fields are only ever added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListTime {
+    /// S of the first page.
+    pub sent: i64,
+    /// G, in milliseconds.
+    pub spare_ms: i64,
+    /// When the group was created, Unix seconds; none where that is not known.
+    pub create_secs: Option<i64>,
+}
+
+impl ListTime {
+    /// S and σ of the list.
+    #[must_use]
+    pub fn read_time(self) -> ReadTime {
+        ReadTime::new(Millis::new(self.sent), self.spare_ms, self.create_secs)
+    }
+}
+
 /// One answer about one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::reading::{LIMIT_LARGE, LIMIT_SAFE, ROWS_MAX};
 use super::reading_rows::ListRows;
 use super::reading_verdict::{IncompleteWhy, ListReading, ListState, ReadSpare, Witnesses};
-use crate::mirror::{GroupKey, ReadTime};
+use crate::mirror::{GroupKey, ListTime, ReadTime};
 use crate::model::Millis;
 use crate::tencent::Reply;
 use crate::tencent::canonical::member_list;
@@ -52,10 +52,9 @@ enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListMark {
     place: Place,
-    /// S of the first page.
-    sent: i64,
-    spare_ms: i64,
-    create_secs: Option<i64>,
+    /// As of when it counts.
+    #[serde(flatten)]
+    time: ListTime,
     member_num: Option<u64>,
     limit: u32,
     calls: u32,
@@ -76,7 +75,7 @@ impl ListMark {
     /// False where the group was created anew since: what was read before is of another group with the same id.
     #[must_use]
     pub fn is_of(&self, witnesses: &Witnesses) -> bool {
-        let created = self.create_secs.zip(witnesses.create_secs);
+        let created = self.time.create_secs.zip(witnesses.create_secs);
         created.is_none_or(|(then, now)| then == now)
     }
 }
@@ -108,9 +107,7 @@ impl ListProgress {
         let place = if is_community { Place::Cursor(String::new()) } else { Place::Offset(0) };
         let mark = ListMark {
             place,
-            sent: 0,
-            spare_ms: spare.ms,
-            create_secs: witnesses.create_secs,
+            time: ListTime { sent: 0, spare_ms: spare.ms, create_secs: witnesses.create_secs },
             member_num: witnesses.member_num,
             limit: if is_community { COMMUNITY_PAGE_MAX } else { LIMIT_LARGE },
             calls: 0,
@@ -170,7 +167,7 @@ impl ListProgress {
 
     /// S and σ of the first page.
     pub(super) fn time(&self) -> ReadTime {
-        ReadTime::new(Millis::new(self.mark.sent), self.mark.spare_ms, self.mark.create_secs)
+        self.mark.time.read_time()
     }
 
     /// Takes a page that was answered.
@@ -178,7 +175,7 @@ impl ListProgress {
         let page = &reply.answer;
         if !self.is_begun {
             self.is_begun = true;
-            self.mark.sent = reply.asked_at.get();
+            self.mark.time.sent = reply.asked_at.get();
         }
         self.grow();
         self.mark.member_num = page.member_num.or(self.mark.member_num);
@@ -334,7 +331,7 @@ impl ListProgress {
     pub(super) fn finish(&mut self, state: ListState, bound: Millis) -> ListReading {
         self.rows.sort();
         if !self.is_begun {
-            self.mark.sent = bound.get();
+            self.mark.time.sent = bound.get();
         }
         ListReading {
             group: self.group.clone(),

@@ -1,22 +1,42 @@
 //! An entry of the ledger as it is without a person: what is replaced in each of its parts.
 //!
-//! Pure. Digest, time and position stay, so that a repeat meets its entry, and the entry its place in the merge.
+//! Pure. Digest, time and position stay, so that a repeat finds its entry, and the entry keeps its place in the merge.
 
 use crate::callback::{PseudonymOf, is_act_of, pseudonymized, pseudonymized_query};
-use crate::model::UserId;
+use crate::mirror::ListTime;
+use crate::model::{Millis, UserId};
 use crate::replay;
-use crate::store::erased_entries::{ErasedEntry, NamingEntry};
+use crate::store::erased_entries::{ErasedEntry, ListPage, NamingEntry};
 
-/// A person and what stands in the place of the id.
+/// A person, what stands in the place of the id, and up to which time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Renaming<'a> {
     pub(super) user: &'a UserId,
     pub(super) pseudonym: &'a UserId,
+    /// The moment of the erasure; none: what is later is replaced as well.
+    pub(super) until: Option<Millis>,
 }
 
 impl<'a> Renaming<'a> {
     fn of(self, text: &str) -> Option<&'a str> {
         (text == self.user.as_str()).then_some(self.pseudonym.as_str())
+    }
+
+    /// True where what counts from this time is replaced: by the rule of what comes late, so that it does not matter whether
+    /// an entry came before it was looked at or after that.
+    pub(super) fn reaches(self, time: Millis) -> bool {
+        self.until.is_none_or(|until| time <= until)
+    }
+
+    /// True for an entry that counts from such a time.
+    pub(super) fn reaches_entry(self, entry: &NamingEntry) -> bool {
+        self.reaches(Millis::new(entry.row.time_ms))
+    }
+
+    /// True for a page of a list that counts from such a time. One whose time cannot be read never becomes an entry.
+    pub(super) fn reaches_page(self, page: &ListPage) -> bool {
+        let time = serde_json::from_str::<ListTime>(&page.mark);
+        time.map_or(true, |time| self.reaches(time.read_time().sigma))
     }
 
     /// Bytes of JSON, or of none.

@@ -16,9 +16,10 @@ use super::person_search::{PersonFound, find, no_pseudonym};
 use crate::mirror::{Erasure, fits, user_hash};
 use crate::model::{Millis, SdkAppId, UserId};
 use crate::replay;
+use crate::store::Database;
 use crate::store::erased_entries::{self, EntryPlace, EntryWalk};
+use crate::store::erasures::{self, ERASURES_MAX, Registered};
 use crate::store::errors::{Failure, classify};
-use crate::store::{Database, erasures};
 
 /// How long an erasure waits for the end of one that was killed, or of a replay.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -70,7 +71,7 @@ pub struct Erased {
 pub async fn search(database: &Database, app: SdkAppId, user: &UserId) -> anyhow::Result<PersonFound> {
     let mut conn = database.connect().await?;
     let pseudonym = no_pseudonym(user)?;
-    Ok(find(&mut conn, app, Renaming { user, pseudonym: &pseudonym }, None).await?)
+    Ok(find(&mut conn, app, Renaming { user, pseudonym: &pseudonym, until: None }).await?)
 }
 
 /// Erases a person in one app.
@@ -81,22 +82,23 @@ pub async fn erase(database: &Database, wanted: &ErasureWanted) -> anyhow::Resul
     let keeper = replay::lock_within(database, LOCK_WAIT_MAX).await?;
     let mut conn = database.connect().await?;
     let before = search(database, wanted.app, &wanted.user).await?;
-    let pseudonym = register(database, &mut conn, wanted).await?;
-    let renaming = Renaming { user: &wanted.user, pseudonym: &pseudonym };
+    let (pseudonym, until) = register(database, &mut conn, wanted).await?;
+    let renaming = Renaming { user: &wanted.user, pseudonym: &pseudonym, until };
     let (entries, groups) = erase_in_ledger(database, &mut conn, wanted.app, renaming).await?;
     erase_in_pages(&mut conn, wanted.app, renaming).await?;
     erased_entries::delete_strays(&mut conn, wanted.app, &wanted.user).await?;
-    let after = find(&mut conn, wanted.app, renaming, Some(wanted.now)).await?;
+    let after = find(&mut conn, wanted.app, renaming).await?;
     replay::unlock(keeper).await?;
     Ok(Erased { pseudonym, before, after, entries, groups })
 }
 
-/// Notes that the person is erased, and since when. From then on every batch of every replica knows.
+/// Notes that the person is erased, and since when. From then on every batch of every replica knows. Answers the pseudonym, and
+/// up to which time it stands in the place of the id: of the newest erasure, which need not be this one.
 async fn register(
     database: &Database,
     conn: &mut PgConnection,
     wanted: &ErasureWanted,
-) -> anyhow::Result<UserId> {
+) -> anyhow::Result<(UserId, Option<Millis>)> {
     let hash = user_hash(&erasures::key(conn).await?, wanted.user.as_str());
     let pseudonym = match erasures::pseudonym(conn, wanted.app, &hash).await? {
         Some(known) => UserId::parse(&known)?,
@@ -113,9 +115,15 @@ async fn register(
     loop {
         let mut tx = database.begin_within("register_erasure", REGISTER_LOCK_MAX).await?;
         match erasures::register(tx.conn(), &erasure).await {
-            Ok(()) => {
+            Ok(Registered::Until(until)) => {
                 tx.commit().await?;
-                return Ok(pseudonym);
+                return Ok((pseudonym, until));
+            }
+            Ok(Registered::Full) => {
+                tx.roll_back().await;
+                anyhow::bail!(
+                    "cannot register the erasure: {ERASURES_MAX} persons are erased, the most that the table erasures may hold; delete old rows of it as docs/operations.md says"
+                );
             }
             Err(error) => {
                 tx.roll_back().await;
@@ -156,7 +164,8 @@ async fn erase_in_ledger(
     while let Some(page) = walk.next(conn, renaming.user).await? {
         for entry in &page {
             let group = &entry.row.group_id;
-            if done.as_ref() == Some(group) || renaming.in_entry(entry).is_none() {
+            let is_done = done.as_ref() == Some(group) || !renaming.reaches_entry(entry);
+            if is_done || renaming.in_entry(entry).is_none() {
                 continue;
             }
             let changed = erase_in_group(database, (app, group), renaming).await?;
@@ -176,8 +185,8 @@ async fn erase_in_pages(
     let mut last = None;
     loop {
         let pages = erased_entries::list_pages(conn, app, renaming.user, last.as_ref()).await?;
-        for page in &pages {
-            if let Some(answer) = renaming.in_bytes(&page.2) {
+        for page in pages.iter().filter(|page| renaming.reaches_page(page)) {
+            if let Some(answer) = renaming.in_bytes(&page.answer) {
                 erased_entries::write_list_page(conn, app, page, &answer).await?;
             }
         }

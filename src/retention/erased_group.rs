@@ -48,7 +48,7 @@ async fn transact(
         let Some(last) = page.last() else { break };
         place = EntryPlace::of(&last.row);
         let erased = page.iter().filter_map(|entry| {
-            let (erased, _) = renaming.in_entry(entry)?;
+            let (erased, _) = renaming.in_entry(entry).filter(|_| renaming.reaches_entry(entry))?;
             Some((entry.row.key(), erased))
         });
         let erased: Vec<_> = erased.collect();

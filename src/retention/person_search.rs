@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgConnection;
 
 use super::entry::Renaming;
-use crate::model::{Millis, SdkAppId, UserId};
+use crate::model::{SdkAppId, UserId};
 use crate::store::erased_columns;
 use crate::store::erased_entries::{self, EntryWalk};
 
@@ -16,7 +16,7 @@ use crate::store::erased_entries::{self, EntryWalk};
 pub struct PersonFound {
     /// How many rows hold something of the person, by table and column; every column that was searched is here.
     pub rows: BTreeMap<(&'static str, &'static str), u64>,
-    /// Entries that count from a time after the erasure.
+    /// Entries, and pages of lists, that count from a time after the erasure.
     pub newer: u64,
 }
 
@@ -31,12 +31,11 @@ impl PersonFound {
 /// The columns of the ledger that are searched by reading the entries.
 const OF_ENTRIES: [&str; 6] = ["body", "query", "client_ip", "reason", "operator", "users"];
 
-/// Searches for an id. `pseudonym` is any other text; `erased_at`: what is later is new.
+/// Searches for an id. The pseudonym may be any other text; what the renaming does not reach is new.
 pub(super) async fn find(
     conn: &mut PgConnection,
     app: SdkAppId,
     renaming: Renaming<'_>,
-    erased_at: Option<Millis>,
 ) -> Result<PersonFound, sqlx::Error> {
     let mut found = PersonFound::default();
     found.rows.extend(OF_ENTRIES.map(|column| (("ledger", column), 0)));
@@ -45,7 +44,7 @@ pub(super) async fn find(
     while let Some(page) = walk.next(conn, renaming.user).await? {
         for entry in &page {
             let Some((_, columns)) = renaming.in_entry(entry) else { continue };
-            if erased_at.is_some_and(|erased_at| entry.row.time_ms > erased_at.get()) {
+            if !renaming.reaches_entry(entry) {
                 found.newer += 1;
                 newer_groups.insert(entry.row.group_id.clone());
                 continue;
@@ -55,16 +54,25 @@ pub(super) async fn find(
     }
     let newer_groups: Vec<String> = newer_groups.into_iter().collect();
     found.rows.extend(erased_columns::count(conn, app, renaming.user, &newer_groups).await?);
-    found.rows.insert(("list_pages", "answer"), pages(conn, app, renaming).await?);
+    let (pages, newer) = pages(conn, app, renaming).await?;
+    found.rows.insert(("list_pages", "answer"), pages);
+    found.newer += newer;
     Ok(found)
 }
 
-async fn pages(conn: &mut PgConnection, app: SdkAppId, renaming: Renaming<'_>) -> Result<u64, sqlx::Error> {
-    let (mut count, mut last) = (0, None);
+/// How many pages of lists name the person: up to the moment of the erasure, and later.
+async fn pages(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    renaming: Renaming<'_>,
+) -> Result<(u64, u64), sqlx::Error> {
+    let (mut count, mut newer, mut last) = (0, 0, None);
     loop {
         let page = erased_entries::list_pages(conn, app, renaming.user, last.as_ref()).await?;
-        count += page.iter().filter(|(.., answer)| renaming.in_bytes(answer).is_some()).count() as u64;
-        let Some(next) = page.into_iter().last() else { return Ok(count) };
+        for page in page.iter().filter(|page| renaming.in_bytes(&page.answer).is_some()) {
+            *if renaming.reaches_page(page) { &mut count } else { &mut newer } += 1;
+        }
+        let Some(next) = page.into_iter().last() else { return Ok((count, newer)) };
         last = Some(next);
     }
 }

@@ -281,10 +281,18 @@ pub async fn delete_strays(conn: &mut PgConnection, app: SdkAppId, user: &UserId
 }
 
 /// A page of a list of members that is being read.
-pub type ListPage = (String, i32, Vec<u8>);
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct ListPage {
+    group_id: String,
+    page: i32,
+    /// Where the page after this one begins, and as of when the list counts; JSON.
+    pub mark: String,
+    /// The members that the page added.
+    pub answer: Vec<u8>,
+}
 
 const LIST_PAGES: &str = r"
-SELECT group_id, page, answer FROM list_pages
+SELECT group_id, page, mark, answer FROM list_pages
  WHERE sdk_app_id = $1 AND (group_id, page) > ($3, $4)
    AND (position(convert_to($2, 'UTF8') IN answer) > 0 OR position('\x5c'::bytea IN answer) > 0)
  ORDER BY group_id, page LIMIT 16";
@@ -299,7 +307,7 @@ pub async fn list_pages(
     user: &UserId,
     after: Option<&ListPage>,
 ) -> Result<Vec<ListPage>, sqlx::Error> {
-    let (group, page) = after.map_or(("", -1), |(group, page, _)| (group.as_str(), *page));
+    let (group, page) = after.map_or(("", -1), |page| (page.group_id.as_str(), page.page));
     let query = sqlx::query_as(LIST_PAGES).bind(app.get()).bind(user.as_str()).bind(group).bind(page);
     query.fetch_all(conn).await
 }
@@ -314,9 +322,10 @@ UPDATE list_pages SET answer = $5 WHERE sdk_app_id = $1 AND group_id = $2 AND pa
 pub async fn write_list_page(
     conn: &mut PgConnection,
     app: SdkAppId,
-    (group, page, before): &ListPage,
+    page: &ListPage,
     answer: &[u8],
 ) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(WRITE_LIST_PAGE).bind(app.get()).bind(group).bind(page).bind(before);
+    let query = sqlx::query(WRITE_LIST_PAGE).bind(app.get()).bind(&page.group_id).bind(page.page);
+    let query = query.bind(&page.answer);
     query.bind(answer).execute(conn).await.map(drop)
 }

@@ -65,7 +65,10 @@ impl ErasuresApplied<'_> {
         if self.applied.version() == Some(found) {
             return Ok(());
         }
-        self.known.read_anew(conn).await?;
+        // Another batch of this process may have read it meanwhile.
+        if self.known.current().version() != Some(found) {
+            self.known.read_anew(conn).await?;
+        }
         Err(erasures_changed())
     }
 
@@ -148,23 +151,47 @@ pub async fn pseudonym(
 /// Taken before anything else of the transaction: writers hold the weakest lock of the table from their insert to their end.
 const TAKE: &str = "LOCK TABLE erasure_state IN ACCESS EXCLUSIVE MODE";
 
-const RAISE: &str = "UPDATE erasure_state SET version = version + 1 WHERE only_row";
+/// To the clock in microseconds, so that no number comes twice: a standby that takes over without the last erasure, or a
+/// backup, would count on from a lower one, and a process that knows the lost one would find its number again.
+const RAISE: &str = "
+UPDATE erasure_state SET version = GREATEST(version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+ WHERE only_row";
 
+/// The most persons who are erased, in all apps together. Each process holds all of them, and a batch of callbacks that finds
+/// another version reads them anew within its own limit of time, a second.
+pub const ERASURES_MAX: u32 = 100_000;
+
+/// Nothing is written where it would be one too many.
 const REGISTER: &str = "
-INSERT INTO erasures AS e (sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO erasures AS e (sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased)
+SELECT $1, $2, $3, $4, $5
+ WHERE EXISTS (SELECT FROM erasures WHERE sdk_app_id = $1 AND user_hash = $2)
+    OR (SELECT count(*) FROM erasures WHERE sdk_app_id > 0) < $6
 ON CONFLICT (sdk_app_id, user_hash) DO UPDATE
    SET erased_at_ms = GREATEST(e.erased_at_ms, EXCLUDED.erased_at_ms),
-       stays_erased = e.stays_erased OR EXCLUDED.stays_erased";
+       stays_erased = e.stays_erased OR EXCLUDED.stays_erased
+RETURNING erased_at_ms, stays_erased";
 
-/// Registers an erasure; one that is there keeps its pseudonym. In a transaction that the caller keeps short: callbacks wait
-/// for its end.
+/// What came of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// Up to this time the pseudonym stands in the place of the id, as every batch will read it; none: in what is later as well.
+    Until(Option<Millis>),
+    /// [`ERASURES_MAX`] others are registered, and nothing was written.
+    Full,
+}
+
+/// Registers an erasure; one that is there keeps its pseudonym, and the later moment of both counts. In a transaction that
+/// the caller keeps short: callbacks wait for its end.
 ///
 /// # Errors
 /// A statement's; a limit of time, where a writer does not end.
-pub async fn register(conn: &mut PgConnection, erasure: &Erasure) -> Result<(), sqlx::Error> {
+pub async fn register(conn: &mut PgConnection, erasure: &Erasure) -> Result<Registered, sqlx::Error> {
     sqlx::query(TAKE).execute(&mut *conn).await?;
-    let query = sqlx::query(REGISTER).bind(erasure.app.get()).bind(&erasure.user[..]);
+    let query = sqlx::query_as(REGISTER).bind(erasure.app.get()).bind(&erasure.user[..]);
     let query = query.bind(&erasure.pseudonym).bind(erasure.erased_at.get()).bind(erasure.stays_erased);
-    query.execute(&mut *conn).await?;
-    sqlx::query(RAISE).execute(conn).await.map(drop)
+    let written: Option<(i64, bool)> = query.bind(i64::from(ERASURES_MAX)).fetch_optional(&mut *conn).await?;
+    let Some((erased_at, stays_erased)) = written else { return Ok(Registered::Full) };
+    sqlx::query(RAISE).execute(conn).await?;
+    Ok(Registered::Until((!stays_erased).then_some(Millis::new(erased_at))))
 }

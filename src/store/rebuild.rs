@@ -123,9 +123,7 @@ const VIEWS: [&str; 8] = [
 ];
 
 /// The tables beside the fold, which replay makes where they are not there and otherwise leaves alone.
-const BESIDE: [&str; 14] = [
-    "erasure_state",
-    "erasures",
+const BESIDE: [&str; 12] = [
     "ledger_people",
     "feed_marks",
     "group_verifications",
@@ -139,6 +137,10 @@ const BESIDE: [&str; 14] = [
     "gone_candidates",
     "list_pages",
 ];
+
+/// The tables that say who is erased, which the ledger does not. Made anew they would be empty, with another key, and what
+/// comes late about those who were erased would enter the mirror again.
+const ERASURES: [&str; 2] = ["erasure_state", "erasures"];
 
 const ABSENT: &str = "SELECT name FROM UNNEST($1::text[]) AS wanted (name)
  WHERE to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) IS NULL";
@@ -165,6 +167,14 @@ pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
     let tables = tables.iter().map(|table| table.table).chain(BESIDE);
     let names: Vec<&str> = tables.chain(VIEWS).collect();
     absent(conn, &names).await
+}
+
+/// Which of the tables that say who is erased are not there.
+///
+/// # Errors
+/// The statement's.
+pub async fn missing_erasures(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    absent(conn, &ERASURES).await
 }
 
 const MISSING: &str = r"

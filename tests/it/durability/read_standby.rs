@@ -21,8 +21,8 @@ async fn status(service: &Process, path: &str) -> StatusCode {
 }
 
 async fn reads(service: &Process) -> String {
-    let told: Value = service.get("/readyz").await.json().await.unwrap();
-    told["reads"].as_str().unwrap().to_owned()
+    let ready: Value = service.get("/readyz").await.json().await.unwrap();
+    ready["reads"].as_str().unwrap().to_owned()
 }
 
 async fn run_on(server: &Cluster, statement: &'static str) {

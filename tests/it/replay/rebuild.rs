@@ -7,8 +7,9 @@ use group_mirror::store::{Database, lines};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use sqlx::Executor as _;
+use sqlx::{AssertSqlSafe, Executor as _};
 
+use crate::support::postgres::TestDatabase;
 use crate::support::{App, histories, sample};
 
 /// A mirror that was told forty histories, in some order.
@@ -130,6 +131,34 @@ async fn tables_that_were_dropped_are_made_again_with_their_views_and_indexes() 
     app.service.taken(&sample("Group.CallbackAfterCreateGroup")).await;
     app.service.read("/v1/groups/%40TGS%232RIVERB7QK").await;
     app.stop().await;
+}
+
+/// Neither is a fold of the ledger: made anew, the key is another, and what comes late names those who were erased.
+#[tokio::test]
+async fn a_replay_refuses_a_database_that_has_lost_who_is_erased() {
+    let database = TestDatabase::create().await;
+    let pools = Database::new(&database.url).unwrap();
+    let mut conn = database.connect().await;
+    for table in ["erasures", "erasure_state"] {
+        conn.execute(AssertSqlSafe(format!("ALTER TABLE {table} RENAME TO held_back"))).await.unwrap();
+        // Another table is missing beside it, which a replay would make.
+        conn.execute("DROP TABLE gaps CASCADE").await.unwrap();
+        for mode in [Mode::Verify, Mode::Rebuild] {
+            let refused = replay(&pools, mode, |_| {}).await.unwrap_err().to_string();
+            assert!(refused.contains(&format!("the database has no {table},")), "{refused}");
+            assert!(refused.contains("from a backup"), "{refused}");
+        }
+        let made: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+            .bind(table)
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        assert!(!made, "{table} is not made anew");
+        conn.execute(AssertSqlSafe(format!("ALTER TABLE held_back RENAME TO {table}"))).await.unwrap();
+        let report = replay(&pools, Mode::Rebuild, |_| {}).await.unwrap();
+        assert_eq!(report.restored, ["gaps"]);
+    }
+    pools.close().await;
 }
 
 /// Every row of the index of people, and what stands of people beside the entries, as text.

@@ -3,8 +3,10 @@
 
 use group_mirror::callback::Callback;
 use group_mirror::ingest::{commit, commit_snapshots};
-use group_mirror::model::Millis;
+use group_mirror::model::{Millis, SdkAppId, UserId};
+use group_mirror::retention::{self, ErasureWanted};
 use group_mirror::store::Database;
+use group_mirror::store::erasures::ERASURES_MAX;
 use serde_json::json;
 
 use super::erasing::{NOW, World, erased, erased_at, verified};
@@ -14,7 +16,7 @@ use crate::support::api::after;
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::postgres::TestDatabase;
 use crate::support::reads::lists;
-use crate::support::{Service, dump, histories, settings, unix_now};
+use crate::support::{APP, Service, dump, histories, settings, unix_now};
 
 /// A join of a user into the group `late`, so long after the base.
 fn join(user: &str, ms: i64) -> Callback {
@@ -36,7 +38,7 @@ async fn a_late_callback_gets_the_pseudonym_at_every_replica_and_a_later_one_is_
     for database in [&here, &elsewhere] {
         assert!(
             commit(database, &[join("chen_li", 1)]).await.iter().all(Result::is_ok),
-            "both know that nobody is erased"
+            "both know that no person is erased"
         );
     }
     let moment = Millis::new(histories::BASE_MS + 20_000);
@@ -60,6 +62,16 @@ async fn a_late_callback_gets_the_pseudonym_at_every_replica_and_a_later_one_is_
 
 #[tokio::test]
 async fn what_comes_before_and_after_the_erasure_leaves_the_same_tables() {
+    leaves_the_same_tables(NOW).await;
+}
+
+/// The moment lies among the entries: those after it name the person, whether they came before the walk or after it.
+#[tokio::test]
+async fn what_is_later_than_the_erasure_names_the_person_whether_it_came_before_the_walk_or_after_it() {
+    leaves_the_same_tables(Millis::new(histories::BASE_MS + 9_999)).await;
+}
+
+async fn leaves_the_same_tables(moment: Millis) {
     let World { callbacks, .. } = World::generated(25);
     let mut dumps = Vec::new();
     for cut in [callbacks.len(), callbacks.len() / 2, 0] {
@@ -68,12 +80,13 @@ async fn what_comes_before_and_after_the_erasure_leaves_the_same_tables() {
         for (at, part) in [&callbacks[..cut], &callbacks[cut..]].into_iter().enumerate() {
             World { callbacks: part.to_vec(), snapshots: Vec::new() }.enter(&database).await;
             if at == 0 {
-                erased(&database, "ana", false).await;
+                erased_at(&database, "ana", moment, false).await;
             }
         }
         verified(&database).await;
-        let erased = erased(&database, "ana", false).await;
+        let erased = erased_at(&database, "ana", moment, false).await;
         assert_eq!((erased.entries, erased.after.is_nowhere()), (0, true), "cut at {cut}");
+        assert_eq!(erased.after.newer > 0, moment < NOW, "{erased:?}");
         let mut conn = test.connect().await;
         let ledger: Vec<String> = sqlx::query_scalar(
             "SELECT concat_ws('|', group_id, time_ms, digest, body, client_ip, query, reason, causes, operator, users,
@@ -96,6 +109,63 @@ async fn what_comes_before_and_after_the_erasure_leaves_the_same_tables() {
     assert!(dumps[0].len() > 1_000 && dumps[0].iter().any(|line| line.contains("PSEUDONYM")));
     assert_eq!(dumps[0], dumps[1]);
     assert_eq!(dumps[0], dumps[2]);
+}
+
+/// The walk reaches a group some time after the registration, and what has come meanwhile is later than the erasure.
+#[tokio::test]
+async fn one_who_joined_after_the_erasure_and_before_the_walk_leaves_under_the_same_id() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let entered = async |callback: Callback| {
+        assert!(commit(&database, &[callback]).await.iter().all(Result::is_ok));
+    };
+    entered(join("ana", 1)).await;
+    entered(join("ana", 20_001)).await;
+    let moment = Millis::new(histories::BASE_MS + 20_000);
+    let erased = erased_at(&database, "ana", moment, false).await;
+    assert_eq!((erased.entries, erased.after.newer, erased.after.is_nowhere()), (1, 1, true), "{erased:?}");
+    entered(laws::callback(&json!({
+        "CallbackCommand": "Group.CallbackAfterMemberExit", "GroupId": "late", "EventTime": histories::BASE_MS + 60_000,
+        "ExitType": "Quit", "Operator_Account": "ana", "ExitMemberList": [{ "Member_Account": "ana" }],
+    })))
+    .await;
+    let members = "SELECT user_id FROM active_group_members WHERE group_id = 'late' ORDER BY user_id";
+    let members: Vec<String> =
+        sqlx::query_scalar(members).fetch_all(&mut test.connect().await).await.unwrap();
+    assert_eq!(members, [erased.pseudonym.as_str()], "the join before the erasure has no leave");
+    // An earlier moment, as of a command on a machine with a slow clock, does not take back the one that is registered.
+    let again = erased_at(&database, "ana", Millis::new(histories::BASE_MS), false).await;
+    assert_eq!((again.entries, again.after.newer, again.after.is_nowhere()), (0, 2, true), "{again:?}");
+    verified(&database).await;
+    database.close().await;
+}
+
+/// A page is entered with its list, by the time of that.
+#[tokio::test]
+async fn a_page_of_a_list_from_after_the_moment_keeps_the_person_and_one_from_before_it_does_not() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let mut conn = test.connect().await;
+    let answer = r#"{"MemberList":[{"Member_Account":"ana"}]}"#;
+    // Of the last one the group was created after the moment, and nothing of it is older.
+    let created = (histories::BASE_MS / 1000 + 1).to_string();
+    for (page, sent, spare, created) in [(0, 20, 11, "null"), (1, 20, 9, "null"), (2, 2_000, 1_999, &created)]
+    {
+        let mark = format!(
+            r#"{{"place":{{"offset":{page}}},"sent":{},"spare_ms":{spare},"create_secs":{created},"limit":2}}"#,
+            histories::BASE_MS + sent
+        );
+        let insert = "INSERT INTO list_pages (sdk_app_id, group_id, page, mark, answer) VALUES ($1::bigint, 'late', $2, $3, $4)";
+        let query = sqlx::query(insert).bind(APP.parse::<i64>().unwrap()).bind(page).bind(&mark);
+        query.bind(answer.as_bytes()).execute(&mut conn).await.unwrap();
+    }
+    let erased = erased_at(&database, "ana", Millis::new(histories::BASE_MS + 10), false).await;
+    assert_eq!((erased.after.newer, erased.after.is_nowhere()), (2, true), "{erased:?}");
+    let naming = "SELECT page FROM list_pages WHERE position('\"ana\"'::bytea IN answer) > 0 ORDER BY page";
+    assert_eq!(sqlx::query_scalar::<_, i32>(naming).fetch_all(&mut conn).await.unwrap(), [1, 2]);
+    erased_at(&database, "ana", Millis::new(histories::BASE_MS + 10), true).await;
+    assert!(sqlx::query_scalar::<_, i32>(naming).fetch_all(&mut conn).await.unwrap().is_empty());
+    database.close().await;
 }
 
 #[tokio::test]
@@ -187,4 +257,62 @@ async fn callbacks_that_are_committed_while_a_person_is_erased_leave_no_id_behin
     assert_eq!(users_of(&test).await, [last.pseudonym.as_str()]);
     verified(&database).await;
     database.close().await;
+}
+
+/// A standby takes over that lacks an erasure, and the next one is registered there before another replica has looked.
+#[tokio::test]
+async fn an_erasure_after_one_that_a_failover_lost_is_seen_by_a_replica_that_knows_the_lost_one() {
+    let test = TestDatabase::create().await;
+    let [here, elsewhere] = [(), ()].map(|()| Database::new(&test.url).unwrap());
+    let mut conn = test.connect().await;
+    let state = "SELECT version FROM erasure_state";
+    let before: i64 = sqlx::query_scalar(state).fetch_one(&mut conn).await.unwrap();
+    erased(&here, "chen_li", false).await;
+    assert!(
+        commit(&elsewhere, &[join("chen_li", 1)]).await.iter().all(Result::is_ok),
+        "it knows the erasure"
+    );
+    sqlx::query("DELETE FROM erasures").execute(&mut conn).await.unwrap();
+    sqlx::query("UPDATE erasure_state SET version = $1").bind(before).execute(&mut conn).await.unwrap();
+    let pseudonym = erased(&here, "ana", false).await.pseudonym;
+    assert!(commit(&elsewhere, &[join("ana", 2)]).await.iter().all(Result::is_ok));
+    let users = users_of(&test).await;
+    assert!(
+        users.contains(&pseudonym.as_str().to_owned()) && !users.contains(&"ana".to_owned()),
+        "{users:?}"
+    );
+    // A clock that was set back does not lower it.
+    let late = i64::MAX - 10;
+    sqlx::query("UPDATE erasure_state SET version = $1").bind(late).execute(&mut conn).await.unwrap();
+    erased(&here, "ana", false).await;
+    assert_eq!(sqlx::query_scalar::<_, i64>(state).fetch_one(&mut conn).await.unwrap(), late + 1);
+    here.close().await;
+    elsewhere.close().await;
+}
+
+#[tokio::test]
+async fn the_most_erasures_that_may_be_are_read_by_a_batch_and_one_more_is_refused() {
+    let test = TestDatabase::create().await;
+    let [here, elsewhere] = [(), ()].map(|()| Database::new(&test.url).unwrap());
+    assert!(commit(&elsewhere, &[join("chen_li", 1)]).await.iter().all(Result::is_ok));
+    let fill = "INSERT INTO erasures (sdk_app_id, user_hash, pseudonym, erased_at_ms)
+                SELECT $1::bigint, sha256(n::text::bytea), 'erased-' || left(encode(sha256(n::text::bytea), 'hex'), 20), 0
+                  FROM generate_series(1, $2) n";
+    let query = sqlx::query(fill).bind(APP.parse::<i64>().unwrap()).bind(i64::from(ERASURES_MAX) - 1);
+    query.execute(&mut test.connect().await).await.unwrap();
+    let pseudonym = erased(&here, "ana", false).await.pseudonym;
+    assert!(commit(&elsewhere, &[join("ana", 2)]).await.iter().all(Result::is_ok));
+    assert_eq!(users_of(&test).await, ["chen_li", pseudonym.as_str()]);
+    let wanted = ErasureWanted {
+        app: SdkAppId::parse(APP).unwrap(),
+        user: UserId::parse("chen_li").unwrap(),
+        now: NOW,
+        stays_erased: false,
+    };
+    let refused = retention::erase(&here, &wanted).await.unwrap_err().to_string();
+    assert!(refused.contains("100000 persons are erased") && refused.contains("operations.md"), "{refused}");
+    assert_eq!(users_of(&test).await, ["chen_li", pseudonym.as_str()], "nothing is written");
+    assert_eq!(erased(&here, "ana", true).await.pseudonym, pseudonym, "one that is there is none more");
+    here.close().await;
+    elsewhere.close().await;
 }
