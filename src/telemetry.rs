@@ -197,7 +197,7 @@ fn describe() {
     describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");
     describe_gauge!(
         "group_mirror_breaker_open",
-        "1 while the circuit breaker is open and callbacks go straight to the spool, else 0."
+        "1 while the database does not commit or does not fit, so that callbacks need the spool, else 0."
     );
     describe_gauge!(
         "group_mirror_database_fits",
