@@ -238,7 +238,8 @@ fn describe_process() {
     );
     describe_counter!(
         "group_mirror_trace_spans_total",
-        "Sampled spans by result: exported to the collector, or lost because it did not take them."
+        "Sampled spans by result: sent to the collector (exported), or lost because it did not take the request. Those that a full \
+         queue drops are in neither, and those that the collector rejects in an answer count as exported."
     );
     #[cfg(target_os = "linux")]
     metrics_process::Collector::default().describe();
