@@ -162,3 +162,14 @@ fn what_the_compose_recipe_puts_beside_the_files_that_are_shipped_stays_out_of_g
         assert!(ignored.lines().any(|line| line == format!("/deploy/{directory}")), "{directory}");
     }
 }
+
+#[test]
+fn the_container_file_gives_the_build_the_commit_that_its_context_cannot_say() {
+    let (file, script) = (text("deploy/Containerfile"), text("build.rs"));
+    let variable =
+        script.split("const COMMIT_VARIABLE: &str = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let variable = variable.unwrap();
+    let before = file.split("RUN cargo build").next().unwrap();
+    assert!(before.contains(&format!("\nARG {variable}=\n")), "{before}");
+    assert!(!text(".dockerignore").contains(".git"), "the context has no repository");
+}
