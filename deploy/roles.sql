@@ -14,6 +14,9 @@
 -- Other names by `-v owner=…`, `-v service=…`, `-v eraser=…`, `-v analyst=…`, `-v database=…`. Passwords come from the
 -- environment, where other users of the machine do not see them; a role without one keeps the one that it has, or logs in
 -- by what pg_hba.conf says of it (peer, certificate).
+--
+-- `-v analyst_bodies=off` takes `ledger` and `ledger_entries`, where the raw bodies stand, from analysts, `on` gives them.
+-- Without the variable that stays as it is: a role that reads `groups` and not `ledger` gets no bodies. At first it reads both.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -118,6 +121,13 @@ SELECT p.oid::regprocedure AS call, f.for_analysts
        AS f (name, for_analysts)
   JOIN pg_proc p ON p.proname = f.name AND p.pronamespace = 'public'::regnamespace;
 
+\if :{?analyst_bodies}
+\else
+    SELECT CASE WHEN bool_or(name = 'groups' AND is_read) AND NOT bool_or(name = 'ledger' AND is_read) THEN 'off' ELSE 'on' END
+           AS analyst_bodies
+      FROM (SELECT name, has_table_privilege(:'analyst', oid, 'SELECT') AS is_read FROM existing WHERE kind <> 'S') AS found \gset
+\endif
+
 BEGIN;
 SELECT format('REVOKE ALL ON %s public.%I FROM %I, %I, %I', CASE kind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name,
               :'service', :'eraser', :'analyst')
@@ -136,13 +146,17 @@ SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', call, :'service') FROM calls
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', call, :'analyst') FROM calls WHERE for_analysts \gexec
 -- To erase a person is to do everything else, too.
 GRANT :"service" TO :"eraser";
--- Analysts read everything, raw bodies included (where they should not: REVOKE SELECT ON ledger, ledger_entries FROM
--- mirror_read), except what hides the ids of erased persons: with the key in these two tables a guess can be tested. A
--- partition is read by way of its table, so that what is revoked from the table is not open there.
+-- Analysts read everything, raw bodies included unless analyst_bodies is off, except what hides the ids of erased persons:
+-- with the key in these two tables a guess can be tested. A partition is read by way of its table, so that what is revoked
+-- from the table is not open there.
 SELECT format('GRANT SELECT ON public.%I TO %I', name, :'analyst') FROM existing
- WHERE kind <> 'S' AND NOT is_partition AND name NOT IN ('erasure_state', 'erasures') \gexec
+ WHERE kind <> 'S' AND NOT is_partition AND name NOT IN ('erasure_state', 'erasures')
+   AND (:'analyst_bodies'::boolean OR name NOT IN ('ledger', 'ledger_entries')) \gexec
 COMMIT;
-SELECT count(*) = 0 AS is_empty FROM existing \gset
+SELECT count(*) = 0 AS is_empty, NOT :'analyst_bodies'::boolean AS is_closed FROM existing \gset
+\if :is_closed
+    \echo :analyst 'reads no raw bodies: neither ledger nor ledger_entries (-v analyst_bodies=on gives them).'
+\endif
 \if :is_empty
     \echo 'Roles and database are there. Next: group-mirror migrate as the owner, then this file again.'
 \else

@@ -314,6 +314,13 @@ impl Writer {
         self.breaker.is_open()
     }
 
+    /// True while PostgreSQL does not commit, as the last probe found, or does not fit; also while callbacks are tried there all
+    /// the same, because the spool cannot write.
+    #[must_use]
+    pub fn is_database_away(&self) -> bool {
+        self.breaker.is_database_away()
+    }
+
     /// Why PostgreSQL does not commit, as the last probe found; none while it does.
     #[must_use]
     pub fn commit_failure(&self) -> Option<String> {

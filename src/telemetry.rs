@@ -197,7 +197,7 @@ fn describe() {
     describe_gauge!("group_mirror_spool_oldest_age_seconds", "Age of the oldest callback in the spool.");
     describe_gauge!(
         "group_mirror_breaker_open",
-        "1 while the circuit breaker is open and callbacks go straight to the spool, else 0."
+        "1 while the database does not commit or does not fit, so that callbacks need the spool, else 0."
     );
     describe_gauge!(
         "group_mirror_database_fits",
@@ -238,7 +238,8 @@ fn describe_process() {
     );
     describe_counter!(
         "group_mirror_trace_spans_total",
-        "Sampled spans by result: exported to the collector, or lost because it did not take them."
+        "Sampled spans by result: sent to the collector (exported), or lost because it did not take the request. Those that a full \
+         queue drops are in neither, and those that the collector rejects in an answer count as exported."
     );
     #[cfg(target_os = "linux")]
     metrics_process::Collector::default().describe();

@@ -157,13 +157,13 @@ fn status_code(status: &str) -> StatusCode {
 }
 
 fn readiness(state: &HealthState) -> Readiness {
-    let breaker = state.writer.is_breaker_open();
-    let database = match state.schema.mismatch() {
-        Some(mismatch) => mismatch,
-        None if breaker => "it does not commit in time; callbacks go to the spool".to_owned(),
-        None => "ok".to_owned(),
-    };
     let status = state.writer.spool();
+    let database = match (state.schema.mismatch(), state.writer.is_database_away()) {
+        (Some(mismatch), _) => mismatch,
+        (None, true) if status.failure.is_some() => "it does not commit in time".to_owned(),
+        (None, true) => "it does not commit in time; callbacks go to the spool".to_owned(),
+        (None, false) => "ok".to_owned(),
+    };
     let is_known = status.failure != Some(SpoolError::Opening);
     let spool = SpoolReadiness {
         state: status.failure.as_ref().map_or_else(|| "ok".to_owned(), ToString::to_string),

@@ -249,7 +249,7 @@ pub(super) async fn stats(
     RawQuery(raw): RawQuery,
 ) -> Result<Json<StatsView>, ApiError> {
     let app = Query::parse(raw.as_deref(), &["sdk_app_id"])?.take_app(&caller, state.app)?;
-    let (latest, counts) = if state.schema.fits() && !state.writer.is_breaker_open() {
+    let (latest, counts) = if state.schema.fits() && !state.writer.is_database_away() {
         tokio::join!(latest_in_ledger(&state, app), state.stats_cache.counts())
     } else {
         (Err(ApiError::unavailable("The database is known to be away.")), state.stats_cache.last())

@@ -34,7 +34,7 @@ pub(super) fn gauges(apps: Vec<SdkAppId>, writer: Writer, database: Database, fe
             ("group_mirror_kept_bytes", writer.kept_bytes() as f64),
             ("group_mirror_followers", feed.follower_count() as f64),
             ("group_mirror_feed_lag_seconds", feed.lag().as_secs_f64()),
-            ("group_mirror_breaker_open", f64::from(u8::from(writer.is_breaker_open()))),
+            ("group_mirror_breaker_open", f64::from(u8::from(writer.is_database_away()))),
             ("group_mirror_spool_failing", f64::from(u8::from(spool.failure.is_some()))),
         ] {
             metrics::gauge!(name).set(value);

@@ -4,6 +4,7 @@
 //! time to be apart from its clock. The line is quoted for a POSIX shell, and what was read from standard input stands in
 //! it. Nothing is sent, and no token is printed.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ enum SignedBody {
 /// `sign`.
 ///
 /// # Errors
-/// An app or a token that is not set or cannot be used; a body that cannot be read, or does not fit into a line.
+/// An app or a token that is not set or cannot be used; a body that cannot be read, is larger than the mirror takes, or does not fit into a line.
 pub fn sign(settings: &Settings, args: &SignArgs) -> anyhow::Result<ExitCode> {
     let now = clock::now().get() / 1000;
     let mut out = std::io::stdout();
@@ -105,11 +106,14 @@ fn body(args: &SignArgs) -> anyhow::Result<SignedBody> {
         return inline(read(std::io::stdin(), "standard input")?, "standard input");
     }
     let name = path.to_str().with_context(|| format!("--body: {} is not UTF-8", path.display()))?;
-    let file = std::fs::read(path).with_context(|| format!("--body: {name}"))?;
-    ensure!(!file.is_empty(), "--body: {name} is empty; an empty request is the console's check");
+    let what = format!("--body: {name}");
+    let file = read(File::open(path).with_context(|| what.clone())?, &what)?;
+    ensure!(!file.is_empty(), "{what} is empty; an empty request is the console's check");
+    ensure!(file.len() <= BODY_BYTES_MAX, "{what} has over {BODY_BYTES_MAX} bytes, which the mirror refuses");
     Ok(SignedBody::File(name.to_owned(), file))
 }
 
+/// No more than shows that it is too much: a device has no end.
 fn read(from: impl std::io::Read, what: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).with_context(|| what.to_owned())?;

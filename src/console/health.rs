@@ -55,7 +55,8 @@ fn database(state: &ConsoleState, visit: &Visit, trust: &Trust) -> HealthCard {
     match &trust.database {
         DatabaseHealth::Committing => card("trust-database-ok"),
         DatabaseHealth::Away => {
-            let away = card("trust-database-away").at(CardLevel::Wrong);
+            let away =
+                HealthCard::good("database", trust.database_text(visit.language())).at(CardLevel::Wrong);
             state.api.writer.commit_failure().into_iter().fold(away, HealthCard::and)
         }
         DatabaseHealth::Unfit(why) => card("trust-database-unfit").and(why.as_str()).at(CardLevel::Wrong),

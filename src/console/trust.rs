@@ -28,7 +28,7 @@ const FIRST_COUNT_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(crate) enum DatabaseHealth {
     /// Callbacks are committed to it.
     Committing,
-    /// The circuit breaker is open: callbacks go to the spool.
+    /// It does not commit: callbacks go to the spool, if that takes them.
     Away,
     /// Schema and program do not agree, or it was not reached since the start; the text says why.
     Unfit(String),
@@ -37,7 +37,7 @@ pub(crate) enum DatabaseHealth {
 impl DatabaseHealth {
     /// As it is now.
     pub(crate) fn of(state: &ConsoleState) -> Self {
-        match (state.api.schema.mismatch(), state.api.writer.is_breaker_open()) {
+        match (state.api.schema.mismatch(), state.api.writer.is_database_away()) {
             (Some(why), _) => Self::Unfit(why),
             (None, true) => Self::Away,
             (None, false) => Self::Committing,
@@ -158,9 +158,10 @@ impl Trust {
         (self.database != DatabaseHealth::Committing).then_some("bad")
     }
 
-    fn database_text(&self, language: Language) -> String {
+    pub(super) fn database_text(&self, language: Language) -> String {
         language.text(match self.database {
             DatabaseHealth::Committing => "trust-database-ok",
+            DatabaseHealth::Away if self.spool_failure.is_some() => "trust-database-away-alone",
             DatabaseHealth::Away => "trust-database-away",
             DatabaseHealth::Unfit(_) => "trust-database-unfit",
         })

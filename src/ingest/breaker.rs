@@ -2,7 +2,8 @@
 //!
 //! While it is open, callbacks go straight to the spool, so that none waits for a server that does not commit. The prober
 //! alone opens and closes it, on evidence of one small commit. A schema that is not the program's holds it open for as
-//! long as that lasts. A spool that cannot write closes it: a callback that would be refused there may still be committed.
+//! long as that lasts. While the spool cannot write, callbacks are tried in PostgreSQL all the same, because one that would be
+//! refused there may still be committed; what operators see stays that of the database.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,11 @@ impl Breaker {
     /// True while new callbacks go straight to the spool.
     pub(super) fn is_open(&self) -> bool {
         self.is_held_open() || (self.is_tripped() && !self.spool.is_failing())
+    }
+
+    /// True while PostgreSQL does not commit or does not fit, whether or not the spool can take what it does not.
+    pub(super) fn is_database_away(&self) -> bool {
+        self.is_held_open() || self.is_tripped()
     }
 
     /// True while the last probe failed.

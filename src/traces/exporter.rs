@@ -32,7 +32,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The largest answer that is read. That of a collector is a few bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Counts spans by what became of them.
+/// Counts the spans of exports by what became of them. What the queue in front of the exporter drops, being full, never gets
+/// here, and the library keeps to itself how many spans of a request a collector rejects.
 const SPANS_TOTAL: &str = "group_mirror_trace_spans_total";
 
 /// Why traces cannot be exported.
@@ -99,7 +100,7 @@ impl ReportedExporter {
                 tracing::info!(
                     outage.seconds = seconds,
                     spans.lost = lost,
-                    "the collector of traces takes spans again, after {seconds:.1} s; {lost} spans are lost"
+                    "the collector of traces takes spans again, after {seconds:.1} s; at least {lost} spans are lost"
                 );
             }
             (Err(_), Some(outage)) => outage.lost += spans,

@@ -23,6 +23,7 @@ trust-last-callback = last callback { $ago }
 trust-no-callback = no callback yet
 trust-database-ok = database ok
 trust-database-away = database away: callbacks wait in the spool
+trust-database-away-alone = database away, spool takes no callback
 trust-database-unfit = database not usable
 trust-spool = { $count ->
     [0] spool empty

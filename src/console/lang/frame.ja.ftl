@@ -23,6 +23,7 @@ trust-last-callback = 最後のコールバックは{ $ago }
 trust-no-callback = コールバックはまだありません
 trust-database-ok = データベース正常
 trust-database-away = データベース停止中: コールバックはスプールで待機
+trust-database-away-alone = データベース停止中: スプールもコールバックを受け付けません
 trust-database-unfit = データベースを使用できません
 trust-spool = { $count ->
     [0] スプールは空

@@ -23,6 +23,7 @@ trust-last-callback = 最近一次回调在{ $ago }
 trust-no-callback = 尚无回调
 trust-database-ok = 数据库正常
 trust-database-away = 数据库不可用：回调暂存于本地队列
+trust-database-away-alone = 数据库不可用：本地队列也无法接收回调
 trust-database-unfit = 数据库无法使用
 trust-spool = { $count ->
     [0] 本地队列为空

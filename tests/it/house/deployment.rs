@@ -155,3 +155,28 @@ fn the_compose_file_changes_and_mounts_what_the_shipped_proxy_file_names() {
         assert_eq!(nginx.matches(&name).count(), 1, "{name}");
     }
 }
+
+#[test]
+fn what_the_compose_recipe_puts_beside_the_files_that_are_shipped_stays_out_of_git() {
+    let (recipe, compose) = (text("docs/deploy.md"), text("deploy/compose.yaml"));
+    let made = recipe.split("cd deploy && mkdir -m 0700 ").nth(1).and_then(|rest| rest.split(" &&").next());
+    let made: BTreeSet<&str> = made.unwrap().split(' ').collect();
+    let mounted = compose.split("{file: ").skip(1).filter_map(|path| path.split_once('/'));
+    let mounted: BTreeSet<&str> = mounted.map(|(directory, _)| directory).collect();
+    assert_eq!(mounted, made, "the recipe makes each directory that the compose file names");
+    let ignored = text(".gitignore");
+    for directory in made {
+        assert!(ignored.lines().any(|line| line == format!("/deploy/{directory}")), "{directory}");
+    }
+}
+
+#[test]
+fn the_container_file_gives_the_build_the_commit_that_its_context_cannot_say() {
+    let (file, script) = (text("deploy/Containerfile"), text("build.rs"));
+    let variable =
+        script.split("const COMMIT_VARIABLE: &str = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let variable = variable.unwrap();
+    let before = file.split("RUN cargo build").next().unwrap();
+    assert!(before.contains(&format!("\nARG {variable}=\n")), "{before}");
+    assert!(!text(".dockerignore").contains(".git"), "the context has no repository");
+}

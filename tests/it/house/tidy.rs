@@ -183,7 +183,7 @@ const PLACES: [(&str, &[&str]); 31] = [
     ("opentelemetry", &["traces"]),
     ("env::var", &["config.rs"]),
     ("dotenvy", &["config/dotenv.rs"]),
-    ("File::open", &["config/secrets.rs", "spool/thread.rs"]),
+    ("File::open", &["app/sign.rs", "config/secrets.rs", "spool/thread.rs"]),
     ("File::create", &[]),
     ("OpenOptions", &[]),
     ("SystemTime::now", &["clock.rs"]),

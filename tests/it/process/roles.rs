@@ -27,9 +27,13 @@ struct Roles {
 impl Roles {
     /// As the superuser; answers what psql printed.
     async fn run_script(&self) -> String {
+        self.run_script_with(&[]).await
+    }
+
+    async fn run_script_with(&self, args: &[&str]) -> String {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/roles.sql");
         let mut psql = self.place.program("psql");
-        psql.args(["-X", "-d"]).arg(self.cluster.url()).arg("-f").arg(script);
+        psql.args(["-X", "-d"]).arg(self.cluster.url()).arg("-f").arg(script).args(args);
         psql.env("SERVICE_PASSWORD", PASSWORD).env("OWNER_PASSWORD", "owner");
         let ended = run(psql).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
@@ -280,6 +284,34 @@ async fn analysts_read_what_they_should_and_write_nothing_and_a_second_run_takes
         Vec::<String>::new(),
         "every table stands in the script; a partition has the rights of its table"
     );
+}
+
+#[tokio::test]
+async fn bodies_that_were_closed_to_analysts_stay_closed_when_the_script_is_run_again() {
+    let Some(roles) = prepared().await else { return };
+    let bodies = ["SELECT body FROM ledger", "SELECT body FROM ledger_entries"];
+    let closed = async || {
+        for read in bodies {
+            assert!(roles.refusal("mirror_read", read).await.contains("permission denied"), "{read}");
+        }
+        assert_eq!(roles.refusal("mirror_read", "SELECT FROM active_groups").await, "");
+    };
+    let mut owner = roles.connect("mirror_owner").await;
+    for revoke in
+        ["REVOKE SELECT ON ledger FROM mirror_read", "REVOKE SELECT ON ledger_entries FROM mirror_read"]
+    {
+        sqlx::query(revoke).execute(&mut owner).await.unwrap();
+    }
+    assert!(roles.run_script().await.contains("mirror_read reads no raw bodies"));
+    closed().await;
+    assert!(!roles.run_script_with(&["-v", "analyst_bodies=on"]).await.contains("no raw bodies"));
+    for read in bodies {
+        assert_eq!(roles.refusal("mirror_read", read).await, "");
+    }
+    roles.run_script_with(&["-v", "analyst_bodies=off"]).await;
+    closed().await;
+    roles.run_script().await;
+    closed().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::process::{Command, Stdio};
 
+use group_mirror::callback::BODY_BYTES_MAX;
 use group_mirror::callback::signature::Token;
 use serde_json::Value;
 
@@ -139,6 +140,24 @@ async fn app_time_url_and_command_are_those_that_are_asked_for() {
     }
     let line = refused(place.command(&["sign"])).await;
     assert!(line.starts_with("there is no token of app 1400000001; set CALLBACK_TOKEN"), "{line}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_larger_than_the_mirror_takes_is_not_signed_nor_is_a_file_without_end_read() {
+    let place = Place::new();
+    let signed = |file: &str| {
+        let mut command = place.command(&["sign", "--command", "x", "--body", file]);
+        command.env("CALLBACK_TOKEN", TOKEN);
+        command
+    };
+    let path = place.path().join("large");
+    std::fs::write(&path, vec![b' '; BODY_BYTES_MAX]).unwrap();
+    assert_eq!(run(signed("large")).await.code, Some(0), "the largest that the mirror takes");
+    std::fs::write(&path, vec![b' '; BODY_BYTES_MAX + 1]).unwrap();
+    for file in ["large", "/dev/zero"] {
+        let line = refused(signed(file)).await;
+        assert!(line.starts_with(&format!("--body: {file} has over 1048576 bytes")), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -149,7 +149,10 @@ async fn a_collector_that_is_away_fails_no_callback_and_is_one_line_until_it_tak
     let collector = Collector::start(socket.listen(16).unwrap());
     take(&service, &create("last")).await;
     service.says("the collector of traces takes spans again, after ").await;
-    assert!(service.log().contains("spans are lost"), "{}", service.log());
+    // What a full queue drops is not in the number.
+    let at_least =
+        service.log().lines().any(|line| line.contains("; at least ") && line.contains(" spans are lost"));
+    assert!(at_least, "{}", service.log());
     assert!(!collector.spans("callback").is_empty());
     assert!(!service.log().contains("ERROR"), "{}", service.log());
     service.ends_well_on("TERM").await;

@@ -165,6 +165,13 @@ async fn a_full_disk_of_the_spool_while_the_database_is_away() {
     assert_eq!(gap["gap.app"], 1_400_000_001, "{gap}");
     watched.series("group_mirror_spool_failing", 1.0).await;
     watched.page("spool", &["the disk of the spool is full"]).await;
+    // That the spool fails as well hides nothing of what the database does.
+    watched.series("group_mirror_breaker_open", 1.0).await;
+    watched.page("database", &["database away, spool takes no callback"]).await;
+    let ready = watched.service.get_as(API_TOKEN, "/readyz").await;
+    assert_eq!(ready.status(), 503);
+    let ready: Value = ready.json().await.unwrap();
+    assert_eq!(ready["database"], "it does not commit in time", "{ready}");
     assert!(metric(&watched.service, "group_mirror_lost_total").await > 0.5);
     let failures = watched.lines().into_iter().filter(|line| line["message"] == failed["message"]).count();
     assert_eq!(failures, 1, "{}", watched.service.log());
