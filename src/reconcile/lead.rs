@@ -140,7 +140,7 @@ impl HeldLease {
         let conn = self.session.conn();
         let mut marked = Vec::with_capacity(apps.len());
         for app in apps {
-            if work::counts(conn, *app, 0).await?.follow_ups < FOLLOW_UPS_MAX {
+            if !work::has_more_follow_ups(conn, *app, FOLLOW_UPS_MAX - 1).await? {
                 marked.push(*app);
             }
         }

@@ -251,13 +251,13 @@ impl AppRun {
         let app = self.source.app;
         loop {
             let mut tx = self.engine.pass_tx().await?;
-            let read = work::counts(tx.conn(), app, number).await;
-            let counts = tx.end_of_read(read).await?;
-            self.counts.waiting.store(counts.of_pass, Ordering::Relaxed);
-            if counts.of_pass == 0 {
+            let read = work::of_pass(tx.conn(), app, number).await;
+            let waiting = tx.end_of_read(read).await?;
+            self.counts.waiting.store(waiting, Ordering::Relaxed);
+            if waiting == 0 {
                 return Ok(());
             }
-            let rows = u32::try_from(counts.of_pass).unwrap_or(u32::MAX);
+            let rows = u32::try_from(waiting).unwrap_or(u32::MAX);
             let pause = WORK_LOOK_PAUSE + WORK_LOOK_PAUSE_OF_ROW.saturating_mul(rows);
             let pause = sleep(pause.min(WORK_LOOK_PAUSE_MAX));
             self.stop.run_until_cancelled(pause).await.ok_or(PassEnd::Interrupted)?;

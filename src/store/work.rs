@@ -173,45 +173,50 @@ pub async fn done(conn: &mut PgConnection, read: &[WorkDone], spare_ms: i64) -> 
     Ok(())
 }
 
-/// How many rows there are of an app: those that are due, all, and those that a pass waits for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow)]
-pub struct WorkCounts {
-    /// Marked by callbacks.
-    pub follow_ups: i64,
-    /// All.
-    pub all: i64,
-    /// Of this pass.
-    pub of_pass: i64,
-    /// When the next one is due, Unix milliseconds.
-    pub next_due_ms: Option<i64>,
-}
+const HAS_MORE_FOLLOW_UPS: &str = "
+SELECT EXISTS (SELECT FROM group_work WHERE sdk_app_id = $1 AND class = 1 ORDER BY due_at OFFSET $2 LIMIT 1)";
 
-const COUNTS: &str = "
-SELECT count(*) FILTER (WHERE class = 1) AS follow_ups, count(*) AS all,
-       count(*) FILTER (WHERE pass = $2) AS of_pass,
-       (extract(epoch FROM min(due_at)) * 1000)::bigint AS next_due_ms
-  FROM group_work WHERE sdk_app_id = $1";
-
-/// Counts the list of an app.
+/// True where more than so many groups wait that callbacks have marked. Only their part of the index is read: the list of a pass
+/// may hold a million rows, and this is asked each second.
 ///
 /// # Errors
 /// The statement's.
-pub async fn counts(conn: &mut PgConnection, app: SdkAppId, pass: i64) -> Result<WorkCounts, sqlx::Error> {
-    sqlx::query_as(COUNTS).bind(app.get()).bind(pass).fetch_one(conn).await
+pub async fn has_more_follow_ups(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    count: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(HAS_MORE_FOLLOW_UPS).bind(app.get()).bind(count).fetch_one(conn).await
+}
+
+const OF_PASS: &str = "SELECT count(*) FROM group_work WHERE sdk_app_id = $1 AND pass = $2";
+
+/// How many rows a pass waits for. Reads the whole list of the app.
+///
+/// # Errors
+/// The statement's.
+pub async fn of_pass(conn: &mut PgConnection, app: SdkAppId, pass: i64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(OF_PASS).bind(app.get()).bind(pass).fetch_one(conn).await
 }
 
 /// The oldest first. A read closes a gap only as of so long after its end as clocks may lie apart; groups that a read as of
-/// now cannot verify behind that moment yet are left for later.
+/// now cannot verify behind that moment yet are left for later. Asked each second, so that what it reads must not grow with the
+/// number of groups: no group is looked at while no gap is open, and else each half is a range of an index.
 const PUT_OF_GAPS: &str = "
 INSERT INTO group_work (sdk_app_id, group_id, class, cause, parts, due_at)
 SELECT $1, v.group_id, 2, 'gap', 1, to_timestamp($2 / 1000.0)
   FROM (SELECT max(last_at) + make_interval(secs => $5 / 1000.0) AS ended FROM gaps
-         WHERE sdk_app_id = $1 AND closed_at IS NULL AND last_at < to_timestamp(($2 - $3 - $5) / 1000.0)) g,
-       group_verifications v
- WHERE g.ended IS NOT NULL AND v.sdk_app_id = $1 AND v.status <> 'destroyed'
-   AND (v.whole_verified_at IS NULL OR v.whole_verified_at < g.ended)
-   AND (SELECT count(*) FROM group_work w WHERE w.sdk_app_id = $1 AND w.class = 2) < $4
- ORDER BY v.whole_verified_at NULLS FIRST, v.group_id LIMIT $4
+         WHERE sdk_app_id = $1 AND closed_at IS NULL AND last_at < to_timestamp(($2 - $3 - $5) / 1000.0)
+        HAVING max(last_at) IS NOT NULL) g
+ CROSS JOIN LATERAL ((SELECT group_id FROM group_verifications
+                       WHERE sdk_app_id = $1 AND status <> 'destroyed' AND whole_verified_at IS NULL
+                       ORDER BY group_id LIMIT $4)
+                     UNION ALL
+                     (SELECT group_id FROM group_verifications
+                       WHERE sdk_app_id = $1 AND status <> 'destroyed' AND whole_verified_at < g.ended
+                       ORDER BY whole_verified_at, group_id LIMIT $4)
+                     LIMIT $4) v
+ WHERE (SELECT count(*) FROM group_work w WHERE w.sdk_app_id = $1 AND w.class = 2) < $4
 ON CONFLICT DO NOTHING";
 
 /// So many groups of gaps are in the list at the same time.

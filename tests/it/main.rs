@@ -185,6 +185,7 @@ mod reconcile {
     mod begun_anew;
     mod codes;
     mod details;
+    mod each_second;
     mod ends;
     mod harm;
     mod interrupted;
