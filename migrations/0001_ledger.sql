@@ -59,9 +59,10 @@ CREATE INDEX ledger_position_idx ON ledger (position);
 CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at, digest) WHERE outcome <> 'applied';
 
 -- The history of an app, newest first, and windows of time in it. Entries of one millisecond are few and are sorted by digest
--- and group when they are read: the digest in the index would more than double it. `+ 0` keeps all other statements off it:
--- a planner would take it for the history of a group too, and read the app until it meets the group's entries.
-CREATE INDEX ledger_time_idx ON ledger (sdk_app_id, (time_ms + 0));
+-- and group when they are read: the digest in the index would more than double it. `+ 0` keeps all other statements off it, which
+-- would read the app until they find a group: a planner takes it for the history of a group, and it takes any index for a
+-- partition in which there is no entry yet, and keeps to that plan while the partition fills.
+CREATE INDEX ledger_time_idx ON ledger ((sdk_app_id + 0), (time_ms + 0));
 
 COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, to note an earlier receipt, or to erase a person.';
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';

@@ -89,11 +89,11 @@ pub struct AppHistoryPage {
 }
 
 /// The last key of an app that a page may search and, as a second row, whether there is another one behind it. The index by
-/// time holds `time_ms + 0`, so that no other statement uses it; the time itself tells the planner which partitions it can
-/// leave out, here and below.
+/// time holds `sdk_app_id + 0` and `time_ms + 0`, so that no other statement uses it; the time itself tells the planner which
+/// partitions it can leave out, here and below.
 const SEARCH_END_OF_APP: &str = r"
 SELECT time_ms, digest, group_id FROM ledger
- WHERE sdk_app_id = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
+ WHERE sdk_app_id + 0 = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
    AND time_ms > $2 AND time_ms <= $3
  ORDER BY time_ms + 0 DESC, digest DESC, group_id DESC
 OFFSET $6 LIMIT 2";
@@ -110,7 +110,7 @@ OFFSET $6 LIMIT 2";
 /// twice what a page searches ([`SEARCHED_ROWS_MAX`]), with room for rows that come between the statements.
 const ENTRIES_OF_APP: &str = r"
                        (SELECT *, time_ms + 0 AS at, 0::smallint AS parts FROM ledger
-                         WHERE sdk_app_id = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
+                         WHERE sdk_app_id + 0 = $1 AND time_ms + 0 > $2 AND (time_ms + 0, digest, group_id) < ($3, $4, $5)
                            AND time_ms > $2 AND time_ms <= $3 AND time_ms >= COALESCE($6, $2)
                            AND ($6::bigint IS NULL OR (time_ms + 0, digest, group_id) >= ($6, $7, $8))
                          ORDER BY time_ms + 0 DESC, digest DESC, group_id DESC
