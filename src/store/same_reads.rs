@@ -36,7 +36,8 @@ fn ids<'a>(groups: impl Iterator<Item = &'a GroupKey>) -> Vec<&'a str> {
 pub type KnownRead = (i64, String, String);
 
 /// A profile or list is known only where its time of verification has a row: that is then moved, and never made, without the
-/// lock of the group. The entries are looked at once for all digests of a group.
+/// lock of the group. The entries are looked at once for all digests of a group; those that are later than the reads by more than
+/// [`AHEAD_MS`] are left out, so that the partitions ahead are not opened. A read undoes nothing that is later than it is.
 fn same_statement() -> String {
     format!(
         "SELECT k.app, k.id, unnest(k.kinds)
@@ -49,9 +50,12 @@ fn same_statement() -> String {
             OR EXISTS (SELECT FROM group_verifications v WHERE v.sdk_app_id = r.app AND v.group_id = r.id OFFSET 0)
          GROUP BY r.app, r.id, d.entries OFFSET 0) k
  WHERE k.entries = {}",
-        entries("", "true")
+        entries(" AND l.time_ms <= $6", "true")
     )
 }
+
+/// How much later than the newest of some reads an entry may be to be looked at, in milliseconds: more than clocks lie apart.
+const AHEAD_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Which of these reads are known to be shown as they were read.
 ///
@@ -61,15 +65,14 @@ pub async fn same(
     conn: &mut PgConnection,
     reads: &[&ReadDigest],
 ) -> Result<BTreeSet<KnownRead>, sqlx::Error> {
-    if reads.is_empty() {
-        return Ok(BTreeSet::new());
-    }
+    let Some(newest) = reads.iter().map(|read| read.stamp.time()).max() else { return Ok(BTreeSet::new()) };
     let query = sqlx::query_as(AssertSqlSafe(same_statement()))
         .bind(apps(reads.iter().map(|read| &read.group)))
         .bind(ids(reads.iter().map(|read| &read.group)))
         .bind(reads.iter().map(|read| read.kind).collect::<Vec<_>>())
         .bind(reads.iter().map(|read| read.said.as_bytes()).collect::<Vec<_>>())
-        .bind(reads.iter().map(|read| read.stamp.as_bytes()).collect::<Vec<_>>());
+        .bind(reads.iter().map(|read| read.stamp.as_bytes()).collect::<Vec<_>>())
+        .bind(newest.get().saturating_add(AHEAD_MS));
     Ok(query.fetch_all(conn).await?.into_iter().collect())
 }
 
