@@ -44,6 +44,11 @@ const TABLES: [(&str, &[&str]); 29] = [
     ("_sqlx_migrations", &["SELECT"]),
 ];
 
+/// All tables of the program.
+pub(super) fn table_names() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|(name, _)| *name)
+}
+
 /// Every view is read, and every sequence is counted on (`UPDATE` is for `setval`, where numbers were copied in).
 const MISSING: &str = "
 SELECT format('GRANT %s ON %s%I TO %I', string_agg(w.privilege, ', ' ORDER BY w.nr), w.kind, w.name, current_user)
