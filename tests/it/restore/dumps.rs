@@ -3,6 +3,9 @@
 use super::machine::{Machine, Server, recipe};
 use super::mirror::{Mirror, follow};
 use crate::durability::isolation::metric;
+use crate::retention::partitions::{assert_complete, drop_weeks_ahead};
+use crate::support::eventually;
+use crate::support::postgres::TestDatabase;
 
 /// What the recipes call the databases.
 fn names(urls: &[String; 4]) -> [(&'static str, &str); 4] {
@@ -78,6 +81,65 @@ async fn a_move_to_another_server_loses_nothing_while_callbacks_come() {
     assert_eq!(old.entries().await, left, "nothing is written to the old server meanwhile");
     new.has_the_catalogue(&old.catalogue().await).await;
     mirror.has_everything(service, &new, &sent).await;
+}
+
+/// A URL without what only the client of the service knows.
+fn for_programs(url: &str) -> String {
+    let (begin, pairs) = url.split_once('?').unwrap_or((url, ""));
+    let known: Vec<&str> = pairs.split('&').filter(|pair| !pair.starts_with("statement-cache")).collect();
+    format!("{begin}?{}", known.join("&"))
+}
+
+/// As `pg_restore -j` and one without `--single-transaction` do it: rows are there before keys and indexes are. The dump is a
+/// month old, so that partitions are due.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_looks_on_while_a_dump_is_loaded_in_parts_touches_nothing_until_all_keys_are_there() {
+    let Some(machine) = Machine::new() else { return };
+    let (old, new, mirror) =
+        (TestDatabase::create().await, TestDatabase::create_empty().await, Mirror::new());
+    let service = mirror.serve(&old.url, 0).await;
+    let load = mirror.load("before");
+    load.pass(20).await;
+    let before = load.finish().await;
+    service.ends_well_on("TERM").await;
+    drop_weeks_ahead(&mut old.connect().await).await;
+    let urls = [&old, &new].map(|database| for_programs(&database.url));
+    let set = [("OLD_DATABASE_URL", &*urls[0]), ("NEW_DATABASE_URL", &*urls[1])];
+    machine.runs(&recipe("dump"), &set).await;
+    let mut service = mirror.serve(&new.url, 0).await;
+    service.says("the schema is behind").await;
+    let load = mirror.load("meanwhile");
+    load.pass(20).await;
+    let part = async |part: &str| {
+        let restore = "pg_restore --exit-on-error --no-owner -d \"$NEW_DATABASE_URL\" --section=";
+        machine.runs(&format!("{restore}{part} mirror.dump"), &set).await;
+    };
+    part("pre-data").await;
+    part("data").await;
+    service.says("has no valid key").await;
+    load.pass(20).await;
+    part("post-data").await;
+    service.says("the schema fits; serving, after").await;
+    let sent = [before, load.finish().await];
+    let all: u64 = sent.iter().map(|sent| sent.callbacks).sum();
+    let entries = async || {
+        let count =
+            sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut new.connect().await).await;
+        u64::try_from(count.map_or(0, |count: i64| count)).unwrap()
+    };
+    assert!(
+        eventually(async || entries().await == all).await,
+        "{} of {all}\n{}",
+        entries().await,
+        service.log()
+    );
+    assert!(sent.iter().all(|sent| sent.lost.is_empty()));
+    assert!(!service.log().contains("set aside"), "{}", service.log());
+    service.ends_well_on("TERM").await;
+    assert_eq!(mirror.run(&new.url, &["migrate"]).await.code, Some(0));
+    assert_complete(&mut new.connect().await).await;
+    let verified = mirror.run(&new.url, &["replay", "--verify"]).await;
+    assert!(verified.stdout.contains(" 0 differences"), "{verified:?}");
 }
 
 /// The URL of the private server, from the line of the log that has psql's arguments.
