@@ -24,7 +24,8 @@ pub fn of_service(state: &ServiceState) -> CheckLine {
         return CheckLine::wrong(CheckSubject::Spool, format!("{}; {found}", state.spool), remedy);
     }
     if state.spool_oldest_age_secs.is_some_and(|age| age > OLD_SECS) {
-        let remedy = "they reach the tables once PostgreSQL commits: see the lines about the database, and the log of `serve`";
+        let remedy = "they reach the tables once PostgreSQL commits, those of a newer program once that runs: see the lines about \
+                      the database, and the log of `serve`";
         return CheckLine::warning(CheckSubject::Spool, found, remedy);
     }
     CheckLine::ok(CheckSubject::Spool, found)

@@ -70,7 +70,22 @@ struct Round {
     after: Option<RecordKey>,
     skipped: bool,
     committed: bool,
+    /// Whether the log has the records that this program cannot read; it says so once.
+    is_newer_reported: bool,
     pace: Pace,
+}
+
+impl Round {
+    /// A newer program wrote a record; it stays in the spool until that one drains it.
+    fn skips_newer(&mut self) {
+        self.skipped = true;
+        if !std::mem::replace(&mut self.is_newer_reported, true) {
+            tracing::warn!(
+                "records in the spool have a version that this program does not know; they stay there, and count as its depth, \
+                 until a newer program runs on this data directory"
+            );
+        }
+    }
 }
 
 impl Drain {
@@ -81,7 +96,13 @@ impl Drain {
     }
 
     async fn work(self) {
-        let mut round = Round { after: None, skipped: false, committed: false, pace: Pace::new() };
+        let mut round = Round {
+            after: None,
+            skipped: false,
+            committed: false,
+            is_newer_reported: false,
+            pace: Pace::new(),
+        };
         let (mut pause, mut round_pause) = (PAUSE_FIRST, ROUND_PAUSE);
         loop {
             self.wait_for_work().await;
@@ -182,8 +203,7 @@ impl Drain {
                     Standing::Waiting => round.skipped = true,
                 },
                 Some(None) => out_of_scope.push(key),
-                // Another version wrote it; a program that can read it will drain it.
-                None => round.skipped = true,
+                None => round.skips_newer(),
             }
         }
         assert!(free.len() + out_of_scope.len() <= count, "no record is drained that was not read");

@@ -72,6 +72,13 @@ struct RecordHead {
     received_at_ms: i64,
 }
 
+/// What of a head every version has.
+#[derive(Debug, Deserialize)]
+struct RecordPlace {
+    app: i64,
+    received_at_ms: i64,
+}
+
 /// Encodes a request.
 ///
 /// # Errors
@@ -131,15 +138,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Received, RecordError> {
 pub(super) fn app(bytes: &[u8]) -> Option<SdkAppId> {
     let (version, rest) = bytes.split_first()?;
     let before = match *version {
-        VERSION => CHECKSUM_BYTES + FRAME_MARK.len(),
-        VERSION_UNFRAMED => CHECKSUM_BYTES,
         VERSION_UNCHECKED => 0,
+        VERSION_UNFRAMED => CHECKSUM_BYTES,
+        version if version >= VERSION => CHECKSUM_BYTES + FRAME_MARK.len(),
         _ => return None,
     };
     let (length, rest) = length_of(rest.get(before..)?).ok()?;
-    let rest = if *version == VERSION { length_of(rest).ok()?.1 } else { rest };
-    let head: RecordHead = serde_json::from_slice(rest.get(..length)?).ok()?;
-    SdkAppId::parse(&head.app.to_string()).ok()
+    let rest = if *version >= VERSION { length_of(rest).ok()?.1 } else { rest };
+    Some(place(rest.get(..length)?)?.0)
+}
+
+/// App and receipt of a head, which every version has.
+fn place(head: &[u8]) -> Option<(SdkAppId, Millis)> {
+    let RecordPlace { app, received_at_ms } = serde_json::from_slice(head).ok()?;
+    Some((SdkAppId::parse(&app.to_string()).ok()?, Millis::new(received_at_ms)))
 }
 
 /// What stands behind the checksum, if that is right.
@@ -178,13 +190,15 @@ fn decode_parts(head: &[u8], body: &[u8]) -> Result<Received, RecordError> {
     })
 }
 
-/// Where a record may begin in any bytes: the first place of a frame, whether or not it is whole.
+/// Where a record may begin in any bytes: the first place of a frame, whether or not it is whole. Later versions keep the
+/// frame.
 pub(super) fn find(bytes: &[u8]) -> Option<usize> {
     let begins = bytes.get(PREFIX_BYTES..)?.windows(FRAME_MARK.len());
-    begins.zip(0..).find_map(|(window, at)| (window == FRAME_MARK && bytes[at] == VERSION).then_some(at))
+    begins.zip(0..).find_map(|(window, at)| (window == FRAME_MARK && bytes[at] >= VERSION).then_some(at))
 }
 
-/// The record at the begin of any bytes, if a whole one is there, with its app and when it was received.
+/// The record at the begin of any bytes, if a whole one is there, with its app and when it was received. One of a later
+/// version is proved by its checksum and taken as it is, for the program that can read it.
 pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], SdkAppId, Millis)> {
     let (head, rest) = length_of(bytes.get(PREFIX_BYTES + FRAME_MARK.len()..)?).ok()?;
     let (body, _) = length_of(rest).ok()?;
@@ -193,6 +207,11 @@ pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], SdkAppId, Millis)> {
     }
     let record = bytes.get(..HEADER_BYTES + head + body)?;
     assert!(record.len() <= RECORD_BYTES_MAX, "a record keeps its limit");
+    if record[0] > VERSION && record[PREFIX_BYTES..].starts_with(&FRAME_MARK) {
+        checked(&record[1..]).ok()?;
+        let (app, received_at) = place(&record[HEADER_BYTES..][..head])?;
+        return Some((record, app, received_at));
+    }
     decode(record).ok().map(|received| (record, received.app, received.received_at))
 }
 
@@ -234,7 +253,9 @@ mod tests {
             assert_eq!(decode(&bytes[..end]), Err(RecordError::Damaged), "cut at {end}");
         }
         assert_eq!(decode(&[&[9], &bytes[1..]].concat()), Err(RecordError::Version));
-        assert_eq!((app(&bytes), app(&[&[9], &bytes[1..]].concat())), (Some(received().app), None));
+        for version in [3, 9] {
+            assert_eq!(app(&[&[version], &bytes[1..]].concat()), Some(received().app));
+        }
     }
 
     #[test]
@@ -255,6 +276,19 @@ mod tests {
         for old in [[&[1], &content[..]].concat(), [&[2], &checksum(&content)[..], &content].concat()] {
             assert_eq!(decode(&old), Ok(received()));
             assert_eq!(app(&old), Some(received().app));
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_found_as_it_is_and_one_whose_checksum_is_wrong_is_not() {
+        let mut later = encode(&received()).unwrap();
+        later[0] += 1;
+        assert_eq!(find(&later), Some(0));
+        assert_eq!(whole(&later), Some((&later[..], received().app, received().received_at)));
+        for at in 1..later.len() {
+            let mut flipped = later.clone();
+            flipped[at] ^= 1;
+            assert_eq!(whole(&flipped), None, "byte {at}");
         }
     }
 

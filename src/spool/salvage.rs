@@ -309,7 +309,9 @@ mod tests {
         for bit in 0..first.len() * 8 {
             let mut bytes = [&first[..], &second].concat();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(found(&bytes).iter().eq([&second]), "bit {bit}");
+            // The checksum does not cover the number of the version: with a higher one the record is kept for a later program.
+            let kept = (bytes[0] > first[0]).then(|| bytes[..first.len()].to_vec());
+            assert!(found(&bytes).iter().eq(kept.iter().chain([&second])), "bit {bit}");
         }
     }
 }

@@ -18,6 +18,11 @@ pub enum Mismatch {
     /// A migration was begun and not finished.
     #[error("migration {0} failed half-way; mend it by hand, then run `group-mirror migrate`")]
     Dirty(i64),
+    /// A restore has not ended.
+    #[error(
+        "the database is not complete: table {0:?} has no valid key; wait for the restore that loads it, or, where none runs, restore it again"
+    )]
+    Unfinished(String),
     /// A newer program has migrated it.
     #[error(
         "the schema is ahead: it has migration {0}, which this program does not know; run the newer program"

@@ -47,6 +47,11 @@ const TABLES: [(&str, &[&str]); 29] = [
 /// The functions that the program calls. Their names are unique, so a `GRANT` needs no types.
 const FUNCTIONS: [&str; 2] = ["ledger_partition_bounds", "ledger_partition_step"];
 
+/// All tables of the program.
+pub(super) fn table_names() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|(name, _)| *name)
+}
+
 /// Every view is read, and every sequence is counted on (`UPDATE` is for `setval`, where numbers were copied in).
 const MISSING: &str = "
 SELECT format('GRANT %s ON %s%I TO %I', string_agg(w.privilege, ', ' ORDER BY w.nr), w.kind, w.name, current_user)

@@ -72,6 +72,16 @@ mod durability {
     mod start;
 }
 
+/// Upgrade and restore, as docs/operations.md says.
+mod restore {
+    mod dumps;
+    mod machine;
+    mod mirror;
+    mod older_program;
+    mod point_in_time;
+    mod server_upgrade;
+}
+
 /// What the backend behind the mirror gets of after-callbacks.
 mod outbox {
     pub(crate) mod first;

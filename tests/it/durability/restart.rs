@@ -265,11 +265,16 @@ async fn a_service_that_hangs_behind_haproxy_costs_no_callback() {
 }
 
 /// Starts the service with the socket as its descriptor 3, as a service manager does.
-async fn activated(place: &Place, database: &TestDatabase, socket: &TcpListener) -> Process {
+pub(crate) async fn activated(
+    place: &Place,
+    url: &str,
+    socket: &TcpListener,
+    more: &[(&str, &str)],
+) -> Process {
     let mut command = place.program("sh");
     command.args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$0\" serve", BINARY]);
     command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "callback");
-    command.env("DATABASE_URL", &database.url).env("SDK_APP_ID", crate::support::APP);
+    command.env("DATABASE_URL", url).env("SDK_APP_ID", crate::support::APP).envs(more.iter().copied());
     command.env("CALLBACK_TOKEN", crate::support::TOKEN).env("API_TOKEN", crate::support::API_TOKEN);
     let input = Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
     Process::start_with_input(command, input).ready().await
@@ -280,7 +285,7 @@ async fn restarts_of_one_service_whose_socket_is_held_lose_nothing() {
     let (place, database) = (Place::new(), TestDatabase::create().await);
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    let mut service = activated(&place, &database, &socket).await;
+    let mut service = activated(&place, &database.url, &socket, &[]).await;
     assert_eq!(service.callback_address(), address, "the socket takes the place of CALLBACK_LISTEN");
     let begun = Instant::now();
     let load = Load::start(&Target::plain(&address), "held-socket", 16, PAUSE);
@@ -288,7 +293,7 @@ async fn restarts_of_one_service_whose_socket_is_held_lose_nothing() {
         load.pass(BETWEEN).await;
         service.signal("TERM");
         service.until_ended().await;
-        service = activated(&place, &database, &socket).await;
+        service = activated(&place, &database.url, &socket, &[]).await;
     }
     load.pass(BETWEEN).await;
     let sent = load.finish().await;
