@@ -37,7 +37,7 @@ const TRIES_MAX: u32 = 6;
 const TRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// How many calls about single groups (attributes, topics, short lists) are on their way at once: at Tencent's 200 calls per
-/// second that is enough where an answer takes 0.15 s. Those that end together are committed together.
+/// second that is enough where an answer takes 0.1 s. Those that end together are committed together.
 const SINGLE_CALLS_MAX: usize = 32;
 
 /// As many more are of groups that a callback has marked, which wait for none of the others.

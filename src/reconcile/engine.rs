@@ -21,9 +21,10 @@ use crate::tencent::client::TencentClient;
 /// beside them.
 const COMMITS_MAX: usize = 4;
 
-/// How many of them the sweep may have: its batches are the largest, and behind a queue of them the work list, whose calls
-/// Tencent limits by the second, would not use its limit.
-const SWEEP_COMMITS_MAX: usize = 2;
+/// How many of them the sweep may have. The calls of the work list decide when a pass ends, because Tencent limits them by
+/// the second, and what they do not use of that limit is lost; the sweep reads fifty groups with a call, and its batches
+/// are the largest.
+const SWEEP_COMMITS_MAX: usize = 1;
 
 /// How passes behave.
 #[derive(Debug, Clone)]

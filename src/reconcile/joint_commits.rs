@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::engine::PassEnd;
 
-/// How long a commit waits for others: at 200 calls per second five end in that time.
-const GATHERING: Duration = Duration::from_millis(25);
+/// How long a commit waits for others: at 200 calls per second ten end in that time.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// With so many batches a commit waits for no more.
 const GATHERED_MAX: usize = 16;
