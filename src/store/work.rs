@@ -4,7 +4,7 @@
 //! cannot read by the way. A row ends when a read as of a time not before its newest mark has brought all its parts. The
 //! statements work on the connection they are given and never commit.
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Executor as _, FromRow, PgConnection};
 
 use super::feed::{FeedPlace, place_at};
 use super::gaps::CLOCKS_APART_MAX_MS;
@@ -210,19 +210,23 @@ SELECT $1, v.group_id, 2, 'gap', 1, to_timestamp($2 / 1000.0)
         HAVING max(last_at) IS NOT NULL) g
  CROSS JOIN LATERAL ((SELECT group_id FROM group_verifications
                        WHERE sdk_app_id = $1 AND status <> 'destroyed' AND whole_verified_at IS NULL
-                       ORDER BY group_id LIMIT $4)
+                       ORDER BY whole_verified_at NULLS FIRST, group_id LIMIT $4)
                      UNION ALL
                      (SELECT group_id FROM group_verifications
                        WHERE sdk_app_id = $1 AND status <> 'destroyed' AND whole_verified_at < g.ended
-                       ORDER BY whole_verified_at, group_id LIMIT $4)
+                       ORDER BY whole_verified_at NULLS FIRST, group_id LIMIT $4)
                      LIMIT $4) v
  WHERE (SELECT count(*) FROM group_work w WHERE w.sdk_app_id = $1 AND w.class = 2) < $4
 ON CONFLICT DO NOTHING";
 
+/// Without statistics a planner believes that few groups are older than the gap, and sorts all of them.
+const IN_ORDER: &str = "SET LOCAL enable_sort = off";
+
 /// So many groups of gaps are in the list at the same time.
 const OF_GAPS_MAX: i64 = 200;
 
-/// Adds groups that were read last before the end of a gap that is open; `spare_ms` is how far a read lies behind.
+/// Adds groups that were read last before the end of a gap that is open; `spare_ms` is how far a read lies behind. To be called
+/// inside a transaction, whose later statements do not sort either.
 ///
 /// # Errors
 /// The statement's.
@@ -232,6 +236,7 @@ pub async fn put_of_gaps(
     now: Millis,
     spare_ms: i64,
 ) -> Result<(), sqlx::Error> {
+    conn.execute(IN_ORDER).await?;
     let query = sqlx::query(PUT_OF_GAPS).bind(app.get()).bind(now.get()).bind(spare_ms).bind(OF_GAPS_MAX);
     query.bind(CLOCKS_APART_MAX_MS).execute(conn).await.map(drop)
 }

@@ -49,6 +49,8 @@ async fn what_is_asked_each_second_visits_no_more_rows_where_there_are_more_grou
     for statement in ["", "ANALYZE"] {
         let database = TestDatabase::create().await;
         let mut conn = database.connect().await;
+        // Settings of writing sessions; see `store/session.rs`.
+        conn.execute("SET enable_seqscan = off; SET jit = off").await.unwrap();
         sqlx::raw_sql(MANY).execute(&mut conn).await.unwrap();
         conn.execute(statement).await.unwrap();
         let app = SdkAppId::parse("1400000001").unwrap();
