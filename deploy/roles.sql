@@ -141,6 +141,9 @@ SELECT format('GRANT USAGE, SELECT, UPDATE ON SEQUENCE public.%I TO %I', name, :
  WHERE kind = 'S' \gexec
 -- Named one by one, because EXECUTE may have been taken from PUBLIC. The step of the partitions runs with the rights of the
 -- owner and holds its locks until the transaction of its caller ends: no analyst may call it.
+-- PUBLIC may not call it either: a dump that is loaded without its rights gives that back.
+SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', oid::regprocedure) FROM pg_proc
+ WHERE pronamespace = 'public'::regnamespace AND proname IN ('ledger_new_partition', 'ledger_partition_step') \gexec
 SELECT format('REVOKE ALL ON FUNCTION %s FROM %I, %I, %I', call, :'service', :'eraser', :'analyst') FROM calls \gexec
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', call, :'service') FROM calls \gexec
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', call, :'analyst') FROM calls WHERE for_analysts \gexec
@@ -158,7 +161,7 @@ SELECT count(*) = 0 AS is_empty, NOT :'analyst_bodies'::boolean AS is_closed FRO
     \echo :analyst 'reads no raw bodies: neither ledger nor ledger_entries (-v analyst_bodies=on gives them).'
 \endif
 \if :is_empty
-    \echo 'Roles and database are there. Next: group-mirror migrate as the owner, then this file again.'
+    \echo 'Roles and database are there. Next: group-mirror migrate as the owner, then this file again, with the same variables.'
 \else
     \echo 'Roles, database and rights are there.'
 \endif
