@@ -3,7 +3,8 @@
 //!
 //! The last counts when a host comes into use, in the place of the primary or of another host: what a reader has seen a
 //! moment ago is there. Later it may fall behind; `at_least` waits for it, and other reads show what it has. While the
-//! primary is away and its end is not known, the host in use stays in use, and any other one comes only in its place.
+//! primary is away and its end is not known, the host in use stays in use, and without one any host is better than none: it
+//! has to show that it has caught up as soon as the primary is back.
 
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ SELECT NOT pg_is_in_recovery() OR $1::text IS NULL OR COALESCE(pg_last_wal_repla
 pub struct KnownPrimary {
     /// What its standbys have in common with it, as last read.
     id: Option<String>,
+    /// The host that had caught up with it when it came into use.
+    proven_host: Option<usize>,
 }
 
 impl Database {
@@ -53,11 +56,16 @@ impl Database {
             }
             Err(_) => None,
         };
-        let Some(id) = known.id.as_deref() else {
+        let Some(id) = known.id.clone() else {
             return standby.leave("the primary has not answered yet, or is not migrated");
         };
-        match self.examine(standby, id, end.as_deref()).await {
-            Ok(address) => standby.take_into_use(&address),
+        let used = standby.is_used().then(|| standby.hosts().used().index);
+        let proven = known.proven_host.filter(|proven| Some(*proven) == used);
+        match self.examine(standby, &id, (end.as_deref(), used, proven)).await {
+            Ok((index, address)) => {
+                known.proven_host = (end.is_some() || proven == Some(index)).then_some(index);
+                standby.take_into_use(&address);
+            }
             Err(cause) => standby.leave(&cause),
         }
     }
@@ -81,15 +89,20 @@ impl Database {
         hosts.set(UsedHost { index, since: Instant::now().into_std(), sessions_checked: true });
     }
 
-    /// The address of the first host that can serve reads, to which the pools are led; or why none can.
-    async fn examine(&self, standby: &StandbyReads, id: &str, end: Option<&str>) -> Result<String, String> {
-        let used = standby.is_used().then(|| standby.hosts().used().index);
+    /// The first host that can serve reads, to which the pools are led, and its address; or why none can. One that is in use and
+    /// is proven need not catch up with the end of the primary once more.
+    async fn examine(
+        &self,
+        standby: &StandbyReads,
+        id: &str,
+        (end, used, proven): (Option<&str>, Option<usize>, Option<usize>),
+    ) -> Result<(usize, String), String> {
         let mut hosts: Vec<_> = standby.hosts().all().iter().enumerate().collect();
         // Without an end none can be shown to have caught up: the one in use comes first then.
         hosts.sort_by_key(|(index, _)| end.is_none() && Some(*index) != used);
         let mut cause = String::new();
         for (index, options) in hosts {
-            let wanted_end = end.filter(|_| Some(index) != used);
+            let wanted_end = end.filter(|_| Some(index) != proven);
             let examined = async {
                 let mut conn =
                     PgConnection::connect_with(options).await.map_err(|error| error.to_string())?;
@@ -103,7 +116,7 @@ impl Database {
             match examined.unwrap_or_else(late) {
                 Ok(()) => {
                     self.lead_standby_to(standby, index);
-                    return Ok(url::address(options));
+                    return Ok((index, url::address(options)));
                 }
                 Err(fault) => cause = format!("{}: {fault}", url::address(options)),
             }

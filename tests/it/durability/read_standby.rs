@@ -186,6 +186,29 @@ async fn a_host_that_returns_comes_into_use_only_when_it_has_caught_up() {
     service.ends_well_on("TERM").await;
 }
 
+/// While the primary is away a host that is behind is better than none; when it is back, reads must not stay in the past.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_behind_and_served_while_the_primary_was_away_is_left_when_that_is_back() {
+    let (pair, place) = (Pair::create().await, Place::new());
+    let service = serve(&pair, &place).await;
+    fill(&service, "early", 1).await;
+    pair.second.set(Mood::Gone);
+    assert!(eventually(async || reads(&service).await != "standby").await);
+    run_on(&pair.standby, "SELECT pg_wal_replay_pause()").await;
+    fill(&service, "late", 1).await;
+    let is_read = async || status(&service, "/v1/groups/late0").await == StatusCode::OK;
+    assert!(eventually(is_read).await);
+    pair.first.set(Mood::Gone);
+    pair.second.set(Mood::Fair);
+    assert!(eventually(async || reads(&service).await == "standby").await, "{}", service.log());
+    pair.first.set(Mood::Fair);
+    let is_back = async || reads(&service).await != "standby" && is_read().await;
+    assert!(eventually(is_back).await, "{}", service.log());
+    run_on(&pair.standby, "SELECT pg_wal_replay_resume()").await;
+    assert!(eventually(async || reads(&service).await == "standby" && is_read().await).await);
+    service.ends_well_on("TERM").await;
+}
+
 /// Each statement on a standby is a transaction of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_that_wait_for_the_standby_do_not_ask_it_one_by_one() {
