@@ -66,6 +66,11 @@ async fn look_again(database: &Database, schema: &SchemaState, end: &KnownEnd) {
     let mut failures = 0;
     loop {
         schema.fitting().await;
+        // It resolves also where the schema is not watched any more, because the start is refused.
+        if !schema.fits() {
+            sleep(FAILURE_PAUSE).await;
+            continue;
+        }
         let pause = match in_time(LOOK_MAX, look(database, end)).await {
             Ok(()) => {
                 failures = 0;
