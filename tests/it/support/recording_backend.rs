@@ -128,9 +128,11 @@ impl Backend {
                 let (mut watched, records) = (manner.subscribe(), Arc::clone(&records));
                 tokio::spawn(async move {
                     let mut away = watched.clone();
+                    // Away first: a request that comes after it gets no answer, on a connection that was kept either.
                     tokio::select! {
-                        _ = serve(stream, &mut watched, &records) => {}
+                        biased;
                         _ = away.wait_for(|manner| *manner == Manner::Away) => {}
+                        _ = serve(stream, &mut watched, &records) => {}
                     }
                 });
             }
