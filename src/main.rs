@@ -14,12 +14,6 @@ use group_mirror::config;
 use group_mirror::embedded::EmbeddedError;
 use group_mirror::store::StoreError;
 use group_mirror::telemetry;
-use mimalloc::MiMalloc;
-
-/// The allocator of the C library gives memory back to the system and takes it again with each request, and a thread that waits
-/// for that answers late: see `docs/decisions/0029-an-allocator-of-its-own.md`.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A command could not run, as against "found something wrong", which is 1.
 const EXIT_COULD_NOT_RUN: u8 = 2;
