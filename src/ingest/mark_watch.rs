@@ -1,7 +1,7 @@
 //! Whether the database has all that it has confirmed, looked at every few seconds and whenever a lane doubts it.
 //!
 //! A standby that takes over may lack the last commits, and files or a dump may be restored. Then the marks of this service
-//! are behind those that were confirmed, and all that is kept goes into the spool again: most of it meets its entry in the
+//! are behind those that were confirmed, and all that is kept goes into the spool again: most of it finds its entry in the
 //! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason. What is kept
 //! ages up to the last look that found nothing missing, so that an outage of any length takes nothing of it.
 

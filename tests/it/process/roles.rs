@@ -194,6 +194,25 @@ async fn a_role_that_may_call_no_function_sees_the_end_of_the_partitions_come() 
     service.ends_well_on("TERM").await;
 }
 
+/// After a restore of the ledger alone the sequence stands at its start: new entries would get positions of old ones.
+#[tokio::test]
+async fn a_role_that_may_call_no_function_still_moves_positions_on_behind_what_was_restored() {
+    let Some(roles) = prepared().await else { return };
+    let mut owner = roles.connect("mirror_owner").await;
+    let restored = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, mirror;
+        INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body, position)
+        VALUES (7, 'g', 1767225600000, sha256('g'), 'c', now(), 'callback', 'applied', '{}', 1000000)";
+    sqlx::raw_sql(restored).execute(&mut owner).await.unwrap();
+    let service = Process::start(roles.command("mirror", &["serve"])).ready().await;
+    let owner = tokio::sync::Mutex::new(owner);
+    let is_behind = async || {
+        let last = sqlx::query_scalar::<_, i64>("SELECT last_value FROM ledger_position_seq");
+        last.fetch_one(&mut *owner.lock().await).await.unwrap() >= 1_000_000
+    };
+    assert!(eventually(is_behind).await, "{}", service.log());
+    service.ends_well_on("TERM").await;
+}
+
 #[tokio::test]
 async fn a_table_that_was_dropped_is_made_again_by_the_owner_alone_and_gets_its_rights_from_the_script() {
     let Some(roles) = prepared().await else { return };
