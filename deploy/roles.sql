@@ -6,7 +6,7 @@
 --
 -- | Role           | Variables              | Commands |
 -- |----------------|------------------------|----------|
--- | mirror_owner   | owner, OWNER_PASSWORD  | migrate; replay where it has to make tables that were dropped |
+-- | mirror_owner   | owner, OWNER_PASSWORD  | migrate; prune; replay where it has to make tables that were dropped |
 -- | mirror         | service, SERVICE_PASSWORD | serve, replay, backfill, reconcile, relay, check, simulate --rows |
 -- | mirror_eraser  | eraser, ERASER_PASSWORD | erase-user |
 -- | mirror_read    | analyst, ANALYST_PASSWORD | none: people and programs that read by SQL |
@@ -107,6 +107,8 @@ INSERT INTO rights (name, serve, erase) VALUES
     ('erasure_state',             'SELECT',                         'UPDATE'),
     ('erasures',                  'SELECT',                         'INSERT, UPDATE'),
     ('replica_marks',             'SELECT, INSERT, UPDATE, DELETE', NULL),
+    ('checkpoints',               'SELECT',                         'INSERT, UPDATE, DELETE'),
+    ('prune_state',               'SELECT',                         'UPDATE'),
     ('_sqlx_migrations',          'SELECT',                         NULL);
 
 CREATE TEMPORARY VIEW existing AS

@@ -70,8 +70,18 @@ use health::{HealthState, MetricsState};
 use prefix::PathPrefix;
 use state::ApiState;
 
+use crate::model::SdkAppId;
+use crate::store::feed::FeedPlace;
+
 pub(crate) use access::READS_TOTAL;
 pub(crate) use paging::CURSOR_VERSION;
+
+/// The ledger that a cursor of the feed of an app is of, by its epoch, and its place there; none for what is no such cursor.
+#[must_use]
+pub fn feed_place(app: SdkAppId, cursor: &str) -> Option<(String, FeedPlace)> {
+    let position = change::FeedPosition::read(app.get(), cursor).ok()?;
+    Some((position.epoch.clone(), position.place()))
+}
 
 /// The paths of the read API.
 fn routes() -> OpenApiRouter<ApiState> {

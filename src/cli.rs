@@ -185,6 +185,24 @@ pub struct RelayArgs {
     pub app: Option<String>,
 }
 
+/// What is pruned.
+#[derive(Debug, Clone, Args)]
+pub struct PruneArgs {
+    /// Only what was received, and counts from, before this time, such as 2026-01-01T00:00:00Z [default: `LEDGER_KEEP_DAYS`
+    /// before now]
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<String>,
+    /// Write nothing: print how many entries would become checkpoints
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Nothing behind the entry of this cursor of `/v1/changes`, up to which a follower has read
+    #[arg(long, value_name = "CURSOR")]
+    pub follower: Option<String>,
+    /// Drop what waits for the backend of the relay as well, and what was given up: it is not delivered any more
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// Who is erased.
 #[derive(Debug, Clone, Args)]
 pub struct EraseUserArgs {
@@ -280,6 +298,11 @@ pub enum Command {
         after_help = "Examples:\n  group-mirror erase-user --dry-run ana\n  group-mirror erase-user ana\n  group-mirror erase-user --app 1400000001 --stay-erased ana"
     )]
     EraseUser(EraseUserArgs),
+    /// Replace old entries of the ledger by checkpoints; works while `serve` runs, with the role that owns the tables
+    #[command(
+        after_help = "Examples:\n  LEDGER_KEEP_DAYS=90 group-mirror prune --dry-run\n  LEDGER_KEEP_DAYS=90 group-mirror prune\n  group-mirror prune --before 2026-01-01T00:00:00Z"
+    )]
+    Prune(PruneArgs),
     /// Ask the running `serve` of these settings whether it is ready; exit 1 if it is not, or does not answer
     #[command(
         after_help = "Example, as the health check of a container:\n  HEALTHCHECK CMD [\"group-mirror\", \"ready\"]"

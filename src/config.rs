@@ -42,7 +42,7 @@ use loopback::{NO_CALLBACK_TOKEN, OPEN_API, SHORT_API_TOKEN, is_loopback};
 use missing::missing;
 use per_app::listed;
 use tokens::{API_TOKEN_CHARS_MIN, api_tokens, callback_tokens};
-use values::{bytes, is_open, path_prefix, secs, set};
+use values::{bytes, days, is_open, path_prefix, secs, set};
 
 pub use apps::{
     APPS_MAX, AppSettings, EMBEDDED_APP_ID, RELAY_TIMEOUT, RELAY_TIMEOUT_MAX, RelaySettings, TencentSettings,
@@ -230,6 +230,14 @@ impl Settings {
             pg_bin_dir: set(self.pg_bin_dir.as_ref()).map(PathBuf::from),
             path: search_path(),
         }
+    }
+
+    /// How many days whole entries of the ledger are kept; 0: without end.
+    ///
+    /// # Errors
+    /// One line that names the variable.
+    pub fn ledger_keep_days(&self) -> anyhow::Result<u32> {
+        days("LEDGER_KEEP_DAYS", self.ledger_keep_days.as_ref())
     }
 
     /// The form of log lines, and the filter.

@@ -103,6 +103,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 app::reconcile(&cli.settings, app.as_deref(), dry_run).await
             }
             Command::Relay(args) => app::relay(&cli.settings, &args).await,
+            Command::Prune(args) => app::prune(&cli.settings, &args).await,
             Command::EraseUser(args) => app::erase_user(&cli.settings, &args).await,
             Command::FakeTencent(args) => app::fake_tencent(&cli.settings, &args).await,
             Command::Check(_)

@@ -18,6 +18,7 @@ mod listed;
 mod people;
 mod read_digest;
 mod register;
+mod renamed;
 mod rows;
 mod snapshot;
 mod state;

@@ -10,6 +10,7 @@
 //! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`] and [`timeline`]; none of them is known here.
 
 pub mod as_of;
+mod checkpoint;
 mod chunks;
 mod kept_folds;
 mod people;
@@ -35,11 +36,12 @@ use rebuild::{rebuild_with_retries, restore};
 
 use place::PlaceNotes;
 
+pub use checkpoint::{FoldedRange, fold_into_checkpoints};
 pub use kept_folds::{AsOfReader, GroupFold};
 pub use place::ReplayPlace;
 pub use rebuild::{lock, lock_group, lock_within, rebuild_group, receive_earlier, unlock};
 pub use report::Report;
-pub use reread::{event, people_of, reason_of, snapshot_facts, verdict};
+pub use reread::{event, people_in, people_of, reason_of, snapshot_facts, verdict};
 pub use unpark::{Retry, Unparked, unpark};
 pub use window::TimeRange;
 
@@ -72,10 +74,10 @@ pub async fn replay_from(
     progress: impl Fn(u64),
 ) -> anyhow::Result<Report> {
     let mut keeper = lock(database).await?;
-    let lost = crate::store::rebuild::missing_erasures(&mut keeper).await?;
+    let lost = crate::store::rebuild::missing_beside_ledger(&mut keeper).await?;
     anyhow::ensure!(
         lost.is_empty(),
-        "the database has no {}, and the ledger does not say who is erased; restore erasure_state and erasures from a backup, or make them as docs/operations.md says under Damage",
+        "the database has no {}, and the ledger does not say who is erased or what was pruned; restore these tables from a backup, or make them as docs/operations.md says under Damage",
         lost.join(" and no ")
     );
     let mut report = Report::default();

@@ -7,6 +7,7 @@
 //! transaction. Knows nothing of HTTP, and of Tencent only what the types of `callback` and `mirror` hold.
 
 pub mod app_history;
+pub mod checkpoints;
 pub mod condition;
 pub mod drift_totals;
 mod entry;
@@ -43,9 +44,11 @@ pub mod parked;
 pub mod partitions;
 pub mod pass_note;
 pub mod passes;
+pub mod past;
 pub mod people;
 mod pools;
 mod probe;
+pub mod prune;
 mod read_pool;
 pub mod rebuild;
 pub mod replica_marks;

@@ -17,13 +17,14 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::auth::Caller;
 use super::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
 use super::errors::ApiError;
-use super::history::{EXTRAS, OUTCOMES, ceiling, with_body};
+use super::history::{EXTRAS, HistoryList, OUTCOMES, ceiling, refuse_pruned, with_body};
 use super::history_view::HistoryView;
-use super::openapi::Refused;
-use super::paging::{CursorScope, Limit, Page};
+use super::openapi::{Gone, Refused};
+use super::paging::{CursorScope, Limit};
 use super::parameters::{UserPath, id, paging, query, text as any_text, time, words};
 use super::query::{Query, path_id};
 use super::state::ApiState;
+use super::timestamp::Timestamp;
 use crate::mirror::PersonPart;
 use crate::model::{Digest, GroupId, UserId};
 use crate::store::ReadConnection;
@@ -119,6 +120,8 @@ fn start(cursor: Option<AppHistoryKey>, before_ms: i64) -> AppHistoryKey {
 /// A parsed request for either list.
 struct AppHistoryRequest {
     filter: AppHistoryFilter,
+    /// As asked for; the greatest number where it was not.
+    before_ms: i64,
     /// It is the history of a person.
     is_of_person: bool,
     scope: CursorScope,
@@ -159,12 +162,22 @@ impl AppHistoryRequest {
         };
         let limit = Limit::take(&mut query, Limit::MAX)?;
         let with_body = with_body(&mut query, caller)?;
-        Ok(Self { filter, is_of_person, scope, limit, with_body, with_client_ip: caller.reads_raw() })
+        Ok(Self {
+            filter,
+            before_ms,
+            is_of_person,
+            scope,
+            limit,
+            with_body,
+            with_client_ip: caller.reads_raw(),
+        })
     }
 
     /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because its bytes and the
     /// rows that it searches are limited.
-    fn page(&self, read: AppHistoryPage) -> Result<Page<HistoryView>, ApiError> {
+    fn page(&self, read: AppHistoryPage) -> Result<HistoryList, ApiError> {
+        refuse_pruned((self.filter.after_ms, self.before_ms), read.whole_since)?;
+        let whole_since = read.whole_since.and_then(Timestamp::of_millis);
         let next_cursor = read.next.map(AppCursor::of).map(|key| self.scope.cursor(key)).transpose()?;
         let view = |row: AppHistoryRow| {
             let parts = row.parts();
@@ -175,10 +188,10 @@ impl AppHistoryRequest {
         };
         let items: Vec<_> = read.rows.into_iter().map(view).collect();
         assert!(items.len() <= self.limit.items(), "a page keeps its limit");
-        Ok(Page { items, next_cursor })
+        Ok(HistoryList { items, next_cursor, whole_since })
     }
 
-    async fn read(self, state: &ApiState) -> Result<Json<Page<HistoryView>>, ApiError> {
+    async fn read(self, state: &ApiState) -> Result<Json<HistoryList>, ApiError> {
         let (filter, rows_max) = (self.filter.clone(), self.limit.items());
         let read = async move |mut connection: ReadConnection| {
             app_history::page(&mut connection, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
@@ -198,13 +211,13 @@ impl AppHistoryRequest {
     operation_id = "history",
     tag = "changes",
     params(AppHistoryParameters),
-    responses((status = 200, description = "A page.", body = Page<HistoryView>), Refused)
+    responses((status = 200, description = "A page.", body = HistoryList), Refused, Gone)
 )]
 pub(super) async fn of_app(
     State(state): State<ApiState>,
     caller: Caller,
     RawQuery(raw): RawQuery,
-) -> Result<Json<Page<HistoryView>>, ApiError> {
+) -> Result<Json<HistoryList>, ApiError> {
     AppHistoryRequest::parse(None, raw.as_deref(), &caller, &state)?.read(&state).await
 }
 
@@ -220,14 +233,14 @@ pub(super) async fn of_app(
     operation_id = "user_history",
     tag = "users",
     params(UserPath, UserHistoryParameters),
-    responses((status = 200, description = "A page.", body = Page<HistoryView>), Refused)
+    responses((status = 200, description = "A page.", body = HistoryList), Refused, Gone)
 )]
 pub(super) async fn of_user(
     State(state): State<ApiState>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<Page<HistoryView>>, ApiError> {
+) -> Result<Json<HistoryList>, ApiError> {
     let user = path_id(path, UserId::parse)?;
     AppHistoryRequest::parse(Some(user), raw.as_deref(), &caller, &state)?.read(&state).await
 }

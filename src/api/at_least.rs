@@ -23,7 +23,7 @@ use super::errors::ApiError;
 use super::query::pairs;
 use super::state::ApiState;
 use crate::model::SdkAppId;
-use crate::store::{READ_WAIT_MAX, feed, high_watermark, in_time};
+use crate::store::{READ_WAIT_MAX, feed, high_watermark, in_time, prune};
 
 /// How long a read waits for the mirror.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -176,6 +176,9 @@ impl WaitState {
             if noted.position < place.position {
                 return Ok(false);
             }
+            if place.position < prune::state(&mut conn).await?.dropped.position {
+                return Ok(true);
+            }
             if feed::holds(&mut conn, &place).await? { Ok(true) } else { Err(gone()) }
         })
         .await
@@ -200,6 +203,10 @@ impl WaitState {
                 self.api.feed.known_high_watermark(&epoch).is_some_and(|known| is_known(known.position));
             if !known && !is_known(self.api.feed.high_watermark(&mut conn, &epoch).await?.place.position) {
                 return Ok(false);
+            }
+            // The mirror holds what was pruned.
+            if place.position < prune::state(&mut conn).await?.dropped.position {
+                return Ok(true);
             }
             if feed::holds(&mut conn, &place).await? { Ok(true) } else { Err(gone()) }
         })

@@ -31,8 +31,8 @@ use super::state::ApiState;
 use crate::model::{GroupId, SdkAppId};
 use crate::replay::as_of::PERMIT_WAIT_MAX;
 use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
-use crate::store::high_watermark;
 use crate::store::{READ_WAIT_MAX, in_time};
+use crate::store::{high_watermark, prune};
 
 const PARAMETERS: [&str; 9] =
     ["since", "cursor", "group_id", "command", "outcome", "after", "before", "limit", "sdk_app_id"];
@@ -257,16 +257,27 @@ async fn place(
     start: &Start,
     filter: &FeedFilter,
 ) -> Result<Option<FeedPlace>, ApiError> {
+    // What is left of older entries stands in the lists, and not behind a cursor: others of its time are missing.
+    let dropped = prune::state(conn).await?.dropped;
     match start {
-        Start::First => match filter.after {
-            Some(after) => Ok(Some(high_watermark::marked_before(conn, after).await?)),
-            None => Ok(Some(FeedPlace::start())),
-        },
+        Start::First => {
+            let marked = match filter.after {
+                Some(after) => high_watermark::marked_before(conn, after).await?,
+                None => FeedPlace::start(),
+            };
+            Ok(Some(marked.or_later(&dropped)))
+        }
         Start::Now => Ok(None),
         Start::After(position) if position.epoch != epoch => Err(gone()),
+        Start::After(position) if is_pruned(&position.place(), &dropped) => Err(ApiError::pruned_feed()),
         Start::After(position) if !feed::holds(conn, &position.place()).await? => Err(gone()),
         Start::After(position) => Ok(Some(position.place())),
     }
+}
+
+/// True where entries behind a place were dropped. The start, before the first entry, was never behind one.
+fn is_pruned(place: &FeedPlace, dropped: &FeedPlace) -> bool {
+    *place != FeedPlace::start() && place.position < dropped.position
 }
 
 fn gone() -> ApiError {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use super::timestamp::Timestamp;
 use crate::model::GroupId;
 use crate::replay::as_of::{AsOfError, READ_TIME_MAX};
 use crate::store::READ_SECS_MAX;
@@ -69,6 +70,27 @@ impl ApiError {
     /// 410 `bad_cursor`: the cursor was valid once, and the ledger that it points into has been replaced.
     pub(super) fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "bad_cursor", detail)
+    }
+
+    /// 410 `pruned`: what is asked for was folded into checkpoints; the text says from when on history is whole.
+    pub(crate) fn pruned(whole_since_ms: i64) -> Self {
+        let whole_since =
+            Timestamp::of_millis(whole_since_ms).map(|time| time.to_string()).unwrap_or_default();
+        let detail = format!(
+            "Entries of the ledger from before {whole_since} were pruned: history is whole from that moment on, and older states \
+             cannot be read any more."
+        );
+        Self::new(StatusCode::GONE, "pruned", detail)
+    }
+
+    /// 410 `pruned`: the cursor stands before entries of the feed that were pruned.
+    pub(super) fn pruned_feed() -> Self {
+        Self::new(
+            StatusCode::GONE,
+            "pruned",
+            "Entries behind this cursor were pruned, so the feed cannot go on there. Read the lists again, then follow from \
+             since=now, or from what is left of the feed without since.",
+        )
     }
 
     /// 422 `too_large`: the request needs more work than one read may make; the text names the maximum.
@@ -177,6 +199,7 @@ impl From<AsOfError> for ApiError {
     fn from(error: AsOfError) -> Self {
         match error {
             AsOfError::Unknown => Self::not_found("This group is not known here."),
+            AsOfError::Pruned(whole_since_ms) => Self::pruned(whole_since_ms),
             AsOfError::TooLarge(most) => Self::too_large(format!(
                 "This would be folded from more than {most}, which is the maximum; an earlier moment is folded from less, \
                  and the history of the group shows the same step by step."
@@ -213,7 +236,7 @@ pub(super) struct Problem<'a> {
     status: u16,
     /// For a person; may change.
     detail: &'a str,
-    #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "unauthorized", "forbidden",
+    #[schema(value_type = String, examples("not_found", "bad_parameter", "bad_cursor", "pruned", "unauthorized", "forbidden",
                                            "unavailable", "method_not_allowed", "too_large", "internal"))]
     code: &'static str,
     /// The one of the header `X-Request-Id`; the service's log has it too.

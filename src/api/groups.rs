@@ -17,7 +17,7 @@ use super::errors::ApiError;
 use super::etag::{IfNoneMatch, tagged};
 use super::group_view::{GROUP_STATUSES, GroupView};
 use super::moments::{fold_of, moment_of, not_yet};
-use super::openapi::{NotFound, Refused, TooLarge};
+use super::openapi::{Gone, NotFound, Refused, TooLarge};
 use super::paging::{CursorScope, Limit, Page};
 use super::parameters::{
     GroupPath, app, id, keyed, paging, query, repeated, text, time, words, words_or_first,
@@ -267,6 +267,7 @@ impl utoipa::IntoParams for GroupParameters {
         (status = 304, description = "The caller has the newest form."),
         Refused,
         NotFound,
+        Gone,
         TooLarge,
     )
 )]

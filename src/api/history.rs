@@ -13,17 +13,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use strum::VariantArray as _;
+use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::auth::{Caller, ConfiguredApp};
 use super::body_pages::{PAGE_BODY_BYTES_MAX, body_page};
 use super::errors::ApiError;
 use super::history_view::HistoryView;
-use super::openapi::{NotFound, Refused};
-use super::paging::{CursorScope, Limit, Page};
+use super::openapi::{Gone, NotFound, Refused};
+use super::paging::{CursorScope, Limit};
 use super::parameters::{GroupPath, id, paging, query, text as any_text, time, words};
 use super::query::{Query, path_id};
 use super::state::ApiState;
+use super::timestamp::Timestamp;
 use crate::callback::{ReasonCause, mentions};
 use crate::mirror::{GroupKey, group_key};
 use crate::model::{Digest, GroupId, UserId};
@@ -90,10 +92,38 @@ impl HistoryKey {
     }
 }
 
+/// One page of a history.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HistoryList {
+    /// Newest first; at most `limit`.
+    pub(super) items: Vec<HistoryView>,
+    /// The `cursor` of the next page; null on the last one.
+    pub(super) next_cursor: Option<String>,
+    /// From when on all entries are there: older ones were pruned, but for those that are not wholly applied or came late. Null:
+    /// nothing was pruned.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) whole_since: Option<Timestamp>,
+}
+
+/// Refuses times before the one from which on history is whole. Without them a page shows what is left.
+///
+/// # Errors
+/// `pruned`.
+pub(super) fn refuse_pruned(
+    (after_ms, before_ms): (i64, i64),
+    whole_since: Option<i64>,
+) -> Result<(), ApiError> {
+    let Some(since) = whole_since else { return Ok(()) };
+    let is_asked = (i64::MIN + 1..since - 1).contains(&after_ms) || before_ms <= since;
+    if is_asked { Err(ApiError::pruned(since)) } else { Ok(()) }
+}
+
 /// A parsed request for a history.
 struct HistoryRequest {
     group: GroupKey,
     filter: HistoryFilter,
+    /// As asked for; the greatest number where it was not.
+    before_ms: i64,
     user: Option<UserId>,
     scope: CursorScope,
     limit: Limit,
@@ -124,6 +154,7 @@ impl HistoryRequest {
         Ok(Self {
             group: group_key(app, group),
             filter,
+            before_ms,
             user: query.take_model("user_id", UserId::parse)?,
             scope,
             limit: Limit::take(&mut query, Limit::MAX)?,
@@ -134,8 +165,9 @@ impl HistoryRequest {
 
     /// The page of the rows that were read. It may be short or empty and still have a `next_cursor`, because the rows and
     /// bytes that one page searches are limited as well.
-    fn page(&self, read: HistoryPage) -> Result<Page<HistoryView>, ApiError> {
-        let HistoryPage { rows, mut next } = read;
+    fn page(&self, read: HistoryPage) -> Result<HistoryList, ApiError> {
+        let HistoryPage { rows, mut next, whole_since } = read;
+        refuse_pruned((self.filter.after_ms, self.before_ms), whole_since)?;
         let (mut items, mut last) = (Vec::new(), None);
         for mut row in rows {
             if items.len() == self.limit.items() {
@@ -155,7 +187,7 @@ impl HistoryRequest {
         }
         let next_cursor = next.map(|key| self.scope.cursor(HistoryKey::of(&key))).transpose()?;
         assert!(items.len() <= self.limit.items(), "a page keeps its limit");
-        Ok(Page { items, next_cursor })
+        Ok(HistoryList { items, next_cursor, whole_since: whole_since.and_then(Timestamp::of_millis) })
     }
 }
 
@@ -197,14 +229,14 @@ pub(super) fn ceiling(time: DateTime<Utc>) -> i64 {
     operation_id = "group_history",
     tag = "groups",
     params(GroupPath, HistoryParameters),
-    responses((status = 200, description = "A page.", body = Page<HistoryView>), Refused, NotFound)
+    responses((status = 200, description = "A page.", body = HistoryList), Refused, NotFound, Gone)
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
     RawQuery(raw): RawQuery,
-) -> Result<Json<Page<HistoryView>>, ApiError> {
+) -> Result<Json<HistoryList>, ApiError> {
     let request = HistoryRequest::parse(path_id(path, GroupId::parse)?, raw.as_deref(), &caller, state.app)?;
     // Only the body of a row says whom it names.
     let rows_max = if request.user.is_some() { SEARCHED_ROWS_MAX } else { request.limit.items() };

@@ -17,7 +17,7 @@ use super::auth::Caller;
 use super::errors::ApiError;
 use super::group_view::GroupView;
 use super::moments::{fold_of, moment_of};
-use super::openapi::{NotFound, Refused, TooLarge};
+use super::openapi::{Gone, NotFound, Refused, TooLarge};
 use super::paging::{CursorScope, Limit, Page, items};
 use super::parameters::{
     GroupPath, UserPath, id, paging, query, repeated, text, time, words, words_or_first,
@@ -234,7 +234,7 @@ fn filter(query: &mut Query) -> Result<MemberFilter, ApiError> {
     operation_id = "group_members",
     tag = "groups",
     params(GroupPath, MembersParameters),
-    responses((status = 200, description = "A page.", body = MembersPage), Refused, NotFound, TooLarge)
+    responses((status = 200, description = "A page.", body = MembersPage), Refused, NotFound, Gone, TooLarge)
 )]
 pub(super) async fn of_group(
     State(state): State<ApiState>,

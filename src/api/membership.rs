@@ -16,7 +16,7 @@ use super::errors::ApiError;
 use super::etag::{IfNoneMatch, tagged};
 use super::members::{MemberView, is_complete, is_complete_as_of};
 use super::moments::{fold_of, moment_of};
-use super::openapi::{NotFound, Refused, TooLarge};
+use super::openapi::{Gone, NotFound, Refused, TooLarge};
 use super::parameters::{GroupPath, UserPath, app, query, time};
 use super::query::{Query, path_ids};
 use super::state::ApiState;
@@ -75,6 +75,7 @@ fn unknown_member(group: &GroupId, user: &UserId, at: Option<Timestamp>, is_comp
         (status = 304, description = "The caller has the newest form."),
         Refused,
         NotFound,
+        Gone,
         TooLarge,
     )
 )]

@@ -189,9 +189,11 @@ impl ProblemKind {
             Self::MethodNotAllowed => {
                 ("405", "MethodNotAllowed", "The API is read with GET (`method_not_allowed`).")
             }
-            Self::Gone => {
-                ("410", "Gone", "The cursor belongs to a ledger that has been replaced (`bad_cursor`).")
-            }
+            Self::Gone => (
+                "410",
+                "Gone",
+                "The cursor belongs to a ledger that has been replaced (`bad_cursor`), or what is asked for was pruned (`pruned`).",
+            ),
             Self::TooLarge => (
                 "422",
                 "TooLarge",

@@ -20,7 +20,7 @@ use utoipa::openapi::schema::{SchemaType, Type};
 use super::auth::Caller;
 use super::errors::ApiError;
 use super::etag::{IfNoneMatch, tagged};
-use super::openapi::{NotFound, Refused, TooLarge};
+use super::openapi::{Gone, NotFound, Refused, TooLarge};
 use super::parameters::{GroupPath, app, query, time};
 use super::query::{Query, path_id};
 use super::state::ApiState;
@@ -164,6 +164,7 @@ fn range(query: &mut Query) -> Result<TimeRange, ApiError> {
         (status = 304, description = "The caller has the newest form."),
         Refused,
         NotFound,
+        Gone,
         TooLarge,
     )
 )]

@@ -36,6 +36,9 @@ pub struct Settings {
     /// commits; 0: not at all [default: 0]
     #[arg(long, env = "KEEP_ANSWERED_SECS", value_name = "SECONDS", global = true)]
     pub keep_answered_secs: Option<String>,
+    /// How many days whole entries of the ledger are kept before `prune` folds them into checkpoints; 0: without end [default: 0]
+    #[arg(long, env = "LEDGER_KEEP_DAYS", value_name = "DAYS", global = true)]
+    pub ledger_keep_days: Option<String>,
     /// Directory of PostgreSQL's server programs for the embedded mode; never from a .env; unset: they are looked for
     #[arg(long, env = "PG_BIN_DIR", value_name = "PATH", global = true)]
     pub pg_bin_dir: Option<String>,
@@ -176,7 +179,7 @@ const NEVER_FROM_A_FILE: &str = "PG_BIN_DIR";
 
 impl Settings {
     /// Every setting by the name of its variable.
-    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 42] {
+    pub(super) fn by_name(&mut self) -> [(&'static str, &mut Option<String>); 43] {
         [
             ("DATABASE_URL", &mut self.database_url),
             ("DATABASE_URL_FILE", &mut self.database_url_file),
@@ -185,6 +188,7 @@ impl Settings {
             ("DATA_DIR", &mut self.data_dir),
             ("SPOOL_MAX_BYTES", &mut self.spool_max_bytes),
             ("KEEP_ANSWERED_SECS", &mut self.keep_answered_secs),
+            ("LEDGER_KEEP_DAYS", &mut self.ledger_keep_days),
             (NEVER_FROM_A_FILE, &mut self.pg_bin_dir),
             ("SDK_APP_ID", &mut self.sdk_app_id),
             ("CALLBACK_TOKEN", &mut self.callback_token),

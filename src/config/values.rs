@@ -34,6 +34,9 @@ pub(super) fn path_prefix(name: &str, text: Option<&String>) -> anyhow::Result<P
     })
 }
 
+/// A hundred years.
+const DAYS_MAX: u32 = 36_500;
+
 /// A number of seconds in a range; `default` where nothing is set.
 pub(super) fn secs(
     name: &str,
@@ -45,6 +48,16 @@ pub(super) fn secs(
     let (least, most) = (range.start(), range.end());
     text.parse().ok().filter(|secs| range.contains(secs)).with_context(|| {
         format!("{name} is {text:?}; it should be a number of seconds from {least} to {most}")
+    })
+}
+
+/// A number of days, up to a hundred years; 0 where nothing is set.
+pub(super) fn days(name: &str, text: Option<&String>) -> anyhow::Result<u32> {
+    let Some(text) = set(text) else { return Ok(0) };
+    text.parse().ok().filter(|days| *days <= DAYS_MAX).with_context(|| {
+        format!(
+            "{name} is {text:?}; it should be a number of days from 0, which is without end, to {DAYS_MAX}"
+        )
     })
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn read(
 }
 
 fn sieved(read: AppHistoryPage, deed: Option<Deed>, rows_max: usize, with_address: bool) -> AppEntries {
-    let AppHistoryPage { rows, mut next } = read;
+    let AppHistoryPage { rows, mut next, .. } = read;
     let (mut lines, mut last) = (Vec::new(), None);
     for row in rows {
         if lines.len() == rows_max {

@@ -106,7 +106,7 @@ pub(super) async fn read_up_to(
 }
 
 fn sieved(read: HistoryPage, sieve: &EntrySieve, lines_max: usize, with_address: bool) -> EntriesPage {
-    let HistoryPage { rows, mut next } = read;
+    let HistoryPage { rows, mut next, .. } = read;
     let (mut lines, mut last) = (Vec::new(), None);
     for row in rows {
         if lines.len() == lines_max {

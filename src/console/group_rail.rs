@@ -40,6 +40,7 @@ pub(super) async fn spans(state: &ApiState, group: &GroupKey) -> Result<Option<V
         Ok(timeline) => Ok(Some(spans_of(&timeline, state.avchatroom_members))),
         Err(
             AsOfError::Unknown
+            | AsOfError::Pruned(_)
             | AsOfError::TooLarge(_)
             | AsOfError::Busy
             | AsOfError::Unreadable(_)

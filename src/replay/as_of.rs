@@ -22,7 +22,9 @@ use crate::mirror::{GroupKey, GroupRow, GroupState, MemberState, Rows, group_sta
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::history::{self, Size};
 use crate::store::ledger::LedgerRow;
+use crate::store::lines::MemberWindow;
 use crate::store::{ReadConnection, ReadTx, STALL_WAIT_MAX, in_time};
+use crate::store::{checkpoints, prune};
 
 /// The most ledger entries of one as-of read: a community of 100,000 members has about as many joins, and may have had as many
 /// leaves. Beyond: [`AsOfError::TooLarge`].
@@ -59,6 +61,9 @@ pub enum AsOfError {
     /// Nothing was ever applied to the group.
     #[error("nothing was ever applied to this group")]
     Unknown,
+    /// The moment lies before what was pruned; from when on history is whole, Unix milliseconds.
+    #[error("history is whole from {0} ms on")]
+    Pruned(i64),
     /// More than one fold may read or keep.
     #[error("more than {0}")]
     TooLarge(String),
@@ -191,17 +196,41 @@ async fn group_in(
     wanted: GroupMoment,
 ) -> Result<GroupAsOf, AsOfError> {
     let (group, until) = (wanted.group.clone(), wanted.moment.get());
+    let begun = begun_with(conn, &group, until).await?;
     let size = history::size_until(conn, &group, until, LEDGER_ROWS_MAX + 1).await?;
     check_size(size.ok_or(AsOfError::Unknown)?)?;
     let (chunks, coming) = ChunkSender::channel();
     let folding = spawn_blocking(move || {
         // Held until the fold ends, whether or not its reader still waits.
         let _permit = permit;
-        fold(coming, &wanted.group)
+        fold(coming, &wanted.group, begun)
     });
     let read = feed(conn, &group, until, chunks).await;
     let folded = folding.await?;
     read.and(folded)
+}
+
+/// What a fold up to a moment begins with: the checkpoint of the group.
+pub(super) async fn begun_with(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    moment: i64,
+) -> Result<Rows, AsOfError> {
+    if let Some(whole_since) = prune::whole_since(conn).await?.filter(|since| moment < *since) {
+        return Err(AsOfError::Pruned(whole_since));
+    }
+    let stored = (group.app.get(), group.group.as_str().to_owned());
+    let (mut rows, mut count) = (Rows::default(), 0);
+    let mut read = checkpoints::of_group(conn, &stored);
+    while let Some(row) = read.try_next().await? {
+        checkpoints::take(&mut rows, &row, &MemberWindow::default());
+        check_users(&rows)?;
+        count += 1;
+        if count > LEDGER_ROWS_MAX {
+            return Err(AsOfError::TooLarge(format!("{LEDGER_ROWS_MAX} rows of a checkpoint")));
+        }
+    }
+    Ok(rows)
 }
 
 /// Refuses a fold of more than one read may make.
@@ -232,8 +261,12 @@ async fn feed(
     Ok(())
 }
 
-fn fold(mut chunks: mpsc::Receiver<Vec<LedgerRow>>, group: &GroupKey) -> Result<GroupAsOf, AsOfError> {
-    let (mut rows, mut has_fields) = (Rows::default(), true);
+fn fold(
+    mut chunks: mpsc::Receiver<Vec<LedgerRow>>,
+    group: &GroupKey,
+    mut rows: Rows,
+) -> Result<GroupAsOf, AsOfError> {
+    let mut has_fields = rows.user_defined_fields.len() + rows.attributes.len() <= FIELD_KEYS_MAX;
     while let Some(chunk) = chunks.blocking_recv() {
         for row in &chunk {
             let (facts, _) = facts(row).ok_or(AsOfError::Unreadable(row.time_ms))?;
@@ -327,7 +360,7 @@ mod tests {
             }
         });
         let group = GroupKey { app: SdkAppId::parse("1")?, group: GroupId::parse("g")? };
-        let folded = fold(coming, &group);
+        let folded = fold(coming, &group, Rows::default());
         assert!(sender.join().is_ok());
         Ok(folded)
     }

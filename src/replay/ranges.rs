@@ -1,4 +1,5 @@
-//! The ledger cut into ranges of groups, each folded in memory, partition after partition.
+//! The ledger cut into ranges of groups, each folded in memory: the checkpoints of its groups first, then partition after
+//! partition.
 //!
 //! A range ends at a group, so that a fold never sees a part of one, and has some thousand entries, however many partitions
 //! they stand in. Memory holds the rows of one range, and of a large group not all: beyond [`MEMBERS_MAX`] memberships the
@@ -12,6 +13,7 @@ use sqlx::PgConnection;
 
 use super::reread::{facts, is_readable_now};
 use crate::mirror::{Fact, FactKind, MemberKey, Rows};
+use crate::store::checkpoints::{self, CheckpointRow};
 use crate::store::ledger::LedgerRow;
 use crate::store::ledger_walk::{self, StoredGroup};
 use crate::store::lines::{self, ALL, Lines, MemberWindow};
@@ -53,6 +55,9 @@ impl Span {
                 ledger_walk::group_ahead(conn, &after, *time, i64::try_from(each).unwrap_or(i64::MAX) - 1);
             last = ahead.await?.map_or(last.clone(), |group| group.min(last));
         }
+        // Of a group that was pruned as a whole there is no entry.
+        let ahead = checkpoints::group_ahead(conn, &after, i64::try_from(RANGE_ROWS).unwrap_or(i64::MAX) - 1);
+        last = ahead.await?.map_or(last.clone(), |group| group.min(last));
         assert!(last > after, "a range has a group");
         Ok(Self { after, last })
     }
@@ -82,6 +87,21 @@ pub(super) struct RangeFold {
 }
 
 impl RangeFold {
+    /// The checkpoints of a range.
+    pub(super) async fn of_checkpoints(
+        conn: &mut PgConnection,
+        span: &Span,
+        window: MemberWindow,
+    ) -> Result<Self, sqlx::Error> {
+        let mut fold = Self { window, ..Self::default() };
+        let mut rows = checkpoints::of_range(conn, &span.after, &span.last);
+        while let Some(row) = rows.try_next().await? {
+            fold.take_checkpoint(&row);
+        }
+        drop(rows);
+        Ok(fold)
+    }
+
     /// The fold of a range, with the members from one on; of all without one.
     pub(super) async fn of_range(
         conn: &mut PgConnection,
@@ -89,7 +109,7 @@ impl RangeFold {
         times: &[TimeSpan],
         from: Option<MemberKey>,
     ) -> Result<Self, sqlx::Error> {
-        let mut fold = Self { window: MemberWindow { from, before: None }, ..Self::default() };
+        let mut fold = Self::of_checkpoints(conn, span, MemberWindow { from, before: None }).await?;
         for time in times {
             let mut entries = ledger_walk::of_range(conn, &span.after, &span.last, *time);
             while let Some(row) = entries.try_next().await? {
@@ -107,6 +127,11 @@ impl RangeFold {
         from: Option<MemberKey>,
     ) -> Result<Self, sqlx::Error> {
         let mut fold = Self { window: MemberWindow { from, before: None }, ..Self::default() };
+        let mut rows = checkpoints::of_group(conn, group);
+        while let Some(row) = rows.try_next().await? {
+            fold.take_checkpoint(&row);
+        }
+        drop(rows);
         for time in times {
             let mut entries = ledger_walk::of_group(conn, group, *time);
             while let Some(row) = entries.try_next().await? {
@@ -121,7 +146,12 @@ impl RangeFold {
         lines::of_window_of_rows(&self.rows, &self.window)
     }
 
-    fn take(&mut self, row: &LedgerRow) {
+    fn take_checkpoint(&mut self, row: &CheckpointRow) {
+        checkpoints::take(&mut self.rows, row, &self.window);
+        self.narrow();
+    }
+
+    pub(super) fn take(&mut self, row: &LedgerRow) {
         self.ledger_rows += 1;
         let entry = || format!("ledger {} {:?} at {}", row.sdk_app_id, row.group_id, row.time_ms);
         if !row.is_applied() {

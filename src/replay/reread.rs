@@ -92,6 +92,12 @@ pub(super) fn people_of_row(row: &LedgerRow) -> Option<People> {
     (row.outcome != "partial" || says_the_same(row, &verdict(&callback))).then(|| people_of(&callback))
 }
 
+/// Whom an entry is about; of one that this program cannot read all that its body names.
+#[must_use]
+pub fn people_in(row: &LedgerRow) -> People {
+    people_of_row(row).unwrap_or_else(|| people_before(row))
+}
+
 /// Whom an entry of a callback may have been about by what was read of it before: all that its body names.
 pub(super) fn people_before(row: &LedgerRow) -> People {
     let event = event(row).filter(|_| row.is_applied());

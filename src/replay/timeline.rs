@@ -110,8 +110,9 @@ pub(super) fn fold(
     mut chunks: mpsc::Receiver<Vec<LedgerRow>>,
     group: &GroupKey,
     window: &Window,
+    begun: Rows,
 ) -> Result<Timeline, AsOfError> {
-    let mut fold = TimelineFold::new(group, window);
+    let mut fold = TimelineFold::new(group, window, begun);
     while let Some(chunk) = chunks.blocking_recv() {
         chunk.iter().try_for_each(|row| fold.take(row))?;
     }
@@ -210,17 +211,19 @@ struct TimelineFold<'a> {
 }
 
 impl<'a> TimelineFold<'a> {
-    fn new(group: &'a GroupKey, window: &'a Window) -> Self {
+    fn new(group: &'a GroupKey, window: &'a Window, rows: Rows) -> Self {
+        let touched = rows.members.keys().map(|(_, user)| user.clone()).collect();
+        let is_moved = !rows.groups.is_empty();
         Self {
             group,
             window,
-            rows: Rows::default(),
-            running: RunningCount::default(),
+            rows,
+            running: RunningCount { touched, ..RunningCount::default() },
             counted: MemberCount::default(),
             before: MemberCount::default(),
             buckets: Vec::with_capacity(window.buckets()),
             open: None,
-            is_moved: false,
+            is_moved,
             last: (i64::MIN, Vec::new()),
         }
     }

@@ -7,11 +7,13 @@ use futures_util::TryStreamExt as _;
 use sqlx::PgConnection;
 use tokio::task::spawn_blocking;
 
-use super::as_of::{AsOfError, LEDGER_ROWS_MAX, Permit, READ_TIME_MAX, check_size};
+use super::as_of::{AsOfError, LEDGER_ROWS_MAX, Permit, READ_TIME_MAX, begun_with, check_size};
 use super::chunks::ChunkSender;
 use super::timeline::{self, Timeline};
 use super::window::{TimeRange, Window};
 use crate::mirror::GroupKey;
+use crate::model::Millis;
+use crate::store::prune;
 use crate::store::timeline::{PAGE_ROWS, page, size_until, span};
 use crate::store::{ReadConnection, ReadTx, STALL_WAIT_MAX, in_time};
 
@@ -39,7 +41,15 @@ async fn of_snapshot(
     group: &GroupKey,
     range: TimeRange,
 ) -> Result<Timeline, AsOfError> {
-    let span = span(conn, group).await?.ok_or(AsOfError::Unknown)?;
+    let whole_since = prune::whole_since(conn).await?;
+    let is_asked = |bound: Option<Millis>| {
+        bound.zip(whole_since).is_some_and(|(bound, whole_since)| bound.get() < whole_since - 1)
+    };
+    if let Some(whole_since) = whole_since.filter(|_| is_asked(range.after) || is_asked(range.before)) {
+        return Err(AsOfError::Pruned(whole_since));
+    }
+    let span = span(conn, group, whole_since).await?.ok_or(AsOfError::Unknown)?;
+    let begun = begun_with(conn, group, i64::MAX).await?;
     let window = Window::of(range, span);
     if window.buckets() == 0 {
         return Ok(Timeline::default());
@@ -50,7 +60,7 @@ async fn of_snapshot(
     let folding = spawn_blocking(move || {
         // Held until the fold ends, whether or not its reader still waits.
         let _permit = permit;
-        timeline::fold(coming, &key, &window)
+        timeline::fold(coming, &key, &window, begun)
     });
     let read = feed(conn, group, window.end(), chunks).await;
     let folded = folding.await?;

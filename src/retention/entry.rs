@@ -18,7 +18,7 @@ pub(super) struct Renaming<'a> {
 }
 
 impl<'a> Renaming<'a> {
-    fn of(self, text: &str) -> Option<&'a str> {
+    pub(super) fn of(self, text: &str) -> Option<&'a str> {
         (text == self.user.as_str()).then_some(self.pseudonym.as_str())
     }
 

@@ -17,6 +17,7 @@ use crate::mirror::{Erasure, fits, user_hash};
 use crate::model::{Millis, SdkAppId, UserId};
 use crate::replay;
 use crate::store::Database;
+use crate::store::checkpoints;
 use crate::store::erased_entries::{self, EntryPlace, EntryWalk};
 use crate::store::erasures::{self, ERASURES_MAX, Registered};
 use crate::store::errors::{Failure, classify};
@@ -58,7 +59,7 @@ pub struct Erased {
     pub before: PersonFound,
     /// Where it stands now.
     pub after: PersonFound,
-    /// How many entries were written anew.
+    /// How many entries, and rows of checkpoints, were written anew.
     pub entries: u64,
     /// How many groups were folded anew.
     pub groups: u64,
@@ -84,7 +85,13 @@ pub async fn erase(database: &Database, wanted: &ErasureWanted) -> anyhow::Resul
     let before = search(database, wanted.app, &wanted.user).await?;
     let (pseudonym, until) = register(database, &mut conn, wanted).await?;
     let renaming = Renaming { user: &wanted.user, pseudonym: &pseudonym, until };
-    let (entries, groups) = erase_in_ledger(database, &mut conn, wanted.app, renaming).await?;
+    let (mut entries, mut groups) = erase_in_ledger(database, &mut conn, wanted.app, renaming).await?;
+    // What is left names the person in its checkpoint alone.
+    for group in checkpoints::groups_naming(&mut conn, wanted.app, &wanted.user).await? {
+        let changed = erase_in_group(database, (wanted.app, &group), renaming).await?;
+        entries += changed;
+        groups += u64::from(changed > 0);
+    }
     erase_in_pages(&mut conn, wanted.app, renaming).await?;
     erased_entries::delete_strays(&mut conn, wanted.app, &wanted.user).await?;
     let after = find(&mut conn, wanted.app, renaming).await?;

@@ -4,6 +4,7 @@
 //! what the ledger says, so an erasure that ends in the middle leaves whole groups, and the next run does the others.
 
 use super::entry::Renaming;
+use super::erased_checkpoint::erase_in_checkpoint;
 use crate::mirror::group_key;
 use crate::model::{GroupId, SdkAppId};
 use crate::replay;
@@ -14,7 +15,8 @@ use crate::store::{Database, held};
 /// How often a group is begun anew after a serialization failure or a deadlock with a writer.
 const RETRIES_MAX: u32 = 20;
 
-/// Writes a group anew; an empty id stands for the entries whose group cannot be read. Answers how many entries have changed.
+/// Writes a group anew; an empty id stands for the entries whose group cannot be read. Answers how many entries, and rows of its
+/// checkpoint, have changed.
 pub(super) async fn erase_in_group(
     database: &Database,
     (app, group): (SdkAppId, &str),
@@ -55,6 +57,7 @@ async fn transact(
         changed += erased.len() as u64;
         erased_entries::write(tx.conn(), &erased, (renaming.user, renaming.pseudonym)).await?;
     }
+    changed += erase_in_checkpoint(tx.conn(), (app, group), renaming).await?;
     if changed == 0 {
         tx.roll_back().await;
         return Ok(0);

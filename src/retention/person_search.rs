@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgConnection;
 
 use super::entry::Renaming;
+use super::erased_checkpoint::renamed;
 use crate::model::{SdkAppId, UserId};
+use crate::store::checkpoints;
 use crate::store::erased_columns;
 use crate::store::erased_entries::{self, EntryWalk};
 
@@ -56,8 +58,30 @@ pub(super) async fn find(
     found.rows.extend(erased_columns::count(conn, app, renaming.user, &newer_groups).await?);
     let (pages, newer) = pages(conn, app, renaming).await?;
     found.rows.insert(("list_pages", "answer"), pages);
+    let checkpoints = checkpoint_rows(conn, app, renaming).await?;
+    found
+        .rows
+        .extend(["key", "registers"].map(|column| ("checkpoints", column)).into_iter().zip(checkpoints));
     found.newer += newer;
     Ok(found)
+}
+
+/// How many rows of checkpoints name the person, by their key, and by what they hold.
+async fn checkpoint_rows(
+    conn: &mut PgConnection,
+    app: SdkAppId,
+    renaming: Renaming<'_>,
+) -> Result<[u64; 2], sqlx::Error> {
+    let (mut keys, mut registers) = (0, 0);
+    for group in checkpoints::groups_naming(conn, app, renaming.user).await? {
+        let (before, after) = renamed(conn, (app, &group), renaming).await?;
+        for (key, row) in &before {
+            let stays = after.get(key);
+            keys += u64::from(stays.is_none());
+            registers += u64::from(stays.is_some_and(|now| now != row));
+        }
+    }
+    Ok([keys, registers])
 }
 
 /// How many pages of lists name the person: up to the moment of the erasure, and later.

@@ -11,7 +11,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
 use super::history::{HistoryRow, SEARCHED_ROWS_MAX};
-use super::ledger_pages;
+use super::{ledger_pages, prune};
 use crate::mirror::{PersonPart, PersonParts};
 use crate::model::{SdkAppId, UserId};
 
@@ -86,6 +86,8 @@ pub struct AppHistoryPage {
     pub rows: Vec<AppHistoryRow>,
     /// Behind which key the history goes on; `None` where it does not.
     pub next: Option<AppHistoryKey>,
+    /// From when on the history is whole, Unix milliseconds; none: from the first entry on.
+    pub whole_since: Option<i64>,
 }
 
 /// The last key of an app that a page may search and, as a second row, whether there is another one behind it. The index by
@@ -188,6 +190,7 @@ pub async fn page(
     let values = page_values(filter, end.as_ref(), rows_max, bytes_max)?;
     let found: Vec<ChosenEntry> =
         sqlx::query_as_with(AssertSqlSafe(statement(filter)), values).fetch_all(&mut *snapshot).await?;
+    let whole_since = prune::whole_since(&mut snapshot).await?;
     snapshot.rollback().await?;
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
     let mut rows: Vec<AppHistoryRow> = found.into_iter().map(|chosen| chosen.row).collect();
@@ -196,7 +199,7 @@ pub async fn page(
     rows.truncate(rows_max);
     assert!(rows.len() <= chosen, "a page shows rows that were chosen");
     let cut = rows.last().filter(|_| rows.len() < chosen).map(AppHistoryRow::key);
-    Ok(AppHistoryPage { next: cut.or(end), rows })
+    Ok(AppHistoryPage { next: cut.or(end), rows, whole_since })
 }
 
 /// How the database would go about a page, as `EXPLAIN` with these options says it; for tests.

@@ -17,7 +17,7 @@ pub enum Holds {
     Id,
     /// A JSON object whose keys and values may be ids.
     Object,
-    /// Something of an entry of the ledger, or of a page that is being read: found and replaced by reading it.
+    /// Something of an entry of the ledger, of a checkpoint, or of a page that is being read: found and replaced by reading it.
     Entry,
 }
 
@@ -55,6 +55,8 @@ pub const PERSONAL: &[PersonalColumn] = &[
     ("group_topics", "face_url", Holds::Id),
     ("list_pages", "answer", Holds::Entry),
     ("ledger_people", "user_id", Holds::Id),
+    ("checkpoints", "key", Holds::Entry),
+    ("checkpoints", "registers", Holds::Entry),
 ];
 
 /// The columns that hold nothing of a person, by table: ids of groups and topics, words of a grammar, digests, and what is
@@ -111,6 +113,8 @@ pub const IMPERSONAL: &[(&str, &[&str])] = &[
     ("list_pages", &["group_id", "mark"]),
     ("ledger_people", &["group_id", "digest"]),
     ("feed_marks", &["digest"]),
+    ("checkpoints", &["group_id"]),
+    ("prune_state", &["position_digest"]),
     ("erasure_state", &["key"]),
     ("erasures", &["user_hash", "pseudonym"]),
     ("replica_marks", &["replica_id"]),

@@ -128,11 +128,14 @@ pub async fn epoch(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
 
 /// An entry that has moved on, or was dropped as a repeat, has left a note.
 const HOLDS: &str = "
-SELECT EXISTS (SELECT FROM ledger WHERE position = $1 AND encode(substr(digest, 1, 4), 'hex') = $2)
-    OR EXISTS (SELECT FROM ledger_moves WHERE position = $1 AND encode(substr(digest, 1, 4), 'hex') = $2)";
+SELECT p.position <= $1
+   AND (EXISTS (SELECT FROM ledger WHERE position = $1 AND encode(substr(digest, 1, 4), 'hex') = $2)
+        OR EXISTS (SELECT FROM ledger_moves WHERE position = $1 AND encode(substr(digest, 1, 4), 'hex') = $2)
+        OR (p.position = $1 AND p.position_digest = $2))
+  FROM prune_state p WHERE p.only_row";
 
-/// True where the ledger has the entry of a place there, or had it until the entry moved to the end. False: it is
-/// another ledger, or a shorter one, or the entry was pruned.
+/// True where the ledger has the entry of a place there, or had it until the entry moved to the end, or was the last one that was
+/// pruned. False: it is another ledger, or a shorter one, or entries behind the place were pruned.
 ///
 /// # Errors
 /// The statement's.

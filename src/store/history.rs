@@ -10,7 +10,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
 use super::ledger::LedgerRow;
-use super::ledger_pages;
+use super::{ledger_pages, prune};
 use crate::mirror::GroupKey;
 
 /// A ledger row with everything that came beside the body.
@@ -63,6 +63,8 @@ pub struct HistoryPage {
     pub rows: Vec<HistoryRow>,
     /// Behind which key the history goes on; `None` where it does not.
     pub next: Option<HistoryCursorKey>,
+    /// From when on the history is whole, Unix milliseconds; none: from the first entry on.
+    pub whole_since: Option<i64>,
 }
 
 /// How many rows one page with a filter searches at most, of a group or of what is unread.
@@ -132,6 +134,7 @@ pub async fn page(
     let values = page_values(group, filter, end.as_ref(), rows_max, bytes_max)?;
     let found: Vec<Chosen> = sqlx::query_as_with(PAGE, values).fetch_all(&mut *snapshot).await?;
     let is_known = !found.is_empty() || end.is_some() || is_known(&mut snapshot, KNOWN, group).await?;
+    let whole_since = prune::whole_since(&mut snapshot).await?;
     snapshot.rollback().await?;
     if !is_known {
         return Ok(None);
@@ -142,7 +145,7 @@ pub async fn page(
     assert!(rows.len() <= chosen, "a page shows rows that were chosen");
     let cut =
         rows.last().filter(|_| rows.len() < chosen).map(|last| (last.row.time_ms, last.row.digest.clone()));
-    Ok(Some(HistoryPage { next: cut.or(end), rows }))
+    Ok(Some(HistoryPage { next: cut.or(end), rows, whole_since }))
 }
 
 /// The values of [`PAGE`]; `end` is the last key that it may search.

@@ -71,7 +71,7 @@ fn keys(rows: &[PersonRow<'_>]) -> Result<PgArguments, sqlx::Error> {
 }
 
 /// The same, and the parts.
-fn with_parts(rows: &[PersonRow<'_>]) -> Result<PgArguments, sqlx::Error> {
+pub(super) fn with_parts(rows: &[PersonRow<'_>]) -> Result<PgArguments, sqlx::Error> {
     let mut columns = keys(rows)?;
     let parts: Vec<i16> = rows.iter().map(|row| row.parts.stored()).collect();
     columns.add(parts).map_err(sqlx::Error::Encode)?;

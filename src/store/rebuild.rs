@@ -10,7 +10,7 @@ use super::lines::{Range, tables};
 use super::schema::MIGRATOR;
 
 /// The number of the advisory lock that keeps two replays apart, chosen at random.
-const REPLAY_LOCK: i64 = 0x6d69_7272_6f72_0001;
+pub(super) const REPLAY_LOCK: i64 = 0x6d69_7272_6f72_0001;
 
 /// Where missing tables are made before they are moved.
 const SIDE_SCHEMA: &str = "group_mirror_rebuild";
@@ -138,9 +138,9 @@ const BESIDE: [&str; 12] = [
     "list_pages",
 ];
 
-/// The tables that say who is erased, which the ledger does not. Made anew they would be empty, with another key, and what
-/// comes late about those who were erased would enter the mirror again.
-const ERASURES: [&str; 2] = ["erasure_state", "erasures"];
+/// The tables that say what the ledger does not. Those that say who is erased would be empty, with another key, and what comes
+/// late about these persons would enter the mirror again; without checkpoints the mirror would lose what was pruned.
+const BESIDE_LEDGER: [&str; 4] = ["erasure_state", "erasures", "checkpoints", "prune_state"];
 
 const ABSENT: &str = "SELECT name FROM UNNEST($1::text[]) AS wanted (name)
  WHERE to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) IS NULL";
@@ -169,12 +169,12 @@ pub async fn missing(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error
     absent(conn, &names).await
 }
 
-/// Which of the tables that say who is erased are not there.
+/// Which of the tables are not there that say what the ledger does not: who is erased, and what was pruned.
 ///
 /// # Errors
 /// The statement's.
-pub async fn missing_erasures(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    absent(conn, &ERASURES).await
+pub async fn missing_beside_ledger(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    absent(conn, &BESIDE_LEDGER).await
 }
 
 const MISSING: &str = r"

@@ -12,7 +12,7 @@ use super::errors::StoreError;
 use super::unusable::Unusable;
 
 /// Tables, and what is done with them. The mirror's tables are deleted from by replay alone.
-const TABLES: [(&str, &[&str]); 29] = [
+const TABLES: [(&str, &[&str]); 31] = [
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("ledger_moves", &["SELECT", "INSERT"]),
     ("ledger_people", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -40,6 +40,8 @@ const TABLES: [(&str, &[&str]); 29] = [
     ("gaps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("erasure_state", &["SELECT"]),
     ("erasures", &["SELECT"]),
+    ("checkpoints", &["SELECT"]),
+    ("prune_state", &["SELECT"]),
     ("replica_marks", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("_sqlx_migrations", &["SELECT"]),
 ];

@@ -28,23 +28,34 @@ struct FoundSpan {
     first_ms: Option<i64>,
     last_ms: Option<i64>,
     is_applied: bool,
+    is_pruned: bool,
 }
 
 /// What is parked makes no group, so a group of which nothing else came is unknown.
 const SPAN: &str = r"
 SELECT min(time_ms) AS first_ms, max(time_ms) AS last_ms,
-       EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND outcome <> 'parked') AS is_applied
+       EXISTS (SELECT FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND outcome <> 'parked') AS is_applied,
+       EXISTS (SELECT FROM checkpoints WHERE sdk_app_id = $1 AND group_id = $2) AS is_pruned
   FROM ledger WHERE sdk_app_id = $1 AND group_id = $2";
 
-/// From when to when the ledger of a group reaches. `None`: nothing was ever applied to the group.
+/// From when to when the ledger of a group reaches, no further back than history is whole. `None`: nothing was ever applied to
+/// the group.
 ///
 /// # Errors
 /// Those of the connection and the database.
-pub async fn span(conn: &mut PgConnection, group: &GroupKey) -> Result<Option<LedgerSpan>, sqlx::Error> {
+pub async fn span(
+    conn: &mut PgConnection,
+    group: &GroupKey,
+    whole_since: Option<i64>,
+) -> Result<Option<LedgerSpan>, sqlx::Error> {
     let query = sqlx::query_as(SPAN).bind(group.app.get()).bind(group.group.as_str());
     let found: FoundSpan = query.fetch_one(conn).await?;
-    let span = found.first_ms.zip(found.last_ms).map(|(first_ms, last_ms)| LedgerSpan { first_ms, last_ms });
-    Ok(span.filter(|_| found.is_applied))
+    let is_known = found.is_applied || found.is_pruned;
+    let since = whole_since.unwrap_or(i64::MIN);
+    let first_ms = found.first_ms.or(whole_since).map(|first_ms| first_ms.max(since));
+    let last_ms = found.last_ms.or(whole_since).map(|last_ms| last_ms.max(since));
+    let span = first_ms.zip(last_ms).map(|(first_ms, last_ms)| LedgerSpan { first_ms, last_ms });
+    Ok(span.filter(|_| is_known))
 }
 
 const SIZE: &str = r"

@@ -107,6 +107,7 @@ mod retention {
     mod late;
     mod partition_plans;
     pub(crate) mod partitions;
+    mod pruning;
 }
 
 /// What the internal listener serves.
@@ -130,6 +131,7 @@ mod api {
     mod parked;
     pub(crate) mod plans;
     mod plans_history;
+    mod pruned;
     pub(crate) mod reads;
     mod refusals;
     mod stats_away;

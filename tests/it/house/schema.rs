@@ -47,7 +47,7 @@ async fn ids_compare_by_their_bytes_and_keys_begin_with_app_and_group() {
     .fetch_all(&mut conn)
     .await
     .unwrap();
-    assert_eq!(keys.len(), 15);
+    assert_eq!(keys.len(), 16);
     for (table, key) in keys {
         assert!(key.starts_with("PRIMARY KEY (sdk_app_id, group_id"), "{table}: {key}");
     }
