@@ -60,7 +60,7 @@ pub(super) fn shown(shared: &Shared, at_ms: Option<i64>) -> Value {
 /// All changes.
 pub(super) fn logged(shared: &Shared) -> Value {
     let change = |change: &LoggedChange| {
-        json!({ "at": change.at_ms, "command": change.command, "group_id": change.group,
+        json!({ "at": change.at_ms, "clock": change.clock_ms, "command": change.command, "group_id": change.group,
                 "callbacks": change.callbacks })
     };
     shared.with_world(|world| world.log.iter().map(change).collect())

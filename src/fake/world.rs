@@ -52,6 +52,8 @@ impl FakeClock {
 #[derive(Debug, Clone)]
 pub(super) struct LoggedChange {
     pub(super) at_ms: i64,
+    /// What the clock showed: less where changes have come faster than one a millisecond.
+    pub(super) clock_ms: i64,
     pub(super) command: &'static str,
     pub(super) group: String,
     /// The callbacks that it caused.
@@ -144,7 +146,8 @@ impl World {
 
     /// Begins a change of a group: keeps the state before it, logs it, and gives its true time.
     pub(super) fn begin_change(&mut self, command: &'static str, id: &str) -> i64 {
-        let now = self.clock.now_ms().max(self.last_change_ms + 1);
+        let clock_ms = self.clock.now_ms();
+        let now = clock_ms.max(self.last_change_ms + 1);
         self.last_change_ms = now;
         self.changes += 1;
         if self.knobs.lag_ms > 0 || self.knobs.keep_history {
@@ -161,7 +164,8 @@ impl World {
         if self.log.len() >= LOG_CHANGES_MAX {
             self.log.pop_front();
         }
-        self.log.push_back(LoggedChange { at_ms: now, command, group: id.to_owned(), callbacks: Vec::new() });
+        let (group, callbacks) = (id.to_owned(), Vec::new());
+        self.log.push_back(LoggedChange { at_ms: now, clock_ms, command, group, callbacks });
         now
     }
 

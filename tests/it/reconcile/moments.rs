@@ -6,7 +6,7 @@
 //! group that was there during the whole read is shown as destroyed. The tables are the fold of the ledger, which the
 //! verification at the end of each life proves, so the moments of the ledger are the moments of the mirror.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use group_mirror::callback::{Callback, Decoded, ProfileText, Received, decode};
@@ -206,25 +206,37 @@ impl Read {
     }
 }
 
-/// The states of a group by the times since which they were true.
-type Timeline = Vec<(i64, Rc<Shown>)>;
+/// A state of a group.
+struct PastState {
+    /// Since when it is the true one.
+    at: i64,
+    /// What the clock showed when it became so: a read may show it from then on. Of several changes in one millisecond the
+    /// later ones have a true time of their own, which lies ahead of the clock.
+    clock: i64,
+    shown: Rc<Shown>,
+}
+
+/// The states of a group in their order.
+type Timeline = Vec<PastState>;
 
 /// Every state of every group.
 fn timelines(fake: &Fake) -> BTreeMap<String, Timeline> {
     let mut all = BTreeMap::<String, Timeline>::new();
     for change in fake.log().as_array().unwrap() {
-        let (at, id) = (change["at"].as_i64().unwrap(), change["group_id"].as_str().unwrap());
-        let state = of_fake(&fake.state(Some(at))[id]);
-        let line = all.entry(id.to_owned()).or_insert_with(|| vec![(i64::MIN, Rc::default())]);
-        line.push((at, Rc::new(state)));
+        let time = |name: &str| change[name].as_i64().unwrap();
+        let (at, clock, id) = (time("at"), time("clock"), change["group_id"].as_str().unwrap());
+        let shown = Rc::new(of_fake(&fake.state(Some(at))[id]));
+        let none = || vec![PastState { at: i64::MIN, clock: i64::MIN, shown: Rc::default() }];
+        all.entry(id.to_owned()).or_insert_with(none).push(PastState { at, clock, shown });
     }
     all
 }
 
 /// The states between two times.
 fn between(line: &Timeline, (from, to): (i64, i64)) -> Vec<Rc<Shown>> {
-    let first = line.partition_point(|(at, _)| *at <= from).saturating_sub(1);
-    line[first..].iter().take_while(|(at, _)| *at <= to).map(|(_, state)| Rc::clone(state)).collect()
+    let first = line.partition_point(|state| state.at <= from).saturating_sub(1);
+    let states = line[first..].iter().take_while(|state| state.clock <= to);
+    states.map(|state| Rc::clone(&state.shown)).collect()
 }
 
 /// An entry of the ledger.
@@ -283,11 +295,13 @@ struct Moment {
     callbacks: Rows,
     all: Rows,
     reads: Vec<Read>,
+    /// Every entry so far, in words.
+    said: Vec<String>,
 }
 
 impl Moment {
-    /// What the mirror shows and nothing justifies.
-    fn broken(&self, group: &GroupKey) -> Vec<String> {
+    /// What the mirror shows and nothing justifies: the name, and the finding in words.
+    fn broken(&self, group: &GroupKey) -> Vec<(String, String)> {
         let mirror = of_rows(&self.all, group);
         // Whether the group is there, a read may say; what callbacks say of it counts then all the same.
         let mut alone = of_living(&self.callbacks, group);
@@ -314,7 +328,8 @@ impl Moment {
                 let by = callback.time().get();
                 let reads: Vec<String> = self.reads.iter().filter_map(|read| read.said_of(name)).collect();
                 let reads = reads.join("; ");
-                broken.push(format!("{name} is {shown}; callbacks say {by_callbacks} as of {by}; {reads}"));
+                let why = format!("{name} is {shown}; callbacks say {by_callbacks} as of {by}; {reads}");
+                broken.push((name.clone(), why));
             }
         }
         broken
@@ -322,15 +337,16 @@ impl Moment {
 }
 
 impl Moment {
-    /// Takes an entry in; answers what it is, in words.
-    fn take(&mut self, entry: &Entry, line: Option<&Timeline>, late: Late) -> String {
-        match &entry.says {
+    /// Takes an entry of a transaction in.
+    fn take(&mut self, (number, entry): (usize, &Entry), line: Option<&Timeline>, late: Late) {
+        let what = match &entry.says {
             Says::Callback(callback) => {
                 for fact in mirror::facts(callback) {
                     self.callbacks.apply(fact.clone());
                     self.all.apply(fact);
                 }
-                format!("callback {} as of {}", callback.command, callback.time.get())
+                let body = String::from_utf8_lossy(&callback.received.body);
+                format!("callback as of {}: {body}", callback.time.get())
             }
             Says::Read(snapshot, digest) => {
                 let (kind, time, mut began) = (snapshot.kind, snapshot.time, None);
@@ -343,10 +359,23 @@ impl Moment {
                 let window = (time.sent.get() - late.lag_ms - late.ahead_ms, entry.received_at.get());
                 let states = line.map(|line| between(line, window)).unwrap_or_default();
                 self.reads.push(Read { kind, sigma: time.sigma, began, states });
-                format!("read {kind:?} sent {} as of {}", time.sent.get(), time.sigma.get())
+                format!("read {}", String::from_utf8_lossy(&snapshot.body()))
             }
+        };
+        self.said.push(format!("transaction {number}, received {}: {what}", entry.received_at.get()));
+    }
+}
+
+/// What a group of the fake was under a name, whenever that changed.
+fn course(line: Option<&Timeline>, name: &str) -> String {
+    let mut course: Vec<(i64, &Value)> = Vec::new();
+    for state in line.into_iter().flatten() {
+        let value = state.shown.get(name).unwrap_or(&Value::Null);
+        if course.last().is_none_or(|(_, before)| *before != value) {
+            course.push((state.at, value));
         }
     }
+    format!("{name} of the fake, by the times since when: {course:?}")
 }
 
 /// Folds the ledger transaction by transaction; answers the first moment at which the mirror shows what nothing justifies, or
@@ -354,18 +383,19 @@ impl Moment {
 pub(crate) async fn first_broken(conn: &mut PgConnection, fake: &Fake, late: Late) -> Result<usize, String> {
     let (timelines, mut moments, mut differing) = (timelines(fake), BTreeMap::<GroupKey, Moment>::new(), 0);
     for (number, tx) in entries(conn).await.chunk_by(|one, next| one.tx == next.tx).enumerate() {
-        let mut said = BTreeMap::<&GroupKey, Vec<String>>::new();
         for entry in tx {
             let moment = moments.entry(entry.group.clone()).or_default();
-            let line = timelines.get(entry.group.group.as_str());
-            said.entry(&entry.group).or_default().push(moment.take(entry, line, late));
+            moment.take((number, entry), timelines.get(entry.group.group.as_str()), late);
         }
-        for (key, said) in said {
+        for key in tx.iter().map(|entry| &entry.group).collect::<BTreeSet<_>>() {
             let (moment, group) = (&moments[key], key.group.as_str());
             let broken = moment.broken(key);
             if !broken.is_empty() {
-                let (said, broken) = (said.join("; "), broken.join("\n  "));
-                return Err(format!("transaction {number} of {group:?}, {said}:\n  {broken}"));
+                let line = timelines.get(group);
+                let courses = broken.iter().map(|(name, _)| course(line, name));
+                let lines: Vec<String> = broken.iter().map(|(_, why)| why.clone()).chain(courses).collect();
+                let (lines, said) = (lines.join("\n  "), moment.said.join("\n  "));
+                return Err(format!("transaction {number} of {group:?}, {late:?}:\n  {lines}\n  {said}"));
             }
             let (alone, mirror) = (of_rows(&moment.callbacks, key), of_rows(&moment.all, key));
             differing += mirror.iter().filter(|(name, value)| alone.get(*name) != Some(value)).count();

@@ -135,6 +135,7 @@ async fn recorder() -> (String, Arc<Mutex<Vec<Bytes>>>) {
 /// The life.
 pub(crate) struct Life {
     pub fake: Fake,
+    pub knobs: Value,
     sent: Arc<Mutex<Vec<Bytes>>>,
     /// Callbacks that are neither delivered nor lost.
     waiting: Vec<Bytes>,
@@ -163,7 +164,7 @@ impl Life {
         Self::of(seed, chance, &knobs, is_served).await
     }
 
-    /// A life with these knobs in which nothing goes wrong on the way of callbacks, because none is delivered.
+    /// A life with these knobs in which nothing goes wrong on the way of callbacks; a test says when they are delivered.
     pub(crate) async fn silent(mut knobs: Value) -> Self {
         let usual = serde_json::to_value(Knobs::default()).unwrap();
         for name in ["lag_ms", "date_skew_ms", "skew_ms"] {
@@ -220,6 +221,7 @@ impl Life {
         let (waiting, counts) = (Vec::new(), [0; 3]);
         Self {
             fake,
+            knobs: knobs.clone(),
             sent,
             waiting,
             faults,
@@ -274,6 +276,15 @@ impl Life {
                 tries += 1;
                 assert!(tries < TRIES_MAX, "{outcomes:?}");
             }
+        }
+    }
+
+    /// Delivers what waits and what the fake has sent since.
+    pub(crate) async fn deliver_all(&mut self) {
+        self.fake.delivered().await;
+        self.waiting.append(&mut self.sent.lock().unwrap());
+        while !self.waiting.is_empty() {
+            self.deliver().await;
         }
     }
 
@@ -377,9 +388,7 @@ impl Life {
             "http_502": 0, "cut": 0, "slow": 0, "internal_error": 0, "answer_bytes_max": 1 << 20, "no_topics": "list",
         });
         self.fake.set_knobs(&quiet).unwrap();
-        while !self.waiting.is_empty() {
-            self.deliver().await;
-        }
+        self.deliver_all().await;
         if let Some(service) = &self.service {
             service.until(|health| health["spool"]["depth"] == 0).await;
         }
