@@ -10,7 +10,7 @@ use crate::callback::STATE_COMMANDS;
 use crate::ingest;
 use crate::model::SdkAppId;
 use crate::refusals::RefusalCause;
-use crate::spool::{DAMAGED, KEPT_DROPPED};
+use crate::spool::{DAMAGED, KEPT_DROPPED, KEPT_UNREAD};
 
 /// What a callback of a state command can come to.
 const OUTCOMES: [&str; 6] = ["applied", "partial", "duplicate", "parked", "spooled", "not_durable"];
@@ -72,7 +72,7 @@ pub(super) fn register_counters(apps: &[SdkAppId]) {
         }
         metrics::counter!("group_mirror_refusals_total", "cause" => cause.label()).increment(0);
     }
-    for cause in [RefusalCause::Fault.label(), DAMAGED, KEPT_DROPPED] {
+    for cause in [RefusalCause::Fault.label(), DAMAGED, KEPT_DROPPED, KEPT_UNREAD] {
         metrics::counter!("group_mirror_lost_total", "cause" => cause).increment(0);
     }
     for outcome in ["accepted", "refused"] {

@@ -142,15 +142,35 @@ fn warn(days: Option<i64>, failure: &LookFailure) {
     tracing::warn!(
         error = %failure,
         days,
-        "no partition of the ledger could be made, and there are some for this many days only; later entries go to the \
-         default one: where the error names no remedy, end a session that has read or locked the ledger for hours, or let the \
-         owner of the tables run `group-mirror migrate`"
+        "{}: where the error names no remedy, end a session that has read or locked the ledger for hours, or let the owner of \
+         the tables run `group-mirror migrate`",
+        lack(days)
     );
+}
+
+/// What is known of the partitions, by the days for which there are some.
+fn lack(days: Option<i64>) -> String {
+    match days {
+        None => "it is not known for how long the ledger has partitions, and none is made; entries without one go to the default one".to_owned(),
+        Some(days) if days < 0 => "no further partition of the ledger could be made, and the last one has ended; entries go to the default one".to_owned(),
+        Some(days) => format!(
+            "no further partition of the ledger could be made, and there are some for {days} days only; later entries go to the \
+             default one"
+        ),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_the_partitions_is_what_is_known_of_them() {
+        let [unknown, over, some] = [None, Some(-3), Some(5)].map(lack);
+        assert!(unknown.starts_with("it is not known for how long the ledger has partitions"), "{unknown}");
+        assert!(over.contains("the last one has ended") && !over.contains("-3"), "{over}");
+        assert!(some.contains("there are some for 5 days only"), "{some}");
+    }
 
     #[tokio::test]
     async fn a_look_that_gets_no_answer_ends_and_is_a_failure_that_is_logged() {

@@ -225,7 +225,8 @@ impl SchemaWatch {
                 *reported = None;
             }
             Some(trouble) if is_report_due(since, changed) => {
-                let line = "until that is mended callbacks go to the spool and reads are answered with 503";
+                let fate = self.spool.borrow().fate_of_callbacks();
+                let line = format!("until that is mended {fate} and reads are answered with 503");
                 match reported {
                     None => tracing::error!(cause = trouble, "{trouble}; {line}"),
                     Some(_) => tracing::warn!(cause = trouble, "{trouble}; {line}"),

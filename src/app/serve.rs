@@ -91,7 +91,8 @@ async fn start_embedded(
     database: &Database,
 ) -> anyhow::Result<Option<Embedded>> {
     tracing::info!(
-        "starting the embedded PostgreSQL; until it answers, callbacks go to the spool and reads are answered with 503"
+        "starting the embedded PostgreSQL; until it answers, callbacks go to the spool, where that takes them, and reads are \
+         answered with 503"
     );
     let Some((pools_of_start, embedded)) = open_or_stop(config, signals).await? else { return Ok(None) };
     pools_of_start.close().await;

@@ -69,17 +69,22 @@ impl Breaker {
         self.spool.status().depth
     }
 
-    /// From now on callbacks go to the spool. One line begins an outage, whatever later probes say.
+    /// What becomes of callbacks while it is tripped, for a log line.
+    pub(super) fn fate(&self) -> &'static str {
+        if self.spool.is_failing() && !self.is_held_open() {
+            return "callbacks are tried there all the same, because the spool cannot be written,";
+        }
+        self.spool.status().fate_of_callbacks()
+    }
+
+    /// From now on callbacks go to the spool, where it can be written. One line begins an outage, whatever later probes say.
     pub(super) fn open(&self, cause: &str) {
         let mut outage = self.outage();
         let since = outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
         *outage = Some(CommitOutage { since, cause: cause.to_owned() });
         drop(outage);
         if !self.open.swap(true, Ordering::AcqRel) {
-            tracing::error!(
-                cause,
-                "PostgreSQL does not commit ({cause}); callbacks go to the spool until it does"
-            );
+            tracing::error!(cause, "PostgreSQL does not commit ({cause}); {} until it does", self.fate());
         }
     }
 

@@ -4,6 +4,9 @@
 //! are behind those that were confirmed, and all that is kept goes into the spool again: most of it finds its entry in the
 //! ledger and counts as a repeat. The confirmed marks are read first: one that is raised meanwhile is no reason. What is kept
 //! ages up to the last look that found nothing missing, so that an outage of any length takes nothing of it.
+//!
+//! Until the marks are lowered a lane that is behind commits without one. Should the database lose commits once more meanwhile,
+//! its marks would not show that, so what was committed in that way is sent once more before a look may find nothing missing.
 
 use std::time::Duration;
 
@@ -42,12 +45,12 @@ impl MarkWatch {
     }
 
     async fn work(self) {
-        let (mut looked, mut is_unknown, mut is_tidied) = (None::<Instant>, self.kept.is_unknown(), false);
+        let (mut looked, mut is_tidied) = (None::<Instant>, false);
         loop {
             let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_PERIOD);
             // A server that does not commit cannot be asked, and one whose schema differs is not ours.
             if is_due && !self.breaker.is_open() {
-                match self.look(&mut is_unknown, &mut is_tidied).await {
+                match self.look(&mut is_tidied).await {
                     Ok(()) => looked = Some(Instant::now()),
                     Err(error) => tracing::debug!(%error, "the marks of this service cannot be read"),
                 }
@@ -59,24 +62,30 @@ impl MarkWatch {
         }
     }
 
-    async fn look(&self, is_unknown: &mut bool, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
+    async fn look(&self, is_tidied: &mut bool) -> Result<(), sqlx::Error> {
         let (replica, confirmed, begun) = self.kept.confirmed();
+        let has_unmarked = self.kept.has_unmarked();
         let Some(found) = in_time(LOOK_WAIT_MAX, self.found(replica, is_tidied)).await? else {
             return Ok(());
         };
         let is_behind = found.iter().zip(&confirmed).any(|(found, confirmed)| found < confirmed);
-        if !is_behind && !*is_unknown {
+        if !is_behind && !has_unmarked {
             self.kept.found_complete(begun);
             return Ok(());
         }
         // A spool that is closed is the end of this task as well.
-        if let Ok(sent) = self.tidying(self.kept.send_again(confirmed, found)).await {
-            *is_unknown = false;
-            metrics::counter!(RESENT_TOTAL).increment(sent);
+        let Ok(sent) = self.tidying(self.kept.send_again(confirmed, found)).await else { return Ok(()) };
+        metrics::counter!(RESENT_TOTAL).increment(sent);
+        if is_behind {
             tracing::warn!(
                 callbacks = sent,
                 "the database lacks commits that it had confirmed (a standby that had not received them took over, or a copy \
                  was restored); all that was answered lately is sent again, and what it has counts as a repeat"
+            );
+        } else {
+            tracing::info!(
+                callbacks = sent,
+                "kept callbacks of which no mark tells are sent once more: it is not known whether the database still has them"
             );
         }
         Ok(())

@@ -96,7 +96,8 @@ impl Prober {
                         tracing::warn!(
                             cause,
                             spool.depth = self.breaker.waiting(),
-                            "PostgreSQL still does not commit ({cause}); callbacks go to the spool"
+                            "PostgreSQL still does not commit ({cause}); {} until it does",
+                            self.breaker.fate()
                         );
                     }
                 }

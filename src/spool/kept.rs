@@ -8,9 +8,8 @@
 //! spool needs the room: by the clock alone they would be gone at the end of a long outage, which is what they are kept for.
 //! Knows nothing of PostgreSQL: whether a database lacks something is for the writer to find out.
 
-use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,10 +19,11 @@ use tokio::time::sleep;
 use super::kept_dropped::KeptDropped;
 use super::kept_marks::{KeptMarkFile, LaneMarks};
 use super::kept_segments::{KeptSegments, remove_left};
-use super::kept_thread::{KeptShared, KeptThread, KeptWork};
+use super::kept_thread::{KeptShared, KeptThread, KeptWork, UnmarkedRecords};
 use super::losses::Losses;
 use super::record;
-use super::salvage::{Salvage, SalvageEnd};
+use super::records::SeenRecords;
+use super::salvage::{Salvage, SalvagedFile};
 use super::status::{SpoolError, SpoolPlace, SpoolStatus};
 use crate::callback::Received;
 use crate::clock;
@@ -34,10 +34,12 @@ use crate::model::Millis;
 const QUEUE_MAX: usize = 4096;
 const QUEUED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The pauses between tries to read a file that is to be sent again: a number of open files that is exhausted is over soon,
-/// and a disk that fails needs a person. Each try puts what can be read.
-const REREAD_PAUSE_MIN: Duration = Duration::from_secs(1);
-const REREAD_PAUSE_MAX: Duration = Duration::from_mins(5);
+/// How often a file that is to be sent again is tried, and the pause behind the first try; it doubles with each: half a minute
+/// in all. A number of open files that is exhausted is over by then, and a disk that fails needs a person. Each try puts what
+/// can be read and was not put before. Behind the last one the file is set aside, because no look at the database is taken
+/// meanwhile.
+const READ_TRIES_MAX: u32 = 6;
+const REREAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The mark of a batch that is about to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,24 @@ pub struct NextMark {
     pub mark: u64,
     /// The highest mark of this lane whose commit was confirmed; 0: none was.
     pub confirmed: u64,
+}
+
+/// A file that is to be sent again, and what of it is in the spool.
+#[derive(Debug)]
+struct UnsentFile {
+    path: PathBuf,
+    seen: SeenRecords,
+}
+
+/// How one try to send a file went.
+#[derive(Debug)]
+enum SendTry {
+    /// All of it is in the spool.
+    Sent,
+    /// Not all of it can be read now.
+    Unread(String),
+    /// All of it was read, and not all of it is records.
+    Damaged(String),
 }
 
 /// The handle. Cheap to clone; all clones are one.
@@ -78,28 +98,35 @@ impl KeptAnswers {
         let (mark_file, marks, was_known) = KeptMarkFile::begin(&dir)?;
         let keep_ms = i64::try_from(place.keep_answered_secs.saturating_mul(1000)).unwrap_or(i64::MAX);
         let segments = KeptSegments::open(dir, keep_ms, place.max_bytes);
+        // Records of a time whose marks are gone have to be sent again, whatever the database has.
+        let has_unmarked = !was_known && segments.bytes() > 0;
         let shared = Arc::new(KeptShared {
             marks: Mutex::new(marks),
             next: std::array::from_fn(|_| AtomicU64::new(marks.base())),
             queued: AtomicU64::new(0),
             bytes: AtomicU64::new(segments.bytes()),
             complete_ms: AtomicI64::new(i64::MIN),
-            dropped: KeptDropped::new(losses),
+            dropped: KeptDropped::new(losses.clone()),
             behind: Notify::new(),
-            is_unknown: !was_known && segments.bytes() > 0,
+            has_unmarked: AtomicBool::new(has_unmarked),
         });
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        let thread = KeptThread {
+        let mut thread = KeptThread {
             shared: Arc::clone(&shared),
             marks,
             mark_file,
+            unmarked: if has_unmarked { UnmarkedRecords::Open } else { UnmarkedRecords::None },
             segments,
+            losses,
             keep_ms,
             status,
             max_bytes: place.max_bytes,
             is_failing: false,
             is_short_of_room: false,
         };
+        if has_unmarked {
+            thread.write_marks();
+        }
         Ok(Some((Self { shared, requests, salvage }, move || thread.run(queue))))
     }
 
@@ -134,7 +161,10 @@ impl KeptAnswers {
         // Behind the request: what is confirmed is on its way to the files, so whatever is sent again later has it.
         match mark {
             Some(mark) => self.shared.marks(|marks| marks.confirm(next.lane, mark)),
-            None => self.shared.behind.notify_one(),
+            None => {
+                self.shared.has_unmarked.store(true, Ordering::Release);
+                self.shared.behind.notify_one();
+            }
         }
     }
 
@@ -146,10 +176,11 @@ impl KeptAnswers {
         self.shared.marks(|marks| (marks.replica, marks.confirmed, now))
     }
 
-    /// Whether there are records of a time whose marks are gone: whatever the database says, they have to be sent again.
+    /// Whether records were kept without a mark since all was sent again, or of a time whose marks are gone: whatever marks the
+    /// database has, it may lack what they say, and they have to be sent again. Asked before the database is.
     #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        self.shared.is_unknown
+    pub fn has_unmarked(&self) -> bool {
+        self.shared.has_unmarked.load(Ordering::Acquire)
     }
 
     /// Resolves when a lane has found the database behind.
@@ -178,63 +209,84 @@ impl KeptAnswers {
 
     /// Puts all that is kept into the spool, and takes the marks that the database was found to have for those that it was
     /// known to have. Returns how many records it was, when they are synced. What is interrupted begins again with the next
-    /// look at the database, because the marks are lowered last: not before each file is sent or is not there any more. One that
-    /// cannot be read is tried until it can; to return in between would send what is kept meanwhile again with each look.
+    /// look at the database, because the marks are lowered last: not before each file is sent, is set aside or is not there any
+    /// more.
     ///
     /// # Errors
     /// The spool or this handle is closed.
     pub async fn send_again(&self, known: LaneMarks, found: LaneMarks) -> Result<u64, SpoolError> {
+        // Before the files are sealed: what is kept without a mark from here on may be in none of them.
+        let _ = self.shared.has_unmarked.swap(false, Ordering::AcqRel);
         let (reply, sealed) = oneshot::channel();
-        self.requests.send(KeptWork::Seal(reply)).await.map_err(|_| SpoolError::Closed)?;
-        let mut unsent = sealed.await.map_err(|_| SpoolError::Closed)?;
-        let (mut sent, mut pause) = (0, None);
-        loop {
+        self.ask(KeptWork::Seal(reply)).await?;
+        let sealed = sealed.await.map_err(|_| SpoolError::Closed)?;
+        let mut unsent: Vec<UnsentFile> =
+            sealed.into_iter().map(|path| UnsentFile { path, seen: SeenRecords::default() }).collect();
+        let (mut sent, mut pause) = (0, REREAD_PAUSE);
+        for number in 1..=READ_TRIES_MAX {
             let mut unread = Vec::new();
-            for path in unsent {
-                match self.send_file(&path, pause.is_none()).await? {
-                    Some(records) => sent += records,
-                    None => {
-                        unread.push(path);
-                        continue;
+            for mut file in unsent {
+                let (records, end) = self.send_file(&mut file).await?;
+                sent += records;
+                match end {
+                    SendTry::Sent => self.ask(KeptWork::Remove(file.path)).await?,
+                    SendTry::Unread(cause) if number < READ_TRIES_MAX => {
+                        if number == 1 {
+                            tracing::warn!(
+                                cause,
+                                "answered callbacks that the database may lack are in {} and cannot be read ({cause}); it is \
+                                 tried {READ_TRIES_MAX} times",
+                                file.path.display()
+                            );
+                        }
+                        unread.push(file);
+                    }
+                    SendTry::Unread(cause) | SendTry::Damaged(cause) => {
+                        self.ask(KeptWork::SetAside(file.path, cause)).await?;
                     }
                 }
-                self.requests.send(KeptWork::Remove(path)).await.map_err(|_| SpoolError::Closed)?;
             }
             if unread.is_empty() {
                 break;
             }
             unsent = unread;
-            sleep(*pause.get_or_insert(REREAD_PAUSE_MIN)).await;
-            pause = pause.map(|pause| REREAD_PAUSE_MAX.min(pause * 2));
+            sleep(pause).await;
+            pause *= 2;
         }
         self.shared.marks(|marks| marks.lower(&known, &found));
-        let lower = KeptWork::Lower { known, found };
-        self.requests.send(lower).await.map_err(|_| SpoolError::Closed)?;
+        self.ask(KeptWork::Lower { known, found }).await?;
         Ok(sent)
     }
 
-    /// Puts the records of a file into the spool; answers how many it was, or none where the file cannot be read.
-    async fn send_file(&self, path: &Path, is_first_try: bool) -> Result<Option<u64>, SpoolError> {
-        let (salvage, of) = (self.salvage.clone(), path.to_owned());
-        match tokio::task::spawn_blocking(move || salvage.put_records_of(&of)).await {
-            Ok(Ok(records)) => Ok(Some(records)),
-            Ok(Err(SalvageEnd::Unreadable(error))) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a file of kept records was removed before it was sent again");
-                Ok(Some(0))
+    async fn ask(&self, work: KeptWork) -> Result<(), SpoolError> {
+        self.requests.send(work).await.map_err(|_| SpoolError::Closed)
+    }
+
+    /// Puts the records of a file into the spool that are not there by an earlier try, and answers how many it was.
+    async fn send_file(&self, file: &mut UnsentFile) -> Result<(u64, SendTry), SpoolError> {
+        let (salvage, path, mut seen) =
+            (self.salvage.clone(), file.path.clone(), std::mem::take(&mut file.seen));
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = salvage.put_records_of(&path, &mut seen);
+            (read, seen)
+        });
+        let (read, seen) = match reading.await {
+            Ok(read) => read,
+            Err(error) if error.is_panic() => {
+                return Ok((0, SendTry::Unread("the program failed at it".to_owned())));
             }
-            Ok(Err(SalvageEnd::Unreadable(error))) => {
-                if is_first_try {
-                    tracing::error!(
-                        %error,
-                        "answered callbacks that the database may lack are in {} and cannot be read; it is tried until they \
-                         can be, or the file is moved away",
-                        path.display()
-                    );
-                }
-                Ok(None)
+            Err(_) => return Err(SpoolError::Closed),
+        };
+        file.seen = seen;
+        let SalvagedFile { records, other_bytes, unread } = read?;
+        let end = match unread {
+            Some(error) => SendTry::Unread(error.to_string()),
+            None if other_bytes > 0 => {
+                SendTry::Damaged(format!("{other_bytes} bytes of it are no whole record"))
             }
-            Ok(Err(SalvageEnd::Closed)) | Err(_) => Err(SpoolError::Closed),
-        }
+            None => SendTry::Sent,
+        };
+        Ok((records, end))
     }
 
     /// Ends the thread behind what waits for it.

@@ -47,7 +47,7 @@ impl KeptDropped {
             gap.first_ms = first_ms,
             gap.last_ms = last_ms,
             gap.cause = KEPT_DROPPED,
-            "a gap: the database lacks commits, and what was kept of this period was dropped before its time"
+            "a gap: the database lacks commits, or may lack them, and what was kept of this period was dropped before its time"
         );
         let cause = KEPT_DROPPED.to_owned();
         self.losses.note_ended(Gap { app: None, first_ms, last_ms, callbacks: 0, cause });

@@ -115,6 +115,12 @@ impl KeptMarkFile {
         self.0.write_all_at(&marks.encode(), 0)
     }
 
+    /// Makes it say nothing: whatever the database has, a process that begins before the next [`KeptMarkFile::set`] sends all
+    /// that is kept once more.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        self.0.write_all_at(&[0; CONTENT_BYTES + CHECKSUM_BYTES], 0)
+    }
+
     /// Removes it: nothing is kept any more.
     pub(super) fn remove(dir: &PrivateDir) {
         // A file that resists is replaced by the next start that keeps something.
@@ -138,6 +144,9 @@ mod tests {
         let (_, again, was_known) = KeptMarkFile::begin(&data).unwrap();
         assert!(was_known && again.replica == marks.replica && again.confirmed == marks.confirmed);
         assert!(again.base() > marks.confirmed[1]);
+        file.clear().unwrap();
+        assert!(!KeptMarkFile::begin(&data).unwrap().2);
+        file.set(&marks).unwrap();
         let path = dir.path().join(FILE_NAME);
         let bytes = std::fs::read(&path).unwrap();
         for damaged in [&bytes[..bytes.len() - 1], &[1; 56], &[]] {

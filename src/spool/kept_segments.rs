@@ -11,10 +11,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use super::kept_unread::{NAME_BEGIN, aside_name};
 use crate::files::{Access, FileError, PrivateDir};
-
-/// What the name of a segment begins with; a number of ten digits follows.
-const NAME_BEGIN: &str = "kept-";
+use crate::model::Millis;
 
 /// The longest segment, and the share of all the room that one takes at most.
 const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -89,12 +88,17 @@ impl KeptSegments {
         };
         let written = file.write_all(records);
         let Some(last) = self.all.back_mut() else { unreachable!("an open segment is the last one") };
+        if let Err(source) = written {
+            // What was written of them is no damage.
+            if file.set_len(last.bytes).is_err() {
+                last.bytes += records.len() as u64;
+            }
+            self.open = None;
+            return Err(FileError::of(self.dir.path(), source));
+        }
         last.last_ms = now_ms;
         last.bytes += records.len() as u64;
-        written.map_err(|source| {
-            self.open = None;
-            FileError::of(self.dir.path(), source)
-        })
+        Ok(())
     }
 
     /// Removes what was old enough at this moment.
@@ -123,6 +127,25 @@ impl KeptSegments {
         self.open = None;
         self.all.iter_mut().for_each(|segment| segment.is_sealed = true);
         self.all.iter().map(|segment| segment.path.clone()).collect()
+    }
+
+    /// Gives one that was sealed another name and forgets it, so that it neither expires nor makes room; answers when its records
+    /// were appended, and where it is now. One that cannot be given another name stays, sealed. None: it is not known.
+    pub(super) fn set_aside(
+        &mut self,
+        path: &Path,
+        at: Millis,
+    ) -> Option<((i64, i64), Result<PathBuf, FileError>)> {
+        let place = self.all.iter().position(|segment| segment.path == path)?;
+        let KeptSegment { begun_ms, last_ms, is_sealed, .. } = self.all[place];
+        assert!(is_sealed, "a segment that is appended to stays");
+        let name = path.file_name()?.to_str()?;
+        let aside = aside_name(name, at);
+        let moved = self.dir.rename(name, &aside).map(|()| self.dir.path().join(aside));
+        if moved.as_ref().err().is_none_or(FileError::is_missing) {
+            self.all.remove(place);
+        }
+        Some(((begun_ms, last_ms), moved))
     }
 
     /// Removes one that was sealed.

@@ -4,8 +4,8 @@
 //! complete, or what the spool needs the room of. What is to be sent again makes no room: it may be the only copy of a
 //! callback that was answered, and to refuse a new one is better than to lose it.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -13,6 +13,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::kept_dropped::KeptDropped;
 use super::kept_marks::{KeptMarkFile, KeptMarks, LaneMarks, MARK_LANES};
 use super::kept_segments::KeptSegments;
+use super::kept_unread;
+use super::losses::Losses;
 use super::status::{SpoolError, SpoolStatus};
 use crate::clock;
 
@@ -30,8 +32,9 @@ pub(super) struct KeptShared {
     pub(super) dropped: KeptDropped,
     /// A lane has found the database behind.
     pub(super) behind: Notify,
-    /// Records are there and it is not known how far the database was.
-    pub(super) is_unknown: bool,
+    /// Records were appended without a mark, or those marks are gone, since all was sealed to be sent again: no mark of the
+    /// database says whether it has them.
+    pub(super) has_unmarked: AtomicBool,
 }
 
 impl KeptShared {
@@ -51,10 +54,23 @@ pub(super) enum KeptWork {
     Seal(oneshot::Sender<Vec<PathBuf>>),
     /// Remove a file, whose records are in the spool.
     Remove(PathBuf),
+    /// Give a file another name of which not all could be read, and note the gap.
+    SetAside(PathBuf, String),
     /// Lower the marks that are written.
     Lower { known: LaneMarks, found: LaneMarks },
     /// End.
     Close,
+}
+
+/// Whether records are there that no mark tells of: while there are any, the file of the marks says nothing, so that a
+/// process that is killed meanwhile does not forget that they are to be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnmarkedRecords {
+    None,
+    /// They are in files that are being sent.
+    Sealed,
+    /// They are in the last file.
+    Open,
 }
 
 /// The owner of the files. [`KeptThread::run`] may block.
@@ -63,7 +79,9 @@ pub(super) struct KeptThread {
     /// What the file says: marks behind the records that are appended.
     pub(super) marks: KeptMarks,
     pub(super) mark_file: KeptMarkFile,
+    pub(super) unmarked: UnmarkedRecords,
     pub(super) segments: KeptSegments,
+    pub(super) losses: Losses,
     pub(super) keep_ms: i64,
     pub(super) status: watch::Receiver<SpoolStatus>,
     pub(super) max_bytes: u64,
@@ -81,10 +99,8 @@ impl KeptThread {
                 // A caller that has gone needs no answer.
                 KeptWork::Seal(reply) => drop(reply.send(self.seal())),
                 KeptWork::Remove(path) => self.segments.remove(&path),
-                KeptWork::Lower { known, found } => {
-                    self.marks.lower(&known, &found);
-                    self.write_marks();
-                }
+                KeptWork::SetAside(path, cause) => self.set_aside(&path, &cause),
+                KeptWork::Lower { known, found } => self.lower(&known, &found),
                 KeptWork::Close => return,
             }
             self.shared.bytes.store(self.segments.bytes(), Ordering::Relaxed);
@@ -94,13 +110,35 @@ impl KeptThread {
     /// The database is behind, or may be: what went before its time cannot be sent again.
     fn seal(&mut self) -> Vec<PathBuf> {
         self.shared.dropped.note_gap();
+        if self.unmarked == UnmarkedRecords::Open {
+            self.unmarked = UnmarkedRecords::Sealed;
+        }
         self.segments.seal()
+    }
+
+    fn set_aside(&mut self, path: &Path, cause: &str) {
+        if let Some((period, moved)) = self.segments.set_aside(path, clock::now()) {
+            kept_unread::note(&self.losses, path, moved, cause, period);
+        }
+    }
+
+    /// All that was sealed is sent.
+    fn lower(&mut self, known: &LaneMarks, found: &LaneMarks) {
+        self.marks.lower(known, found);
+        if self.unmarked == UnmarkedRecords::Sealed {
+            self.unmarked = UnmarkedRecords::None;
+        }
+        self.write_marks();
     }
 
     fn append(&mut self, records: &[u8], lane: usize, mark: Option<u64>) {
         let bytes = records.len() as u64;
         self.shared.queued.fetch_sub(bytes, Ordering::AcqRel);
         let now = clock::now().get();
+        if mark.is_none() {
+            self.unmarked = UnmarkedRecords::Open;
+            self.write_marks();
+        }
         match self.segments.append(records, now) {
             Ok(()) => self.is_failing = false,
             Err(error) => {
@@ -115,8 +153,12 @@ impl KeptThread {
         self.tidy(false);
     }
 
-    fn write_marks(&mut self) {
-        if let Err(error) = self.mark_file.set(&self.marks) {
+    pub(super) fn write_marks(&mut self) {
+        let written = match self.unmarked {
+            UnmarkedRecords::None => self.mark_file.set(&self.marks),
+            UnmarkedRecords::Sealed | UnmarkedRecords::Open => self.mark_file.clear(),
+        };
+        if let Err(error) = written {
             self.report(&format!("the marks of what was answered cannot be written: {error}"));
         }
     }
@@ -162,12 +204,7 @@ impl KeptThread {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, AtomicU64};
-    use std::sync::{Arc, Mutex};
-
-    use tokio::sync::{Notify, watch};
-
-    use super::super::losses::{KEPT_DROPPED, Losses};
+    use super::super::losses::{KEPT_DROPPED, KEPT_UNREAD};
     use super::*;
     use crate::files::PrivateDir;
 
@@ -183,13 +220,15 @@ mod tests {
             complete_ms: AtomicI64::new(i64::MIN),
             dropped: KeptDropped::new(losses.clone()),
             behind: Notify::new(),
-            is_unknown: false,
+            has_unmarked: AtomicBool::new(false),
         };
         KeptThread {
             shared: Arc::new(shared),
             marks,
             mark_file,
+            unmarked: UnmarkedRecords::None,
             segments: KeptSegments::open(dir, keep_ms, max_bytes),
+            losses: losses.clone(),
             keep_ms,
             status,
             max_bytes,
@@ -246,5 +285,59 @@ mod tests {
         thread.tidy(false);
         thread.seal();
         assert_eq!(losses.gap_count(), gap_count);
+    }
+
+    #[test]
+    fn the_marks_that_are_written_say_nothing_while_records_without_a_mark_are_not_sent() {
+        let (dir, losses) = (tempfile::tempdir().unwrap(), Losses::default());
+        let (_status, read) = watch::channel(SpoolStatus::default());
+        let mut thread = thread(PrivateDir::open(dir.path()).unwrap(), &losses, read);
+        let path = dir.path().join("kept.mark");
+        let is_written = || std::fs::read(&path).unwrap() != [0; 56];
+        keep(&mut thread, 2);
+        assert!(is_written());
+        thread.append(&[7; 100], 1, None);
+        keep(&mut thread, 2);
+        assert!(!is_written());
+        thread.seal();
+        thread.append(&[7; 100], 1, None);
+        let [known, found] = [[1, 0, 0], [0, 0, 0]];
+        thread.lower(&known, &found);
+        assert!(!is_written(), "one came behind what was sent");
+        thread.seal();
+        keep(&mut thread, 2);
+        assert!(!is_written());
+        thread.lower(&known, &found);
+        assert!(is_written());
+    }
+
+    #[test]
+    fn a_file_that_is_set_aside_stays_under_another_name_and_its_period_is_a_gap() {
+        let (dir, losses) = (tempfile::tempdir().unwrap(), Losses::default());
+        let (_status, read) = watch::channel(SpoolStatus::default());
+        let mut thread = thread(PrivateDir::open(dir.path()).unwrap(), &losses, read);
+        keep(&mut thread, 3);
+        let sealed = thread.seal();
+        thread.set_aside(&sealed[1], "bad block");
+        std::fs::remove_file(&sealed[2]).unwrap();
+        thread.set_aside(&sealed[2], "no such file");
+        assert_eq!((thread.segments.bytes(), losses.gap_count()), (100, 2));
+        let gaps = losses.newest();
+        assert!(
+            gaps.iter()
+                .all(|gap| gap.cause == KEPT_UNREAD && gap.first_ms > 0 && gap.last_ms >= gap.first_ms)
+        );
+        let names = std::fs::read_dir(dir.path()).unwrap();
+        let names: Vec<String> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(
+            names.iter().filter(|name| name.starts_with("kept-0000000001.unread-")).count(),
+            1,
+            "{names:?}"
+        );
+        assert!(!sealed[1].exists() && sealed[0].exists());
+        // Neither age nor room takes it, and a start knows it.
+        super::super::kept_segments::remove_left(&PrivateDir::open(dir.path()).unwrap());
+        assert_eq!(super::super::salvage::left_over(dir.path()).len(), 1);
     }
 }

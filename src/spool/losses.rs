@@ -27,6 +27,10 @@ pub const DAMAGED: &str = "spool_damaged";
 /// The cause of a gap whose callbacks were committed and kept, and had been dropped when the database lost the commits.
 pub const KEPT_DROPPED: &str = "kept_dropped";
 
+/// The cause of a gap whose callbacks were committed and kept, in a file of which not all could be read when the database had, or
+/// may have, lost the commits.
+pub const KEPT_UNREAD: &str = "kept_unread";
+
 /// A period with losses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {

@@ -120,3 +120,16 @@ pub struct SpoolStatus {
     /// Gaps noted in it, of this run and earlier ones.
     pub gaps: u64,
 }
+
+impl SpoolStatus {
+    /// What becomes of callbacks that are left to the spool, for a log line.
+    #[must_use]
+    pub fn fate_of_callbacks(&self) -> &'static str {
+        match &self.failure {
+            // What is handed over while it is opened waits for that.
+            None | Some(SpoolError::Opening) => "callbacks go to the spool",
+            Some(SpoolError::Full) => "callbacks are refused, because the spool is at its limit,",
+            Some(_) => "callbacks are refused, because the spool cannot be written,",
+        }
+    }
+}

@@ -39,6 +39,8 @@ pub(super) struct SpoolThread {
     file: Option<SpoolFile>,
     failure: Option<SpoolError>,
     failing: FailingTime,
+    /// A damaged file cannot be moved aside, and the log has said so.
+    is_stuck: bool,
     /// The gaps of earlier runs have been read.
     gaps_known: bool,
     /// The last attempt to open the file.
@@ -62,6 +64,7 @@ impl SpoolThread {
             file: None,
             failure: Some(SpoolError::Opening),
             failing: FailingTime::default(),
+            is_stuck: false,
             gaps_known: false,
             opened: Instant::now(),
             losses,
@@ -76,9 +79,6 @@ impl SpoolThread {
         salvage.resume(left);
         self.salvage = Some(salvage);
         self.open();
-        if let Some(error) = &self.failure {
-            self.failing.failed(error);
-        }
         // The gap of a file that was moved aside does not wait for the next callback.
         let _ = self.write(&mut FileWrite::default());
         let mut requests = Vec::new();
@@ -115,7 +115,10 @@ impl SpoolThread {
                     self.failure = None;
                 }
             }
-            Err(error) => self.failure = Some(error),
+            Err(error) => {
+                self.failing.failed(&error);
+                self.failure = Some(error);
+            }
         }
         self.publish();
     }
@@ -140,14 +143,17 @@ impl SpoolThread {
             file.discard();
         }
         let known = self.status.borrow().clone();
-        let now = chrono::DateTime::from_timestamp_millis(clock::now().get()).unwrap_or_default();
-        let moved = match move_aside(&self.dir, &now.format("%Y%m%dT%H%M%S%3fZ").to_string()) {
+        let moved = match move_aside(&self.dir, clock::now()) {
             Ok(moved) => moved,
             Err(error) => {
-                tracing::error!(%error, "the spool's file is damaged ({reason}) and cannot be moved aside");
+                // Each attempt to open it comes here.
+                if !std::mem::replace(&mut self.is_stuck, true) {
+                    tracing::error!(%error, "the spool's file is damaged ({reason}) and cannot be moved aside");
+                }
                 return false;
             }
         };
+        self.is_stuck = false;
         let (made_ms, changed_ms) = moved.times_ms;
         let first_ms = known.oldest.map_or(made_ms, Millis::get);
         // A file that was never open has no status, and its mark still says how many were in it.

@@ -20,7 +20,7 @@ pub enum Mismatch {
     Dirty(i64),
     /// A restore has not ended.
     #[error(
-        "the database is not complete: table {0:?} has no valid key; wait for the restore that loads it, or, where none runs, restore it again"
+        "the database is not complete: {0}; wait for the restore that loads it, or, where none runs, restore it again"
     )]
     Unfinished(String),
     /// A newer program has migrated it.

@@ -84,18 +84,43 @@ SELECT c.relname::text FROM pg_class c
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
  ORDER BY c.relname LIMIT 1";
 
-/// Tables that have no key.
+/// Tables that have no key; each has one index.
 const KEYLESS: [&str; 3] = ["feed_marks", "ledger_moves", "ledger_people"];
 
-/// A table without its key: a restore has not come so far yet. It makes keys once the rows are there, that of a partitioned
-/// table last; whatever is written or made before stands in its way.
-const WITHOUT_KEY: &str = "
-SELECT c.relname::text FROM pg_class c
- WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($1) AND c.relkind IN ('r', 'p')
-   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid)
- ORDER BY c.relname LIMIT 1";
+/// The indexes of partitioned tables. A restore makes one in parts, and it is valid with the last of them.
+const PARTITIONED_INDEXES: [&str; 6] = [
+    "ledger_pkey",
+    "ledger_position_idx",
+    "ledger_request_idx",
+    "ledger_time_idx",
+    "ledger_unread_idx",
+    "ledger_people_user_idx",
+];
 
-/// `None` when the schema is exactly the one this program was built with, with all its keys.
+/// What a restore has not made yet, of what it makes once rows are there. Where it loads tables side by side each gets its keys
+/// and indexes as soon as it has its rows, and until then it empties the table once more (`TRUNCATE`, so that the rows need no
+/// log): whatever is written before is lost. So every table needs its key, and one without a key its index; one that is made in
+/// parts has to be whole where it is there at all; and without the trigger, the last of all where one thing is made after the
+/// other, what follows a write of a group would be missing without a word. An index that an operator has dropped is none of this.
+const UNMADE: &str = "
+SELECT format('table %I has no valid %s', c.relname, CASE WHEN c.relname = ANY ($2) THEN 'index' ELSE 'key' END)
+  FROM pg_class c
+ WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($1) AND c.relkind IN ('r', 'p')
+   AND NOT EXISTS (SELECT FROM pg_index i
+                    WHERE i.indrelid = c.oid AND i.indisvalid AND (i.indisunique OR c.relname = ANY ($2)))
+ UNION ALL
+SELECT format('index %I is not made for all partitions', c.relname)
+  FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+ WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY ($3) AND NOT i.indisvalid
+ UNION ALL
+SELECT format('table %I has no trigger group_moved, or it is disabled', c.relname)
+  FROM pg_class c
+ WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = 'groups'
+   AND NOT EXISTS (SELECT FROM pg_trigger t
+                    WHERE t.tgrelid = c.oid AND t.tgname = 'group_moved' AND t.tgenabled IN ('O', 'A'))
+ ORDER BY 1 LIMIT 1";
+
+/// `None` when the schema is exactly the one this program was built with, and all of it that a restore makes last is there.
 ///
 /// # Errors
 /// A statement that fails.
@@ -114,9 +139,10 @@ pub async fn check(conn: &mut PgConnection) -> Result<Option<Mismatch>, StoreErr
     if let Some(mismatch) = compare(&applied) {
         return Ok(Some(mismatch));
     }
-    let names: Vec<&str> = rights::table_names().filter(|name| !KEYLESS.contains(name)).collect();
-    let table: Option<String> = sqlx::query_scalar(WITHOUT_KEY).bind(names).fetch_optional(conn).await?;
-    Ok(table.map(Mismatch::Unfinished))
+    let names: Vec<&str> = rights::table_names().collect();
+    let query = sqlx::query_scalar(UNMADE).bind(names).bind(&KEYLESS[..]).bind(&PARTITIONED_INDEXES[..]);
+    let unmade: Option<String> = query.fetch_optional(conn).await?;
+    Ok(unmade.map(Mismatch::Unfinished))
 }
 
 fn compare(applied: &[(i64, Vec<u8>, bool)]) -> Option<Mismatch> {

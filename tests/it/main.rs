@@ -62,6 +62,7 @@ mod durability {
     mod failover;
     mod failures;
     pub(crate) mod isolation;
+    mod kept;
     mod poolers;
     mod read_standby;
     mod recovery;

@@ -127,6 +127,76 @@ async fn foreign_ahead_dirty_and_behind_schemas_are_told_apart() {
     }
 }
 
+/// Each of them is made after rows are there, and some after all keys.
+#[tokio::test]
+async fn a_database_without_something_that_a_restore_makes_last_is_not_complete() {
+    for (change, told) in [
+        (
+            "ALTER TABLE replica_marks DROP CONSTRAINT replica_marks_key",
+            "table replica_marks has no valid key",
+        ),
+        ("DROP INDEX ledger_people_user_idx", "table ledger_people has no valid index"),
+        ("DROP INDEX ledger_moves_position_idx", "table ledger_moves has no valid index"),
+        ("DROP INDEX feed_marks_time_idx", "table feed_marks has no valid index"),
+        (
+            "DROP INDEX ledger_position_idx; CREATE INDEX ledger_position_idx ON ONLY ledger (position)",
+            "index ledger_position_idx is not made for all partitions",
+        ),
+        ("DROP TRIGGER group_moved ON groups", "table groups has no trigger group_moved"),
+        ("ALTER TABLE groups DISABLE TRIGGER group_moved", "table groups has no trigger group_moved"),
+    ] {
+        let database = TestDatabase::create().await;
+        let mut conn = database.connect().await;
+        conn.execute(change).await.unwrap();
+        let mismatch = schema::check(&mut conn).await.unwrap();
+        let told = format!("the database is not complete: {told}");
+        assert!(mismatch.is_some_and(|mismatch| mismatch.to_string().starts_with(&told)), "{change}");
+    }
+    // What an operator may do is no restore that goes on.
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    for change in [
+        "DROP INDEX groups_prefix_idx",
+        "DROP INDEX ledger_time_idx",
+        "CREATE INDEX of_an_operator ON ONLY ledger (operator)",
+    ] {
+        conn.execute(change).await.unwrap();
+        assert_eq!(schema::check(&mut conn).await.unwrap(), None, "{change}");
+    }
+}
+
+/// The check of what a restore makes last knows all triggers, all tables without a key and all indexes that are made in parts.
+#[tokio::test]
+async fn the_schema_has_one_trigger_three_tables_without_a_key_and_six_indexes_of_partitioned_tables() {
+    let database = TestDatabase::create().await;
+    let mut conn = database.connect().await;
+    for (statement, wanted) in [
+        ("SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal AND tgparentid = 0", &["group_moved"][..]),
+        (
+            "SELECT c.relname::text FROM pg_class c
+              WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique) ORDER BY 1",
+            &["feed_marks", "ledger_moves", "ledger_people"],
+        ),
+        (
+            "SELECT c.relname::text FROM pg_class c
+              WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'I' ORDER BY 1",
+            &[
+                "ledger_people_user_idx",
+                "ledger_pkey",
+                "ledger_position_idx",
+                "ledger_request_idx",
+                "ledger_time_idx",
+                "ledger_unread_idx",
+            ],
+        ),
+        ("SELECT conname::text FROM pg_constraint WHERE contype = 'f' OR NOT convalidated", &[]),
+    ] {
+        let found: Vec<String> = sqlx::query_scalar(statement).fetch_all(&mut conn).await.unwrap();
+        assert_eq!(found, wanted, "{statement}");
+    }
+}
+
 #[tokio::test]
 async fn a_service_on_a_schema_that_is_behind_touches_nothing_spools_and_serves_once_it_is_migrated() {
     let database = TestDatabase::create_empty().await;

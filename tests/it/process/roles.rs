@@ -178,7 +178,7 @@ async fn a_role_that_may_call_no_function_sees_the_end_of_the_partitions_come() 
     let taken = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, mirror";
     sqlx::query(taken).execute(&mut owner).await.unwrap();
     let mut service = Process::start(roles.command("mirror", &["serve"])).ready().await;
-    service.says("no partition of the ledger could be made").await;
+    service.says("no further partition of the ledger could be made").await;
     let ahead = async || {
         let text = service.get_as(API_TOKEN, "/metrics").await.text().await.unwrap();
         let value =

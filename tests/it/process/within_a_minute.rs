@@ -165,7 +165,15 @@ async fn a_full_disk_of_the_spool_while_the_database_is_away() {
     assert_eq!(gap["gap.app"], 1_400_000_001, "{gap}");
     watched.series("group_mirror_spool_failing", 1.0).await;
     watched.page("spool", &["the disk of the spool is full"]).await;
-    // That the spool fails as well hides nothing of what the database does.
+    // That the spool fails as well hides nothing of what the database does, and nothing goes there.
+    let begun = watched.line("PostgreSQL does not commit (").await;
+    let message = begun["message"].as_str().unwrap();
+    assert!(
+        message.ends_with(
+            "callbacks are tried there all the same, because the spool cannot be written, until it does"
+        ),
+        "{message}"
+    );
     watched.series("group_mirror_breaker_open", 1.0).await;
     watched.page("database", &["database away, spool takes no callback"]).await;
     let ready = watched.service.get_as(API_TOKEN, "/readyz").await;

@@ -206,6 +206,7 @@ async fn counters_exist_with_zero_from_the_start() {
         "group_mirror_lost_total{cause=\"too_large\",app=\"1400000001\"}",
         "group_mirror_lost_total{cause=\"spool_damaged\"}",
         "group_mirror_lost_total{cause=\"kept_dropped\"}",
+        "group_mirror_lost_total{cause=\"kept_unread\"}",
         "group_mirror_gaps_total",
         "group_mirror_spooled_total",
         "group_mirror_drained_total",

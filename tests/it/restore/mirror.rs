@@ -62,7 +62,7 @@ impl Mirror {
             service.log()
         );
         let ended = service.ends_well_on("TERM").await;
-        for fault in ["lacks a right", "permission denied", "no partition"] {
+        for fault in ["lacks a right", "permission denied", "no further partition"] {
             assert!(!ended.stderr.contains(fault), "{}", ended.stderr);
         }
         self.is_verified(server).await;
