@@ -129,6 +129,11 @@ impl ApiError {
         self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
+    /// True where what is asked for was pruned.
+    pub(crate) fn is_pruned(&self) -> bool {
+        self.code == "pruned"
+    }
+
     /// True where the caller is not known.
     pub(super) fn is_unauthenticated(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED

@@ -25,6 +25,8 @@ pub(super) struct AppEntries {
     pub(super) lines: Vec<EntryLine>,
     /// Behind which entry the list goes on.
     pub(super) next: Option<AppHistoryKey>,
+    /// From when on the history is whole, Unix milliseconds; none: nothing was pruned.
+    pub(super) whole_since: Option<i64>,
 }
 
 /// Reads at most `rows_max` entries that match, and are of this kind where one is given.
@@ -50,7 +52,7 @@ pub(super) async fn read(
 }
 
 fn sieved(read: AppHistoryPage, deed: Option<Deed>, rows_max: usize, with_address: bool) -> AppEntries {
-    let AppHistoryPage { rows, mut next, .. } = read;
+    let AppHistoryPage { rows, mut next, whole_since } = read;
     let (mut lines, mut last) = (Vec::new(), None);
     for row in rows {
         if lines.len() == rows_max {
@@ -64,7 +66,7 @@ fn sieved(read: AppHistoryPage, deed: Option<Deed>, rows_max: usize, with_addres
         }
     }
     assert!(lines.len() <= rows_max, "a page keeps its limit");
-    AppEntries { lines, next }
+    AppEntries { lines, next, whole_since }
 }
 
 /// The key of a line in the history of its app.

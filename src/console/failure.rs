@@ -66,6 +66,7 @@ fn error_page(visit: &Visit, error: &ApiError, request_id: &str) -> Response {
     let (title, meaning) = match status {
         StatusCode::NOT_FOUND => ("error-not-found", "error-not-found-meaning"),
         StatusCode::BAD_REQUEST => ("error-bad-request", "error-bad-request-meaning"),
+        StatusCode::GONE if error.is_pruned() => ("error-pruned", "error-pruned-meaning"),
         StatusCode::GONE => ("error-gone", "error-gone-meaning"),
         StatusCode::UNPROCESSABLE_ENTITY => ("error-too-large", "error-too-large-meaning"),
         StatusCode::UNAUTHORIZED => ("error-unauthorized", "error-unauthorized-meaning"),

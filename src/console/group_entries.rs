@@ -11,7 +11,7 @@ use super::asked::place_text;
 use super::deed::Deed;
 use super::entry_line::EntryLine;
 use super::group_ask::{GroupAsk, GroupTab, SOURCES, TABS};
-use super::pieces::{app_field, pager, select};
+use super::pieces::{app_field, pager, pruned_note, select};
 use super::sentence_html::entries;
 use super::sentence_writer::Scene;
 use super::visit::Visit;
@@ -39,6 +39,8 @@ pub(super) struct EntriesPage {
     pub(super) lines: Vec<EntryLine>,
     /// Behind which entry the list goes on.
     pub(super) next: Option<HistoryCursorKey>,
+    /// From when on the history is whole, Unix milliseconds; none: nothing was pruned.
+    pub(super) whole_since: Option<i64>,
 }
 
 /// What a decoded entry has to be.
@@ -106,7 +108,7 @@ pub(super) async fn read_up_to(
 }
 
 fn sieved(read: HistoryPage, sieve: &EntrySieve, lines_max: usize, with_address: bool) -> EntriesPage {
-    let HistoryPage { rows, mut next, .. } = read;
+    let HistoryPage { rows, mut next, whole_since } = read;
     let (mut lines, mut last) = (Vec::new(), None);
     for row in rows {
         if lines.len() == lines_max {
@@ -118,7 +120,7 @@ fn sieved(read: HistoryPage, sieve: &EntrySieve, lines_max: usize, with_address:
         last = Some(key);
     }
     assert!(lines.len() <= lines_max, "a page keeps its limit");
-    EntriesPage { lines, next }
+    EntriesPage { lines, next, whole_since }
 }
 
 /// The range and the filters that a reader asks for, as the store takes them.
@@ -152,6 +154,7 @@ pub(super) fn markup(visit: &Visit, ask: &GroupAsk, page: &EntriesPage) -> Marku
             p class="empty" { (visit.text(if page.next.is_some() { "entries-none-here" } else { "entries-none" })) }
         }
         (shown.markup)
+        (pruned_note(visit, page.whole_since.filter(|_| next.is_none())))
         (pager(visit, first.as_deref(), next.as_deref()))
     }
 }

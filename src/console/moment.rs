@@ -18,7 +18,7 @@ use super::frame::{Section, page};
 use super::group_ask::query;
 use super::group_entries::deed_choices;
 use super::language::grouped;
-use super::pieces::{app_field, chip, group_link, pager, select, time_at, whole_id};
+use super::pieces::{app_field, chip, group_link, pager, pruned_note, select, time_at, whole_id};
 use super::sentence::clipped;
 use super::sentence_html::entries;
 use super::sentence_writer::Scene;
@@ -144,6 +144,7 @@ fn shown(visit: &Visit, ask: &MomentAsk, found: &AppEntries) -> Markup {
             (counts(visit, &found.lines, next.is_some()))
         }
         (lists)
+        (pruned_note(visit, found.whole_since.filter(|_| next.is_none())))
         (pager(visit, first.as_deref(), next.as_deref()))
     }
 }

@@ -19,7 +19,7 @@ use super::group_ask::query;
 use super::group_entries::{deed_choices, range_fields, with_any};
 use super::group_head::{TITLE_CHARS_MAX, fact};
 use super::person_groups::{Belonging, groups_of, markup as groups_markup};
-use super::pieces::{app_field, pager, select, time_at, unknown, whole_id};
+use super::pieces::{app_field, pager, pruned_note, select, time_at, unknown, whole_id};
 use super::sentence::clipped;
 use super::sentence_html::{entries, time_of};
 use super::sentence_writer::Scene;
@@ -200,6 +200,7 @@ fn history(visit: &Visit, user: &UserId, ask: &PersonAsk, found: &AppEntries) ->
                 p class="empty" { (visit.text(if found.next.is_some() { "entries-none-here" } else { "entries-none" })) }
             }
             (shown.markup)
+            (pruned_note(visit, found.whole_since.filter(|_| next.is_none())))
             (pager(visit, first.as_deref(), next.as_deref()))
             @if ask.deed.is_none_or(Deed::is_all_of_its_command) {
                 p class="data-link" {

@@ -92,6 +92,16 @@ pub(crate) fn pager(visit: &Visit, first: Option<&str>, next: Option<&str>) -> M
     }
 }
 
+/// Below a history of which older entries were pruned: from when on it is whole.
+pub(crate) fn pruned_note(visit: &Visit, whole_since_ms: Option<i64>) -> Markup {
+    let since = whole_since_ms.and_then(DateTime::from_timestamp_millis);
+    html! {
+        @if let Some(since) = since {
+            p class="quiet" { (visit.text("entries-pruned")) " " (time_at(visit, since)) }
+        }
+    }
+}
+
 /// In place of a list that has nothing to show: why, and what to do.
 pub(crate) fn empty(title: &str, what_to_do: &Markup) -> Markup {
     html! { div class="empty" { p { strong { (title) } } (what_to_do) } }

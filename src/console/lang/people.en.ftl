@@ -84,6 +84,7 @@ filter-role = Role
 filter-part = Part
 entries-none = Nothing of this kind is known.
 entries-none-here = Nothing of this kind among the newest entries; the next page looks further back.
+entries-pruned = Older entries were pruned; the list is whole from here on:
 as-table = The same as a table (CSV)
 
 # Time rail

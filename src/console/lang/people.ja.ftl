@@ -84,6 +84,7 @@ filter-role = 役割
 filter-part = 立場
 entries-none = 該当する出来事は分かっていません。
 entries-none-here = 新しい記録には該当がありません。次のページでさらに前を探します。
+entries-pruned = これより古い記録は整理されました。この時刻以降はすべて揃っています：
 as-table = 同じ内容の表（CSV）
 
 # Time rail

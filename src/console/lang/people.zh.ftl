@@ -84,6 +84,7 @@ filter-role = 角色
 filter-part = 身份
 entries-none = 没有已知的此类记录。
 entries-none-here = 较新的记录中没有此类内容；下一页会查找更早的记录。
+entries-pruned = 更早的记录已被清理；自此时间起记录完整：
 as-table = 同样内容的表格（CSV）
 
 # Time rail
