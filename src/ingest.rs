@@ -18,6 +18,7 @@ mod entry;
 mod evidence;
 mod job;
 mod keeping;
+mod known_commit;
 mod known_reads;
 mod lane;
 mod mark_watch;
@@ -60,7 +61,7 @@ use tasks::WriterTasks;
 use waiting::{DurableResult, first_durable, late, until_durable};
 
 pub use commit::commit;
-pub use known_reads::read_digest;
+pub use known_commit::{HowKnown, KNOWN_SNAPSHOTS_MAX, commit_known};
 pub use outcome::{Applied, NotCommitted, Outcome, SubmitError, register_counters};
 pub use snapshots::{
     SNAPSHOTS_MAX, SnapshotOutcome, commit_reads, commit_snapshots, compare_reads, register_drift_counters,

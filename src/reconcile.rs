@@ -11,6 +11,7 @@ mod joint_commits;
 mod lead;
 mod pass;
 mod pass_gone;
+mod pass_known;
 mod pass_lists;
 mod pass_sweep;
 mod pass_work;

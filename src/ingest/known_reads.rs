@@ -13,12 +13,6 @@ use crate::mirror::{ComparedSnapshot, DIGEST_KINDS, GroupKey, ReadDigest, ReadKi
 use crate::model::{Digest, Millis};
 use crate::store::same_reads;
 
-/// What a read says, as one value, where it may be known.
-#[must_use]
-pub fn read_digest(snapshot: &Snapshot) -> Option<ReadDigest> {
-    ComparedSnapshot::of(snapshot.clone()).ok()?.read_digest()
-}
-
 /// What each read of a batch says, where it may be known.
 pub(super) fn digests<'a>(
     reads: impl Iterator<Item = Option<&'a ComparedSnapshot>> + Clone,
@@ -37,25 +31,36 @@ pub(super) fn digests<'a>(
     reads.map(|read| read.filter(is_alone)?.read_digest()).collect()
 }
 
-/// Which reads are known, in their order: of a group all that the batch has, or none, because what is entered of one kind may
-/// be held against another one. Where only some groups are known, the caller locks all of them and looks again.
-pub(super) async fn look(
+/// Which reads are known, in their order, whatever else the batch has of their groups.
+pub(super) async fn look_at_each(
     conn: &mut PgConnection,
     digests: &[Option<ReadDigest>],
-    groups: &[Option<&GroupKey>],
 ) -> Result<Vec<bool>, sqlx::Error> {
-    assert_eq!(digests.len(), groups.len(), "each read has its place in both");
     let wanted: Vec<&ReadDigest> = digests.iter().flatten().collect();
     let known = same_reads::same(conn, &wanted).await?;
     let is_known = |read: &ReadDigest| {
         let group = &read.group;
         known.contains(&(group.app.get(), group.group.as_str().to_owned(), read.kind.to_owned()))
     };
-    let known: Vec<bool> = digests.iter().map(|read| read.as_ref().is_some_and(is_known)).collect();
+    Ok(digests.iter().map(|read| read.as_ref().is_some_and(is_known)).collect())
+}
+
+/// Of a group all reads that the batch has, or none, because what is entered of one kind may be held against another one.
+pub(super) fn whole(known: &[bool], groups: &[Option<&GroupKey>]) -> Vec<bool> {
+    assert_eq!(known.len(), groups.len(), "each read has its place in both");
     let open: BTreeSet<&GroupKey> =
-        groups.iter().zip(&known).filter(|(_, known)| !**known).filter_map(|(group, _)| *group).collect();
+        groups.iter().zip(known).filter(|(_, known)| !**known).filter_map(|(group, _)| *group).collect();
     let is_whole = |group: &Option<&GroupKey>| group.is_some_and(|group| !open.contains(group));
-    Ok(groups.iter().map(is_whole).collect())
+    groups.iter().map(is_whole).collect()
+}
+
+/// Both. Where only some groups are known, the caller locks all of them and looks again.
+pub(super) async fn look(
+    conn: &mut PgConnection,
+    digests: &[Option<ReadDigest>],
+    groups: &[Option<&GroupKey>],
+) -> Result<Vec<bool>, sqlx::Error> {
+    Ok(whole(&look_at_each(conn, digests).await?, groups))
 }
 
 /// Notes what was compared, after what is news was entered, and keeps what was noted before of other kinds where that leaves

@@ -11,9 +11,10 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use strum::VariantArray as _;
 
+use super::known_commit::verified_part;
 use super::known_reads;
 use crate::mirror::{
-    ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, FactKind, GroupBarrier, GroupKey, ListRange,
+    ComparedSnapshot, Comparison, Drift, DriftClass, DriftKind, FactKind, GroupBarrier, GroupKey,
     MirrorClaim, People, ReadDigest, ReadKind, Rows, Snapshot, UnreadableSnapshot,
 };
 use crate::model::Millis;
@@ -351,16 +352,8 @@ impl Compared {
         }
     }
 
-    /// Of a list in ranges the last range stands for all of them: its reader enters them in their order.
     fn verified(&self) -> Option<(&GroupKey, Millis, VerifiedPart)> {
-        let Self::Read(ComparedSnapshot { snapshot, .. }) = self else { return None };
-        let is_last = snapshot.range.as_ref().is_none_or(ListRange::is_last);
-        let part = match snapshot.kind {
-            ReadKind::Profile | ReadKind::Gone => VerifiedPart::Profile,
-            ReadKind::Members if snapshot.is_complete && is_last => VerifiedPart::Members,
-            ReadKind::Members | ReadKind::Attributes | ReadKind::Topics => return None,
-        };
-        Some((&snapshot.group, snapshot.time.sigma, part))
+        self.readable().and_then(|read| verified_part(&read.snapshot))
     }
 
     fn outcome(self) -> SnapshotOutcome {

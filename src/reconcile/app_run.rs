@@ -19,7 +19,7 @@ use super::reading::{AskedFields, GroupReader, IdPage};
 use super::reading_evidence::KnownOfGroup;
 use super::reading_packed::AskedGroup;
 use super::reading_verdict::{GroupReading, ReadSpare};
-use crate::ingest::{self, SNAPSHOTS_MAX, SnapshotOutcome};
+use crate::ingest::{self, HowKnown, SNAPSHOTS_MAX, SnapshotOutcome};
 use crate::mirror::{GroupKey, ReadKind, Snapshot};
 use crate::model::{FieldKey, Millis, UserId};
 use crate::store::Tx;
@@ -65,7 +65,9 @@ pub(super) struct AppRun {
     /// What a dry run would have noted and has still to read.
     pub(super) noted: Mutex<PassNote>,
     /// Batches of single groups, which are committed together.
-    joint: JointCommits<ReadBatch>,
+    joint: JointCommits<ReadBatch, bool>,
+    /// The same of reads that may be known to be shown.
+    pub(super) known_joint: JointCommits<ReadBatch, HowKnown>,
     /// Permits of calls about single groups, and about those of them that a callback has marked.
     pub(super) single_calls: Semaphore,
     pub(super) marked_calls: Semaphore,
@@ -73,10 +75,13 @@ pub(super) struct AppRun {
 }
 
 /// What one or several groups were read as.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ReadBatch {
     pub(super) snapshots: Vec<Snapshot>,
     pub(super) note: PassNote,
+    /// Members in lists, and reads that were too old: counted once the batch is committed.
+    pub(super) members: usize,
+    pub(super) stale: usize,
 }
 
 impl ReadBatch {
@@ -93,6 +98,7 @@ impl ReadBatch {
     fn append(&mut self, other: Self) {
         self.snapshots.extend(other.snapshots);
         self.note.append(other.note);
+        (self.members, self.stale) = (self.members + other.members, self.stale + other.stale);
     }
 }
 
@@ -117,8 +123,9 @@ impl AppRun {
         let reader = GroupReader::new(Arc::clone(&source.client), source.app, fields, stop.clone());
         reader.ask_also(&held);
         let (noted, candidates) = (Mutex::default(), AtomicI64::new(0));
-        let (joint, single_calls) = (JointCommits::new(), Semaphore::new(SINGLE_CALLS_MAX));
-        let marked_calls = Semaphore::new(MARKED_CALLS_MAX);
+        let (joint, known_joint) = (JointCommits::new(), JointCommits::new());
+        let (single_calls, marked_calls) =
+            (Semaphore::new(SINGLE_CALLS_MAX), Semaphore::new(MARKED_CALLS_MAX));
         Ok(Self {
             engine,
             source,
@@ -128,6 +135,7 @@ impl AppRun {
             is_dry: false,
             noted,
             joint,
+            known_joint,
             single_calls,
             marked_calls,
             candidates,
@@ -145,7 +153,11 @@ impl AppRun {
 
     /// Commits what one group was read as, together with others that wait; false where a snapshot of any of them was left out.
     pub(super) async fn commit_jointly(&self, read: ReadBatch) -> Result<bool, PassEnd> {
-        self.joint.commit(read, async |reads| self.commit_all(reads).await).await
+        let commit = async |reads: Vec<ReadBatch>| {
+            let count = reads.len();
+            self.commit_all(reads).await.map(|are_taken| vec![are_taken; count])
+        };
+        self.joint.commit(read, commit).await
     }
 
     /// Commits what groups were read as, in as few transactions as may be; false where a snapshot was left out.
@@ -154,16 +166,17 @@ impl AppRun {
         for group in read {
             if batch.is_full_with(&group) {
                 let full = std::mem::take(&mut batch);
-                are_taken &= self.commit(full.snapshots, full.note).await?;
+                are_taken &= self.commit(full).await?;
             }
             batch.append(group);
         }
-        are_taken &= self.commit(batch.snapshots, batch.note).await?;
+        are_taken &= self.commit(batch).await?;
         Ok(are_taken)
     }
 
     /// Commits snapshots, and in the transaction of the last of them what they come to; false where one of them was left out.
-    pub(super) async fn commit(&self, snapshots: Vec<Snapshot>, note: PassNote) -> Result<bool, PassEnd> {
+    pub(super) async fn commit(&self, batch: ReadBatch) -> Result<bool, PassEnd> {
+        let ReadBatch { snapshots, note, .. } = &batch;
         if snapshots.is_empty() && note.is_empty() {
             return Ok(true);
         }
@@ -173,15 +186,23 @@ impl AppRun {
         for part in parts {
             are_taken &= self.commit_or_bisect(part, &PassNote::default()).await?;
         }
-        are_taken &= self.commit_or_bisect(last, &note).await?;
+        are_taken &= self.commit_or_bisect(last, note).await?;
+        self.note_committed(&batch);
+        Ok(are_taken)
+    }
+
+    /// Counts what a batch has come to; a dry run keeps what it has still to read.
+    pub(super) fn note_committed(&self, ReadBatch { note, members, stale, .. }: &ReadBatch) {
+        PassCounts::add(&self.counts.members, *members);
+        PassCounts::add(&self.counts.stale, *stale);
         let candidates = i64::try_from(note.candidates.len()).unwrap_or(i64::MAX);
         self.candidates.fetch_add(candidates, Ordering::Relaxed);
         if self.is_dry {
             // What is not needed at the end is not kept: there may be a million groups.
-            let note = PassNote { asked: Vec::new(), alive: Vec::new(), done: Vec::new(), ..note };
-            self.noted.lock().unwrap_or_else(PoisonError::into_inner).append(note);
+            let (work, candidates) = (note.work.clone(), note.candidates.clone());
+            let kept = PassNote { work, candidates, found_alive: note.found_alive, ..PassNote::default() };
+            self.noted.lock().unwrap_or_else(PoisonError::into_inner).append(kept);
         }
-        Ok(are_taken)
     }
 
     /// Commits a part. Where the database refuses it because of its data, or a lock or limit of time ends it, each snapshot is

@@ -132,6 +132,7 @@ impl AppRun {
             is_shown: true,
             asker: None,
             has_pages: false,
+            was_listed: true,
         };
         let rows: Vec<DueGroup> = noted.work.iter().map(due).collect();
         for rows in rows.chunks(usize::try_from(ROWS_MAX).unwrap_or(1)) {

@@ -1,8 +1,8 @@
 //! Reads that end at the same time are committed together (group commit): what one small answer costs the database is mostly
 //! its transaction.
 //!
-//! Each caller waits until its own batch is committed, so that an interruption costs each of them the call that it has
-//! in work, and nothing that was answered before. Who finds no commit in work waits for others for a moment, because Tencent's
+//! Each caller waits until its own batch is committed, so that an interruption costs each of them what it has read of the
+//! group in work, and nothing of the groups before. Who finds no commit in work waits for others for a moment, because Tencent's
 //! limit spaces the answers out, and alone each would have a transaction of its own; what comes during a commit makes up the
 //! next one.
 
@@ -21,33 +21,33 @@ const GATHERING: Duration = Duration::from_millis(50);
 const GATHERED_MAX: usize = 16;
 
 /// A batch that waits, and whom to answer.
-type WaitingBatch<T> = (T, oneshot::Sender<Result<bool, PassEnd>>);
+type WaitingBatch<T, A> = (T, oneshot::Sender<Result<A, PassEnd>>);
 
 /// The batches that wait while another commit is in work. Each caller has at most one here, so that their number limits it.
 #[derive(Debug)]
-pub(super) struct JointCommits<T> {
-    waiting: Mutex<Vec<WaitingBatch<T>>>,
+pub(super) struct JointCommits<T, A> {
+    waiting: Mutex<Vec<WaitingBatch<T, A>>>,
     in_work: tokio::sync::Mutex<()>,
     /// [`GATHERED_MAX`] wait.
     are_gathered: Notify,
 }
 
-impl<T> JointCommits<T> {
+impl<T, A> JointCommits<T, A> {
     pub(super) fn new() -> Self {
         let (waiting, in_work) = (Mutex::default(), tokio::sync::Mutex::default());
         Self { waiting, in_work, are_gathered: Notify::new() }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<WaitingBatch<T>>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<WaitingBatch<T, A>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits a batch together with those that wait as well, by `commit`; each caller gets its answer.
+    /// Commits a batch together with those that wait as well, by `commit`, which answers for each of them in their order.
     pub(super) async fn commit(
         &self,
         batch: T,
-        commit: impl AsyncFnOnce(Vec<T>) -> Result<bool, PassEnd>,
-    ) -> Result<bool, PassEnd> {
+        commit: impl AsyncFnOnce(Vec<T>) -> Result<Vec<A>, PassEnd>,
+    ) -> Result<A, PassEnd> {
         let (answer, mut answered) = oneshot::channel();
         let waiting = {
             let mut waiting = self.waiting();
@@ -64,21 +64,26 @@ impl<T> JointCommits<T> {
         if self.waiting().len() < GATHERED_MAX {
             let _ = timeout(GATHERING, self.are_gathered.notified()).await;
         }
-        let (batches, answers): (Vec<T>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
+        let (batches, callers): (Vec<T>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
         if batches.is_empty() {
             // Another caller had taken the batch, and was dropped before its commit ended.
             return Err(PassEnd::Interrupted);
         }
-        let done = commit(batches).await;
-        for answer in answers {
-            let same = match &done {
-                Ok(are_taken) => Ok(*are_taken),
-                Err(error) => Err(PassEnd::Stopped(error.to_string())),
-            };
-            // This caller reads no answer, and one that was dropped needs none.
-            let _ = answer.send(same);
+        // A caller that was dropped needs no answer.
+        let done = match commit(batches).await {
+            Ok(done) => done,
+            Err(error) => {
+                for caller in callers {
+                    let _ = caller.send(Err(PassEnd::Stopped(error.to_string())));
+                }
+                return Err(error);
+            }
+        };
+        assert_eq!(done.len(), callers.len(), "an answer for each batch");
+        for (caller, answer) in callers.into_iter().zip(done) {
+            let _ = caller.send(Ok(answer));
         }
-        done
+        answered.try_recv().unwrap_or(Err(PassEnd::Interrupted))
     }
 }
 
@@ -99,7 +104,7 @@ mod tests {
                 joint
                     .commit(number, async |batches: Vec<usize>| {
                         sizes.lock().unwrap().push(batches.len());
-                        if batches.contains(&7) { Err(PassEnd::Interrupted) } else { Ok(true) }
+                        if batches.contains(&7) { Err(PassEnd::Interrupted) } else { Ok(batches) }
                     })
                     .await
             })
@@ -112,7 +117,7 @@ mod tests {
                         sizes.lock().unwrap().push(batches.len());
                         begun.send(()).unwrap();
                         ends.await.unwrap();
-                        Ok(false)
+                        Ok(batches)
                     })
                     .await
             })
@@ -123,11 +128,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         end.send(()).unwrap();
-        assert!(first.await.unwrap().is_ok_and(|are_taken| !are_taken));
+        assert!(first.await.unwrap().is_ok_and(|own| own == 0));
         for caller in later {
             assert!(caller.await.unwrap().is_err(), "one commit that fails fails for all in it");
         }
         assert_eq!(*sizes.lock().unwrap(), [1, 7]);
-        assert!(commit(8).await.unwrap().is_ok_and(|are_taken| are_taken));
+        assert!(commit(8).await.unwrap().is_ok_and(|own| own == 8));
     }
 }

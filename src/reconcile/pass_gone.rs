@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::app_run::AppRun;
+use super::app_run::{AppRun, ReadBatch};
 use super::engine::{PassEnd, PassSettings};
 use super::reading_evidence::{self, GONE_DISTANCE_MS};
 use super::reading_packed::AskedGroup;
@@ -17,7 +17,6 @@ use super::reading_verdict::GroupVerdict;
 use crate::ingest::SNAPSHOTS_MAX;
 use crate::mirror::group_key;
 use crate::model::{GroupId, Millis};
-use crate::store::pass_note::PassNote;
 use crate::store::passes::{self, PassRow};
 use crate::tencent::commands::GROUPS_OF_A_CALL_MAX;
 
@@ -104,7 +103,7 @@ impl AppRun {
         };
         let asked: Vec<AskedGroup> = batch.iter().map(asked).collect();
         let readings = self.reader.groups(&asked, self.engine.settings.rolling).await?;
-        let (mut snapshots, mut note) = (Vec::new(), PassNote::default());
+        let ReadBatch { mut snapshots, mut note, .. } = ReadBatch::default();
         for reading in readings {
             let first =
                 batch.iter().find(|(group, _)| *group == reading.group.group).map(|(_, asked)| *asked);
@@ -124,7 +123,7 @@ impl AppRun {
                 _ => {}
             }
         }
-        self.commit(snapshots, note).await.map(drop)
+        self.commit(ReadBatch { snapshots, note, ..ReadBatch::default() }).await.map(drop)
     }
 
     /// Waits until Tencent's clock is so far past a time: by our clock, and no longer than the distance itself, because

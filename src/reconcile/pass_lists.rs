@@ -4,8 +4,6 @@
 //! a thousand. Those whom a complete list leaves out and the mirror shows are asked for by name before anyone is taken for
 //! gone.
 
-use std::collections::BTreeSet;
-
 use super::app_run::{AppRun, ReadBatch};
 use super::engine::{PassCounts, PassEnd};
 use super::pass_work::STALE_ATTEMPTS;
@@ -13,58 +11,101 @@ use super::reading_evidence::KnownOfGroup;
 use super::reading_list::{ListMark, ListProgress};
 use super::reading_members::ListStep;
 use super::reading_verdict::{GroupReading, ListReading, ListState, MembersRead, ReadSpare, Witnesses};
-use crate::ingest;
-use crate::mirror::ReadDigest;
-use crate::model::{Millis, UserId};
-use crate::store::pass_note::PassNote;
-use crate::store::same_reads;
-use crate::store::work::DueGroup;
+use crate::ingest::HowKnown;
+use crate::model::UserId;
+use crate::store::work::{DueGroup, MEMBERS, WorkDone};
 use crate::store::{evidence, passes};
 use crate::tencent::CLOCK_MARGIN_MS;
 
 impl AppRun {
-    /// Reads one list of members; answers its σ where it is done with. A list that goes on behind an interruption counts as of
-    /// its first page, which may be long before the profile that was read now.
+    /// Reads one list of members; none where nothing was read, or an old state. A list that goes on behind an interruption
+    /// counts as of its first page, which may be long before the profile that was read now.
     pub(super) async fn read_list(
         &self,
         row: &DueGroup,
         witnesses: &Witnesses,
         (spare, known): (ReadSpare, &KnownOfGroup),
-    ) -> Result<Option<Millis>, PassEnd> {
+    ) -> Result<Option<ListReading>, PassEnd> {
         let list = self.whole_list(row, witnesses, spare).await?;
         if matches!(list.state, ListState::Gone | ListState::Unknown(_)) {
             return Ok(None);
         }
-        if list.staleness(known).is_some() && row.attempts < STALE_ATTEMPTS {
-            PassCounts::add(&self.counts.stale, 1);
-            if self.is_dry {
-                return Ok(None);
-            }
-            let group = &witnesses.group;
-            let mut tx = self.engine.pass_tx().await?;
-            let noted = evidence::drop_pages(tx.conn(), group).await;
-            tx.end(noted).await?;
-            return Ok(None);
+        if list.staleness(known).is_none() || row.attempts >= STALE_ATTEMPTS {
+            return Ok(Some(list));
         }
-        let list = self.confirmed(list).await?;
-        let is_done = matches!(list.state, ListState::Complete | ListState::Unsupported);
-        PassCounts::add(&self.counts.members, list.rows.len());
+        PassCounts::add(&self.counts.stale, 1);
+        if !self.is_dry {
+            let mut tx = self.engine.pass_tx().await?;
+            let noted = evidence::drop_pages(tx.conn(), &witnesses.group).await;
+            tx.end(noted).await?;
+        }
+        Ok(None)
+    }
+
+    /// Commits a list with what else was read of its group: as it is where it is known to be shown, else after it was held
+    /// against what the mirror shows.
+    pub(super) async fn commit_list(
+        &self,
+        row: &DueGroup,
+        (read, done): (ReadBatch, WorkDone),
+        list: ListReading,
+    ) -> Result<(), PassEnd> {
+        let whole = self.with_list(row, (&read, &done), &list).filter(|_| row.was_listed);
+        let known = match whole {
+            Some(whole) => self.commit_known_jointly(whole).await?,
+            None => HowKnown::Open,
+        };
+        let list = match known {
+            HowKnown::Shown => return Ok(()),
+            HowKnown::ListShown => list,
+            HowKnown::Open => self.confirmed(list).await?,
+        };
+        let mut end = self.end_of_list(row, done.clone(), &list);
         let (mut parts, mut is_first) = (list.batches().peekable(), true);
-        while let Some(part) = parts.next() {
+        while let Some(snapshots) = parts.next() {
+            let part = ReadBatch { snapshots, ..ReadBatch::default() };
             let is_alone = is_first && parts.peek().is_none();
             is_first = false;
-            // A list in one part is committed with those of other groups that end at about the same time.
-            let is_taken = if is_alone {
-                self.commit_jointly(ReadBatch { snapshots: part, note: PassNote::default() }).await?
-            } else {
-                self.commit(part, PassNote::default()).await?
-            };
+            // A list in one part is committed with those of other groups that end at about the same time. It comes before what
+            // was read after it: an entry that is not older would keep it from being known the next time.
+            let is_taken =
+                if is_alone { self.commit_jointly(part).await? } else { self.commit(part).await? };
             // The last range stands for the list: it is not entered where an earlier one was left out.
             if !is_taken {
-                return Ok(None);
+                end = done;
+                self.end(row, &mut end);
+                break;
             }
         }
-        Ok(is_done.then_some(list.time.sigma))
+        let mut read = ReadBatch { members: list.rows.len(), ..read };
+        read.note.done.push(end);
+        self.commit_jointly(read).await.map(drop)
+    }
+
+    /// What was read of a group with its list; none where that is too large for one part.
+    fn with_list(
+        &self,
+        row: &DueGroup,
+        (read, done): (&ReadBatch, &WorkDone),
+        list: &ListReading,
+    ) -> Option<ReadBatch> {
+        let mut parts = list.batches();
+        let mut snapshots = parts.next().unwrap_or_default();
+        if parts.next().is_some() {
+            return None;
+        }
+        let ReadBatch { snapshots: others, mut note, stale, .. } = read.clone();
+        snapshots.extend(others);
+        note.done.push(self.end_of_list(row, done.clone(), list));
+        Some(ReadBatch { snapshots, note, stale, members: list.rows.len() })
+    }
+
+    fn end_of_list(&self, row: &DueGroup, mut done: WorkDone, list: &ListReading) -> WorkDone {
+        if matches!(list.state, ListState::Complete | ListState::Unsupported) {
+            (done.parts, done.sigma) = (done.parts | MEMBERS, done.sigma.min(list.time.sigma));
+        }
+        self.end(row, &mut done);
+        done
     }
 
     /// The list of which pages are kept, and the number of its next page. Pages of an earlier pass, or from before the newest
@@ -134,24 +175,6 @@ impl AppRun {
         }
     }
 
-    /// The groups whose lists are known to be shown as they were read: they leave out no one who is shown. What a callback
-    /// says of them after this look is compared with the list when that is committed.
-    async fn known_as_read(&self, lists: &[&ListReading]) -> Result<BTreeSet<String>, PassEnd> {
-        let digest = |list: &&ListReading| {
-            let mut parts = list.batches().flatten();
-            let first = parts.next()?;
-            // A list in ranges is never known.
-            if parts.next().is_some() { None } else { ingest::read_digest(&first) }
-        };
-        let digests: Vec<ReadDigest> = lists.iter().filter_map(digest).collect();
-        if digests.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let mut tx = self.engine.pass_tx().await?;
-        let read = same_reads::same(tx.conn(), &digests.iter().collect::<Vec<_>>()).await;
-        Ok(tx.end_of_read(read).await?.into_iter().map(|(_, group, _)| group).collect())
-    }
-
     /// Asks by name for those whom complete lists leave out and the mirror shows.
     pub(super) async fn confirm_packed(
         &self,
@@ -190,9 +213,6 @@ impl AppRun {
 
     /// Who is shown by the mirror and is in none of these lists, each with the group.
     async fn left_out(&self, lists: &[&ListReading]) -> Result<Vec<(String, UserId)>, PassEnd> {
-        let known = self.known_as_read(lists).await?;
-        let lists: Vec<&ListReading> =
-            lists.iter().copied().filter(|list| !known.contains(list.group.group.as_str())).collect();
         if lists.is_empty() {
             return Ok(Vec::new());
         }

@@ -101,28 +101,31 @@ impl AppRun {
         let asked: Vec<AskedGroup> = rows.iter().filter_map(asked).collect();
         let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
         let readings = self.read(&asked, self.engine.settings.rolling).await?;
-        let readings = self.confirm_packed(readings).await?;
         let known = self.known_of(&keys).await?;
-        let mut by_id: BTreeMap<&str, &SweepRow> =
-            rows.iter().map(|row| (row.group_id.as_str(), row)).collect();
-        let mut read = Vec::with_capacity(readings.len());
-        for reading in readings {
-            let id = reading.group.group.as_str().to_owned();
-            let Some(row) = by_id.remove(id.as_str()) else { continue };
-            let none = KnownOfGroup::default();
-            read.push(self.weighed(row, reading, known.get(&id).unwrap_or(&none), of));
-        }
+        let by_id: BTreeMap<&str, &SweepRow> = rows.iter().map(|row| (row.group_id.as_str(), row)).collect();
+        let none = KnownOfGroup::default();
+        let weigh = |reading: &GroupReading| {
+            let id = reading.group.group.as_str();
+            Some((self.weighed(by_id.get(id)?, reading, known.get(id).unwrap_or(&none), of), ()))
+        };
+        let read = self.commit_packed(readings, of.of_mirror, weigh).await?;
         PassCounts::add(&self.counts.asked, read.len());
-        self.commit_all(read).await.map(drop)
+        Ok(())
     }
 
     /// What the reading of one group comes to.
-    fn weighed(&self, row: &SweepRow, reading: GroupReading, known: &KnownOfGroup, of: SweepOf) -> ReadBatch {
+    fn weighed(
+        &self,
+        row: &SweepRow,
+        reading: &GroupReading,
+        known: &KnownOfGroup,
+        of: SweepOf,
+    ) -> ReadBatch {
         let mut batch = ReadBatch::default();
         let group = reading.group.clone();
         let now = (self.engine.now)();
         batch.note.pass = Some((self.source.app, of.number));
-        batch.note.asked.push(noted(&reading));
+        batch.note.asked.push(noted(reading));
         let later = |class: i16, cause: &'static str, parts: i16, after_ms: i64| WorkRow {
             group: group.clone(),
             class,
@@ -130,7 +133,7 @@ impl AppRun {
             parts,
             due: Millis::new(now.get() + after_ms),
         };
-        let details = details(row, &reading, of.is_whole);
+        let details = details(row, reading, of.is_whole);
         // What is asked for again is asked for everything that this read was to bring.
         let all = MEMBERS | details;
         match reading.verdict {
@@ -154,21 +157,21 @@ impl AppRun {
             batch.note.alive.push(group.clone());
         }
         if reading.staleness(known).is_some() {
-            PassCounts::add(&self.counts.stale, 1);
+            batch.stale += 1;
             batch.note.work.push(later(5, "stale", all, AGAIN_MS));
             return batch;
         }
         let witnesses = reading.witnesses.as_ref();
         let (class, cause) = witnesses.map_or((5, "turn"), |witnesses| moved(row, witnesses));
-        batch.snapshots.extend(reading.profile);
-        let members = match reading.members {
+        batch.snapshots.extend(reading.profile.clone());
+        let members = match &reading.members {
             MembersRead::Whole(list) if list.staleness(known).is_some() => {
-                PassCounts::add(&self.counts.stale, 1);
+                batch.stale += 1;
                 batch.note.work.push(later(5, "stale", MEMBERS, AGAIN_MS));
                 0
             }
             MembersRead::Whole(list) => {
-                PassCounts::add(&self.counts.members, list.rows.len());
+                batch.members += list.rows.len();
                 list.batches().for_each(|part| batch.snapshots.extend(part));
                 if !list.is_complete() { MEMBERS } else { 0 }
             }

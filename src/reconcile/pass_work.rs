@@ -18,7 +18,7 @@ use super::pass_sweep::noted;
 use super::reading_details::{DetailReading, DetailState};
 use super::reading_evidence::KnownOfGroup;
 use super::reading_packed::AskedGroup;
-use super::reading_verdict::{GroupReading, GroupVerdict, MembersRead, ReadSpare, Witnesses};
+use super::reading_verdict::{GroupReading, GroupVerdict, ListReading, MembersRead, ReadSpare, Witnesses};
 use super::shares::{CLASSES, next_class};
 use crate::model::{GroupId, Millis, UserId};
 use crate::store::work::{self, ATTRIBUTES, DueGroup, MEMBERS, TOPICS, WorkDone};
@@ -26,7 +26,7 @@ use crate::store::work::{self, ATTRIBUTES, DueGroup, MEMBERS, TOPICS, WorkDone};
 /// How many rows one slot takes: few, so that another class need not wait for long.
 pub(super) const ROWS_MAX: i64 = 20;
 
-/// The pause while nothing is due, and until a class without anything due is asked for again.
+/// The pause while nothing is due, and between two looks at the classes that had nothing due.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// After so many vain attempts a row ends all the same.
@@ -51,18 +51,20 @@ type UnfinishedRow<'a> = (&'a DueGroup, WorkDone, Witnesses, &'a KnownOfGroup);
 pub(super) async fn work_off(run: Arc<AppRun>) -> Result<(), PassEnd> {
     let mut slots = JoinSet::<SlotEnd>::new();
     let (mut held, mut busy) = ([0_usize; CLASSES], BTreeSet::<String>::new());
-    // A class that has nothing due is not asked for again with every slot that ends.
-    let mut empty_until = [Instant::now(); CLASSES];
+    // A class that has nothing due is not asked for again with every slot that ends, and all of them are by one look.
+    let (mut wants, mut look_at) = ([false; CLASSES], Instant::now());
     loop {
         while let Some(ended) = slots.try_join_next() {
             free(ended, &mut held, &mut busy)?;
         }
-        let now = Instant::now();
-        let mut wants = empty_until.map(|until| until <= now);
+        if look_at <= Instant::now() && wants.contains(&false) {
+            run.look(&mut wants, &busy).await?;
+            look_at = Instant::now() + IDLE_PAUSE;
+        }
         while let Some(class) = next_class(wants, held) {
             let rows = run.due(class, &busy).await?;
             if rows.is_empty() {
-                (wants[class], empty_until[class]) = (false, now + IDLE_PAUSE);
+                wants[class] = false;
                 continue;
             }
             held[class] += 1;
@@ -95,6 +97,19 @@ fn free(
 }
 
 impl AppRun {
+    /// Finds out which of the classes that had nothing due have something now.
+    async fn look(&self, wants: &mut [bool; CLASSES], busy: &BTreeSet<String>) -> Result<(), PassEnd> {
+        let number = |class: usize| i16::try_from(class + 1).unwrap_or(i16::MAX);
+        let empty: Vec<i16> = (0..CLASSES).filter(|class| !wants[*class]).map(number).collect();
+        let busy: Vec<String> = busy.iter().cloned().collect();
+        let (app, now) = (self.source.app, (self.engine.now)());
+        let mut tx = self.engine.pass_tx().await?;
+        let read = work::due_classes(tx.conn(), (app, &empty), now, &busy).await;
+        let due = tx.end_of_read(read).await?;
+        (0..CLASSES).for_each(|class| wants[class] |= due.contains(&number(class)));
+        Ok(())
+    }
+
     async fn due(&self, class: usize, busy: &BTreeSet<String>) -> Result<Vec<DueGroup>, PassEnd> {
         let busy: Vec<String> = busy.iter().cloned().collect();
         let number = i16::try_from(class + 1).unwrap_or(i16::MAX);
@@ -136,29 +151,27 @@ impl AppRun {
         let keys: Vec<_> = asked.iter().map(|asked| self.key(&asked.group)).collect();
         let Some(spare) = rows.first().map(|row| self.spare(row)) else { return Ok(()) };
         let readings = self.read(&asked, spare).await?;
-        let readings = self.confirm_packed(readings).await?;
         let known = self.known_of(&keys).await?;
-        let (none, mut first, mut later) = (KnownOfGroup::default(), Vec::new(), Vec::new());
-        for reading in readings {
-            let id = reading.group.group.as_str().to_owned();
-            let Some(row) = rows.iter().copied().find(|row| row.group_id == id) else { continue };
-            let known = known.get(&id).unwrap_or(&none);
+        let none = KnownOfGroup::default();
+        let weigh = |reading: &GroupReading| {
+            let id = reading.group.group.as_str();
+            let row = rows.iter().copied().find(|row| row.group_id == id)?;
+            let known = known.get(id).unwrap_or(&none);
             let (mut batch, mut done, witnesses) = self.packed(row, reading, known);
-            match witnesses.filter(|_| row.parts & !done.parts != 0) {
-                Some(witnesses) => later.push((row, done, witnesses, known)),
-                None => {
-                    self.end(row, &mut done);
-                    batch.note.done.push(done);
-                }
+            let witnesses = witnesses.filter(|_| row.parts & !done.parts != 0);
+            if witnesses.is_none() {
+                self.end(row, &mut done);
+                batch.note.done.push(done.clone());
             }
-            first.push(batch);
-        }
-        PassCounts::add(&self.counts.work, first.len());
-        self.commit_all(first).await?;
+            Some((batch, witnesses.map(|witnesses| (row, done, witnesses, known))))
+        };
+        let read = self.commit_packed(readings, true, weigh).await?;
+        PassCounts::add(&self.counts.work, read.len());
+        let later = read.into_iter().flatten();
         let is_short = |(_, _, witnesses, _): &UnfinishedRow<'_>| {
             witnesses.member_num.is_some_and(|members| members <= SHORT_LIST_MAX)
         };
-        let (short, long): (Vec<_>, Vec<_>) = later.into_iter().partition(is_short);
+        let (short, long): (Vec<_>, Vec<_>) = later.partition(is_short);
         try_join_all(short.into_iter().map(|of| self.one_of_many(of.0.class, self.read_and_commit(of))))
             .await?;
         for of in long {
@@ -168,7 +181,12 @@ impl AppRun {
     }
 
     async fn read_and_commit(&self, (row, done, witnesses, known): UnfinishedRow<'_>) -> Result<(), PassEnd> {
-        let read = self.remainder(row, done, &witnesses, known).await?;
+        let (mut read, mut done, list) = self.remainder(row, done, &witnesses, known).await?;
+        if let Some(list) = list {
+            return self.commit_list(row, (read, done), list).await;
+        }
+        self.end(row, &mut done);
+        read.note.done.push(done);
         self.commit_jointly(read).await.map(drop)
     }
 
@@ -193,7 +211,7 @@ impl AppRun {
     fn packed(
         &self,
         row: &DueGroup,
-        reading: GroupReading,
+        reading: &GroupReading,
         known: &KnownOfGroup,
     ) -> (ReadBatch, WorkDone, Option<Witnesses>) {
         let mut batch = ReadBatch::default();
@@ -225,29 +243,27 @@ impl AppRun {
         }
         let is_accepted = row.attempts >= STALE_ATTEMPTS;
         let stale = reading.staleness(known).is_some();
-        if stale {
-            PassCounts::add(&self.counts.stale, 1);
-        }
+        batch.stale += usize::from(stale);
         if stale && !is_accepted {
             done.sigma = Millis::new(-1);
             return (batch, done, None);
         }
-        batch.note.asked.push(noted(&reading));
+        batch.note.asked.push(noted(reading));
         if self.candidates() > 0 {
             batch.note.alive.push(group);
         }
         let witnesses = reading.witnesses.clone();
         // A dry run has compared the profile already.
-        batch.snapshots.extend(reading.profile.filter(|_| !self.is_dry));
-        match reading.members {
+        batch.snapshots.extend(reading.profile.clone().filter(|_| !self.is_dry));
+        match &reading.members {
             MembersRead::Whole(list) => {
                 if list.staleness(known).is_some() && !is_accepted {
-                    PassCounts::add(&self.counts.stale, 1);
+                    batch.stale += 1;
                     return (batch, done, None);
                 }
                 list.batches().for_each(|part| batch.snapshots.extend(part));
                 done.parts |= if list.is_complete() { MEMBERS } else { 0 };
-                PassCounts::add(&self.counts.members, list.rows.len());
+                batch.members += list.rows.len();
             }
             MembersRead::NoList | MembersRead::NotAsked => done.parts |= MEMBERS,
             MembersRead::Wanted => {}
@@ -256,7 +272,7 @@ impl AppRun {
     }
 
     /// Ends a row that was read in vain often enough.
-    fn end(&self, row: &DueGroup, done: &mut WorkDone) {
+    pub(super) fn end(&self, row: &DueGroup, done: &mut WorkDone) {
         let is_done = done.parts & row.parts == row.parts && row.newest_ms <= done.sigma.get();
         if !is_done && row.attempts >= ATTEMPTS_MAX {
             tracing::debug!(group.id = row.group_id, "a group could not be read and waits for the next pass");
@@ -271,18 +287,17 @@ impl AppRun {
         mut done: WorkDone,
         witnesses: &Witnesses,
         known: &KnownOfGroup,
-    ) -> Result<ReadBatch, PassEnd> {
+    ) -> Result<(ReadBatch, WorkDone, Option<ListReading>), PassEnd> {
         let spare = self.spare(row);
         let (group, missing) = (&witnesses.group.group, row.parts & !done.parts);
         let mut batch = ReadBatch::default();
         batch.note.spare_ms = self.engine.settings.follow_up.ms;
         // The pages of the list are kept until the row is done with: an interruption before that costs the last of them.
         batch.note.listed.extend((missing & MEMBERS > 0).then(|| witnesses.group.clone()));
-        if missing & MEMBERS > 0
-            && let Some(sigma) = self.read_list(row, witnesses, (spare, known)).await?
-        {
-            (done.parts, done.sigma) = (done.parts | MEMBERS, done.sigma.min(sigma));
-        }
+        let list = match missing & MEMBERS > 0 {
+            true => self.read_list(row, witnesses, (spare, known)).await?,
+            false => None,
+        };
         if missing & ATTRIBUTES > 0 {
             let read = self.reader.attributes(group, spare).await?;
             done.parts |= taken(&mut batch, &mut done.sigma, read, ATTRIBUTES);
@@ -293,9 +308,7 @@ impl AppRun {
             let read = self.reader.topics(group, &speakers, spare).await?;
             done.parts |= taken(&mut batch, &mut done.sigma, read, TOPICS);
         }
-        self.end(row, &mut done);
-        batch.note.done.push(done);
-        Ok(batch)
+        Ok((batch, done, list))
     }
 }
 

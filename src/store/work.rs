@@ -4,6 +4,8 @@
 //! cannot read by the way. A row ends when a read as of a time not before its newest mark has brought all its parts. The
 //! statements work on the connection they are given and never commit.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Executor as _, FromRow, PgConnection};
 
 use super::feed::{FeedPlace, place_at};
@@ -55,10 +57,12 @@ pub struct DueGroup {
     pub member_num: Option<i64>,
     /// True where the mirror shows the group and it is not destroyed.
     pub is_shown: bool,
-    /// An owner or a member, in whose name topics are asked for.
+    /// The owner, else where topics are to be read a member, in whose name topics are asked for.
     pub asker: Option<String>,
     /// Pages of its list are kept from a read that was interrupted.
     pub has_pages: bool,
+    /// It is noted what its list said when it was last read.
+    pub was_listed: bool,
 }
 
 /// What came of reading a group of the list.
@@ -106,27 +110,63 @@ pub async fn put(conn: &mut PgConnection, rows: &[WorkRow], pass: Option<i64>) -
         .map(drop)
 }
 
-/// The asker of topics need not be right: whether Tencent wants a member is not documented, and an answer that refuses
-/// changes nothing.
-const TAKE: &str = "
-SELECT w.group_id, w.class, w.parts, w.newest_ms, w.attempts, r.member_num,
-       COALESCE(g.status <> 'destroyed' AND g.updated_stamp > '', false) AS is_shown,
-       CASE WHEN w.parts & 4 > 0 THEN COALESCE(g.owner,
-           (SELECT m.user_id FROM active_group_members m
-             WHERE m.sdk_app_id = w.sdk_app_id AND m.group_id = w.group_id LIMIT 1)) END AS asker,
-       w.parts & 1 > 0 AND EXISTS (SELECT FROM list_pages p
-                                    WHERE p.sdk_app_id = w.sdk_app_id AND p.group_id = w.group_id OFFSET 0) AS has_pages
-  FROM group_work w
-  LEFT JOIN groups g ON g.sdk_app_id = w.sdk_app_id AND g.group_id = w.group_id
-  LEFT JOIN group_reads r ON r.sdk_app_id = w.sdk_app_id AND r.group_id = w.group_id
- WHERE w.sdk_app_id = $1 AND w.class = $2 AND w.due_at <= to_timestamp($3 / 1000.0)
-   AND w.group_id <> ALL ($4)
- ORDER BY w.due_at LIMIT $5";
+/// Without statistics a planner believes that few rows are due, or older than a gap, and sorts all of them.
+const IN_ORDER: &str = "SET LOCAL enable_sort = off";
 
-/// Groups of a class that are due, the longest waiting first, without those that are being read.
+/// One look for all classes, because most of the time none of them has anything.
+const DUE_CLASSES: &str = "
+SELECT c.class FROM UNNEST($2::smallint[]) AS c (class)
+ CROSS JOIN LATERAL (SELECT FROM group_work w
+                      WHERE w.sdk_app_id = $1 AND w.class = c.class AND w.due_at <= to_timestamp($3 / 1000.0)
+                        AND w.group_id <> ALL ($4)
+                      ORDER BY w.due_at LIMIT 1) d";
+
+/// Which of some classes have a group that is due, without those that are being read. To be called inside a transaction, whose
+/// later statements do not sort either.
 ///
 /// # Errors
 /// The statement's.
+pub async fn due_classes(
+    conn: &mut PgConnection,
+    (app, classes): (SdkAppId, &[i16]),
+    now: Millis,
+    busy: &[String],
+) -> Result<Vec<i16>, sqlx::Error> {
+    conn.execute(IN_ORDER).await?;
+    let query = sqlx::query_scalar(DUE_CLASSES).bind(app.get()).bind(classes).bind(now.get());
+    query.bind(busy).fetch_all(conn).await
+}
+
+/// The index gives the order, and the other tables are looked at by key for what is taken alone: a list that was empty when
+/// the planner's statistics were gathered counts as empty while it fills, and a plan for that reads all of it each time.
+const TAKE: &str = "
+SELECT w.group_id, w.class, w.parts, w.newest_ms, w.attempts, r.member_num,
+       COALESCE(g.status <> 'destroyed' AND g.updated_stamp > '', false) AS is_shown, g.owner AS asker,
+       w.parts & 1 > 0 AND EXISTS (SELECT FROM list_pages p
+                                    WHERE p.sdk_app_id = w.sdk_app_id AND p.group_id = w.group_id OFFSET 0) AS has_pages,
+       w.parts & 1 > 0 AND EXISTS (SELECT FROM group_read_digests d WHERE d.sdk_app_id = w.sdk_app_id
+                                      AND d.group_id = w.group_id AND d.kind = 'members' OFFSET 0) AS was_listed
+  FROM (SELECT * FROM group_work x
+         WHERE x.sdk_app_id = $1 AND x.class = $2 AND x.due_at <= to_timestamp($3 / 1000.0) AND x.group_id <> ALL ($4)
+         ORDER BY x.due_at LIMIT $5) w
+  LEFT JOIN LATERAL (SELECT status, updated_stamp, owner FROM groups x
+                      WHERE x.sdk_app_id = w.sdk_app_id AND x.group_id = w.group_id OFFSET 0) g ON true
+  LEFT JOIN LATERAL (SELECT member_num FROM group_reads x
+                      WHERE x.sdk_app_id = w.sdk_app_id AND x.group_id = w.group_id OFFSET 0) r ON true
+ ORDER BY w.due_at";
+
+/// The asker of topics need not be right: whether Tencent wants a member is not documented, and an answer that refuses
+/// changes nothing. Asked by itself, for groups without an owner: a plan of the view of members costs more than all else here.
+const ASKERS: &str = "
+SELECT k.id, m.user_id FROM UNNEST($2::text[]) AS k (id)
+ CROSS JOIN LATERAL (SELECT a.user_id FROM active_group_members a
+                      WHERE a.sdk_app_id = $1 AND a.group_id = k.id LIMIT 1) m";
+
+/// Groups of a class that are due, the longest waiting first, without those that are being read. To be called inside a
+/// transaction, as above.
+///
+/// # Errors
+/// A statement's.
 pub async fn due(
     conn: &mut PgConnection,
     (app, class): (SdkAppId, i16),
@@ -134,14 +174,32 @@ pub async fn due(
     busy: &[String],
     limit: i64,
 ) -> Result<Vec<DueGroup>, sqlx::Error> {
+    conn.execute(IN_ORDER).await?;
     let query = sqlx::query_as(TAKE).bind(app.get()).bind(class).bind(now.get());
-    query.bind(busy).bind(limit).fetch_all(conn).await
+    let mut rows: Vec<DueGroup> = query.bind(busy).bind(limit).fetch_all(&mut *conn).await?;
+    let lacks_asker = |row: &&mut DueGroup| row.parts & TOPICS > 0 && row.asker.is_none();
+    let mut open: Vec<&mut DueGroup> = rows.iter_mut().filter(lacks_asker).collect();
+    if !open.is_empty() {
+        let ids: Vec<&str> = open.iter().map(|row| row.group_id.as_str()).collect();
+        let query = sqlx::query_as(ASKERS).bind(app.get()).bind(ids);
+        let askers: BTreeMap<String, String> = query.fetch_all(conn).await?.into_iter().collect();
+        open.iter_mut().for_each(|row| row.asker = askers.get(&row.group_id).cloned());
+    }
+    Ok(rows)
 }
 
+/// By the places of the rows, each of which is the first one from its key on: where a list counts as empty (see `TAKE`), a
+/// look for the key itself may go by the other index, which knows the app alone. What a callback has marked meanwhile is
+/// compared anew.
 const FINISH: &str = "
 DELETE FROM group_work t
- USING UNNEST($1::bigint[], $2::text[], $3::smallint[], $4::bigint[]) AS k (app, id, parts, sigma)
- WHERE t.sdk_app_id = k.app AND t.group_id = k.id AND t.newest_ms <= k.sigma AND t.parts & ~k.parts = 0";
+ USING (SELECT w.place, k.parts, k.sigma
+          FROM UNNEST($1::bigint[], $2::text[], $3::smallint[], $4::bigint[]) AS k (app, id, parts, sigma)
+         CROSS JOIN LATERAL (SELECT x.ctid AS place, x.sdk_app_id, x.group_id FROM group_work x
+                              WHERE (x.sdk_app_id, x.group_id) >= (k.app, k.id)
+                              ORDER BY x.sdk_app_id, x.group_id LIMIT 1) w
+         WHERE w.sdk_app_id = k.app AND w.group_id = k.id OFFSET 0) d
+ WHERE t.ctid = d.place AND t.newest_ms <= d.sigma AND t.parts & ~d.parts = 0";
 
 /// What remains is asked for again at the newest mark and the spare behind it, or when the caller says, if that is later.
 const POSTPONE: &str = "
@@ -151,7 +209,8 @@ UPDATE group_work t
   FROM UNNEST($1::bigint[], $2::text[], $3::smallint[], $4::bigint[], $6::bigint[]) AS k (app, id, parts, sigma, again)
  WHERE t.sdk_app_id = k.app AND t.group_id = k.id";
 
-/// Ends the rows of groups that were read, and puts off those of which something is still to be read.
+/// Ends the rows of groups that were read, and puts off those of which something is still to be read. To be called inside a
+/// transaction, as above.
 ///
 /// # Errors
 /// A statement's.
@@ -164,6 +223,7 @@ pub async fn done(conn: &mut PgConnection, read: &[WorkDone], spare_ms: i64) -> 
     let parts: Vec<i16> = read.iter().map(|done| done.parts).collect();
     let sigmas: Vec<i64> = read.iter().map(|done| done.sigma.get()).collect();
     let again: Vec<i64> = read.iter().map(|done| done.again.get()).collect();
+    conn.execute(IN_ORDER).await?;
     let finish = sqlx::query(FINISH).bind(&apps).bind(&ids).bind(&parts).bind(&sigmas);
     let finished = finish.execute(&mut *conn).await?.rows_affected();
     if finished < read.len() as u64 {
@@ -218,9 +278,6 @@ SELECT $1, v.group_id, 2, 'gap', 1, to_timestamp($2 / 1000.0)
                      LIMIT $4) v
  WHERE (SELECT count(*) FROM group_work w WHERE w.sdk_app_id = $1 AND w.class = 2) < $4
 ON CONFLICT DO NOTHING";
-
-/// Without statistics a planner believes that few groups are older than the gap, and sorts all of them.
-const IN_ORDER: &str = "SET LOCAL enable_sort = off";
 
 /// So many groups of gaps are in the list at the same time.
 const OF_GAPS_MAX: i64 = 200;
