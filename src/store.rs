@@ -45,6 +45,7 @@ pub mod partitions;
 pub mod pass_note;
 pub mod passes;
 pub mod past;
+pub mod past_copy;
 pub mod people;
 mod pools;
 mod probe;

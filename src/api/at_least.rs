@@ -23,7 +23,7 @@ use super::errors::ApiError;
 use super::query::pairs;
 use super::state::ApiState;
 use crate::model::SdkAppId;
-use crate::store::{READ_WAIT_MAX, feed, high_watermark, in_time, prune};
+use crate::store::{READ_WAIT_MAX, feed, high_watermark, in_time};
 
 /// How long a read waits for the mirror.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -176,7 +176,7 @@ impl WaitState {
             if noted.position < place.position {
                 return Ok(false);
             }
-            if place.position < prune::state(&mut conn).await?.dropped.position {
+            if place.position < feed::dropped(&mut conn).await?.position {
                 return Ok(true);
             }
             if feed::holds(&mut conn, &place).await? { Ok(true) } else { Err(gone()) }
@@ -205,7 +205,7 @@ impl WaitState {
                 return Ok(false);
             }
             // The mirror holds what was pruned.
-            if place.position < prune::state(&mut conn).await?.dropped.position {
+            if place.position < feed::dropped(&mut conn).await?.position {
                 return Ok(true);
             }
             if feed::holds(&mut conn, &place).await? { Ok(true) } else { Err(gone()) }

@@ -31,8 +31,8 @@ use super::state::ApiState;
 use crate::model::{GroupId, SdkAppId};
 use crate::replay::as_of::PERMIT_WAIT_MAX;
 use crate::store::feed::{self, COMMAND_CHARS_MAX, FeedFilter, FeedPlace};
+use crate::store::high_watermark;
 use crate::store::{READ_WAIT_MAX, in_time};
-use crate::store::{high_watermark, prune};
 
 const PARAMETERS: [&str; 9] =
     ["since", "cursor", "group_id", "command", "outcome", "after", "before", "limit", "sdk_app_id"];
@@ -238,6 +238,10 @@ async fn read_page(state: &ApiState, request: ChangesRequest) -> Result<Response
     let high_watermark = state.feed.high_watermark(&mut conn, &epoch).await?.place;
     let after = after.unwrap_or_else(|| high_watermark.clone());
     let (rows, searched) = feed::page(&mut conn, &after, &high_watermark, &filter, limit.rows()).await?;
+    // Partitions may have been exchanged between the statements.
+    if after.position < feed::dropped(&mut conn).await?.position {
+        return Err(ApiError::pruned_feed());
+    }
     let places: Vec<&FeedPlace> = rows.iter().map(|row| &row.place).collect();
     let last = limit.last_of(&places).copied();
     // Entries that share the last position stay together: the next page begins behind it.
@@ -258,7 +262,7 @@ async fn place(
     filter: &FeedFilter,
 ) -> Result<Option<FeedPlace>, ApiError> {
     // What is left of older entries stands in the lists, and not behind a cursor: others of its time are missing.
-    let dropped = prune::state(conn).await?.dropped;
+    let dropped = feed::dropped(conn).await?;
     match start {
         Start::First => {
             let marked = match filter.after {
@@ -269,15 +273,10 @@ async fn place(
         }
         Start::Now => Ok(None),
         Start::After(position) if position.epoch != epoch => Err(gone()),
-        Start::After(position) if is_pruned(&position.place(), &dropped) => Err(ApiError::pruned_feed()),
+        Start::After(position) if position.position < dropped.position => Err(ApiError::pruned_feed()),
         Start::After(position) if !feed::holds(conn, &position.place()).await? => Err(gone()),
         Start::After(position) => Ok(Some(position.place())),
     }
-}
-
-/// True where entries behind a place were dropped. The start, before the first entry, was never behind one.
-fn is_pruned(place: &FeedPlace, dropped: &FeedPlace) -> bool {
-    *place != FeedPlace::start() && place.position < dropped.position
 }
 
 fn gone() -> ApiError {

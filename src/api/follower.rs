@@ -223,6 +223,10 @@ impl Follower {
             return Ok(None);
         }
         let (rows, searched) = feed::page(&mut conn, &from, &known, &self.filter, CATCH_UP_ROWS).await?;
+        // Partitions may have been exchanged between the statements.
+        if from.position < feed::dropped(&mut conn).await?.position {
+            return Err(CatchUp::End(End::Closed));
+        }
         let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= CATCH_UP_ROWS);
         let to = rows.last().map(|row| row.place.clone()).filter(|_| full).unwrap_or(searched);
         Ok(Some(Segment::of(&epoch, from.position, to, rows)?))

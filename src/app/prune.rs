@@ -64,6 +64,10 @@ async fn run(
             let (epoch, place) =
                 read.context("--follower is no cursor of the feed of an app of SDK_APP_ID")?;
             ensure!(
+                place.position >= feed::dropped(&mut conn).await?.position,
+                "--follower is a cursor behind which entries were pruned before"
+            );
+            ensure!(
                 epoch == feed::epoch(&mut conn).await? && feed::holds(&mut conn, &place).await?,
                 "--follower is a cursor of another ledger: its database was restored or replaced"
             );
@@ -94,7 +98,7 @@ fn print_counted(wanted: &PruneWanted, counted: &Pruned) -> anyhow::Result<()> {
 
 fn print_pruned(wanted: &PruneWanted, pruned: &Pruned) -> anyhow::Result<()> {
     let Some(until) = pruned.until else { return print_nothing(wanted) };
-    print(&format!("{} entries of {} groups became checkpoints", pruned.entries, pruned.groups))?;
+    print(&format!("{} entries of {} groups are in checkpoints now", pruned.entries, pruned.groups))?;
     print(&format!(
         "{} partitions were dropped; {} older entries stay: they were received later, are not wholly applied, are known by \
          their request alone, or wait for the relay",

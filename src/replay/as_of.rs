@@ -183,6 +183,7 @@ async fn group_of_snapshot(
 ) -> Result<GroupAsOf, AsOfError> {
     // One snapshot: the entries that are counted are the entries that are read.
     let mut snapshot = ReadTx::begin(conn, READ_TIME_MAX).await?;
+    prune::hold_partitions(snapshot.conn()).await?;
     let found = group_in(snapshot.conn(), permit, wanted).await;
     if !matches!(found, Err(AsOfError::Database(_))) {
         snapshot.roll_back().await;

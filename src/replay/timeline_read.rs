@@ -26,6 +26,7 @@ pub(super) async fn timeline(
 ) -> Result<Timeline, AsOfError> {
     in_time(READ_TIME_MAX + STALL_WAIT_MAX, async {
         let mut snapshot = ReadTx::begin(conn, READ_TIME_MAX).await?;
+        prune::hold_partitions(snapshot.conn()).await?;
         let found = of_snapshot(snapshot.conn(), permit, group, range).await;
         if !matches!(found, Err(AsOfError::Database(_))) {
             snapshot.roll_back().await;

@@ -17,6 +17,7 @@ use crate::store::errors::{Failure, classify};
 use crate::store::feed::FeedPlace;
 use crate::store::high_watermark::{self, LedgerWriters, Proof};
 use crate::store::past::{self, OldPartitions};
+use crate::store::past_copy::{self, StayingCopy};
 use crate::store::people::{PersonRow, rows_of};
 use crate::store::prune::{self, PruneCount, PruneLimits, PruneState};
 use crate::store::{Database, ledger::LedgerRow, partitions};
@@ -94,12 +95,12 @@ pub async fn prune(
     let mut keeper = replay::lock_within(database, LOCK_WAIT_MAX).await?;
     past::drop_left(&mut keeper).await.context("cannot drop what an earlier run has left")?;
     past::tidy(&mut keeper).await.context("cannot delete what an earlier run has left")?;
+    past::restore_vacuum(&mut keeper).await.context("cannot set a partition back to automatic vacuums")?;
     let Some((old, limits)) = limits(&mut keeper, wanted).await? else {
         replay::unlock(keeper).await?;
         return Ok(Pruned::default());
     };
-    let dropped = prune::last_dropped(&mut keeper, &limits).await?;
-    if dropped == FeedPlace::start() {
+    if !prune::is_any_foldable(&mut keeper, &limits).await? {
         replay::unlock(keeper).await?;
         return Ok(Pruned::default());
     }
@@ -109,19 +110,30 @@ pub async fn prune(
         .await
         .context("cannot make a partition; prune needs the role that owns the tables")?;
     // Folding may have taken hours: what came meanwhile is copied beside writers as well.
-    let copied = (!wanted.forced, high_watermark(&mut keeper).await?.position);
-    pruned.staying = past::copy_staying(&mut keeper, &old, &limits, copied).await?;
-    past::copy_people(&mut keeper, &old).await?;
-    let pid = past::pid(&mut keeper).await?;
+    let copy = StayingCopy {
+        with_relay: !wanted.forced,
+        up_to: high_watermark(&mut keeper).await?.position,
+        begun: past_copy::now(&mut keeper).await?,
+    };
+    pruned.staying = past_copy::copy_staying(&mut keeper, &old, &limits, &copy).await?;
+    past_copy::copy_people(&mut keeper, &old).await?;
+    let dropped = past_copy::last_dropped(&mut keeper, &limits).await?;
     let state = PruneState { pruned_until_ms: Some(limits.until_ms), dropped };
-    let (came, locked) = exchange(database, &old, &state, (copied, pid)).await?;
-    pruned.staying += came;
-    pruned.locked = locked;
+    match exchange(database, &mut keeper, (&old, &state), &copy).await {
+        Ok((came, locked)) => {
+            pruned.staying += came;
+            pruned.locked = locked;
+        }
+        Err(error) => {
+            past::restore_vacuum(&mut keeper).await?;
+            return Err(error);
+        }
+    }
     past::drop_left(&mut keeper).await.context("cannot drop the partitions that were taken out")?;
     past::tidy(&mut keeper).await?;
     past::analyze(&mut keeper).await?;
     pruned.partitions = old.count();
-    pruned.until = DateTime::from_timestamp_millis(limits.until_ms);
+    pruned.until = prune::whole_since(&mut keeper).await?.and_then(DateTime::from_timestamp_millis);
     replay::unlock(keeper).await?;
     Ok(pruned)
 }
@@ -190,31 +202,40 @@ async fn insert_people(
     let named: Vec<_> = entries.iter().map(|row| (row, replay::people_in(row))).collect();
     let rows: Vec<PersonRow<'_>> =
         named.iter().flat_map(|(row, people)| rows_of(row.key(), people)).collect();
-    past::insert_people(conn, old, rows).await
+    past_copy::insert_people(conn, old, rows).await
 }
+
+/// How often the exchange is given up because it takes too long under its lock.
+const TOO_SLOW_MAX: u32 = 3;
 
 /// Exchanges the partitions, in as many attempts as it takes to get the lock; answers how many entries came
 /// meanwhile, and how long the lock was held.
 async fn exchange(
     database: &Database,
-    old: &OldPartitions,
-    state: &PruneState,
-    wanted: ((bool, i64), i32),
+    keeper: &mut PgConnection,
+    what: (&OldPartitions, &PruneState),
+    copy: &StayingCopy,
 ) -> anyhow::Result<(u64, Duration)> {
-    let begun = Instant::now();
+    let (begun, pid) = (Instant::now(), past::pid(keeper).await?);
+    let mut too_slow = 0;
     loop {
-        match try_exchange(database, old, state, wanted).await {
+        let mut is_locked = false;
+        match try_exchange(database, what, (copy, pid), &mut is_locked).await {
             Ok(Some(done)) => return Ok(done),
             Ok(None) => anyhow::bail!(
                 "the session that keeps other runs away was lost; nothing was dropped. Run the command again"
             ),
             Err(error) => {
+                too_slow += u32::from(is_locked);
                 let may_wait = matches!(classify(&error), Failure::TimedOut | Failure::Retry)
+                    && too_slow < TOO_SLOW_MAX
                     && begun.elapsed() < EXCHANGE_WAIT_MAX;
                 if !may_wait {
-                    return Err(error).context(
-                        "cannot exchange the partitions: a transaction holds the ledger, or the role does not own it; nothing was dropped",
-                    );
+                    return Err(error).context(if is_locked {
+                        "cannot exchange the partitions: it takes too long under the lock, or the role does not own them; nothing was dropped"
+                    } else {
+                        "cannot exchange the partitions: a transaction holds the ledger, or the role does not own it; nothing was dropped"
+                    });
                 }
             }
         }
@@ -224,22 +245,23 @@ async fn exchange(
 
 async fn try_exchange(
     database: &Database,
-    old: &OldPartitions,
-    state: &PruneState,
-    ((with_relay, up_to), pid): ((bool, i64), i32),
+    (old, state): (&OldPartitions, &PruneState),
+    (copy, pid): (&StayingCopy, i32),
+    is_locked: &mut bool,
 ) -> Result<Option<(u64, Duration)>, sqlx::Error> {
     let mut tx = database.begin_within("prune", EXCHANGE_LOCK_MAX).await?;
     // The session has had another number of partitions before.
     tx.close_afterwards();
-    past::lock_tables(tx.conn()).await?;
+    past::lock_tables(tx.conn(), old).await?;
+    *is_locked = true;
     let locked = Instant::now();
     if !past::is_lock_kept(tx.conn(), pid).await? {
         tx.roll_back().await;
         return Ok(None);
     }
-    let copied = past::copy_new(tx.conn(), old, (with_relay, up_to)).await?;
+    let copied = past_copy::copy_new(tx.conn(), old, copy).await?;
     insert_people(tx.conn(), old, &copied).await?;
-    past::exchange(tx.conn(), old, state, with_relay).await?;
+    past::exchange(tx.conn(), old, state, copy.with_relay).await?;
     tx.commit().await?;
     Ok(Some((copied.len() as u64, locked.elapsed())))
 }

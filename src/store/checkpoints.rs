@@ -91,6 +91,10 @@ pub async fn group_ahead(
 /// Takes a row of a checkpoint into a fold that has no entry of its group yet. A membership outside of the window is left out.
 pub fn take(rows: &mut Rows, row: &CheckpointRow, window: &MemberWindow) {
     let Some(group) = group_of(row) else { return };
+    let user = UserId::parse(&row.key).ok();
+    if row.part == MEMBER && !user.as_ref().is_some_and(|user| window.has(&group, user)) {
+        return;
+    }
     let registers: Map<String, Value> = serde_json::from_str(&row.registers).unwrap_or_default();
     match row.part {
         GROUP => {
@@ -103,9 +107,7 @@ pub fn take(rows: &mut Rows, row: &CheckpointRow, window: &MemberWindow) {
             }
         }
         MEMBER => {
-            let Some(user) = UserId::parse(&row.key).ok().filter(|user| window.has(&group, user)) else {
-                return;
-            };
+            let Some(user) = user else { return };
             let mut member = row_of(&tables::MEMBERS, &registers);
             if let Some(of) = rows.groups.get(&group) {
                 of.complete(&user, &mut member);
@@ -259,7 +261,7 @@ pub async fn remove(conn: &mut PgConnection, keys: &[&CheckpointKey]) -> Result<
 const NAMING: &str = r"
 SELECT sdk_app_id, group_id, part, key, registers::text AS registers FROM checkpoints
  WHERE sdk_app_id = $1 AND group_id = $2
-   AND (part < 2 OR key IN ($3, $5) OR strpos(registers::text, $4) > 0 OR strpos(registers::text, '') > 0)
+   AND (part < 2 OR key IN ($3, $5) OR strpos(registers::text, $4) > 0 OR strpos(registers::text, '\') > 0)
  ORDER BY part, key";
 
 /// What the checkpoint of a group holds of a user, with the group itself and the rows of the pseudonym.
@@ -281,15 +283,14 @@ pub async fn naming(
     Ok(rows)
 }
 
-/// An id as JSON writes it, without quotes.
+/// An id as JSON writes it, in quotes: a short one may be part of a stamp.
 fn in_json(user: &UserId) -> String {
-    let quoted = Value::from(user.as_str()).to_string();
-    quoted[1..quoted.len() - 1].to_owned()
+    Value::from(user.as_str()).to_string()
 }
 
 const GROUPS_NAMING: &str = r"
 SELECT DISTINCT group_id FROM checkpoints
- WHERE sdk_app_id = $1 AND (key = $2 OR strpos(registers::text, $3) > 0 OR strpos(registers::text, '') > 0)
+ WHERE sdk_app_id = $1 AND (key = $2 OR strpos(registers::text, $3) > 0 OR strpos(registers::text, '\') > 0)
  ORDER BY group_id";
 
 /// The groups of an app whose checkpoints may name a user.

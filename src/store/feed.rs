@@ -146,6 +146,17 @@ pub async fn holds(conn: &mut PgConnection, place: &FeedPlace) -> Result<bool, s
     sqlx::query_scalar(HOLDS).bind(place.position).bind(&place.digest).fetch_one(conn).await
 }
 
+const DROPPED: &str = "SELECT position, position_digest AS digest FROM prune_state WHERE only_row";
+
+/// The last place from which an entry was pruned; the start where there is none.
+///
+/// # Errors
+/// The statement's.
+pub async fn dropped(conn: &mut PgConnection) -> Result<FeedPlace, sqlx::Error> {
+    let place: Option<FeedPlace> = sqlx::query_as(DROPPED).fetch_optional(conn).await?;
+    Ok(place.unwrap_or(FeedPlace::start()))
+}
+
 const ADVANCE: &str = "
 SELECT setval('ledger_position_seq', n.newest)
   FROM (SELECT max(position) AS newest FROM ledger) n, ledger_position_seq s
@@ -160,10 +171,14 @@ pub async fn advance(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(ADVANCE).execute(conn).await.map(drop)
 }
 
-/// The last entry up to a position, of whatever app.
+/// The last entry up to a position, of whatever app; or the last one that was pruned.
 const PLACE_AT: &str = "
-SELECT position, encode(substr(digest, 1, 4), 'hex') AS digest
-  FROM ledger WHERE position <= $1 ORDER BY position DESC LIMIT 1";
+SELECT position, digest
+  FROM ((SELECT position, encode(substr(digest, 1, 4), 'hex') AS digest
+           FROM ledger WHERE position <= $1 ORDER BY position DESC LIMIT 1)
+        UNION ALL
+        SELECT position, position_digest FROM prune_state WHERE only_row AND position <= $1) p
+ ORDER BY position DESC LIMIT 1";
 
 /// The place of the last entry up to and with a position.
 ///

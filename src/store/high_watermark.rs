@@ -109,14 +109,15 @@ async fn writers(conn: &mut PgConnection) -> Result<LedgerWriters, sqlx::Error> 
 
 const NOTED: &str = "SELECT high_watermark AS position, high_watermark_digest AS digest FROM feed";
 
-/// The last high watermark that was noted, as far as this ledger has it: the start where it does not.
+/// The last high watermark that was noted, as far as this ledger has it; else the last place that was pruned, or the start.
 ///
 /// # Errors
 /// A statement's.
 pub async fn noted(conn: &mut PgConnection) -> Result<FeedPlace, sqlx::Error> {
     let place: Option<FeedPlace> = sqlx::query_as(NOTED).fetch_optional(&mut *conn).await?;
     let place = place.unwrap_or(FeedPlace::start());
-    Ok(if feed::holds(conn, &place).await? { place } else { FeedPlace::start() })
+    // What was pruned was complete before.
+    if feed::holds(conn, &place).await? { Ok(place) } else { feed::dropped(conn).await }
 }
 
 /// One that this ledger does not have is of another one, and anything that was proven takes its place. Without
@@ -129,6 +130,8 @@ UPDATE feed SET high_watermark = $1, high_watermark_digest = $2
                        AND encode(substr(l.digest, 1, 4), 'hex') = feed.high_watermark_digest)
         AND NOT EXISTS (SELECT FROM ledger_moves m WHERE m.position = feed.high_watermark
                        AND encode(substr(m.digest, 1, 4), 'hex') = feed.high_watermark_digest)
+        AND NOT EXISTS (SELECT FROM prune_state p WHERE p.position = feed.high_watermark
+                       AND p.position_digest = feed.high_watermark_digest)
         AND high_watermark > 0)";
 
 /// Notes a high watermark that was proven, unless a later one is noted; about once a minute with the time.

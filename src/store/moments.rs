@@ -6,6 +6,7 @@
 
 use sqlx::{FromRow, PgConnection};
 
+use super::prune;
 use crate::mirror::GroupKey;
 use crate::model::Stamp;
 
@@ -16,19 +17,20 @@ pub struct Neighbours {
     pub earlier_ms: Option<i64>,
     /// That of the oldest entry after it.
     pub later_ms: Option<i64>,
-    /// That of the oldest entry of all.
+    /// That of the oldest entry of all; where older ones were pruned, the time from which on history is whole.
     pub first_ms: Option<i64>,
     /// That of the newest entry of all.
     pub last_ms: Option<i64>,
 }
 
 const NEIGHBOURS: &str = r"
-SELECT (SELECT max(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms < $3) AS earlier_ms,
-       (SELECT min(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3) AS later_ms,
-       (SELECT min(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2) AS first_ms,
+SELECT (SELECT max(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms < $3 AND time_ms >= $4) AS earlier_ms,
+       (SELECT min(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms > $3 AND time_ms >= $4) AS later_ms,
+       CASE WHEN EXISTS (SELECT FROM checkpoints WHERE sdk_app_id = $1 AND group_id = $2) THEN $4
+            ELSE (SELECT min(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2) END AS first_ms,
        (SELECT max(time_ms) FROM ledger WHERE sdk_app_id = $1 AND group_id = $2) AS last_ms";
 
-/// The moments of entries of a group beside one moment.
+/// The moments of entries of a group beside one moment, as far as history is whole.
 ///
 /// # Errors
 /// Those of the connection and the database.
@@ -37,12 +39,9 @@ pub async fn neighbours(
     group: &GroupKey,
     at_ms: i64,
 ) -> Result<Neighbours, sqlx::Error> {
-    sqlx::query_as(NEIGHBOURS)
-        .bind(group.app.get())
-        .bind(group.group.as_str())
-        .bind(at_ms)
-        .fetch_one(conn)
-        .await
+    let whole_since = prune::whole_since(conn).await?.unwrap_or(i64::MIN);
+    let query = sqlx::query_as(NEIGHBOURS).bind(group.app.get()).bind(group.group.as_str());
+    query.bind(at_ms).bind(whole_since).fetch_one(conn).await
 }
 
 /// A value of a field or an attribute, and when it was written.

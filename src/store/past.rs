@@ -9,13 +9,14 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::ledger::LedgerRow;
-use super::people::{PersonRow, with_parts};
-use super::prune::{self, PruneLimits, PruneState};
+use super::prune::PruneState;
 use super::rebuild::REPLAY_LOCK;
 
+/// How long a statement may take while the ledger is locked.
+const STATEMENT_SECS_MAX: u32 = 1;
+
 /// The tables that are cut by time.
-const CUT: [&str; 2] = ["ledger", "ledger_people"];
+pub(super) const CUT: [&str; 2] = ["ledger", "ledger_people"];
 
 /// Which partitions are exchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,17 +71,17 @@ impl OldPartitions {
         self.exchanged[0].as_ref().map_or(self.until_ms, |(end, _)| *end)
     }
 
-    fn parts(&self, at: usize) -> impl Iterator<Item = &str> {
+    pub(super) fn parts(&self, at: usize) -> impl Iterator<Item = &str> {
         self.exchanged[at].iter().flat_map(|(_, parts)| parts).map(String::as_str)
     }
 
-    fn people_end_ms(&self) -> Option<i64> {
+    pub(super) fn people_end_ms(&self) -> Option<i64> {
         self.exchanged[1].as_ref().map(|(end, _)| *end)
     }
 }
 
 /// The new partition while it is filled.
-fn next(table: &str) -> String {
+pub(super) fn next(table: &str) -> String {
     format!("{table}_past_next")
 }
 
@@ -102,6 +103,24 @@ pub async fn drop_left(conn: &mut PgConnection) -> Result<usize, sqlx::Error> {
         run(conn, format!("DROP TABLE {}", quoted(table))).await?;
     }
     Ok(left.len())
+}
+
+/// Partitions of which no automatic vacuum takes care.
+const WITHOUT_VACUUM: &str = "
+SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+ WHERE i.inhparent = ANY (ARRAY[to_regclass($1), to_regclass($2)]) AND 'autovacuum_enabled=off' = ANY (c.reloptions)";
+
+/// Lets automatic vacuums take care of the old partitions again, where they were not exchanged.
+///
+/// # Errors
+/// A statement's.
+pub async fn restore_vacuum(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let query = sqlx::query_scalar(WITHOUT_VACUUM).bind(CUT[0]).bind(CUT[1]);
+    let parts: Vec<String> = query.fetch_all(&mut *conn).await?;
+    for part in &parts {
+        run(conn, format!("ALTER TABLE {} RESET (autovacuum_enabled)", quoted(part))).await?;
+    }
+    Ok(())
 }
 
 /// Makes the new partitions, empty and not attached. An automatic vacuum of an old one would hold up the exchange, and ends
@@ -131,84 +150,27 @@ pub async fn make_next(conn: &mut PgConnection, old: &OldPartitions) -> Result<(
     Ok(())
 }
 
-/// The columns of an entry that a fold reads.
-const ROW: &str = "l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
-       round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.source, l.outcome, l.reason, l.causes, l.body";
-
-/// Copies what stays, up to and with a position, into the new partition; answers how many entries that is.
-///
-/// # Errors
-/// A statement's.
-pub async fn copy_staying(
-    conn: &mut PgConnection,
-    old: &OldPartitions,
-    limits: &PruneLimits,
-    (with_relay, up_to): (bool, i64),
-) -> Result<u64, sqlx::Error> {
-    let mut copied = 0;
-    for part in old.parts(0) {
-        let statement = format!(
-            "INSERT INTO {} SELECT l.* FROM {} l WHERE {} AND l.position <= $4",
-            next(CUT[0]),
-            quoted(part),
-            prune::stays(with_relay)
-        );
-        let query = sqlx::query(AssertSqlSafe(statement)).bind(limits.until_ms).bind(limits.received_before);
-        copied += query.bind(limits.before_position).bind(up_to).execute(&mut *conn).await?.rows_affected();
-    }
-    Ok(copied)
-}
-
-/// Copies whom the copied entries are about.
-///
-/// # Errors
-/// A statement's.
-pub async fn copy_people(conn: &mut PgConnection, old: &OldPartitions) -> Result<(), sqlx::Error> {
-    for part in old.parts(1) {
-        let copy = format!(
-            "INSERT INTO {} SELECT p.* FROM {} p
-              WHERE EXISTS (SELECT FROM {} n WHERE n.sdk_app_id = p.sdk_app_id AND n.group_id = p.group_id
-                               AND n.time_ms = p.time_ms AND n.digest = p.digest)",
-            next(CUT[1]),
-            quoted(part),
-            next(CUT[0])
-        );
-        run(conn, copy).await?;
-    }
-    Ok(())
-}
-
-/// Enters whom entries are about into the new partition of the index of people, as far as it reaches.
-///
-/// # Errors
-/// The statement's.
-pub async fn insert_people(
-    conn: &mut PgConnection,
-    old: &OldPartitions,
-    mut rows: Vec<PersonRow<'_>>,
-) -> Result<(), sqlx::Error> {
-    let Some(end_ms) = old.people_end_ms() else { return Ok(()) };
-    rows.retain(|row| row.time_ms < end_ms);
-    if rows.is_empty() {
-        return Ok(());
-    }
-    rows.sort_unstable();
-    let statement = format!(
-        "INSERT INTO {} (sdk_app_id, user_id, time_ms, digest, group_id, parts)
-         SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::smallint[])",
-        next(CUT[1])
-    );
-    sqlx::query_with(AssertSqlSafe(statement), with_parts(&rows)?).execute(conn).await.map(drop)
-}
-
 /// Locks ledger and index of people against everything, in a transaction that has done nothing before. Each statement after that
-/// sees what was committed before the lock was given, whatever isolation is the server's default.
+/// sees what was committed before the lock was given, whatever isolation is the server's default. Partitions that stay are not
+/// locked: an automatic vacuum of one may run for hours.
 ///
 /// # Errors
 /// A statement's: a lock that was not given in time.
-pub async fn lock_tables(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    run(conn, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned()).await?;
-    run(conn, format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", CUT.join(", "))).await
+pub async fn lock_tables(conn: &mut PgConnection, old: &OldPartitions) -> Result<(), sqlx::Error> {
+    let mut tables: Vec<String> = CUT.iter().map(|table| format!("ONLY {table}")).collect();
+    for (at, table) in CUT.into_iter().enumerate() {
+        tables.extend(old.parts(at).map(quoted));
+        tables.push(format!("{table}_default"));
+    }
+    let tables = tables.join(", ");
+    let statements = [
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
+        format!("SET LOCAL statement_timeout = '{STATEMENT_SECS_MAX}s'"),
+        // By the key and by position: there is little to be copied, in large tables.
+        "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off".to_owned(),
+        format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"),
+    ];
+    run(conn, statements.join("; ")).await
 }
 
 const IS_KEPT: &str = "
@@ -230,58 +192,6 @@ pub async fn is_lock_kept(conn: &mut PgConnection, pid: i32) -> Result<bool, sql
 /// The statement's.
 pub async fn pid(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(conn).await
-}
-
-/// Takes out of the new partition what has left its position since it was copied: it stands behind the high watermark by now.
-async fn remove_moved(conn: &mut PgConnection, old: &OldPartitions) -> Result<(), sqlx::Error> {
-    let [ledger, people] = CUT.map(next);
-    let moved = format!("DELETE FROM {ledger} n USING ledger_moves m WHERE n.position = m.position");
-    let moved = sqlx::query(AssertSqlSafe(moved)).execute(&mut *conn).await?.rows_affected();
-    if moved > 0 && old.people_end_ms().is_some() {
-        let gone = format!(
-            "DELETE FROM {people} p WHERE NOT EXISTS (
-                 SELECT FROM {ledger} n WHERE n.sdk_app_id = p.sdk_app_id AND n.group_id = p.group_id
-                    AND n.time_ms = p.time_ms AND n.digest = p.digest)"
-        );
-        run(conn, gone).await?;
-    }
-    Ok(())
-}
-
-/// Copies what was entered behind a position, and what the relay was given since then; answers these entries. Under the lock.
-///
-/// # Errors
-/// A statement's.
-pub async fn copy_new(
-    conn: &mut PgConnection,
-    old: &OldPartitions,
-    (with_relay, up_to): (bool, i64),
-) -> Result<Vec<LedgerRow>, sqlx::Error> {
-    remove_moved(conn, old).await?;
-    let mut copied = Vec::new();
-    // By the key, because there are few of these and many entries.
-    run(conn, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off".to_owned()).await?;
-    for part in old.parts(0) {
-        let mut sources = vec!["SELECT l.* FROM {part} l WHERE l.position > $1".to_owned()];
-        let of_relay = ["relay_outbox", "relay_skipped"].map(|table| {
-            format!(
-                "SELECT l.* FROM {table} o JOIN {{part}} l ON l.sdk_app_id = o.sdk_app_id AND l.group_id = o.group_id
-                    AND l.time_ms = o.time_ms AND l.digest = o.digest WHERE l.position <= $1"
-            )
-        });
-        sources.extend(of_relay.into_iter().filter(|_| with_relay));
-        for source in sources {
-            let statement = format!(
-                "INSERT INTO {} AS l {} ON CONFLICT (sdk_app_id, group_id, time_ms, digest) DO NOTHING RETURNING {ROW}",
-                next(CUT[0]),
-                source.replace("{part}", &quoted(part))
-            );
-            let rows: Vec<LedgerRow> =
-                sqlx::query_as(AssertSqlSafe(statement)).bind(up_to).fetch_all(&mut *conn).await?;
-            copied.extend(rows);
-        }
-    }
-    Ok(copied)
 }
 
 const SET_DROPPED: &str = "
@@ -307,22 +217,25 @@ pub async fn exchange(
     dropped: &PruneState,
     with_relay: bool,
 ) -> Result<(), sqlx::Error> {
+    let mut statements = Vec::new();
     for (at, table) in CUT.into_iter().enumerate() {
         for part in old.parts(at) {
             let (part, out) = (quoted(part), quoted(&format!("pruned_{part}")));
-            run(conn, format!("ALTER TABLE {table} DETACH PARTITION {part}")).await?;
-            run(conn, format!("ALTER TABLE {part} RENAME TO {out}")).await?;
+            statements.push(format!("ALTER TABLE {table} DETACH PARTITION {part}"));
+            statements.push(format!("ALTER TABLE {part} RENAME TO {out}"));
         }
         if let Some((end_ms, _)) = &old.exchanged[at] {
             let (new, past) = (next(table), format!("{table}_past"));
             let attach = format!(
                 "ALTER TABLE {table} ATTACH PARTITION {new} FOR VALUES FROM (MINVALUE) TO ({end_ms})"
             );
-            run(conn, attach).await?;
-            run(conn, format!("ALTER TABLE {new} DROP CONSTRAINT {new}_bound")).await?;
-            run(conn, format!("ALTER TABLE {new} RENAME TO {past}")).await?;
+            statements.push(attach);
+            statements.push(format!("ALTER TABLE {new} DROP CONSTRAINT {new}_bound"));
+            statements.push(format!("ALTER TABLE {new} RENAME TO {past}"));
         }
     }
+    // One round trip: there may be hundreds.
+    run(conn, statements.join("; ")).await?;
     if !with_relay {
         for statement in FORGET_RELAY {
             sqlx::query(statement).bind(old.end_ms()).execute(&mut *conn).await?;
@@ -366,10 +279,10 @@ pub async fn analyze(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// A name as an identifier.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-async fn run(conn: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
+pub(super) async fn run(conn: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(conn).await.map(drop)
 }

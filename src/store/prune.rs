@@ -162,16 +162,44 @@ pub async fn first_position_since(
     Ok(first.unwrap_or(high_watermark.position + 1))
 }
 
-/// The entry at the greatest position among those that can be dropped; the start where there is none.
+/// True where there is an entry that can be folded and dropped.
 ///
 /// # Errors
 /// The statement's.
-pub async fn last_dropped(conn: &mut PgConnection, limits: &PruneLimits) -> Result<FeedPlace, sqlx::Error> {
+pub async fn is_any_foldable(conn: &mut PgConnection, limits: &PruneLimits) -> Result<bool, sqlx::Error> {
+    let statement = format!("SELECT EXISTS (SELECT FROM ledger WHERE {FOLDABLE})");
+    let query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(limits.until_ms);
+    query.bind(limits.received_before).bind(limits.before_position).fetch_one(conn).await
+}
+
+/// The entry at the greatest position among those that can be dropped and are not in a table of what stays; the start where
+/// there is none.
+///
+/// # Errors
+/// The statement's.
+pub(super) async fn last_dropped(
+    conn: &mut PgConnection,
+    limits: &PruneLimits,
+    staying: &str,
+) -> Result<FeedPlace, sqlx::Error> {
     let statement = format!(
-        "SELECT position, encode(substr(digest, 1, 4), 'hex') AS digest FROM ledger
-          WHERE {FOLDABLE} ORDER BY position DESC LIMIT 1"
+        "SELECT l.position, encode(substr(l.digest, 1, 4), 'hex') AS digest FROM ledger l
+          WHERE {FOLDABLE} AND NOT EXISTS (
+                SELECT FROM {staying} n WHERE n.sdk_app_id = l.sdk_app_id AND n.group_id = l.group_id
+                   AND n.time_ms = l.time_ms AND n.digest = l.digest)
+          ORDER BY l.position DESC LIMIT 1"
     );
     let query = sqlx::query_as(AssertSqlSafe(statement)).bind(limits.until_ms).bind(limits.received_before);
     let place: Option<FeedPlace> = query.bind(limits.before_position).fetch_optional(conn).await?;
     Ok(place.unwrap_or(FeedPlace::start()))
+}
+
+/// Keeps the partitions from being exchanged until the end of the transaction. Before the first other statement of one that reads
+/// a single snapshot: with a snapshot from before the exchange it would see neither the old partitions nor what was copied out
+/// of them.
+///
+/// # Errors
+/// The statement's.
+pub async fn hold_partitions(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("LOCK TABLE ONLY ledger IN ACCESS SHARE MODE").execute(conn).await.map(drop)
 }

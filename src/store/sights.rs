@@ -5,13 +5,14 @@
 
 use sqlx::{FromRow, PgConnection};
 
+use super::prune;
 use crate::mirror::PersonPart;
 use crate::model::{SdkAppId, UserId};
 
 /// When a person is named in the ledger, in Unix milliseconds; `None`: never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Sights {
-    /// In its oldest entry.
+    /// In its oldest entry; not known where entries were pruned.
     pub first_ms: Option<i64>,
     /// In its newest entry.
     pub last_ms: Option<i64>,
@@ -34,7 +35,9 @@ SELECT (SELECT p.time_ms FROM ledger_people p
 /// # Errors
 /// Those of the connection and the database.
 pub async fn sights(conn: &mut PgConnection, app: SdkAppId, user: &UserId) -> Result<Sights, sqlx::Error> {
-    sqlx::query_as(SIGHTS).bind(app.get()).bind(user.as_str()).fetch_one(conn).await
+    let is_pruned = prune::whole_since(conn).await?.is_some();
+    let found: Sights = sqlx::query_as(SIGHTS).bind(app.get()).bind(user.as_str()).fetch_one(conn).await?;
+    Ok(Sights { first_ms: found.first_ms.filter(|_| !is_pruned), ..found })
 }
 
 /// With what, and from where, a person acted.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use group_mirror::retention::{self, PruneWanted};
+use group_mirror::store::Database;
 use serde_json::{Value, json};
 
 use super::visits::{entries, link_with, list, night_owls, page, part, sent_from, visited, words};
@@ -40,6 +42,37 @@ async fn a_group_at_a_moment_has_the_members_that_the_api_has_and_says_what_is_d
     let lists = words(part(&html, "past-lists", "</section>"));
     assert!(lists.contains("Gone since (6)") && lists.contains("Came later (2)"), "{lists}");
     assert!(!page(&app, "/groups/owls", "en").await.contains("group-page past"));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_history_of_which_older_entries_were_pruned_says_from_when_on_it_is_whole() {
+    let app = App::start().await;
+    night_owls(&app, "owls").await;
+    let url = app.database.url.clone();
+    let whole = words(&page(&app, "/groups/owls?tab=events", "en").await);
+    assert!(!whole.contains("were pruned"), "{whole}");
+    let mut conn = app.connect().await;
+    sqlx::query("UPDATE ledger SET received_at = to_timestamp(time_ms / 1000.0)")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    let database = Database::new(&url).unwrap();
+    let before = "2026-01-01T00:01:00Z".parse().unwrap();
+    let wanted = PruneWanted { before, follower: None, forced: false };
+    assert!(retention::prune(&database, &wanted, |_| {}).await.unwrap().entries > 0);
+    database.close().await;
+    for path in ["/groups/owls?tab=events", "/moment", "/users/mei_lin"] {
+        let shown = words(&page(&app, path, "en").await);
+        assert!(
+            shown.contains("Older entries were pruned; the list is whole from here on: 2026-01-01"),
+            "{path}: {shown}"
+        );
+    }
+    let (status, early) = visited(&app, "/groups/owls?at=2026-01-01T00:00:30Z", "en").await;
+    assert_eq!(status, 410);
+    let early = words(&early);
+    assert!(early.contains("This is too long ago") && early.contains("Choose a later moment"), "{early}");
     app.stop().await;
 }
 

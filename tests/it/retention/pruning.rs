@@ -8,10 +8,11 @@ use chrono::{DateTime, Utc};
 use group_mirror::callback::Callback;
 use group_mirror::ingest::{commit, commit_snapshots};
 use group_mirror::mirror::Snapshot;
+use group_mirror::model::{SdkAppId, UserId};
 use group_mirror::replay::{Mode, replay};
 use group_mirror::retention::{self, PruneWanted, Pruned};
-use group_mirror::store::Database;
 use group_mirror::store::feed::FeedPlace;
+use group_mirror::store::{Database, checkpoints};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde_json::json;
@@ -24,7 +25,7 @@ use crate::support::histories::{self, BASE_MS, Receipt};
 use crate::support::mutate::Chance;
 use crate::support::postgres::TestDatabase;
 use crate::support::process::{Place, Process, refused, run};
-use crate::support::{dump, eventually, reads};
+use crate::support::{APP, dump, eventually, reads};
 
 pub(super) fn at(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(BASE_MS + ms).unwrap()
@@ -312,6 +313,10 @@ async fn a_person_is_erased_from_checkpoints_as_well() {
     pruned(&database, before).await;
     assert!(count(&mut conn, "ledger").await < entries);
     assert!(count(&mut conn, "checkpoints WHERE key = 'ana' OR registers::text LIKE '%\"ana\"%'").await > 5);
+    let (app, user) = (SdkAppId::parse(APP).unwrap(), UserId::parse("ana").unwrap());
+    let naming = checkpoints::groups_naming(&mut conn, app, &user).await.unwrap();
+    let all = count(&mut conn, "checkpoints WHERE part = 0").await;
+    assert!(i64::try_from(naming.len()).unwrap() < all, "{} of {all} groups", naming.len());
     let erased = super::erasing::erased(&database, "ana", false).await;
     assert!(erased.before.rows[&("checkpoints", "key")] > 0, "{erased:?}");
     assert!(erased.before.rows[&("checkpoints", "registers")] > 0, "{erased:?}");
