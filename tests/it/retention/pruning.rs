@@ -15,7 +15,7 @@ use group_mirror::store::feed::FeedPlace;
 use group_mirror::store::{Database, checkpoints};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
@@ -345,6 +345,62 @@ async fn a_person_is_erased_from_checkpoints_as_well() {
     assert_eq!(mine, theirs);
     database.close().await;
     whole.close().await;
+}
+
+/// Aim: a group of more members than are folded at once. Method: a list in ranges and joins that are pruned in two runs, between
+/// which some leave, some get a role, and a newer list of one range replaces the older one.
+#[tokio::test]
+async fn a_large_group_is_pruned_a_window_of_its_members_after_the_other() {
+    let test = TestDatabase::create().await;
+    let database = Database::new(&test.url).unwrap();
+    let mut conn = test.connect().await;
+    let users =
+        |from: usize, to: usize| -> Vec<String> { (from..to).map(|user| format!("u{user:05}")).collect() };
+    let change = |command: &str, ms: i64, name: &str, users: &[String], more: Value| {
+        let list: Vec<Value> = users.iter().map(|user| json!({ "Member_Account": user })).collect();
+        let mut body = json!({ "CallbackCommand": format!("Group.CallbackAfter{command}"), "GroupId": "large", "EventTime": BASE_MS + ms });
+        body[name] = json!(list);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        laws::received(&(body, ms, None))
+    };
+    let enter = async |callbacks: Vec<Callback>| {
+        for batch in callbacks.chunks(8) {
+            assert!(commit(&database, batch).await.iter().all(Result::is_ok));
+        }
+    };
+    let joins = |from: usize, to: usize, ms: i64| -> Vec<Callback> {
+        let all = users(from, to);
+        let more = json!({ "JoinType": "Apply" });
+        all.chunks(1000)
+            .map(|some| change("NewMemberJoin", ms, "NewMemberList", some, more.clone()))
+            .collect()
+    };
+    enter(joins(0, 30_000, 1_000)).await;
+    for batch in reads::lists("large", &users(20_000, 45_000), BASE_MS + 20_000).chunks(64) {
+        commit_snapshots(&database, batch, NOW).await.unwrap();
+    }
+    // Receipt follows the time: all of a list is received when it is entered.
+    let receipt = "UPDATE ledger SET received_at = to_timestamp(time_ms / 1000.0)";
+    sqlx::query(receipt).execute(&mut conn).await.unwrap();
+    for (step, until) in [100_000_i64, 200_000].into_iter().enumerate() {
+        let before = dump::tables(&mut conn).await;
+        let done = pruned(&database, at(until)).await;
+        assert!(done.entries > 20, "{done:?}");
+        assert!(dump::tables(&mut conn).await == before, "step {step}");
+        verified(&database).await;
+        let ms = until + 1_000;
+        enter(joins(45_000, 47_000, ms)).await;
+        let gone = users(29_000, 29_500);
+        enter(vec![change("MemberExit", ms + 1, "ExitMemberList", &gone, json!({ "ExitType": "Quit" }))])
+            .await;
+        let list = reads::lists("large", &users(20_000, 44_000), BASE_MS + ms + 20_000);
+        commit_snapshots(&database, &list[..64], NOW).await.unwrap();
+        sqlx::query(receipt).execute(&mut conn).await.unwrap();
+    }
+    verified(&database).await;
+    assert!(count(&mut conn, "checkpoints WHERE part = 2").await > 45_000);
+    assert_eq!(count(&mut conn, "checkpoints WHERE part = 1").await, 256);
+    database.close().await;
 }
 
 #[tokio::test]
