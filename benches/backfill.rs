@@ -7,8 +7,8 @@
 //! without one. Time in PostgreSQL is what its sessions were busy for (`pg_stat_database.active_time`).
 //!
 //! Measured on two shared cores, of 100,000 groups with 50 members each. At the published limits (factor 1) the backfill took
-//! 510.9 s where the limits allow 500 s (commits waited 25 ms for each other then). At the factor 2 it took 268.6 s of 250 s
-//! and 82.8 s in PostgreSQL, the same again 23.4 s, a rolling pass 13.6 s. Memory was 42 MB.
+//! 510.9 s where the limits allow 500 s (at an earlier state). At the factor 2 it took 277.0 s of 250 s and 110.2 s in
+//! PostgreSQL, the same again 19.7 s there, a rolling pass 11.4 s; COPY of the same rows took 27.4 s. Memory was 52 MB.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
