@@ -1,5 +1,6 @@
--- The one source of truth. Everything the mirror ever learned is a row here, written in the same transaction as its
--- effect; all other tables are a fold of this one and can be rebuilt from it (`group-mirror replay`).
+-- The one source of truth. Everything the mirror learns is a row here, written in the same transaction as its effect. The tables
+-- of the mirror are a fold of this one and can be rebuilt from it (`group-mirror replay`); where old entries were pruned, of their
+-- checkpoints (migration 0014) and what is left here.
 --
 -- A stamp, in all tables: 17 bytes of bytea, which are the event time in milliseconds (8 bytes, big-endian), the rank
 -- of the command (1 byte) and the first 8 bytes of the digest. The greater stamp is newer, and the empty bytea means
@@ -64,7 +65,7 @@ CREATE INDEX ledger_unread_idx ON ledger (sdk_app_id, received_at, digest) WHERE
 -- partition in which there is no entry yet, and keeps to that plan while the partition fills.
 CREATE INDEX ledger_time_idx ON ledger ((sdk_app_id + 0), (time_ms + 0));
 
-COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, to note an earlier receipt, or to erase a person.';
+COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accepted, with its bytes; changed only to apply what was parked or skipped, to note an earlier receipt, or to erase a person; removed only by prune, or as a parked repeat.';
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN ledger.group_id IS 'The group; empty where it cannot be read.';
 COMMENT ON COLUMN ledger.time_ms IS 'Unix milliseconds: the event time where it is believed, else the time of first receipt.';

@@ -54,7 +54,8 @@
 //!    [`callback::scope`], which is counted. One that can be made durable nowhere is answered with 503 and counted as lost.
 //! 3. One rule decides what is newer: `Register::set` in `mirror/register.rs`, and its twin, a bare `>`, in the upserts
 //!    of [`store::upsert`]. What lists of members say is merged in Rust alone, under the lock of the group ([`store::held`]).
-//! 4. No mirror row without its ledger entry. The tables are a fold of the ledger, and [`replay`] proves or restores it.
+//! 4. No mirror row without its ledger entry, or the checkpoint that took the entry's place. The tables are a fold of both, and
+//!    [`replay`] proves or restores it.
 //! 5. A callback never deletes a mirror row: what ended keeps its stamps, or a late callback would revive it. Rows are
 //!    deleted by replay alone, which writes what the ledger says in their place, and parked ledger entries by
 //!    `replay --parked`, where another entry says the same.

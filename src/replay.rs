@@ -1,13 +1,14 @@
 //! Replay: the ledger folded again. Is the mirror what its ledger says, and if not, make it so.
 //!
-//! Both modes go through the groups in key order, a range at a time: fold the range's ledger entries, partition after
-//! partition, and compare with what the tables hold. Comparing reads one snapshot for each range, in which ledger and mirror
+//! Both modes go through the groups in key order, a range at a time: fold the range's checkpoints and ledger entries, partition
+//! after partition, and compare with what the tables hold. Comparing reads one snapshot for each range, in which ledger and mirror
 //! belong together, and writes nothing, so writers do not notice, and vacuum is held up for seconds. Rebuilding writes the
 //! ranges that differ and no other.
 //!
 //! The index of people, which follows from each entry alone, is compared and mended after that (`people`).
 //!
-//! The write path uses [`receive_earlier`], and reads of a past moment use [`as_of`] and [`timeline`]; none of them is known here.
+//! The write path uses [`receive_earlier`], reads of a past moment use [`as_of`] and [`timeline`], and `prune` folds old entries
+//! by [`fold_into_checkpoints`]; none of them is known here.
 
 pub mod as_of;
 mod checkpoint;

@@ -167,6 +167,11 @@ impl FeedReader {
         while from.position < high_watermark.position {
             let (rows, _) =
                 feed::page(conn, &from, high_watermark, &FeedFilter::ALL, SEGMENT_ROWS_MAX).await?;
+            // Entries behind it may have been pruned between the statements: each follower finds out by its own place.
+            if from.position < feed::dropped(conn).await?.position {
+                self.publish(Segment::beginning(epoch, high_watermark));
+                return Ok(());
+            }
             let Some(last) = rows.last().map(|row| row.place.clone()) else { return Ok(()) };
             self.publish(Segment::of(epoch, from.position, last.clone(), rows)?);
             from = last;

@@ -85,7 +85,7 @@ impl MarkWatch {
         } else {
             tracing::info!(
                 callbacks = sent,
-                "kept callbacks of which no mark tells are sent once more: it is not known whether the database still has them"
+                "callbacks that were kept without a mark are sent once more: it is not known whether the database still has them"
             );
         }
         Ok(())

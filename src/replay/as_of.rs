@@ -1,7 +1,8 @@
 //! As-of reads: a group and its members as they were at a past moment (time travel), folded from the ledger.
 //!
 //! The state as of a moment is a fold of the group's ledger entries up to it, by the same pure code that makes the mirror,
-//! so it needs no table and cannot disagree with it. Entries are streamed and folded chunk by chunk on a blocking thread,
+//! so it needs no table and cannot disagree with it. Where old entries were pruned it begins with their checkpoint, of a limited
+//! number of rows, and earlier moments are refused. Entries are streamed and folded chunk by chunk on a blocking thread,
 //! so that neither memory nor the threads that serve other requests depend on the size of a group. `kept_folds` keeps
 //! what was folded for the next page, and `timeline` folds the same entries in the order of time. Reads only.
 

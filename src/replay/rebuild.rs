@@ -1,4 +1,5 @@
-//! What replay writes: a range of groups, or one group, replaced by the fold of its ledger entries.
+//! What replay writes: a range of groups, or one group, replaced by the fold of its checkpoint and its ledger
+//! entries.
 //!
 //! Each in one transaction under the locks of its groups, so that replay can be stopped and started again, and so that
 //! views, grants and readers stay. The fold is made in memory, and so by other code than the upserts that it checks.

@@ -1,4 +1,4 @@
-//! The entries of a group, read in the order of time and handed to the fold of its timeline.
+//! The checkpoint of a group and its entries, read in the order of time and handed to the fold of its timeline.
 //!
 //! One read-only snapshot: the rows that are counted against the limits are the rows that are folded. The limits are those of
 //! an as-of read, because the fold keeps the same rows; what is parked counts as a row without a body.

@@ -62,7 +62,7 @@ pub(super) enum KeptWork {
     Close,
 }
 
-/// Whether records are there that no mark tells of: while there are any, the file of the marks says nothing, so that a
+/// Whether records are there that have no mark: while there are any, the file of the marks says nothing, so that a
 /// process that is killed meanwhile does not forget that they are to be sent once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnmarkedRecords {

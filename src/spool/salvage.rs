@@ -1,7 +1,7 @@
 //! Salvage: what can still be read of a spool's file that the store cannot read any more.
 //!
-//! The file is moved aside by the thread of the spool, as one of kept records is by theirs (`kept_unread`); here its bytes are read once, from begin to end, on a thread of its
-//! own beside the service. A record is a frame with a checksum, and the store keeps a value in one piece, so every record
+//! The file is moved aside by the thread of the spool, as one of kept records is by theirs (`kept_unread`); here its bytes are
+//! read once, from begin to end, on a thread of its own beside the service. A record is a frame with a checksum, and the store keeps a value in one piece, so every record
 //! whose bytes are whole is found, whatever the pages around it look like. Each is put into the new file as it was. A
 //! record that had been drained, or that an older page still holds, is found as well; it meets its entry in the ledger and
 //! counts as a duplicate. What is missing of the records that were in the file is noted as the loss. A kill in the middle

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use sqlx::{FromRow, PgConnection};
 
 use super::ledger_walk::StoredGroup;
-use super::lines::MemberWindow;
+use super::lines::{MemberWindow, hex, unhex};
 use super::upsert::stored;
 use crate::mirror::tables::{self, Table};
 use crate::mirror::{GroupKey, ListRange, Rows, group_key};
@@ -199,15 +199,6 @@ fn row_of<R: Default>(table: &Table<R>, registers: &Map<String, Value>) -> R {
         }
     }
     row
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits = text.as_bytes().chunks_exact(2);
-    digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// How many rows one statement writes.

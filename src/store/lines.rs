@@ -368,7 +368,7 @@ fn row_of<R: Default>(table: &Table<R>, mut values: &[Option<String>]) -> R {
     row
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
@@ -389,6 +389,6 @@ fn add<'a, R: 'a>(
     }
 }
 
-fn hex(stamp: &[u8]) -> String {
+pub(super) fn hex(stamp: &[u8]) -> String {
     stamp.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,10 +2,15 @@
 
 use group_mirror::retention::{self, PruneWanted};
 use group_mirror::store::Database;
+use group_mirror::store::feed::FeedPlace;
+use group_mirror::store::past::{self, OldPartitions};
+use group_mirror::store::past_copy::{self, StayingCopy};
+use group_mirror::store::prune::{PruneLimits, PruneState};
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
 
 use crate::support::api::{T0, after, assert_problem};
-use crate::support::{App, eventually};
+use crate::support::{API_TOKEN, App, eventually};
 
 /// A group with a join a minute, of which the first three minutes are pruned.
 struct PrunedApp {
@@ -27,21 +32,22 @@ fn join(minute: i64) -> Value {
     after("NewMemberJoin", "g", minute * MINUTE, more)
 }
 
-async fn pruned_app() -> PrunedApp {
-    let app = App::start().await;
-    let begin = app.service.read("/v1/changes?since=now").await["next_cursor"].as_str().unwrap().to_owned();
+/// Six entries, whose receipt follows the event.
+async fn fill(app: &App) {
     app.service
         .taken(&after("CreateGroup", "g", 0, json!({ "Owner_Account": "owner", "Name": "one" })))
         .await;
     for minute in 1..6 {
         app.service.taken(&join(minute)).await;
     }
-    let mut conn = app.connect().await;
-    // Receipt follows the event.
-    sqlx::query("UPDATE ledger SET received_at = to_timestamp(time_ms / 1000.0)")
-        .execute(&mut conn)
-        .await
-        .unwrap();
+    let receipt = "UPDATE ledger SET received_at = to_timestamp(time_ms / 1000.0)";
+    sqlx::query(receipt).execute(&mut app.connect().await).await.unwrap();
+}
+
+async fn pruned_app() -> PrunedApp {
+    let app = App::start().await;
+    let begin = app.service.read("/v1/changes?since=now").await["next_cursor"].as_str().unwrap().to_owned();
+    fill(&app).await;
     let feed = app.service.read("/v1/changes").await;
     let cursors: Vec<String> = feed["items"]
         .as_array()
@@ -60,7 +66,7 @@ async fn pruned_app() -> PrunedApp {
 }
 
 async fn problem(app: &App, path: &str) -> Value {
-    let request = app.service.client.get(app.service.api_url(path)).bearer_auth(crate::support::API_TOKEN);
+    let request = app.service.client.get(app.service.api_url(path)).bearer_auth(API_TOKEN);
     assert_problem(request.send().await.unwrap(), 410, "pruned").await
 }
 
@@ -156,5 +162,70 @@ async fn a_state_before_what_was_pruned_is_410_and_later_ones_are_what_they_were
         (&json!(3), vec![&json!(4), &json!(5), &json!(6)]),
         "{timeline}"
     );
+    app.stop().await;
+}
+
+/// An exchange of partitions that has its lock: every entry stays, and what is said of them is the test's.
+struct HeldExchange {
+    old: OldPartitions,
+    conn: PgConnection,
+}
+
+impl HeldExchange {
+    /// Takes the lock, and copies everything under it: no snapshot from before sees the copy.
+    async fn begin(app: &App) -> Self {
+        let mut conn = app.connect().await;
+        let old = OldPartitions::before(&mut conn, SINCE_MS).await.unwrap().unwrap();
+        past::make_next(&mut conn, &old).await.unwrap();
+        let begun = past_copy::now(&mut conn).await.unwrap();
+        let limits = PruneLimits { until_ms: SINCE_MS, received_before: begun, before_position: 0 };
+        let copy = StayingCopy { with_relay: true, up_to: i64::MAX, begun };
+        sqlx::raw_sql("BEGIN").execute(&mut conn).await.unwrap();
+        past::lock_tables(&mut conn, &old).await.unwrap();
+        assert_eq!(past_copy::copy_staying(&mut conn, &old, &limits, &copy).await.unwrap(), 6);
+        past_copy::copy_people(&mut conn, &old).await.unwrap();
+        Self { old, conn }
+    }
+
+    /// Ends it while a read waits for the lock, and answers what the read gets.
+    async fn end(mut self, app: &App, path: &str, dropped: FeedPlace) -> reqwest::Response {
+        let request = app.service.client.get(app.service.api_url(path)).bearer_auth(API_TOKEN).send();
+        let read = tokio::spawn(request);
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ledger'::regclass";
+        let waits = async || {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&mut app.connect().await).await.unwrap();
+            waiting > 0
+        };
+        assert!(eventually(waits).await, "the read waits for the exchange");
+        let state = PruneState { pruned_until_ms: None, dropped };
+        past::exchange(&mut self.conn, &self.old, &state, true).await.unwrap();
+        sqlx::raw_sql("COMMIT").execute(&mut self.conn).await.unwrap();
+        read.await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_waits_for_the_exchange_of_partitions_sees_what_stays_and_skips_nothing_in_silence() {
+    let app = App::start().await;
+    fill(&app).await;
+    for path in ["/v1/groups/g/timeline?buckets=5", "/v1/groups/g/members?at=2026-01-01T00:05:00Z"] {
+        // As of another moment, or the fold of this one would be kept.
+        let whole = app.service.read(&path.replace("05:00Z", "05:00.5Z")).await;
+        let exchange = HeldExchange::begin(&app).await;
+        let read = exchange.end(&app, path, FeedPlace::start()).await;
+        assert_eq!(read.json::<Value>().await.unwrap(), whole, "what was copied out of the old partition");
+        past::drop_left(&mut app.connect().await).await.unwrap();
+    }
+
+    // A page that has begun at the first entry finds others dropped.
+    let dropped: FeedPlace = sqlx::query_as(
+        "SELECT position, encode(substr(digest, 1, 4), 'hex') AS digest FROM ledger ORDER BY position OFFSET 2 LIMIT 1",
+    )
+    .fetch_one(&mut app.connect().await)
+    .await
+    .unwrap();
+    let exchange = HeldExchange::begin(&app).await;
+    let read = exchange.end(&app, "/v1/changes", dropped).await;
+    assert_problem(read, 410, "pruned").await;
     app.stop().await;
 }

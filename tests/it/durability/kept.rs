@@ -1,5 +1,5 @@
 //! What is kept of answered callbacks (`KEEP_ANSWERED_SECS`) and its files: damaged, not readable, older than their time, and
-//! records that no mark tells of.
+//! records that have no mark.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};

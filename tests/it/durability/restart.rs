@@ -121,7 +121,7 @@ impl DeployedProxy {
     }
 
     /// For senders that leave as soon as they have sent. Over TLS 1.3 the proxy has still something to say then, tickets for
-    /// later sessions; the kernel answers what nobody reads any more with a reset, behind which HAProxy reads no request.
+    /// later sessions; the kernel answers what arrives at a closed socket with a reset, behind which HAProxy reads no request.
     /// Tencent leaves after two seconds and has read the tickets; over TLS 1.2 there is nothing to be read either.
     fn target_of_those_who_leave(&self) -> Target {
         let offer = tls::Offer { versions: &[&rustls::version::TLS12], ..tls::Offer::default() };

@@ -1,5 +1,5 @@
 //! Old entries become checkpoints: the mirror is what checkpoints and ledger say together, whatever comes before and after, and
-//! readers are told what is missing.
+//! readers learn what is missing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,7 +183,7 @@ async fn callbacks_for_old_times_that_come_during_the_exchange_are_all_there() {
                         "NewMemberList": [{ "Member_Account": format!("u{writer}-{entered}") }],
                     });
                     let done = commit(&database, &[laws::received(&(body, 1_000_000, None))]).await;
-                    // A conflict with the exchange is told apart from a loss: it is entered again.
+                    // A conflict with the exchange is no loss: the callback is entered again.
                     entered += i64::from(done[0].is_ok());
                 }
                 entered
