@@ -15,7 +15,7 @@ use crate::durability::spool::create;
 use crate::rules::laws::callback;
 use crate::support::chaos::{Mood, Proxy};
 use crate::support::eventually;
-use crate::support::postgres::{TestDatabase, programs};
+use crate::support::postgres::{TestDatabase, programs, server_dir};
 use crate::support::process::{Place, Process};
 
 /// Sessions of the service in the server, and those that wait for a standby.
@@ -34,7 +34,7 @@ const STUCK_MAX: i64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_standby_leaves_no_more_sessions_than_lanes_and_a_probe() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = server_dir();
     let server = Embedded::start(&dir.path().join("postgres"), &programs()).unwrap();
     let pools = Database::new(server.url()).unwrap();
     schema::migrate(&pools).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::held_back::create;
 use crate::support::follow::Follower;
-use crate::support::postgres::programs;
+use crate::support::postgres::{programs, server_dir};
 use crate::support::process::send;
 use crate::support::{API_TOKEN, App, PATIENCE, Service, eventually, settings};
 
@@ -84,7 +84,7 @@ fn clients(service: &Service) -> [Vec<JoinHandle<()>>; 2] {
 /// sessions are stopped, half of the clients leave, the lock is gone. They must be served by other sessions then.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_are_served_again_while_the_sessions_of_those_before_are_still_stalled() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = server_dir();
     // A server of its own: a stopped process holds up each CREATE DATABASE of the other tests.
     let server = Embedded::start(&dir.path().join("postgres"), &programs()).unwrap();
     let pools = Database::new(server.url()).unwrap();

@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use crate::process::lifecycle::skipped;
+use crate::support::postgres::server_dir;
 use crate::support::process::{BINARY, Ended, run};
 
 /// What the recipes call.
@@ -36,7 +37,7 @@ impl Machine {
             skipped(&format!("one of {PROGRAMS:?} of PostgreSQL is not installed"));
             return None;
         };
-        let dir = tempfile::tempdir().unwrap();
+        let dir = server_dir();
         let path = dir.path().canonicalize().unwrap();
         if rustix::process::geteuid().is_root() {
             let owned = Command::new("chown").arg(format!("{ACCOUNT}:")).arg(&path).output();

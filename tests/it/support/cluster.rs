@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
 use super::chaos::Proxy;
-use super::postgres::programs;
+use super::postgres::{programs, server_dir};
 use super::process::send;
 
 /// A server of a test's own.
@@ -22,7 +22,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// With our schema in it.
     pub(crate) async fn create() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = server_dir();
         let home = dir.path().join("postgres");
         let server = Embedded::start(&home, &programs()).unwrap();
         let pools = Database::new(server.url()).unwrap();
@@ -66,7 +66,7 @@ impl Cluster {
 
     /// A standby that streams from the server through a proxy, by which it is cut off.
     pub(crate) async fn standby_of(primary: &mut Self, through: &Proxy) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = server_dir();
         let home = dir.path().join("postgres");
         std::fs::create_dir(&home).unwrap();
         primary.connect().await.execute("CHECKPOINT").await.unwrap();

@@ -11,6 +11,7 @@ use group_mirror::store::Database;
 use group_mirror::store::schema;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use tempfile::TempDir;
 
 struct Server {
     options: PgConnectOptions,
@@ -131,8 +132,8 @@ fn server() -> &'static Server {
 async fn prepare(options: PgConnectOptions, template: String, private: bool) {
     let mut conn = PgConnection::connect_with(&options).await.unwrap();
     if private {
-        // What the tests kill are processes, never the machine.
-        conn.execute("ALTER SYSTEM SET fsync = off").await.unwrap();
+        // Compiling a statement that a test sends once takes longer than running it.
+        conn.execute("ALTER SYSTEM SET jit = off").await.unwrap();
         conn.execute("SELECT pg_reload_conf()").await.unwrap();
     }
     let drop = format!("DROP DATABASE IF EXISTS {template}");
@@ -144,9 +145,20 @@ async fn prepare(options: PgConnectOptions, template: String, private: bool) {
     database.close().await;
 }
 
-/// A private server in cargo's directory for test data. Directories of processes that are gone are cleared first.
+/// Where servers have their files; a directory in memory makes them cheaper, because each test has a database of hundreds of
+/// files, and what the tests kill are processes, never the machine.
+fn chosen_dir() -> Option<PathBuf> {
+    std::env::var_os("TEST_POSTGRES_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+/// For a server of a test's own.
+pub(crate) fn server_dir() -> TempDir {
+    chosen_dir().map_or_else(tempfile::tempdir, tempfile::tempdir_in).unwrap()
+}
+
+/// A private server in `TEST_POSTGRES_DIR`, else in cargo's directory for test data. Directories of processes that are gone are cleared first.
 fn start_private() -> Embedded {
-    let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let root = chosen_dir().unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")));
     clear_leftovers(&root);
     let dir = root.join(format!("postgres-{}", std::process::id()));
     Embedded::start(&dir, &programs()).unwrap()
