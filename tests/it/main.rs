@@ -259,4 +259,5 @@ mod house {
     pub(crate) mod sources;
     mod statements;
     mod tidy;
+    mod versions;
 }
