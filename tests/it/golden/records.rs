@@ -56,6 +56,11 @@ impl GoldenCallback {
         self.app
     }
 
+    /// What its entry is known by: command, group, event time, time, digest.
+    pub(super) fn identity(&self) -> (&str, &str, Option<i64>, i64, &str) {
+        (&self.command, &self.group_id, self.event_time_ms, self.time_ms, &self.digest)
+    }
+
     pub(super) fn of(received: &Received, pruned: bool) -> Self {
         let callback = kept(received.clone());
         let text = String::from_utf8(received.body.clone()).ok();

@@ -34,8 +34,8 @@ const FILES: [(&str, &str); 7] = [
     ("outbox-number", "spool/outbox-number"),
 ];
 
-/// Entries without what depends on the order in which they came.
-const ENTRIES: &str = "SELECT sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, reason,
+/// Entries without what depends on the order in which they came, and without sentences.
+const ENTRIES: &str = "SELECT sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome,
     causes, query_command, client_ip, platform, request_id, query, content_type, operator, users, user_count, body
     FROM ledger t ORDER BY sdk_app_id, group_id, time_ms, digest";
 
