@@ -236,6 +236,19 @@ mod process {
     mod within_a_minute;
 }
 
+/// What a release has written to disk or handed out, read by the present program.
+mod golden {
+    mod answers;
+    mod copy;
+    mod files;
+    mod ledger;
+    mod life;
+    mod records;
+    mod schema;
+    mod spool;
+    mod writer;
+}
+
 /// The house rules, the schema, and the documents.
 mod house {
     mod deployment;
@@ -246,4 +259,5 @@ mod house {
     pub(crate) mod sources;
     mod statements;
     mod tidy;
+    mod versions;
 }
