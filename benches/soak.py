@@ -4,8 +4,8 @@
 One `serve` in embedded mode with a relay and reconcile, `fake-tencent` in front of it with a random life of groups at a fixed
 rate, readers of the API, a follower of the feed and readers of the console, all on this machine. After each window `prune`
 looks for old entries, of which an hour has none to fold. For each window the program prints the callbacks a second, the
-latency of their answers (bucket of the service's own histogram, from receipt to answer), the resident memory of the service,
-and what waits. At the end the mirror has to be what the ledger says.
+latency of their answers (bucket of the service's own histogram, from receipt to answer), the processor time of service and
+PostgreSQL for each, all reads, passes and deliveries included, the resident memory of the service, and what waits. At the end the mirror has to be what the ledger says.
 
     cargo build --release --locked
     python3 benches/soak.py                   # an hour at 1,000/s, in windows of ten minutes
@@ -142,6 +142,34 @@ def resident_mb(process):
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
+def processor_ms(process):
+    """What the service and the servers of PostgreSQL below it have used of the processors, in milliseconds."""
+    per_ms = os.sysconf("SC_CLK_TCK") / 1000
+    own = database = 0.0
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = entry.read_text()
+        except OSError:
+            continue  # it has ended meanwhile
+        name, fields = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
+        parent, used, of_children = int(fields[1]), sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+        if int(entry.parent.name) == process.pid:
+            own = used / per_ms
+        elif name == "postgres" and parent == process.pid:
+            database += (used + of_children) / per_ms
+        elif name == "postgres" and parent_of(parent) == process.pid:
+            database += used / per_ms
+    return own, database
+
+
+def parent_of(pid):
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(text[text.rindex(")") + 2 :].split()[1])
+
+
 def run(arguments, environment, place):
     return subprocess.run([PROGRAM, *arguments], env=environment, cwd=place, capture_output=True, text=True, check=False)
 
@@ -183,9 +211,10 @@ def soak(place, started):
     readers = Readers()
     readers.start()
 
-    print("window  answers/s  p50 ms  p99 ms  p99.9 ms  resident MB  reads  followed  spool  relay waits  pruned")
+    print("window  answers/s  p50 ms  p99 ms  p99.9 ms  service ms  database ms  resident MB  reads  followed  spool  relay waits  pruned")
     for window in range(1, WINDOWS + 1):
         before, begun, read, followed = metrics(), time.monotonic(), readers.read, readers.followed
+        used = processor_ms(service)
         largest = 0.0
         while time.monotonic() < begun + WINDOW_SECS:
             largest = max(largest, resident_mb(service))
@@ -193,6 +222,7 @@ def soak(place, started):
                 assert process.poll() is None, "a process has ended early"
             time.sleep(1)
         after, took = metrics(), time.monotonic() - begun
+        used = [now - then for now, then in zip(processor_ms(service), used, strict=True)]
         week_ago = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 7 * 86400))
         pruned = run(["prune", "--before", week_ago], environment, place)
         assert pruned.returncode == 0, pruned.stderr
@@ -201,6 +231,7 @@ def soak(place, started):
         print(
             f"{window:6}  {answers / took:9.0f}",
             *(f"{value:7.1f}" for value in quantiles),
+            f"{used[0] / answers:10.3f}  {used[1] / answers:11.3f}",
             f"{largest:11.1f}  {readers.read - read:5}  {readers.followed - followed:8}",
             f"{total(after, 'group_mirror_spool_depth'):5.0f}  {total(after, 'group_mirror_relay_backlog_rows'):11.0f}",
             f" {pruned.stdout.strip().splitlines()[-1] if pruned.stdout.strip() else '-'}",
