@@ -17,6 +17,7 @@ mod probe_groups;
 mod probe_ids;
 mod probe_members;
 mod probing;
+pub mod pruning;
 pub mod read_database;
 pub mod relay_target;
 pub mod remedies;

@@ -55,7 +55,9 @@ pub async fn check(settings: &Settings, files: &CheckedFiles, args: &CheckArgs) 
     if let Some(serving) = &checked.serving {
         report.add(listener_lines(serving, &checked, served, &answering))?;
     }
-    let (database, embedded) = look_at_database(&mut report, &checked).await?;
+    // One that cannot be read is a line of its own.
+    let keep_days = settings.ledger_keep_days().unwrap_or_default();
+    let (database, embedded) = look_at_database(&mut report, &checked, keep_days).await?;
     // A service of another data directory says nothing about this one.
     let is_ours = served != DirUse::Free && matches!(answering.api, PortHolder::Mirror(_));
     let about =
@@ -209,6 +211,7 @@ fn listener_lines(
 async fn look_at_database(
     report: &mut CheckReport,
     checked: &CheckedSettings,
+    keep_days: u32,
 ) -> anyhow::Result<(Option<Database>, Option<Embedded>)> {
     let config = &checked.config;
     let is_embedded = matches!(config.database, DatabaseChoice::Embedded);
@@ -244,6 +247,7 @@ async fn look_at_database(
         report.add([check::read_database::line(url, &database).await])?;
     }
     if is_usable {
+        report.add(check::pruning::line(&database, keep_days, clock::now()).await)?;
         return Ok((Some(database), embedded));
     }
     let _ = tokio::time::timeout(CLOSE_WAIT_MAX, database.close()).await;

@@ -60,6 +60,8 @@ pub enum CheckSubject {
     Replication,
     /// The standby for reads.
     ReadDatabase,
+    /// Whether old entries are pruned.
+    Pruning,
     /// When each command was seen last.
     Callbacks,
     /// Event times against receipts.

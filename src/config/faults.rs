@@ -45,6 +45,9 @@ impl Settings {
         if let Err(error) = self.logging().and_then(|(_, filter)| log_filter(filter)) {
             faults.push(fault(&names, format!("{error:#}")));
         }
+        if let Err(error) = self.ledger_keep_days() {
+            faults.push(fault(&names, format!("{error:#}")));
+        }
         let serving = loop {
             let error = match left.serve_config() {
                 Ok(serving) => break Some(serving),

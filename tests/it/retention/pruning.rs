@@ -470,6 +470,13 @@ async fn the_command_says_what_it_does_and_refuses_what_it_cannot_do() {
     let first_number = |text: &str| text.split(' ').next().unwrap().parse::<u64>().unwrap();
     assert_eq!(first_number(&counted.stdout), first_number(&done.stdout), "{counted:?} {done:?}");
     assert!(done.stdout.contains("history is whole from 2023-11-14T22:30:00.000Z on"), "{done:?}");
+    let check =
+        async || run(place.command_on(&test.url, &["check", "--ledger-keep-days", "30"])).await.stdout;
+    let said = check().await;
+    assert!(
+        said.contains("warning  pruning: history is whole from 2023-11-14T22:30:00Z on, and entries are"),
+        "{said}"
+    );
     // Once more there is nothing left to do.
     let again = run(place.command_on(&test.url, &["prune", "--before", &before])).await;
     assert!(again.stdout.starts_with("nothing to prune"), "{again:?}");
@@ -479,5 +486,8 @@ async fn the_command_says_what_it_does_and_refuses_what_it_cannot_do() {
     let until: i64 =
         sqlx::query_scalar("SELECT pruned_until_ms FROM prune_state").fetch_one(&mut conn).await.unwrap();
     assert_eq!(until, BASE_MS + 1_000_000);
+    run(place.command_on(&test.url, &["prune", "--ledger-keep-days", "30"])).await;
+    let said = check().await;
+    assert!(said.contains("ok       pruning: ") && said.contains("; no entry is overdue"), "{said}");
     database.close().await;
 }
