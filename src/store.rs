@@ -8,6 +8,7 @@
 
 pub mod app_history;
 pub mod checkpoints;
+mod citus;
 pub mod condition;
 pub mod drift_totals;
 mod entry;

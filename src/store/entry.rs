@@ -307,7 +307,7 @@ async fn insert(
     let texts = |pick: fn(&NewEntry<'_>) -> Option<String>| -> Vec<Option<String>> {
         column.clone().map(|entry| pick(entry).map(|text| storable(&text))).collect()
     };
-    let query = sqlx::query_as(if relayed { INSERT_WITH_OUTBOX } else { INSERT })
+    let query = sqlx::query_as(applied.insert(if relayed { INSERT_WITH_OUTBOX } else { INSERT }))
         .bind(order.iter().map(|at| keys[*at].0).collect::<Vec<_>>())
         .bind(order.iter().map(|at| keys[*at].1.as_str()).collect::<Vec<_>>())
         .bind(order.iter().map(|at| keys[*at].2).collect::<Vec<_>>())
@@ -346,7 +346,7 @@ async fn insert(
     };
     let inserted: Vec<InsertedRow> = query.fetch_all(&mut *conn).await?;
     if let Some((.., version)) = inserted.first() {
-        applied.check(conn, *version).await?;
+        applied.check_entered(conn, *version).await?;
     }
     assert!(inserted.len() <= order.len(), "no entry is inserted twice");
     let queued = |(app, group, time, digest, owner, is_behind_others, _): InsertedRow| {
@@ -369,7 +369,7 @@ impl Verdict {
 }
 
 const RECEIVE_EARLIER: &str = r"
-UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0), position = DEFAULT
+UPDATE ledger l SET time_ms = $5, received_at = to_timestamp($5 / 1000.0), position = $6
  WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.time_ms = $3 AND l.digest = $4
    AND NOT EXISTS (SELECT FROM ledger o WHERE o.sdk_app_id = $1 AND o.group_id = $2 AND o.time_ms = $5 AND o.digest = $4)";
 
@@ -385,8 +385,9 @@ pub async fn receive_earlier(conn: &mut PgConnection, entry: &NewEntry<'_>) -> R
     let ((app, group, time, digest), to) = (&key, borrowed(&key));
     let from: LedgerKey<'_> = (*app, group, *held, digest);
     let Some(left) = moves::lock_position(conn, from).await? else { return Ok(false) };
+    let next = moves::next_position(conn).await?;
     let query = sqlx::query(RECEIVE_EARLIER).bind(app).bind(group).bind(held).bind(digest).bind(time);
-    let is_moved = query.execute(&mut *conn).await?.rows_affected() > 0;
+    let is_moved = query.bind(next).execute(&mut *conn).await?.rows_affected() > 0;
     if is_moved {
         moves::moved(conn, (left, from), to).await?;
         // Of an entry that was parked any user in its body, of one that was read those of its event.

@@ -5,17 +5,23 @@
 //! back and begins anew with what was read meanwhile. An erasure takes the table for itself before it raises the version:
 //! it waits for batches that have looked, and those that have not will see it. So none is missed, on any replica.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::citus::HAS_CITUS;
 use super::errors::erasures_changed;
 use crate::mirror::{Erasure, Erasures, UserHash};
 use crate::model::{Millis, SdkAppId};
 
 /// What this process knows. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct KnownErasures(Arc<RwLock<Arc<Erasures>>>);
+pub struct KnownErasures {
+    read: Arc<RwLock<Arc<Erasures>>>,
+    /// Whether the server has Citus, which refuses a sub-select in an insert.
+    has_citus: Arc<AtomicBool>,
+}
 
 /// The erasures that were applied to what is to be entered.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +34,7 @@ impl KnownErasures {
     /// As last read.
     #[must_use]
     pub fn current(&self) -> Arc<Erasures> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.read.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same, read from the database where this process has not done so yet.
@@ -50,13 +56,33 @@ impl KnownErasures {
     }
 
     async fn read_anew(&self, conn: &mut PgConnection) -> Result<Arc<Erasures>, sqlx::Error> {
-        let read = Arc::new(read(conn).await?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
+        let (read, has_citus) = read(conn).await?;
+        let read = Arc::new(read);
+        self.has_citus.store(has_citus, Ordering::Relaxed);
+        *self.read.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         Ok(read)
     }
 }
 
 impl ErasuresApplied<'_> {
+    /// The form in which this server takes an insert that answers with [`VERSION`]: with Citus without, and
+    /// [`ErasuresApplied::check_entered`] asks for it.
+    pub(super) fn insert(self, statement: &'static str) -> AssertSqlSafe<String> {
+        let has_citus = self.known.has_citus.load(Ordering::Relaxed);
+        AssertSqlSafe(if has_citus { without_version(statement) } else { statement.to_owned() })
+    }
+
+    /// Compares with the version that such an insert has found.
+    ///
+    /// # Errors
+    /// As of [`ErasuresApplied::check`].
+    pub(super) async fn check_entered(self, conn: &mut PgConnection, found: i64) -> Result<(), sqlx::Error> {
+        if self.known.has_citus.load(Ordering::Relaxed) {
+            return self.check_now(conn).await;
+        }
+        self.check(conn, found).await
+    }
+
     /// Compares with the version that a statement of the transaction has found.
     ///
     /// # Errors
@@ -86,7 +112,13 @@ impl ErasuresApplied<'_> {
 /// (JIT), which then takes a second.
 const VERSION: &str = "SELECT version FROM erasure_state WHERE only_row";
 
-const STATE: &str = "SELECT version, key FROM erasure_state WHERE only_row";
+fn without_version(statement: &str) -> String {
+    statement.replace(&format!("({VERSION})"), "0::bigint")
+}
+
+fn state_statement() -> String {
+    format!("SELECT version, key, {HAS_CITUS} FROM erasure_state WHERE only_row")
+}
 
 /// There is no app 0.
 const ALL: &str = "
@@ -95,10 +127,11 @@ SELECT sdk_app_id, user_hash, pseudonym, erased_at_ms, stays_erased FROM erasure
 type ErasureRow = (i64, Vec<u8>, String, i64, bool);
 
 /// The table and its version. The first statement keeps the second from seeing a later one.
-async fn read(conn: &mut PgConnection) -> Result<Erasures, sqlx::Error> {
-    let (version, key): (i64, Vec<u8>) = sqlx::query_as(STATE).fetch_one(&mut *conn).await?;
+async fn read(conn: &mut PgConnection) -> Result<(Erasures, bool), sqlx::Error> {
+    let state = sqlx::query_as(AssertSqlSafe(state_statement()));
+    let (version, key, has_citus): (i64, Vec<u8>, bool) = state.fetch_one(&mut *conn).await?;
     let rows: Vec<ErasureRow> = sqlx::query_as(ALL).fetch_all(conn).await?;
-    Ok(Erasures::new(version, key, rows.into_iter().filter_map(erasure).collect()))
+    Ok((Erasures::new(version, key, rows.into_iter().filter_map(erasure).collect()), has_citus))
 }
 
 /// None for a row that no program of this version has written.

@@ -46,6 +46,9 @@ SELECT virtualtransaction FROM pg_locks
 /// How the name of a prepared transaction begins.
 const PREPARED: &str = "-1/";
 
+/// How the name of a transaction ends that has lost its number and still holds its locks.
+const NUMBERLESS: &str = "/0";
+
 /// Transactions that have written to the ledger, by their names in the server.
 pub type LedgerWriters = BTreeSet<String>;
 
@@ -91,15 +94,28 @@ pub async fn prove_within(
             return Ok(Proof::HeldBack(waited_for));
         }
         sleep(LOOK_PAUSE).await;
-        waited_for = still_there(&waited_for, writers(conn).await?);
+        waited_for = still_there(&waited_for, &writers(conn).await?);
     }
     feed::place_at(conn, last).await.map(Proof::At)
 }
 
 /// Those that are waited for and have not ended. A transaction that is prepared meanwhile goes on under another name, so
-/// every prepared one counts.
-fn still_there(waited_for: &LedgerWriters, writing: LedgerWriters) -> LedgerWriters {
-    writing.into_iter().filter(|name| waited_for.contains(name) || name.starts_with(PREPARED)).collect()
+/// every prepared one counts. One that commits loses its number a moment before its locks, and is `session/0` until then: it is
+/// waited for under its old name, so that its session is known. Under Citus the moment is as long as the commits on all workers,
+/// and rows are visible only behind it.
+fn still_there(waited_for: &LedgerWriters, writing: &LedgerWriters) -> LedgerWriters {
+    let session = |name: &str| name.split_once('/').map(|(session, _)| session.to_owned());
+    let mut still: LedgerWriters = writing
+        .iter()
+        .filter(|name| waited_for.contains(*name) || name.starts_with(PREPARED))
+        .cloned()
+        .collect();
+    let ending: BTreeSet<String> =
+        writing.iter().filter(|name| name.ends_with(NUMBERLESS)).filter_map(|name| session(name)).collect();
+    still.extend(
+        waited_for.iter().filter(|name| session(name).is_some_and(|of| ending.contains(&of))).cloned(),
+    );
+    still
 }
 
 async fn writers(conn: &mut PgConnection) -> Result<LedgerWriters, sqlx::Error> {
@@ -196,8 +212,21 @@ mod tests {
     #[test]
     fn a_transaction_that_is_prepared_while_it_is_waited_for_is_waited_for_further() {
         let waited_for = names(&["3/17", "4/2"]);
-        assert_eq!(still_there(&waited_for, names(&["4/2", "5/9"])), names(&["4/2"]));
-        assert_eq!(still_there(&waited_for, names(&["-1/745", "5/9"])), names(&["-1/745"]));
-        assert_eq!(still_there(&names(&["-1/745"]), names(&["3/18"])), names(&[]));
+        assert_eq!(still_there(&waited_for, &names(&["4/2", "5/9"])), names(&["4/2"]));
+        assert_eq!(still_there(&waited_for, &names(&["-1/745", "5/9"])), names(&["-1/745"]));
+        assert_eq!(still_there(&names(&["-1/745"]), &names(&["3/18"])), names(&[]));
+    }
+
+    #[test]
+    fn a_transaction_that_has_lost_its_number_and_holds_its_locks_is_waited_for_further() {
+        let waited_for = names(&["3/17", "4/2"]);
+        assert_eq!(still_there(&waited_for, &names(&["3/0", "5/9"])), names(&["3/17"]));
+        assert_eq!(still_there(&waited_for, &names(&["3/0", "4/2"])), waited_for);
+        // The session goes on with another transaction, which began later.
+        assert_eq!(still_there(&waited_for, &names(&["3/18"])), names(&[]));
+        // Another session that ends now was not waited for.
+        assert_eq!(still_there(&waited_for, &names(&["33/0"])), names(&[]));
+        // The first look may meet that state as well.
+        assert_eq!(still_there(&names(&["3/0"]), &names(&["3/0"])), names(&["3/0"]));
     }
 }

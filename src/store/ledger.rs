@@ -125,13 +125,29 @@ pub struct Reread<'a> {
 }
 
 const UNPARK: &str = r"
-UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), command = $9, group_id = $10,
+UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), command = $9,
        time_ms = $11, digest = $12, event_time_ms = $13, operator = $14, users = $15::text[], user_count = $16,
-       position = DEFAULT
+       position = $17
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = $5
    AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $10 AND l.time_ms = $11
                       AND l.digest = $12 AND l.outcome <> 'parked'
                       AND (l.group_id, l.time_ms, l.digest) <> ($2, $3, $4))";
+
+/// The same where the group is another one, known only now: the entry is written under it, and [`LEAVE_GROUP`] removes it
+/// under the other. Citus refuses an update of the column that says in which shard a row stands.
+const UNPARK_INTO_GROUP: &str = r"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, reason,
+                    causes, query_command, client_ip, platform, request_id, query, content_type, operator, users,
+                    user_count, body, position)
+SELECT p.sdk_app_id, $10, $11, $12, $9, $13, p.received_at, p.source, $6, $7, string_to_array($8, ','), p.query_command,
+       p.client_ip, p.platform, p.request_id, p.query, p.content_type, $14, $15::text[], $16, p.body, $17
+  FROM ledger p
+ WHERE p.sdk_app_id = $1 AND p.group_id = $2 AND p.time_ms = $3 AND p.digest = $4 AND p.outcome = $5
+   AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $10 AND l.time_ms = $11
+                      AND l.digest = $12 AND l.outcome <> 'parked')";
+
+const LEAVE_GROUP: &str =
+    "DELETE FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4";
 
 /// What came of writing what is read of an entry now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +161,7 @@ pub enum Rewritten {
 }
 
 /// Writes what is read of an entry now in the place of what was read of it before. Followers of the feed see the entry again, as
-/// it is now.
+/// it is now. Inside a transaction, which holds the lock by which the feed knows its writers.
 ///
 /// # Errors
 /// The statement's.
@@ -158,7 +174,10 @@ pub async fn unpark(
     let Some(left) = moves::lock_position(conn, row.key()).await? else {
         return Ok(Rewritten::NotThere);
     };
-    let query = sqlx::query(UNPARK).bind(app).bind(group).bind(time).bind(digest).bind(&row.outcome);
+    let next = moves::next_position(conn).await?;
+    let is_of_group = now.group.map_or("", GroupId::as_str) == group;
+    let statement = if is_of_group { UNPARK } else { UNPARK_INTO_GROUP };
+    let query = sqlx::query(statement).bind(app).bind(group).bind(time).bind(digest).bind(&row.outcome);
     let query = query
         .bind(now.verdict.outcome)
         .bind(now.verdict.reason.as_deref().map(storable))
@@ -170,9 +189,14 @@ pub async fn unpark(
         .bind(now.event_time.map(Millis::get))
         .bind(now.people.operator.as_ref().map(UserId::as_str))
         .bind(people::shown(now.people))
-        .bind(people::count(now.people));
+        .bind(people::count(now.people))
+        .bind(next);
     if query.execute(&mut *conn).await?.rows_affected() != 1 {
         return Ok(Rewritten::SaidAlready);
+    }
+    if !is_of_group {
+        let query = sqlx::query(LEAVE_GROUP).bind(app).bind(group).bind(time).bind(digest);
+        query.execute(&mut *conn).await?;
     }
     let key = (app, now.group.map_or("", GroupId::as_str), now.time.get(), now.digest.as_bytes());
     moves::moved(conn, (left, row.key()), key).await?;

@@ -5,10 +5,18 @@
 //! ledger does not depend on the values, so it is planned once (`force_generic_plan`), and partitions that lie beside the time
 //! that is asked for are left out when the plan begins.
 
-use sqlx::{Connection as _, Executor as _, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Transaction};
 
-/// Without statistics of a table all that there is would be sorted for each page, as in the feed.
-const SETTINGS: &str = "SET LOCAL enable_sort = off; SET LOCAL plan_cache_mode = force_generic_plan";
+use super::citus::HAS_CITUS;
+
+/// Without statistics of a table all that there is would be sorted for each page, as in the feed. Citus makes no plan for values
+/// that are not known.
+fn settings() -> String {
+    format!(
+        "SELECT set_config('enable_sort', 'off', true), set_config('plan_cache_mode',
+                CASE WHEN {HAS_CITUS} THEN 'auto' ELSE 'force_generic_plan' END, true)"
+    )
+}
 
 /// Begins one; to be rolled back by the caller, and closed with its connection where it is dropped in the middle.
 ///
@@ -16,6 +24,6 @@ const SETTINGS: &str = "SET LOCAL enable_sort = off; SET LOCAL plan_cache_mode =
 /// A statement's.
 pub(super) async fn begin(conn: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
     let mut snapshot = conn.begin().await?;
-    snapshot.execute(SETTINGS).await?;
+    snapshot.execute(AssertSqlSafe(settings())).await?;
     Ok(snapshot)
 }

@@ -23,6 +23,21 @@ pub(super) async fn lock_position(
     sqlx::query_scalar(POSITION).bind(app).bind(group).bind(time).bind(digest).fetch_optional(conn).await
 }
 
+/// The lock that every insert into the ledger takes before it asks for a number, by which the feed knows who writes.
+const BEGIN_MOVE: &str = "LOCK TABLE ONLY ledger IN ROW EXCLUSIVE MODE";
+
+const NEXT: &str = "SELECT nextval('ledger_position_seq')";
+
+/// The position at the end of the feed, for an entry that moves there. Asked for before the update and not by its `DEFAULT`:
+/// Citus refuses an update with a volatile function, because it would run once for each copy of a shard.
+///
+/// # Errors
+/// A statement's.
+pub(super) async fn next_position(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query(BEGIN_MOVE).execute(&mut *conn).await?;
+    sqlx::query_scalar(NEXT).fetch_one(conn).await
+}
+
 const LEFT: &str = "INSERT INTO ledger_moves (position, digest) VALUES ($1, $2)";
 
 const REKEY: &str = r"

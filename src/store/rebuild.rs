@@ -6,6 +6,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
+use super::citus;
 use super::lines::{Range, tables};
 use super::schema::MIGRATOR;
 
@@ -35,6 +36,11 @@ const LOCK_GROUPS: &str = r"
 SELECT sdk_app_id, group_id FROM groups
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4)
  ORDER BY sdk_app_id, group_id FOR UPDATE";
+
+const KEYS_OF_GROUPS: &str = r"
+SELECT sdk_app_id, group_id FROM groups
+ WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4)
+ ORDER BY sdk_app_id, group_id";
 
 /// Deletes everything that the mirror holds of some groups, whose rows are locked.
 ///
@@ -102,11 +108,31 @@ pub async fn lock_group(conn: &mut PgConnection, (app, group): (i64, &str)) -> R
 ///
 /// # Errors
 /// The statement's.
-pub async fn lock(
+pub async fn lock(conn: &mut PgConnection, range: Range<'_>) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    if citus::is_there(conn).await? {
+        return lock_each(conn, range).await;
+    }
+    groups_of(conn, LOCK_GROUPS, range).await
+}
+
+/// The same with a statement for each group, in the same order: Citus locks rows of one shard at once and of several not at all.
+///
+/// # Errors
+/// A statement's.
+async fn lock_each(conn: &mut PgConnection, range: Range<'_>) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    let groups = groups_of(conn, KEYS_OF_GROUPS, range).await?;
+    for (app, group) in &groups {
+        lock_group(conn, (*app, group)).await?;
+    }
+    Ok(groups)
+}
+
+async fn groups_of(
     conn: &mut PgConnection,
+    statement: &'static str,
     (after, last): Range<'_>,
 ) -> Result<Vec<(i64, String)>, sqlx::Error> {
-    let query = sqlx::query_as(LOCK_GROUPS).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
+    let query = sqlx::query_as(statement).bind(after.0).bind(after.1).bind(last.0).bind(last.1);
     query.fetch_all(conn).await
 }
 

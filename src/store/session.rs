@@ -9,11 +9,18 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
+use super::citus::HAS_CITUS;
 use super::unusable::Unusable;
 
 /// How long one read may take, in seconds: far longer than any page that an index serves, and short enough that a few
 /// which none serves do not take all connections away.
 pub const READ_SECS_MAX: u32 = 5;
+
+/// The setting by which statements are planned once. Citus makes no plan for values that are not known, so a session on a server
+/// that has it goes back to [`PLANS_BY_CITUS`].
+const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+
+const PLANS_BY_CITUS: &str = "SELECT set_config('plan_cache_mode', 'auto', false)";
 
 /// Name and value of each setting of a session.
 pub(super) type SessionSettings = Vec<(&'static str, String)>;
@@ -96,7 +103,9 @@ pub(super) async fn prepare(
     let read: String = settings.iter().map(|(name, _)| format!(", current_setting('{name}')")).collect();
     let row = one_row(
         conn,
-        format!("SELECT pg_is_in_recovery()::text, current_setting('synchronous_commit'){read}"),
+        format!(
+            "SELECT pg_is_in_recovery()::text, current_setting('synchronous_commit'), {HAS_CITUS}::text{read}"
+        ),
     )
     .await?;
     let read_back = |name: &str, wanted: &str, found: String| {
@@ -107,10 +116,14 @@ pub(super) async fn prepare(
         return Err(read_back("synchronous_commit", "on", "off".to_owned()));
     }
     for (at, (name, wanted)) in settings.iter().enumerate() {
-        let found: String = row.try_get(at + 2)?;
+        let found: String = row.try_get(at + 3)?;
         if found != *wanted {
             return Err(read_back(name, wanted, found));
         }
+    }
+    let is_planned_once = settings.iter().any(|(name, value)| (*name, value.as_str()) == PLANNED_ONCE);
+    if is_planned_once && row.try_get::<String, _>(2)? == "true" {
+        one_row(conn, PLANS_BY_CITUS.to_owned()).await?;
     }
     if refuse_standby && row.try_get::<String, _>(0)? == "true" {
         return Err(sqlx::Error::Configuration(Unusable::Standby.into()));

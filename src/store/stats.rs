@@ -62,13 +62,14 @@ const MEMBERS: &str = "SELECT sdk_app_id, count(*) FROM group_member_states WHER
 const LATEST_POSITIONS_MAX: i64 = 100_000;
 
 /// The count reads the primary key alone; bodies are never touched.
-const LEDGER: &str = "
-SELECT e.sdk_app_id, e.entries,
-       (SELECT l.received_at FROM ledger l
-         WHERE l.sdk_app_id = e.sdk_app_id AND l.source = 'callback' AND l.position > p.last - $1
-         ORDER BY l.position DESC LIMIT 1)
-  FROM (SELECT sdk_app_id, count(*) AS entries FROM ledger GROUP BY 1) e,
-       (SELECT max(position) AS last FROM ledger) p";
+const LEDGER: &str = "SELECT sdk_app_id, count(*) FROM ledger GROUP BY 1";
+
+const LAST_POSITION: &str = "SELECT COALESCE(max(position), 0) FROM ledger";
+
+/// A statement for each app, and no sub-select of the count: Citus refuses one that names what is counted.
+const LAST_CALLBACK: &str = "
+SELECT received_at FROM ledger
+ WHERE sdk_app_id = $1 AND source = 'callback' AND position > $2 ORDER BY position DESC LIMIT 1";
 
 /// Reads the index of what was parked or read in part, and its rows.
 const UNREAD: &str = "
@@ -103,13 +104,7 @@ pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
         *whole += entries_first;
         by_cause.insert(cause, entries);
     }
-    let ledger: Vec<(i64, i64, Option<DateTime<Utc>>)> =
-        sqlx::query_as(LEDGER).bind(LATEST_POSITIONS_MAX).fetch_all(&mut *conn).await?;
-    for (app, entries, last) in ledger {
-        let counts = apps.entry(app).or_default();
-        counts.applied = entries - counts.partial - counts.parked;
-        counts.last_callback_at = last;
-    }
+    count_ledger(conn, &mut apps).await?;
     for fresh in freshness::count(&mut *conn).await? {
         let app = fresh.sdk_app_id;
         apps.entry(app).or_default().freshness = Some(fresh);
@@ -121,6 +116,22 @@ pub async fn count(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
         apps.entry(gap.gap.sdk_app_id).or_default().gaps.push(gap);
     }
     Ok(Counts { counted_at, apps })
+}
+
+/// How many entries each app has, and when its newest callback came.
+async fn count_ledger(
+    conn: &mut PgConnection,
+    apps: &mut BTreeMap<i64, AppCounts>,
+) -> Result<(), sqlx::Error> {
+    let ledger: Vec<(i64, i64)> = sqlx::query_as(LEDGER).fetch_all(&mut *conn).await?;
+    let last: i64 = sqlx::query_scalar(LAST_POSITION).fetch_one(&mut *conn).await?;
+    for (app, entries) in ledger {
+        let counts = apps.entry(app).or_default();
+        counts.applied = entries - counts.partial - counts.parked;
+        let newest = sqlx::query_scalar(LAST_CALLBACK).bind(app).bind(last - LATEST_POSITIONS_MAX);
+        counts.last_callback_at = newest.fetch_optional(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 const LATEST: &str = "

@@ -251,6 +251,9 @@ mod golden {
 
 /// The house rules, the schema, and the documents.
 mod house {
+    mod citus;
+    mod citus_forms;
+    mod citus_server;
     mod deployment;
     mod diction;
     mod documents;

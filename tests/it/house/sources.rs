@@ -36,7 +36,7 @@ impl Source {
     }
 
     /// The tokens of the code.
-    fn tokens(&self) -> TokenStream {
+    pub(crate) fn tokens(&self) -> TokenStream {
         let code: Vec<&str> = self.code().collect();
         code.join("\n").parse().unwrap_or_else(|error| panic!("{}: {error}", self.path))
     }

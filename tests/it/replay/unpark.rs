@@ -268,11 +268,43 @@ async fn a_parked_entry_is_dropped_only_beside_another_one_that_says_the_same() 
     elsewhere.time_ms += 1;
     assert_eq!(ledger::unpark(&mut conn, &elsewhere, &now).await.unwrap(), Rewritten::NotThere);
     commit(&database, &[received(&join, T0, "r2")]).await.remove(0).unwrap();
+    conn.execute("BEGIN").await.unwrap();
     assert_eq!(ledger::unpark(&mut conn, &row, &now).await.unwrap(), Rewritten::SaidAlready);
+    conn.execute("COMMIT").await.unwrap();
     assert!(!drop_parked(&mut conn, &elsewhere, &now).await.unwrap());
     assert!(drop_parked(&mut conn, &row, &now).await.unwrap());
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(&mut conn).await.unwrap();
     assert_eq!(left, 1);
+    database.close().await;
+    app.stop().await;
+}
+
+/// Aim: the entry is written anew under its group, without a loss of what it holds. Method: as an older program would have left it,
+/// which could not read the group.
+#[tokio::test]
+async fn an_entry_whose_group_becomes_known_moves_into_it_with_all_that_it_holds() {
+    const HELD: &str = "SELECT (to_jsonb(l) - ARRAY['group_id', 'time_ms', 'digest', 'outcome', 'reason', 'causes', 'operator',
+                                      'users', 'user_count', 'position'])::text, l.position FROM ledger l";
+    let app = App::start().await;
+    let database = Database::new(&app.database.url).unwrap();
+    let behind = T0 - 2 * EVENT_TIME_AHEAD_MAX_MS;
+    let join = body("NewMemberJoin", 1, &json!({ "NewMemberList": [{ "Member_Account": "bo" }] }));
+    commit(&database, &[received(&join, behind, "r1")]).await.remove(0).unwrap();
+    let mut conn = app.connect().await;
+    let older = "UPDATE ledger SET group_id = '', client_ip = '10.0.0.9', platform = 'Web', query = 'a=b', content_type = 'json'";
+    conn.execute(older).await.unwrap();
+    conn.execute("UPDATE ledger_people SET group_id = ''").await.unwrap();
+    let before: (String, i64) = sqlx::query_as(HELD).fetch_one(&mut conn).await.unwrap();
+    let retry = Retry { cause: None, now: Millis::new(T0) };
+    let counts = unpark(&database, retry, |_| {}).await.unwrap();
+    assert_eq!(counts, Unparked { applied: 1, ..Unparked::default() });
+    let after: (String, i64) = sqlx::query_as(HELD).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(after.0, before.0);
+    assert!(after.1 > before.1, "it stands at the end of the feed");
+    let left: Vec<String> =
+        sqlx::query_scalar("SELECT group_id FROM ledger").fetch_all(&mut conn).await.unwrap();
+    assert_eq!(left, [join["GroupId"].as_str().unwrap()]);
+    assert_eq!(replay(&database, Mode::Verify, |_| {}).await.unwrap().lines, Vec::<String>::new());
     database.close().await;
     app.stop().await;
 }
