@@ -45,6 +45,12 @@ async fn after_a_restart_pages_and_streams_end_where_the_feed_was_complete_and_t
         let app = App::start().await;
         app.service.taken(&create("before")).await;
         let (kept, mut foreign) = (page(&app.service, "").await, app.connect().await);
+        // The note of a stop has a second, which a busy machine may not give it; that of a running service comes.
+        let is_noted = async || {
+            let (last, noted) = noted(&mut app.connect().await).await;
+            last > 0 && last == noted
+        };
+        assert!(eventually(is_noted).await);
         foreign.execute(FOREIGN).await.unwrap();
         app.service.taken(&create("during")).await;
         let App { service, database } = app;
