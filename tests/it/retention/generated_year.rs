@@ -42,7 +42,7 @@ pub(super) struct GeneratedYear {
 impl GeneratedYear {
     /// `YEAR_ROWS` callbacks by `YEAR_SEED`.
     pub(super) fn by_settings() -> Self {
-        let callbacks = setting("YEAR_ROWS", 3_000);
+        let callbacks = setting("YEAR_ROWS", 2_000);
         Self {
             seed: setting("YEAR_SEED", 1),
             callbacks,

@@ -1,6 +1,6 @@
 //! A year in small: a ledger of 400 days in partitions of a week, with everything that happens to it in its life.
 //!
-//! `YEAR_ROWS` sets how many callbacks are generated (3,000) and `YEAR_SEED` which. `YEAR_CONTROL=0` leaves out the second mirror,
+//! `YEAR_ROWS` sets how many callbacks are generated (2,000) and `YEAR_SEED` which. `YEAR_CONTROL=0` leaves out the second mirror,
 //! which is never pruned and gets everything in another order. A large year wants a release build, and prints what each step took:
 //!
 //! ```sh
