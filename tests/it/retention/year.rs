@@ -132,9 +132,11 @@ impl Side {
         query.fetch_one(&mut self.test.connect().await).await.unwrap()
     }
 
-    /// Registers a person as another mirror has: a pseudonym is drawn, and reads that name it have digests that follow from it.
+    /// Registers a person as another mirror has: a pseudonym is drawn, and reads that name it have digests that follow
+    /// from it. One who is erased again keeps it.
     async fn register(&self, (user_hash, pseudonym, at_ms): Registration) {
-        let register = "INSERT INTO erasures (sdk_app_id, user_hash, pseudonym, erased_at_ms) VALUES ($1::bigint, $2, $3, $4)";
+        let register = "INSERT INTO erasures (sdk_app_id, user_hash, pseudonym, erased_at_ms) VALUES ($1::bigint, $2, $3, $4)
+                        ON CONFLICT DO NOTHING";
         let query = sqlx::query(register).bind(APP.parse::<i64>().unwrap()).bind(user_hash);
         query.bind(pseudonym).bind(at_ms).execute(&mut self.test.connect().await).await.unwrap();
     }
