@@ -8,7 +8,8 @@
 //! `cargo bench --bench load` prints tables. `LOAD_PARTS=rate,latency,order,size,people` chooses (all): the rates above; the
 //! latency at a steady rate, in `load/latency.rs`; in order against shuffled, and a large mirror against an empty one,
 //! in `load/tables.rs`; with the index of people against without, in `load/people.rs`; with 100 open consoles (`consoles`, not
-//! by default), in `load/consoles.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
+//! by default), in `load/consoles.rs`; into a ledger of a year against an empty one (`ledger`, not by default, 28 GB of disk), in
+//! `load/ledger.rs`. `LOAD_SECONDS` sets the length of each measurement (5), `LOAD_ROUNDS` how many rounds the median
 //! is taken of (3), `LOAD_MEMBERS` the member rows of the large mirror (10,000,000).
 //!
 //! Service, PostgreSQL and sender share the machine. PostgreSQL is a private one with `fsync` and `synchronous_commit`
@@ -44,6 +45,8 @@
 mod consoles;
 #[path = "load/latency.rs"]
 mod latency;
+#[path = "load/ledger.rs"]
+mod ledger;
 #[path = "load/lives.rs"]
 mod lives;
 #[path = "load/people.rs"]
@@ -81,6 +84,7 @@ fn main() {
                 "rate" => rates(scene).await,
                 "latency" => latency::measure(scene).await,
                 "order" => tables::order(scene).await,
+                "ledger" => ledger::measure(scene).await,
                 "consoles" => consoles::measure(scene).await,
                 "size" => tables::size(scene).await,
                 "people" => people::measure(scene).await,

@@ -67,7 +67,7 @@ async fn check_entries(
         for _ in 0..SNAPSHOT_PAGES {
             let page = ledger_walk::page(snapshot.conn(), last.as_ref(), time, PAGE_ROWS).await?;
             progress(page.len() as u64);
-            asked += check_page(snapshot.conn(), mending, report, &page).await?;
+            asked += check_page(snapshot.conn(), mending, report, (&page, time)).await?;
             let Some(row) = page.into_iter().last() else {
                 snapshot.roll_back().await;
                 return Ok(asked);
@@ -82,7 +82,7 @@ async fn check_page(
     conn: &mut PgConnection,
     mending: Option<&Database>,
     report: &mut Report,
-    page: &[LedgerRow],
+    (page, time): (&[LedgerRow], TimeSpan),
 ) -> anyhow::Result<usize> {
     let entries: Vec<(&LedgerRow, People)> =
         page.iter().filter_map(|row| people_of_row(row).map(|people| (row, people))).collect();
@@ -90,9 +90,11 @@ async fn check_page(
         entries.iter().flat_map(|(row, people)| rows_of(row.key(), people)).collect();
     let mut missing = 0;
     for part in rows.chunks(ROWS_AT_ONCE) {
-        missing += check_rows(conn, mending, report, part).await?;
+        missing += check_rows(conn, mending, report, (part, time)).await?;
     }
-    check_shown(conn, mending, report, &entries).await?;
+    if !entries.is_empty() {
+        check_shown(conn, mending, report, (&entries, time)).await?;
+    }
     // What was missing is there now where it is mended.
     Ok(if mending.is_some() { rows.len() } else { rows.len() - missing })
 }
@@ -102,9 +104,9 @@ async fn check_rows(
     conn: &mut PgConnection,
     mending: Option<&Database>,
     report: &mut Report,
-    rows: &[PersonRow<'_>],
+    (rows, time): (&[PersonRow<'_>], TimeSpan),
 ) -> anyhow::Result<usize> {
-    let held = people::held(conn, rows).await?;
+    let held = people::held(conn, rows, time).await?;
     let held: BTreeMap<PersonKey<'_>, i16> = held.iter().map(|held| (held.row().key(), held.parts)).collect();
     let (mut missing, mut wrong) = (0, Vec::new());
     for row in rows {
@@ -135,10 +137,10 @@ async fn check_shown(
     conn: &mut PgConnection,
     mending: Option<&Database>,
     report: &mut Report,
-    entries: &[(&LedgerRow, People)],
+    (entries, time): (&[(&LedgerRow, People)], TimeSpan),
 ) -> anyhow::Result<()> {
     let keys: Vec<_> = entries.iter().map(|(row, _)| row.key()).collect();
-    let shown = people::shown_beside(conn, &keys).await?;
+    let shown = people::shown_beside(conn, &keys, time).await?;
     let shown: BTreeMap<LedgerKey<'_>, &ShownPeople> =
         shown.iter().map(|shown| (shown.entry_key(), shown)).collect();
     let mut wrong = Vec::new();

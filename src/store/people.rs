@@ -191,14 +191,20 @@ SELECT p.sdk_app_id, p.user_id, p.time_ms, p.digest, p.group_id, p.parts
   FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[], $5::text[])
     AS wanted (app, user_id, time_ms, digest, group_id)
   JOIN ledger_people p ON p.sdk_app_id = wanted.app AND p.user_id = wanted.user_id AND p.time_ms = wanted.time_ms
-                      AND p.digest = wanted.digest AND p.group_id = wanted.group_id";
+                      AND p.digest = wanted.digest AND p.group_id = wanted.group_id
+ WHERE p.time_ms >= $6 AND p.time_ms <= $7";
 
-/// The rows that are there of these.
+/// The rows that are there of these, all of which are within a time: only partitions of it are opened.
 ///
 /// # Errors
 /// The statement's.
-pub async fn held(conn: &mut PgConnection, wanted: &[PersonRow<'_>]) -> Result<Vec<HeldPerson>, sqlx::Error> {
-    sqlx::query_as_with(HELD, keys(wanted)?).fetch_all(conn).await
+pub async fn held(
+    conn: &mut PgConnection,
+    wanted: &[PersonRow<'_>],
+    time: TimeSpan,
+) -> Result<Vec<HeldPerson>, sqlx::Error> {
+    let query = sqlx::query_as_with(HELD, keys(wanted)?).bind(time.first_ms).bind(time.last_ms);
+    query.fetch_all(conn).await
 }
 
 const COUNT_ROWS: &str = "SELECT count(*) FROM ledger_people WHERE time_ms >= $1 AND time_ms <= $2";
@@ -299,21 +305,25 @@ const SHOWN_BESIDE: &str = r"
 SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.operator, l.users, l.user_count
   FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) AS wanted (app, group_id, time_ms, digest)
   JOIN ledger l ON l.sdk_app_id = wanted.app AND l.group_id = wanted.group_id AND l.time_ms = wanted.time_ms
-               AND l.digest = wanted.digest";
+               AND l.digest = wanted.digest
+ WHERE l.time_ms >= $5 AND l.time_ms <= $6";
 
-/// What stands beside these entries.
+/// What stands beside these entries, all of which are within a time: only partitions of it are opened.
 ///
 /// # Errors
 /// The statement's.
 pub async fn shown_beside(
     conn: &mut PgConnection,
     keys: &[LedgerKey<'_>],
+    time: TimeSpan,
 ) -> Result<Vec<ShownPeople>, sqlx::Error> {
     let query = sqlx::query_as(SHOWN_BESIDE)
         .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>());
+        .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
+        .bind(time.first_ms)
+        .bind(time.last_ms);
     query.fetch_all(conn).await
 }
 

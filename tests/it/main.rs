@@ -104,11 +104,14 @@ mod replay {
 mod retention {
     mod bodies;
     mod erasing;
+    mod generated_year;
     mod interrupted;
     mod late;
     mod partition_plans;
     pub(crate) mod partitions;
     mod pruning;
+    mod year;
+    mod year_followers;
 }
 
 /// What the internal listener serves.

@@ -10,7 +10,10 @@ use group_mirror::model::{GroupId, SdkAppId, UserId};
 use group_mirror::store::app_history::{self, AppHistoryFilter, AppHistoryKey};
 use group_mirror::store::feed::{self, FeedFilter, FeedPlace};
 use group_mirror::store::history::{self, HistoryFilter};
-use group_mirror::store::{Database, timeline};
+use group_mirror::store::ledger::LedgerRow;
+use group_mirror::store::partitions::TimeSpan;
+use group_mirror::store::people::HeldPerson;
+use group_mirror::store::{Database, ledger_walk, people, timeline};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
@@ -150,4 +153,28 @@ async fn whether_a_group_has_an_entry_behind_a_position_is_read_by_positions_and
     lookup.execute("ROLLBACK").await.unwrap();
     drop(lookup);
     pools.close().await;
+}
+
+/// The partitions of a week that this transaction has locked, which are those that its statements were planned with.
+async fn locked(conn: &mut PgConnection) -> Vec<String> {
+    let locked = "SELECT c.relname::text FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                   WHERE l.pid = pg_backend_pid() AND c.relkind = 'r' AND c.relname LIKE 'ledger%\\_w%' ORDER BY c.relname";
+    sqlx::query_scalar(locked).fetch_all(conn).await.unwrap()
+}
+
+/// A verification looks up each page of entries, millions of them: to plan that with every partition would cost more than to read.
+#[tokio::test]
+async fn what_a_verification_looks_up_for_a_page_opens_the_partition_of_the_page_alone() {
+    let (_test, mut conn) = filled().await;
+    let (first_ms, last_ms) = (BEGIN + 4 * 7 * DAY, BEGIN + 5 * 7 * DAY - 1);
+    let time = TimeSpan { first_ms, last_ms };
+    let page = ledger_walk::page(&mut conn, None, time, 10).await.unwrap();
+    let keys: Vec<_> = page.iter().map(LedgerRow::key).collect();
+    let held = people::page(&mut conn, None, time, 10).await.unwrap();
+    conn.execute("BEGIN").await.unwrap();
+    assert_eq!(people::shown_beside(&mut conn, &keys, time).await.unwrap().len(), 10);
+    assert_eq!(locked(&mut conn).await, ["ledger_w4"]);
+    let rows: Vec<_> = held.iter().map(HeldPerson::row).collect();
+    assert_eq!(people::held(&mut conn, &rows, time).await.unwrap().len(), 10);
+    assert_eq!(locked(&mut conn).await, ["ledger_people_w4", "ledger_w4"]);
 }
