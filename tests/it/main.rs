@@ -106,6 +106,7 @@ mod retention {
     mod erasing;
     mod interrupted;
     mod late;
+    mod odd_values;
     mod partition_plans;
     pub(crate) mod partitions;
     mod pruning;
