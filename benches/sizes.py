@@ -148,6 +148,7 @@ def main():
                 pass
             time.sleep(0.1)
         print("| kind | body | " + " | ".join(COLUMNS) + " | ledger | WAL | µs |")
+        total = 0
         for name, make, divided in KINDS:
             count = CALLBACKS // divided
             bodies = [make() for _ in range(count)]
@@ -156,6 +157,10 @@ def main():
             before, ticks = sizes(), server_ticks(postmaster)
             lsn = sql("SELECT pg_current_wal_insert_lsn()")[0][0]
             send(bodies, 1 if "1 connection" in name else CONNECTIONS)
+            # What waits in the spool is entered as well.
+            total += count
+            while sql("SELECT count(*) FROM ledger") != [[str(total)]]:
+                time.sleep(0.2)
             wal = int(sql(f"SELECT pg_current_wal_insert_lsn() - '{lsn}'")[0][0].split(".")[0])
             ticks = server_ticks(postmaster) - ticks
             assert sql("SELECT count(*) FROM ledger WHERE outcome <> 'applied'") == [["0"]]
