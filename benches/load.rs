@@ -259,7 +259,7 @@ const PGBENCH: &str = r#"
 \set t 1767225600000 + random(1, 1000000000)
 BEGIN;
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, client_ip, platform, body)
-VALUES (1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), :t::bigint, sha256((:n::bigint)::text::bytea), 'Group.CallbackAfterCreateGroup', :t::bigint, now(), 'callback', 'applied', '203.0.113.9', 'Web',
+VALUES (1400000001, '@TGS#2' || lpad(to_hex(:n::bigint), 16, '0'), :t::bigint, substr(sha256((:n::bigint)::text::bytea), 1, 16), 'Group.CallbackAfterCreateGroup', :t::bigint, now(), 'callback', 'applied', '203.0.113.9', 2,
   convert_to('{"CallbackCommand":"Group.CallbackAfterCreateGroup","EventTime":1767225600345,"GroupId":"@TGS#2RIVERB7QK000000","MemberList":[{"Member_Account":"boris-222"},{"Member_Account":"chen_222"}],"Name":"River walkers 1234567","Operator_Account":"ana_77","Owner_Account":"ana_77","Type":"Public","UserDefinedDataList":[{"Key":"region","Value":"north"},{"Key":"tier","Value":"2"}]}', 'UTF8'))
 ON CONFLICT DO NOTHING;
 INSERT INTO groups AS g (sdk_app_id, group_id, type, type_stamp, name, name_stamp, owner, owner_stamp, created_by, created_stamp, create_barrier, alive_stamp, updated_stamp)

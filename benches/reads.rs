@@ -107,7 +107,7 @@ async fn deep_pages(api: SocketAddr) {
 /// too, who have a hundred each. They lie in all of the table, as the entries of a person do.
 const PEOPLE: &str = r#"
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, body, operator, users, user_count)
-SELECT 1400000001, 'h' || n % 5003, 1767225600000 + n * 1000, sha256(n::text::bytea), 'Group.CallbackAfterMemberExit',
+SELECT 1400000001, 'h' || n % 5003, 1767225600000 + n * 1000, substr(sha256(n::text::bytea), 1, 16), 'Group.CallbackAfterMemberExit',
        1767225600000 + n * 1000, to_timestamp(1767225600 + n), 'callback', 'applied',
        convert_to(format('{"CallbackCommand":"Group.CallbackAfterMemberExit","EventTime":%s,"ExitMemberList":[{"Member_Account":"quiet-%s"}],"ExitType":"Kicked","GroupId":"h%s","Operator_Account":"%s"}',
                          1767225600000 + n * 1000, n % (EVENTS / 10), n % 5003, operator), 'UTF8'),

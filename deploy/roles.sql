@@ -119,7 +119,9 @@ SELECT c.oid, c.relname AS name, c.relkind AS kind, c.relispartition AS is_parti
 -- The functions that statements call, and whether people who read by SQL need them.
 CREATE TEMPORARY VIEW calls AS
 SELECT p.oid::regprocedure AS call, f.for_analysts
-  FROM (VALUES ('ledger_body_text', true), ('ledger_partition_bounds', true), ('ledger_partition_step', false))
+  FROM (VALUES ('ledger_body_text', true), ('ledger_client_ip', true), ('ledger_partition_bounds', true),
+               ('ledger_partition_step', false), ('ledger_platform', true), ('ledger_request_id', true),
+               ('ledger_user_count', true), ('ledger_users', true))
        AS f (name, for_analysts)
   JOIN pg_proc p ON p.proname = f.name AND p.pronamespace = 'public'::regnamespace;
 

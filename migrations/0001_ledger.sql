@@ -12,43 +12,73 @@
 -- the default one for what is later than the last of them. `ledger_partition_step` below makes them.
 CREATE SEQUENCE ledger_position_seq;
 
+-- The columns stand in the order of their alignment, so that no byte is lost between them (docs/decisions/0030).
 CREATE TABLE ledger (
     sdk_app_id    bigint      NOT NULL,
-    group_id      text        COLLATE "C" NOT NULL,
     time_ms       bigint      NOT NULL,
-    digest        bytea       NOT NULL,
-    command       text        NOT NULL,
     event_time_ms bigint,
     received_at   timestamptz NOT NULL,
+    position      bigint      NOT NULL DEFAULT nextval('ledger_position_seq'),
+    user_count    integer,
+    platform      smallint,
+    body          bytea       NOT NULL,
+    group_id      text        COLLATE "C" NOT NULL,
+    digest        bytea       NOT NULL,
+    command       text        NOT NULL,
     source        text        NOT NULL,
     outcome       text        NOT NULL,
+    request_id    uuid,
+    client_ip     inet,
+    operator      text        COLLATE "C",
+    user_id       text        COLLATE "C",
+    users         text[]      COLLATE "C",
     reason        text,
     causes        text[]      COLLATE "C",
     query_command text,
-    client_ip     text,
-    platform      text,
-    request_id    text,
     query         text,
     content_type  text,
-    operator      text        COLLATE "C",
-    users         text[]      COLLATE "C",
-    user_count    integer     NOT NULL DEFAULT 0,
-    body          bytea       NOT NULL,
-    position      bigint      NOT NULL DEFAULT nextval('ledger_position_seq'),
+    odd_values    jsonb,
     CONSTRAINT ledger_pkey PRIMARY KEY (sdk_app_id, group_id, time_ms, digest),
-    CONSTRAINT ledger_digest_check CHECK (octet_length(digest) = 32),
+    CONSTRAINT ledger_digest_check CHECK (octet_length(digest) = 16),
     CONSTRAINT ledger_source_check CHECK (source IN ('callback', 'rest')),
     CONSTRAINT ledger_outcome_check CHECK (outcome IN ('applied', 'partial', 'parked')),
     CONSTRAINT ledger_reason_check CHECK ((outcome <> 'applied') = (reason IS NOT NULL)),
-    CONSTRAINT ledger_causes_check CHECK ((outcome <> 'applied') = (causes IS NOT NULL) AND cardinality(causes) > 0)
+    CONSTRAINT ledger_causes_check CHECK ((outcome <> 'applied') = (causes IS NOT NULL) AND cardinality(causes) > 0),
+    CONSTRAINT ledger_users_check CHECK (user_id IS NULL OR users IS NULL)
 ) PARTITION BY RANGE (time_ms);
 ALTER SEQUENCE ledger_position_seq OWNED BY ledger.position;
+
+-- What came in the query stands in a column of a smaller type where its text follows from that byte for byte, else in
+-- odd_values as it came. These functions read it back; the planner puts what they say into the statement.
+CREATE FUNCTION ledger_request_id(request_id uuid, odd_values jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(request_id::text, odd_values ->> 'RequestID');
+COMMENT ON FUNCTION ledger_request_id IS 'RequestID of the query, as it came.';
+
+CREATE FUNCTION ledger_client_ip(client_ip inet, odd_values jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(host(client_ip), odd_values ->> 'ClientIP');
+COMMENT ON FUNCTION ledger_client_ip IS 'ClientIP of the query, as it came.';
+
+-- The numbers are stored and never change.
+CREATE FUNCTION ledger_platform(platform smallint, odd_values jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE((ARRAY['RESTAPI', 'Web', 'Android', 'iOS', 'Windows', 'iPad', 'macOS', 'Mac', 'Unknown'])[platform],
+                    odd_values ->> 'OptPlatform');
+COMMENT ON FUNCTION ledger_platform IS 'OptPlatform of the query, as it came.';
+
+-- An array takes 24 bytes beside what is in it, and most entries are about one user.
+CREATE FUNCTION ledger_users(user_id text, users text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN user_id IS NULL THEN users ELSE ARRAY[user_id] END;
+COMMENT ON FUNCTION ledger_users IS 'The first 5 of the users that an entry is about; NULL where there are none.';
+
+CREATE FUNCTION ledger_user_count(user_count integer, user_id text, users text[]) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(user_count, CASE WHEN user_id IS NULL THEN cardinality(users) ELSE 1 END, 0);
+COMMENT ON FUNCTION ledger_user_count IS 'How many users an entry is about.';
 
 -- Finds the entry of a request by its digest, which holds the RequestID where no event time is believed: a repeat of such
 -- a request has another receipt, and so another key. Not unique, so that the table can be partitioned by time; writers
 -- keep two receipts apart by a lock on the digest.
 CREATE INDEX ledger_request_idx ON ledger (sdk_app_id, group_id, digest)
-    WHERE event_time_ms IS DISTINCT FROM time_ms AND request_id IS NOT NULL;
+    WHERE event_time_ms IS DISTINCT FROM time_ms AND ledger_request_id(request_id, odd_values) IS NOT NULL;
 
 -- The order of the feed. Numbers are given before the commit, so a reader waits for those who are still writing
 -- (store/high_watermark.rs); a duplicate leaves a hole. Unlike transaction ids they go on after a dump and restore. Not unique: a
@@ -69,7 +99,7 @@ COMMENT ON TABLE ledger IS 'Every callback and every REST answer that was accept
 COMMENT ON COLUMN ledger.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN ledger.group_id IS 'The group; empty where it cannot be read.';
 COMMENT ON COLUMN ledger.time_ms IS 'Unix milliseconds: the event time where it is believed, else the time of first receipt.';
-COMMENT ON COLUMN ledger.digest IS 'SHA-256 of command and canonical body without EventTime, or with RequestID where no event time is believed; equal for every repeat.';
+COMMENT ON COLUMN ledger.digest IS 'The first 16 bytes of the SHA-256 of command and canonical body without EventTime, or with RequestID where no event time is believed; equal for every repeat.';
 COMMENT ON COLUMN ledger.command IS 'CallbackCommand of the body, else of the query.';
 COMMENT ON COLUMN ledger.event_time_ms IS 'EventTime as sent, Unix milliseconds; NULL where absent or not a number.';
 COMMENT ON COLUMN ledger.received_at IS 'Time of first receipt, fixed before the first attempt to commit.';
@@ -78,15 +108,17 @@ COMMENT ON COLUMN ledger.outcome IS 'applied; partial: applied but for what reas
 COMMENT ON COLUMN ledger.reason IS 'Why it is parked, or what was skipped of it; NULL where it is applied.';
 COMMENT ON COLUMN ledger.causes IS 'Labels of the causes in reason, out of a closed list, for counts and filters; NULL where it is applied.';
 COMMENT ON COLUMN ledger.query_command IS 'CallbackCommand of the query where it differs from command.';
-COMMENT ON COLUMN ledger.client_ip IS 'ClientIP of the query: whose action it was.';
-COMMENT ON COLUMN ledger.platform IS 'OptPlatform of the query; free text.';
-COMMENT ON COLUMN ledger.request_id IS 'RequestID of the query; seen, not documented.';
+COMMENT ON COLUMN ledger.client_ip IS 'ClientIP of the query, whose action it was, where its text is the usual one of an address; else NULL.';
+COMMENT ON COLUMN ledger.platform IS 'OptPlatform of the query: 1 RESTAPI, 2 Web, 3 Android, 4 iOS, 5 Windows, 6 iPad, 7 macOS, 8 Mac, 9 Unknown; NULL where it is another one.';
+COMMENT ON COLUMN ledger.request_id IS 'RequestID of the query, where it is a UUID in lower case; else NULL. Seen, not documented.';
 COMMENT ON COLUMN ledger.query IS 'Query string as it came, without Sign and RequestTime; NULL where the app had no relay at its receipt.';
 COMMENT ON COLUMN ledger.content_type IS 'Content-Type as it came, each byte as the character of its number; NULL where absent, or where the app had no relay.';
 COMMENT ON COLUMN ledger.operator IS 'Who did it, as far as the entry was read; NULL where it names none.';
-COMMENT ON COLUMN ledger.users IS 'The first 5 of the users that the entry is about, as far as it was read: who joined, left or was changed, or was there from the start; of a list of members those who were shown and are not in it. NULL where there are none.';
-COMMENT ON COLUMN ledger.user_count IS 'How many users the entry is about.';
+COMMENT ON COLUMN ledger.user_id IS 'The user that the entry is about, as users say, where it is one.';
+COMMENT ON COLUMN ledger.users IS 'The first 5 of the users that the entry is about, as far as it was read, where they are several: who joined, left or was changed, or was there from the start; of a list of members those who were shown and are not in it. NULL where there is one or none.';
+COMMENT ON COLUMN ledger.user_count IS 'How many users the entry is about, where these are more than user_id or users name; else NULL.';
 COMMENT ON COLUMN ledger.position IS 'Place in the feed of changes; an entry that is changed (read further after an update, or received earlier than was known) moves to the end.';
+COMMENT ON COLUMN ledger.odd_values IS 'Those of ClientIP, OptPlatform and RequestID of the query whose text their columns cannot hold, by these names; NULL where there are none.';
 COMMENT ON COLUMN ledger.body IS 'The body as it came; it may hold NUL, broken UTF-8 or no JSON at all.';
 
 -- Bodies for people who read by SQL. A body may hold NUL and bytes that are no UTF-8, at which convert_from fails, and with
@@ -111,7 +143,9 @@ COMMENT ON FUNCTION ledger_body_text IS 'A body as text; NUL and bytes that are 
 
 CREATE VIEW ledger_entries AS
 SELECT sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, reason, causes,
-       query_command, client_ip, platform, request_id, query, content_type, operator, users, user_count, position,
+       query_command, ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform,
+       ledger_request_id(request_id, odd_values) AS request_id, query, content_type, operator,
+       ledger_users(user_id, users) AS users, ledger_user_count(user_count, user_id, users) AS user_count, position,
        ledger_body_text(body) AS body
   FROM ledger;
 
@@ -119,7 +153,7 @@ COMMENT ON VIEW ledger_entries IS 'The ledger, with bodies as text that cannot f
 COMMENT ON COLUMN ledger_entries.sdk_app_id IS 'Number of the Tencent Cloud Chat application.';
 COMMENT ON COLUMN ledger_entries.group_id IS 'The group; empty where it cannot be read.';
 COMMENT ON COLUMN ledger_entries.time_ms IS 'Unix milliseconds: the event time where it is believed, else the time of first receipt.';
-COMMENT ON COLUMN ledger_entries.digest IS 'SHA-256 of command and canonical body without EventTime, or with RequestID where no event time is believed; equal for every repeat.';
+COMMENT ON COLUMN ledger_entries.digest IS 'The first 16 bytes of the SHA-256 of command and canonical body without EventTime, or with RequestID where no event time is believed; equal for every repeat.';
 COMMENT ON COLUMN ledger_entries.command IS 'CallbackCommand of the body, else of the query.';
 COMMENT ON COLUMN ledger_entries.event_time_ms IS 'EventTime as sent, Unix milliseconds; NULL where absent or not a number.';
 COMMENT ON COLUMN ledger_entries.received_at IS 'Time of first receipt, fixed before the first attempt to commit.';

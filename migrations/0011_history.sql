@@ -4,11 +4,11 @@
 
 CREATE TABLE ledger_people (
     sdk_app_id bigint   NOT NULL,
+    time_ms    bigint   NOT NULL,
+    parts      smallint NOT NULL,
     group_id   text     COLLATE "C" NOT NULL,
     user_id    text     COLLATE "C" NOT NULL,
-    time_ms    bigint   NOT NULL,
     digest     bytea    NOT NULL,
-    parts      smallint NOT NULL,
     CONSTRAINT ledger_people_parts_check CHECK (parts BETWEEN 1 AND 7)
 ) PARTITION BY RANGE (time_ms);
 

@@ -222,11 +222,15 @@ impl Millis {
     }
 }
 
-/// SHA-256 of what a callback says; equal for every repeat of it.
+/// What a callback says, as the first bytes of its SHA-256; equal for every repeat of it. 128 bits are enough to tell contents
+/// apart that were authenticated, are about one group, and have one time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 32]);
+pub struct Digest([u8; Digest::BYTES]);
 
 impl Digest {
+    /// How many bytes are stored.
+    pub const BYTES: usize = 16;
+
     /// Over a command and a content.
     #[must_use]
     pub fn of(command: &str, content: &[u8]) -> Self {
@@ -242,7 +246,10 @@ impl Digest {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        Self(hash.finalize().into())
+        let whole: [u8; 32] = hash.finalize().into();
+        let mut first = [0; Self::BYTES];
+        first.copy_from_slice(&whole[..Self::BYTES]);
+        Self(first)
     }
 
     /// The first 8 bytes as a number: the name of a lock.
@@ -253,13 +260,13 @@ impl Digest {
         i64::from_be_bytes(bytes)
     }
 
-    /// As read back from the ledger; `None` unless there are exactly 32 bytes.
+    /// As read back from the ledger; `None` unless there are exactly as many bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The 32 bytes, as stored.
+    /// The bytes, as stored.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

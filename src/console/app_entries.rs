@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_place_in_the_history_of_an_app_survives_its_address() {
-        let key = AppHistoryKey { time_ms: 5, digest: vec![7; 32], group: "@TGS#_a.b é".to_owned() };
+        let key = AppHistoryKey { time_ms: 5, digest: vec![7; 16], group: "@TGS#_a.b é".to_owned() };
         let read =
             |text: &str| app_place(&AskedPage::of(Some(&format!("behind={text}")), Zone::UTC), "behind");
         assert_eq!(read(&app_place_text(&key)).unwrap(), Some(key));

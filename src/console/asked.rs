@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_list_survives_its_address() {
-        let key = (-5, vec![7; 32]);
+        let key = (-5, vec![7; 16]);
         let text = place_text(&key);
         assert_eq!(asked(&format!("behind={text}")).place("behind").unwrap(), Some(key));
         for text in ["", "x", "1.", "1.AAAA", "x.AAAA", "1"] {

@@ -229,7 +229,7 @@ mod tests {
             sdk_app_id: 1,
             group_id: "g".to_owned(),
             time_ms: 1_767_225_600_000,
-            digest: vec![0; 32],
+            digest: vec![0; 16],
             command: command.to_owned(),
             query_command: None,
             request_id: None,

@@ -341,7 +341,7 @@ mod tests {
             sdk_app_id: 1,
             group_id: "g".to_owned(),
             time_ms: 1,
-            digest: vec![0; 32],
+            digest: vec![0; 16],
             command: "Group.CallbackAfterNewMemberJoin".to_owned(),
             query_command: None,
             request_id: None,

@@ -209,7 +209,7 @@ mod tests {
             sdk_app_id: 1,
             group_id: group.to_owned(),
             time_ms,
-            digest: vec![0; 32],
+            digest: vec![0; 16],
             command: "Group.CallbackAfterNewMemberJoin".to_owned(),
             query_command: None,
             request_id: None,

@@ -76,7 +76,7 @@ impl<'a> Renaming<'a> {
         let erased = ErasedEntry {
             body: body.unwrap_or_else(|| entry.row.body.clone()),
             query: query.or_else(|| entry.query.clone()),
-            client_ip: entry.client_ip.clone().filter(|_| !is_theirs),
+            keeps_address: !is_theirs,
             reason: reason.or_else(|| entry.row.reason.clone()),
         };
         (!columns.is_empty()).then_some((erased, columns))

@@ -125,7 +125,7 @@ const ENTRIES_OF_APP: &str = r"
 const ENTRIES_OF_USER: &str = r"
                        (SELECT k.sdk_app_id, k.group_id, k.time_ms, k.digest, k.time_ms AS at, k.parts, l.command,
                                l.query_command, l.request_id, l.received_at, l.outcome, l.reason, l.causes, l.body,
-                               l.event_time_ms, l.source, l.client_ip, l.platform
+                               l.event_time_ms, l.source, l.client_ip, l.platform, l.odd_values
                           FROM (SELECT * FROM ledger_people
                                  WHERE sdk_app_id = $1 AND user_id = $14 AND time_ms > $2 AND time_ms <= $3
                                    AND time_ms >= COALESCE($6, $2)
@@ -146,9 +146,11 @@ const ENTRIES_OF_USER: &str = r"
 fn page_statement(entries: &str) -> String {
     format!(
         "
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
-       event_time_ms, source, client_ip, platform, parts, chosen,
+       event_time_ms, source,
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, parts, chosen,
        (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY at DESC, digest DESC, group_id DESC)

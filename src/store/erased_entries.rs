@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
 use super::ledger::{LedgerRow, NewEntry};
 use super::people::{self, LedgerKey, rows_of};
+use super::query_columns::QueryColumns;
 use crate::mirror::People;
 use crate::model::{GroupId, SdkAppId, UserId, storable};
 
@@ -65,15 +66,16 @@ impl EntryPlace {
 }
 
 const COLUMNS: &str = "
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body,
-       query, client_ip, operator, users
+       query, ledger_client_ip(client_ip, odd_values) AS client_ip, operator, ledger_users(user_id, users) AS users
   FROM ledger";
 
 /// True of every entry that names the user `$2`, and of some others. In a query a character may be escaped by `%`.
 const MAY_NAME: &str = r"
    AND (position(convert_to($2, 'UTF8') IN body) > 0 OR position('\x5c'::bytea IN body) > 0
-        OR operator = $2 OR $2 = ANY (users) OR strpos(reason, $2) > 0
+        OR operator = $2 OR user_id = $2 OR $2 = ANY (users) OR strpos(reason, $2) > 0
         OR strpos(query, $2) > 0 OR strpos(query, '%') > 0)";
 
 const WINDOW_END: &str = "
@@ -178,18 +180,21 @@ pub struct ErasedEntry {
     pub body: Vec<u8>,
     /// Its query.
     pub query: Option<String>,
-    /// The address of its client.
-    pub client_ip: Option<String>,
+    /// Whether the address of its client stays.
+    pub keeps_address: bool,
     /// Why it is parked, or what was skipped of it.
     pub reason: Option<String>,
 }
 
 /// The operator and the first users follow from the body, in which one id is replaced by one that was not there.
 const WRITE: &str = "
-UPDATE ledger l SET body = n.body, query = n.query, client_ip = n.client_ip, reason = n.reason,
-       operator = CASE WHEN l.operator = $9 THEN $10 ELSE l.operator END, users = array_replace(l.users, $9, $10)
-  FROM UNNEST($3::bigint[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
-    AS n (time_ms, digest, body, query, client_ip, reason)
+UPDATE ledger l SET body = n.body, query = n.query, reason = n.reason,
+       client_ip = CASE WHEN n.keeps_address THEN l.client_ip END,
+       odd_values = CASE WHEN n.keeps_address THEN l.odd_values ELSE NULLIF(l.odd_values - 'ClientIP', '{}') END,
+       operator = CASE WHEN l.operator = $9 THEN $10 ELSE l.operator END,
+       user_id = CASE WHEN l.user_id = $9 THEN $10 ELSE l.user_id END, users = array_replace(l.users, $9, $10)
+  FROM UNNEST($3::bigint[], $4::bytea[], $5::bytea[], $6::text[], $7::boolean[], $8::text[])
+    AS n (time_ms, digest, body, query, keeps_address, reason)
  WHERE l.sdk_app_id = $1 AND l.group_id = $2 AND l.time_ms = n.time_ms AND l.digest = n.digest";
 
 /// One statement, so that rows of the person and of the pseudonym, which an entry may both have, become one.
@@ -219,7 +224,7 @@ pub async fn write(
     let query = query
         .bind(entries.iter().map(|(_, entry)| &entry.body[..]).collect::<Vec<_>>())
         .bind(entries.iter().map(|(_, entry)| entry.query.as_deref()).collect::<Vec<_>>())
-        .bind(entries.iter().map(|(_, entry)| entry.client_ip.as_deref()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|(_, entry)| entry.keeps_address).collect::<Vec<_>>())
         .bind(entries.iter().map(|(_, entry)| entry.reason.as_deref()).collect::<Vec<_>>());
     let written = query.bind(user.as_str()).bind(pseudonym.as_str()).execute(&mut *conn).await?;
     assert_eq!(
@@ -232,7 +237,8 @@ pub async fn write(
 }
 
 const REPLACE: &str = "
-UPDATE ledger SET body = $5, query = $6, client_ip = $7, reason = $8
+UPDATE ledger SET body = $5, query = $6, client_ip = $7::inet, reason = $8,
+       odd_values = NULLIF(COALESCE(odd_values, '{}') - 'ClientIP' || COALESCE($9::jsonb, '{}'), '{}')
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4";
 
 /// Writes an entry without a person in the place of what it was, where it has come into the time of an erasure by an earlier
@@ -248,8 +254,10 @@ pub async fn replace(
     let group = entry.group.map_or("", GroupId::as_str);
     let key: LedgerKey<'_> = (entry.app.get(), group, entry.time.get(), entry.digest.as_bytes());
     let query = sqlx::query(REPLACE).bind(key.0).bind(key.1).bind(key.2).bind(key.3).bind(entry.body);
-    let query = query.bind(entry.query.as_deref()).bind(entry.client_ip);
-    query.bind(entry.verdict.reason.as_deref().map(storable)).execute(&mut *conn).await?;
+    let address = QueryColumns::of(entry.client_ip, None, None);
+    let query = query.bind(entry.query.as_deref()).bind(address.client_ip);
+    let query = query.bind(entry.verdict.reason.as_deref().map(storable)).bind(address.odd_values);
+    query.execute(&mut *conn).await?;
     people::set_shown(conn, key, &entry.people).await?;
     people::remove(conn, &rows_of(key, before).collect::<Vec<_>>()).await?;
     people::replace(conn, rows_of(key, &entry.people).collect()).await

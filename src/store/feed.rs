@@ -196,9 +196,10 @@ const NEXT: &str = "SELECT COALESCE(min(position), $2) FROM ledger WHERE positio
 /// which copied rows may, stay together: a page goes on behind a position.
 const PAGE: &str = "
 SELECT l.position, encode(substr(l.digest, 1, 4), 'hex') AS digest, l.sdk_app_id, l.group_id,
-       left(l.command, $8) AS command, l.event_time_ms, l.received_at, l.source, l.outcome, l.operator, l.users,
-       l.user_count, (SELECT left(g.name, $8) FROM group_names g
-                       WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
+       left(l.command, $8) AS command, l.event_time_ms, l.received_at, l.source, l.outcome, l.operator,
+       ledger_users(l.user_id, l.users) AS users, ledger_user_count(l.user_count, l.user_id, l.users) AS user_count,
+       (SELECT left(g.name, $8) FROM group_names g
+         WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
   FROM (SELECT * FROM ledger WHERE position > $1 AND position <= $2 ORDER BY position OFFSET 0) l
  WHERE ($3::bigint IS NULL OR l.sdk_app_id = $3) AND ($4::text IS NULL OR l.group_id = $4)
    AND ($5::text IS NULL OR l.command = $5) AND ($6::text IS NULL OR l.outcome = $6)

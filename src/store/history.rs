@@ -84,9 +84,11 @@ OFFSET $6 LIMIT 2";
 /// filters out of the choice of an index, and lets the planner know that the range is read in its order, down to the end of
 /// the search: it is twice [`SEARCHED_ROWS_MAX`], with room for rows that come between the statements.
 const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
-       event_time_ms, source, client_ip, platform, chosen,
+       event_time_ms, source,
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, chosen,
        (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
@@ -282,7 +284,8 @@ pub async fn has_entry_after(
 
 /// In no order: a fold needs none.
 const UNTIL: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms <= $3 AND outcome <> 'parked'";

@@ -1,6 +1,6 @@
-//! Statements on the ledger: facts enter by the door in `entry`, and entries are read back in key order to be folded again.
+//! Statements on the ledger: facts enter by the door in `entry_door`, and entries are read back in key order to be folded again.
 //!
-//! This file and `entry` are the only ones that write the table; `history`, `app_history`, `parked` and `feed` read it for
+//! This file and `entry_door` are the only ones that write the table; `history`, `app_history`, `parked` and `feed` read it for
 //! people. Nothing here decides what an entry means.
 
 use sqlx::PgConnection;
@@ -9,9 +9,8 @@ use super::people::{self, LedgerKey, rows_of};
 use crate::mirror::People;
 use crate::model::{Digest, GroupId, Millis, UserId, storable};
 
-pub use super::entry::{
-    Entered, EntrySource, NewEntry, OutboxMark, Queued, Verdict, enter_batch, receive_earlier,
-};
+pub use super::entry::{Entered, EntrySource, NewEntry, OutboxMark, Queued, Verdict};
+pub use super::entry_door::{enter_batch, receive_earlier};
 use super::moves;
 
 /// An entry as it is read back.
@@ -72,7 +71,8 @@ impl LedgerRow {
 }
 
 const OF_KEYS: &str = r"
-SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command,
+       ledger_request_id(l.request_id, l.odd_values) AS request_id,
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.source, l.outcome, l.reason, l.causes,
        l.body
   FROM (SELECT DISTINCT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[])) AS k (app, grp, time, digest)
@@ -126,8 +126,8 @@ pub struct Reread<'a> {
 
 const UNPARK: &str = r"
 UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), command = $9,
-       time_ms = $11, digest = $12, event_time_ms = $13, operator = $14, users = $15::text[], user_count = $16,
-       position = $17
+       time_ms = $11, digest = $12, event_time_ms = $13, operator = $14, user_id = $15, users = $16::text[],
+       user_count = $17, position = $18
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4 AND outcome = $5
    AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $10 AND l.time_ms = $11
                       AND l.digest = $12 AND l.outcome <> 'parked'
@@ -137,10 +137,10 @@ UPDATE ledger SET outcome = $6, reason = $7, causes = string_to_array($8, ','), 
 /// under the other. Citus refuses an update of the column that says in which shard a row stands.
 const UNPARK_INTO_GROUP: &str = r"
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, reason,
-                    causes, query_command, client_ip, platform, request_id, query, content_type, operator, users,
-                    user_count, body, position)
+                    causes, query_command, client_ip, platform, request_id, odd_values, query, content_type, operator,
+                    user_id, users, user_count, body, position)
 SELECT p.sdk_app_id, $10, $11, $12, $9, $13, p.received_at, p.source, $6, $7, string_to_array($8, ','), p.query_command,
-       p.client_ip, p.platform, p.request_id, p.query, p.content_type, $14, $15::text[], $16, p.body, $17
+       p.client_ip, p.platform, p.request_id, p.odd_values, p.query, p.content_type, $14, $15, $16::text[], $17, p.body, $18
   FROM ledger p
  WHERE p.sdk_app_id = $1 AND p.group_id = $2 AND p.time_ms = $3 AND p.digest = $4 AND p.outcome = $5
    AND NOT EXISTS (SELECT FROM ledger l WHERE l.sdk_app_id = $1 AND l.group_id = $10 AND l.time_ms = $11
@@ -188,6 +188,7 @@ pub async fn unpark(
         .bind(now.digest.as_bytes())
         .bind(now.event_time.map(Millis::get))
         .bind(now.people.operator.as_ref().map(UserId::as_str))
+        .bind(people::shown_alone(now.people))
         .bind(people::shown(now.people))
         .bind(people::count(now.people))
         .bind(next);

@@ -46,7 +46,8 @@ pub async fn group_ahead(
 }
 
 const OF_RANGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE (sdk_app_id, group_id) > ($1, $2) AND (sdk_app_id, group_id) <= ($3, $4) AND time_ms >= $5 AND time_ms <= $6";
@@ -63,7 +64,8 @@ pub fn of_range<'a>(
 }
 
 const OF_GROUP: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms >= $3 AND time_ms <= $4";
@@ -82,7 +84,8 @@ pub fn of_group<'a>(
 const BEFORE_ALL: LedgerKey<'static> = (0, "", i64::MIN, &[]);
 
 const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE (sdk_app_id, group_id, time_ms, digest) > ($1, $2, $3, $4) AND time_ms >= $5 AND time_ms <= $6
@@ -115,7 +118,8 @@ pub struct UnreadEntry {
 
 /// In the order of the partial index on what is not wholly applied: it is small, whatever the number of partitions.
 const UNREAD: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body,
        received_at
   FROM ledger

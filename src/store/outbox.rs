@@ -1,6 +1,6 @@
 //! Statements on the outbox of the relay: who delivers what, what is next in a group, and what was delivered or given up.
 //!
-//! Entries come into it with their ledger entry (`entry`). Each belongs to one process by that process's number, which is
+//! Entries come into it with their ledger entry (`entry_door`). Each belongs to one process by that process's number, which is
 //! also the name of an advisory lock that its session holds: a number without a lock is that of a process that has ended
 //! or lost its database, and another one takes its entries over. Each function is one statement that commits by itself,
 //! without waiting for the disk: what a crash of the server takes back is delivered a second time.
@@ -227,8 +227,9 @@ pub struct KeptRequest {
 }
 
 const REQUESTS: &str = r"
-SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.client_ip, l.platform, l.request_id,
-       l.query, l.content_type, l.body
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command,
+       ledger_client_ip(l.client_ip, l.odd_values) AS client_ip, ledger_platform(l.platform, l.odd_values) AS platform,
+       ledger_request_id(l.request_id, l.odd_values) AS request_id, l.query, l.content_type, l.body
   FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) AS k (app, group_id, time_ms, digest)
   JOIN ledger l ON l.sdk_app_id = k.app AND l.group_id = k.group_id AND l.time_ms = k.time_ms AND l.digest = k.digest";
 

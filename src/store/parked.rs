@@ -94,9 +94,11 @@ OFFSET $7 LIMIT 2";
 /// The rows are chosen first and then cut where the bodies before them reach the limit, and the filters are kept out of the
 /// choice of an index, as in a history.
 const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
-       event_time_ms, source, client_ip, platform, received_at, chosen,
+       event_time_ms, source,
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, received_at, chosen,
        (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY received_at DESC, digest DESC, group_id DESC, time_ms DESC)

@@ -13,7 +13,8 @@ use super::people::{PersonRow, with_parts};
 use super::prune::{self, PruneLimits};
 
 /// The columns of an entry that a fold reads.
-const ROW: &str = "l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command, l.request_id,
+const ROW: &str = "l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.command, l.query_command,
+       ledger_request_id(l.request_id, l.odd_values) AS request_id,
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.source, l.outcome, l.reason, l.causes, l.body";
 
 /// How what stays is copied before the exchange.

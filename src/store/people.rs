@@ -113,17 +113,22 @@ pub async fn remove(conn: &mut PgConnection, rows: &[PersonRow<'_>]) -> Result<(
     sqlx::query_with(REMOVE, keys(rows)?).execute(conn).await.map(drop)
 }
 
-/// The users that stand beside an entry, as the literal of an array: an array of arrays cannot be handed over. NULL where
-/// there are none.
+/// The user who stands beside an entry, where it is one.
+pub(super) fn shown_alone(people: &People) -> Option<&str> {
+    people.users.first().filter(|_| people.users.len() == 1).map(UserId::as_str)
+}
+
+/// The users that stand beside an entry, where they are several, as the literal of an array: an array of arrays cannot be
+/// handed over.
 pub(super) fn shown(people: &People) -> Option<String> {
     let quoted = |user: &UserId| format!("\"{}\"", user.as_str().replace('\\', r"\\").replace('"', "\\\""));
     let users: Vec<String> = people.users.iter().map(quoted).collect();
-    (!users.is_empty()).then(|| format!("{{{}}}", users.join(",")))
+    (users.len() > 1).then(|| format!("{{{}}}", users.join(",")))
 }
 
-/// How many users an entry is about, as stored.
-pub(super) fn count(people: &People) -> i32 {
-    i32::try_from(people.user_count).unwrap_or(i32::MAX)
+/// How many users an entry is about, as stored: NULL where all of them stand beside it.
+pub(super) fn count(people: &People) -> Option<i32> {
+    (people.user_count != people.users.len()).then(|| i32::try_from(people.user_count).unwrap_or(i32::MAX))
 }
 
 /// A row as it is read back.
@@ -296,13 +301,14 @@ impl ShownPeople {
             digest: digest.to_vec(),
             operator: people.operator.as_ref().map(text),
             users: Some(people.users.iter().map(text).collect()).filter(|users: &Vec<_>| !users.is_empty()),
-            user_count: count(people),
+            user_count: i32::try_from(people.user_count).unwrap_or(i32::MAX),
         }
     }
 }
 
 const SHOWN_BESIDE: &str = r"
-SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.operator, l.users, l.user_count
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, l.operator,
+       ledger_users(l.user_id, l.users) AS users, ledger_user_count(l.user_count, l.user_id, l.users) AS user_count
   FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bytea[]) AS wanted (app, group_id, time_ms, digest)
   JOIN ledger l ON l.sdk_app_id = wanted.app AND l.group_id = wanted.group_id AND l.time_ms = wanted.time_ms
                AND l.digest = wanted.digest
@@ -328,7 +334,7 @@ pub async fn shown_beside(
 }
 
 const SET_SHOWN: &str = r"
-UPDATE ledger SET operator = $5, users = $6::text[], user_count = $7
+UPDATE ledger SET operator = $5, user_id = $6, users = $7::text[], user_count = $8
  WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4";
 
 /// Writes what should stand beside an entry; its place in the feed stays.
@@ -341,6 +347,6 @@ pub async fn set_shown(
     people: &People,
 ) -> Result<(), sqlx::Error> {
     let query = sqlx::query(SET_SHOWN).bind(app).bind(group).bind(time_ms).bind(digest);
-    let query = query.bind(people.operator.as_ref().map(UserId::as_str)).bind(shown(people));
-    query.bind(count(people)).execute(conn).await.map(drop)
+    let query = query.bind(people.operator.as_ref().map(UserId::as_str)).bind(shown_alone(people));
+    query.bind(shown(people)).bind(count(people)).execute(conn).await.map(drop)
 }

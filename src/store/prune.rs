@@ -74,7 +74,7 @@ pub struct PruneLimits {
 
 /// An entry that can be folded into a checkpoint: the limits are `$1` to `$3`.
 const FOLDABLE: &str = "time_ms < $1 AND received_at < $2 AND position < $3 AND outcome = 'applied'
-   AND NOT (event_time_ms IS DISTINCT FROM time_ms AND request_id IS NOT NULL)";
+   AND NOT (event_time_ms IS DISTINCT FROM time_ms AND ledger_request_id(request_id, odd_values) IS NOT NULL)";
 
 /// An entry that the relay still needs, in a table of the ledger called `l`.
 const OF_RELAY: &str =
@@ -106,7 +106,8 @@ pub fn foldable<'a>(
 pub fn foldable_statement() -> String {
     format!(
         r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes, body
   FROM ledger
  WHERE {FOLDABLE}

@@ -47,7 +47,15 @@ const TABLES: [(&str, &[&str]); 31] = [
 ];
 
 /// The functions that the program calls. Their names are unique, so a `GRANT` needs no types.
-const FUNCTIONS: [&str; 2] = ["ledger_partition_bounds", "ledger_partition_step"];
+const FUNCTIONS: [&str; 7] = [
+    "ledger_client_ip",
+    "ledger_partition_bounds",
+    "ledger_partition_step",
+    "ledger_platform",
+    "ledger_request_id",
+    "ledger_user_count",
+    "ledger_users",
+];
 
 /// All tables of the program.
 pub(super) fn table_names() -> impl Iterator<Item = &'static str> {

@@ -32,9 +32,11 @@ pub async fn known_as(conn: &mut PgConnection, app: SdkAppId, id: &str) -> Resul
 }
 
 const ENTRY: &str = "
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
-       event_time_ms, source, client_ip, platform,
+       event_time_ms, source,
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform,
        (SELECT g.name FROM group_names g WHERE g.sdk_app_id = $1 AND g.group_id = $2) AS group_name
   FROM ledger WHERE sdk_app_id = $1 AND group_id = $2 AND time_ms = $3 AND digest = $4";
 

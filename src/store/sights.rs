@@ -63,7 +63,9 @@ SELECT platform, client_ip, max(time_ms) AS last_ms
                  ORDER BY time_ms DESC
                  LIMIT $3) k
          CROSS JOIN LATERAL
-               (SELECT e.platform, e.client_ip FROM ledger e
+               (SELECT ledger_platform(e.platform, e.odd_values) AS platform,
+                       ledger_client_ip(e.client_ip, e.odd_values) AS client_ip
+                  FROM ledger e
                  WHERE e.sdk_app_id = k.sdk_app_id AND e.group_id = k.group_id
                    AND e.time_ms = k.time_ms AND e.digest = k.digest
                 OFFSET 0) l

@@ -81,7 +81,8 @@ pub async fn size_until(
 }
 
 const PAGE: &str = r"
-SELECT sdk_app_id, group_id, time_ms, digest, command, query_command, request_id,
+SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
+       ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, source, outcome, reason, causes,
        CASE WHEN outcome = 'parked' THEN ''::bytea ELSE body END AS body
   FROM ledger

@@ -191,7 +191,8 @@ SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synch
 SAVEPOINT probe;
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
 VALUES (0, '', round(extract(epoch FROM now()) * 1000)::bigint,
-        sha256(convert_to(concat(pg_backend_pid(), clock_timestamp()), 'UTF8')), 'probe', now(), 'callback', 'applied', '');
+        substr(sha256(convert_to(concat(pg_backend_pid(), clock_timestamp()), 'UTF8')), 1, 16), 'probe', now(), 'callback',
+        'applied', '');
 UPDATE groups SET type = type WHERE false;
 ROLLBACK TO SAVEPOINT probe;
 COMMIT";

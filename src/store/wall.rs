@@ -32,10 +32,12 @@ pub struct WallRow {
 /// The inner limit keeps the choice of the app out of the choice of an index: positions are read in their order. It counts
 /// entries: a repeat of a callback uses a position up and leaves a hole.
 const NEWEST: &str = "
-SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, left(l.command, 257) AS command, l.query_command, l.request_id,
+SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, left(l.command, 257) AS command, l.query_command,
+       ledger_request_id(l.request_id, l.odd_values) AS request_id,
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.outcome, l.reason, l.causes,
        CASE WHEN octet_length(l.body) <= $5 THEN l.body ELSE ''::bytea END AS body,
-       l.event_time_ms, l.source, l.client_ip, l.platform, l.position,
+       l.event_time_ms, l.source, ledger_client_ip(l.client_ip, l.odd_values) AS client_ip,
+       ledger_platform(l.platform, l.odd_values) AS platform, l.position,
        (SELECT left(g.name, 200) FROM group_names g WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
   FROM (SELECT * FROM (SELECT * FROM ledger WHERE position > $2 AND position <= $3 ORDER BY position DESC LIMIT $6) w
          WHERE w.sdk_app_id = $1 ORDER BY w.position DESC LIMIT $4) l

@@ -107,6 +107,7 @@ mod retention {
     mod generated_year;
     mod interrupted;
     mod late;
+    mod odd_values;
     mod partition_plans;
     pub(crate) mod partitions;
     mod pruning;

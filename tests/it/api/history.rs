@@ -285,7 +285,7 @@ async fn fill(app: &App, rows: i64, bytes: i64) {
     let statement = format!(
         r#"INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source,
                                outcome, body)
-         SELECT 1400000001, 'g', {T0} + n, sha256(n::text::bytea), 'Group.CallbackAfterNewMemberJoin', {T0} + n,
+         SELECT 1400000001, 'g', {T0} + n, substr(sha256(n::text::bytea), 1, 16), 'Group.CallbackAfterNewMemberJoin', {T0} + n,
                 to_timestamp(({T0} + n) / 1000.0), 'callback', 'applied',
                 convert_to('{{"CallbackCommand":"Group.CallbackAfterNewMemberJoin","GroupId":"g","EventTime":' || {T0} + n
                     || ',"NewMemberList":[{{"Member_Account":"user' || n || '"}}]}}' || repeat(' ', {bytes}), 'UTF8')

@@ -131,7 +131,7 @@ async fn now_and_the_end_of_a_page_name_no_number_that_can_be_given_out_again() 
 async fn entries_that_share_a_position_are_on_one_page_and_in_one_stream() {
     let app = App::start().await;
     let insert = "INSERT INTO ledger (position, sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-                  SELECT p, 1400000001, 'g' || n, n, sha256(n::text::bytea), 'c', now(), 'callback', 'applied', ''
+                  SELECT p, 1400000001, 'g' || n, n, substr(sha256(n::text::bytea), 1, 16), 'c', now(), 'callback', 'applied', ''
                     FROM unnest(ARRAY[1, 2, 2, 2, 3, 4, 4]) WITH ORDINALITY AS o (p, n);
                   SELECT setval('ledger_position_seq', 4)";
     app.connect().await.execute(insert).await.unwrap();
@@ -164,7 +164,7 @@ async fn entries_that_share_a_position_are_on_one_page_and_in_one_stream() {
 async fn a_long_run_of_numbers_without_an_entry_or_of_another_app_does_not_end_the_feed() {
     let app = App::start().await;
     let insert = "INSERT INTO ledger (position, sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-                  SELECT p, app, 'g' || n, n, sha256(n::text::bytea), 'c', now(), 'callback', 'applied', ''
+                  SELECT p, app, 'g' || n, n, substr(sha256(n::text::bytea), 1, 16), 'c', now(), 'callback', 'applied', ''
                     FROM unnest(ARRAY[1, 70000, 140001, 300000, 300001], ARRAY[1400000001, 7, 7, 7, 1400000001])
                          WITH ORDINALITY AS o (p, app, n);
                   SELECT setval('ledger_position_seq', 300001)";

@@ -126,7 +126,7 @@ async fn every_filter_of_the_parked_narrows_to_what_it_names() {
 /// Rows that equal each other in the first parts of the order, and bodies of a mebibyte.
 const EQUAL: &str = r"
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
-SELECT 1400000001, 'g' || n % 2, n, sha256((n % 3)::text::bytea), 'c', '2026-01-01T00:00:00.0000005Z', 'callback', 'parked',
+SELECT 1400000001, 'g' || n % 2, n, substr(sha256((n % 3)::text::bytea), 1, 16), 'c', '2026-01-01T00:00:00.0000005Z', 'callback', 'parked',
        'why', '{bad_id}', convert_to(n || repeat(' ', 1024 * 1024), 'UTF8')
   FROM generate_series(1, 11) n";
 
@@ -178,7 +178,7 @@ async fn the_list_of_the_parked_reads_its_index_however_long_the_ledger_is() {
     let mut conn = app.connect().await;
     let fill = format!(
         "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
-         SELECT 1400000001, 'g', n, sha256(n::text::bytea), 'c', to_timestamp(({T0} + n) / 1000.0), 'callback',
+         SELECT 1400000001, 'g', n, substr(sha256(n::text::bytea), 1, 16), 'c', to_timestamp(({T0} + n) / 1000.0), 'callback',
                 CASE WHEN n % 10000 = 0 THEN 'parked' ELSE 'applied' END,
                 CASE WHEN n % 10000 = 0 THEN 'why' END, CASE WHEN n % 10000 = 0 THEN '{{bad_id}}'::text[] END, '\\x00'
            FROM generate_series(1, 50000) n; ANALYZE ledger"
@@ -202,7 +202,7 @@ const SCANS: &str = "SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes
 /// cause.
 const MANY: &str = r"
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, reason, causes, body)
-SELECT 1400000001, CASE WHEN n % 2 = 0 THEN 'g' ELSE 'p' || n % 4 END, n, sha256(n::text::bytea), 'c',
+SELECT 1400000001, CASE WHEN n % 2 = 0 THEN 'g' ELSE 'p' || n % 4 END, n, substr(sha256(n::text::bytea), 1, 16), 'c',
        to_timestamp(1767225600 + n / 100), 'callback', CASE WHEN n % 2 = 0 THEN 'applied' ELSE 'parked' END,
        CASE WHEN n % 2 = 1 THEN 'why' END, CASE WHEN n % 2 = 1 THEN '{not_json}'::text[] END, '{}'
   FROM generate_series(1, 40000) n;

@@ -95,7 +95,7 @@ async fn disturb(scene: Scene, database: Arc<TestDatabase>, seed: u64) {
         let pause = chance.u64(5..300);
         let insert = format!(
             "BEGIN; INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-                    SELECT 1400000001, 'x', n, sha256(gen_random_uuid()::text::bytea), 'c', now(), 'callback', 'applied', ''
+                    SELECT 1400000001, 'x', n, substr(sha256(gen_random_uuid()::text::bytea), 1, 16), 'c', now(), 'callback', 'applied', ''
                       FROM generate_series(1, 7) n;
              SELECT pg_sleep({pause} / 1000.0); {end}"
         );

@@ -190,7 +190,7 @@ async fn a_reader_whose_session_is_cut_or_stalls_gets_another_one_and_says_so_on
     let watcher = Watcher::start(&Client::new(), move || url.clone(), None);
     let insert = async |name: &str| {
         let statement = "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-                         VALUES (1400000001, $1, 1, sha256($1::bytea), 'c', now(), 'callback', 'applied', '')";
+                         VALUES (1400000001, $1, 1, substr(sha256($1::bytea), 1, 16), 'c', now(), 'callback', 'applied', '')";
         sqlx::query(statement).bind(name).execute(&mut database.connect().await).await.unwrap();
     };
     insert("before").await;
@@ -230,7 +230,7 @@ async fn a_prepared_transaction_is_waited_for_like_an_open_one() {
         .execute(
             "BEGIN;
              INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-             VALUES (1400000001, 'prepared0', 1, sha256('p'), 'c', now(), 'callback', 'applied', '');
+             VALUES (1400000001, 'prepared0', 1, substr(sha256('p'), 1, 16), 'c', now(), 'callback', 'applied', '');
              PREPARE TRANSACTION 'p'",
         )
         .await

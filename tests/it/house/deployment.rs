@@ -137,7 +137,7 @@ fn the_role_script_gives_serve_what_the_program_looks_for_and_nothing_else() {
     let source = text("src/store/rights.rs");
     let called = source.split("const FUNCTIONS").nth(1).unwrap().split("];\n").next().unwrap();
     let called: Vec<&str> = called.split('"').skip(1).step_by(2).collect();
-    assert_eq!(called.len(), 2, "{called:?}");
+    assert_eq!(called.len(), 7, "{called:?}");
     for name in called {
         assert!(script.contains(&format!("('{name}', ")), "{name}");
     }

@@ -201,7 +201,7 @@ async fn a_role_that_may_call_no_function_still_moves_positions_on_behind_what_w
     let mut owner = roles.connect("mirror_owner").await;
     let restored = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, mirror;
         INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body, position)
-        VALUES (7, 'g', 1767225600000, sha256('g'), 'c', now(), 'callback', 'applied', '{}', 1000000)";
+        VALUES (7, 'g', 1767225600000, substr(sha256('g'), 1, 16), 'c', now(), 'callback', 'applied', '{}', 1000000)";
     sqlx::raw_sql(restored).execute(&mut owner).await.unwrap();
     let service = Process::start(roles.command("mirror", &["serve"])).ready().await;
     let owner = tokio::sync::Mutex::new(owner);

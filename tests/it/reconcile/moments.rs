@@ -256,7 +256,8 @@ enum Says {
 type EntryRow = (String, String, String, Vec<u8>, i64, i64, String, Option<String>, Vec<u8>);
 
 const ENTRIES: &str = "
-SELECT xmin::text, source, group_id, digest, time_ms, (extract(epoch FROM received_at) * 1000)::bigint, command, request_id, body
+SELECT xmin::text, source, group_id, digest, time_ms, (extract(epoch FROM received_at) * 1000)::bigint, command,
+       ledger_request_id(request_id, odd_values), body
   FROM ledger l ORDER BY (SELECT min(position) FROM ledger t WHERE t.xmin::text = l.xmin::text), position";
 
 async fn entries(conn: &mut PgConnection) -> Vec<Entry> {

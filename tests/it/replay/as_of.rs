@@ -263,7 +263,7 @@ pub(crate) async fn fill(app: &App, group: &str, rows: i64, body: &str) {
     let statement = format!(
         "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source,
                              outcome, body)
-         SELECT 1400000001, '{group}', {T0} + n, sha256(n::text::bytea), 'Group.CallbackAfterNewMemberJoin', {T0} + n,
+         SELECT 1400000001, '{group}', {T0} + n, substr(sha256(n::text::bytea), 1, 16), 'Group.CallbackAfterNewMemberJoin', {T0} + n,
                 to_timestamp(({T0} + n) / 1000.0), 'callback', 'applied', convert_to({body}, 'UTF8')
            FROM generate_series(1, {rows}) n"
     );

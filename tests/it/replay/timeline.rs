@@ -265,7 +265,7 @@ async fn the_entries_are_read_in_the_order_of_the_key_without_a_sort() {
         if known == "everything" {
             conn.execute("ANALYZE ledger").await.unwrap();
         }
-        for behind in [(i64::MIN, &[][..]), (T0 + 10_000, &[7; 32][..])] {
+        for behind in [(i64::MIN, &[][..]), (T0 + 10_000, &[7; 16][..])] {
             let until = T0 + 1_000_000;
             let plan =
                 ledger_pages::explain_page(&mut conn, "COSTS OFF", &group, behind, until).await.unwrap();

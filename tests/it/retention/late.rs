@@ -89,8 +89,8 @@ async fn leaves_the_same_tables(moment: Millis) {
         assert_eq!(erased.after.newer > 0, moment < NOW, "{erased:?}");
         let mut conn = test.connect().await;
         let ledger: Vec<String> = sqlx::query_scalar(
-            "SELECT concat_ws('|', group_id, time_ms, digest, body, client_ip, query, reason, causes, operator, users,
-                              user_count, outcome) FROM ledger ORDER BY group_id, time_ms, digest",
+            "SELECT concat_ws('|', group_id, time_ms, digest, body, client_ip, odd_values, query, reason, causes, operator,
+                              user_id, users, user_count, outcome) FROM ledger ORDER BY group_id, time_ms, digest",
         )
         .fetch_all(&mut conn)
         .await

@@ -41,7 +41,7 @@ async fn filled() -> (TestDatabase, PgConnection) {
     }
     let fill = format!(
         "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-         SELECT 7, 'g', {BEGIN} + n * 3600000::bigint, sha256(n::text::bytea), 'c', to_timestamp(({BEGIN} + n * 3600000::bigint) / 1000),
+         SELECT 7, 'g', {BEGIN} + n * 3600000::bigint, substr(sha256(n::text::bytea), 1, 16), 'c', to_timestamp(({BEGIN} + n * 3600000::bigint) / 1000),
                 'callback', 'applied', '{{}}'
            FROM generate_series(0, {DAYS} * 24 - 1) n;
          INSERT INTO ledger_people (sdk_app_id, group_id, user_id, time_ms, digest, parts)
@@ -135,7 +135,7 @@ async fn whether_a_group_has_an_entry_behind_a_position_is_read_by_positions_and
     // Beside many small groups, so that any group counts as small.
     let others = format!(
         "INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-         SELECT 7, 'other' || n % 500, {BEGIN} + n * 3600000::bigint, sha256(n::text::bytea), 'c', now(), 'callback', 'applied', '{{}}'
+         SELECT 7, 'other' || n % 500, {BEGIN} + n * 3600000::bigint, substr(sha256(n::text::bytea), 1, 16), 'c', now(), 'callback', 'applied', '{{}}'
            FROM generate_series(0, {DAYS} * 24 - 1) n; ANALYZE ledger"
     );
     conn.execute(AssertSqlSafe(others)).await.unwrap();

@@ -138,7 +138,7 @@ async fn what_is_parked_partial_received_later_or_known_by_its_request_stays_in_
         .await
         .unwrap();
     let stays = "outcome <> 'applied' OR received_at >= to_timestamp(1700000000.500)
-        OR event_time_ms IS DISTINCT FROM time_ms AND request_id IS NOT NULL OR time_ms >= 1700000000500
+        OR event_time_ms IS DISTINCT FROM time_ms AND ledger_request_id(request_id, odd_values) IS NOT NULL OR time_ms >= 1700000000500
         OR position >= (SELECT min(position) FROM ledger WHERE received_at >= to_timestamp(1700000000.500))";
     let staying = count(&mut conn, &format!("ledger WHERE {stays}")).await;
     let people = count(

@@ -29,35 +29,35 @@ const GOLDEN: [(&[u8], &str, &str); 8] = [
     (
         br#"{"CallbackCommand":"Group.CallbackAfterGroupDestroyed","GroupId":"g","EventTime":1700000000000}"#,
         "r1",
-        "23a12cde9077081acfe22f6c1f66d461573c2f045e9c479a20ad71af911774b7",
+        "23a12cde9077081acfe22f6c1f66d461",
     ),
     (
         br#"{"CallbackCommand":"Group.CallbackAfterGroupDestroyed","GroupId":"g"}"#,
         "r1",
-        "c61cf26583cfdf1f6f393df8d5249e212b29181a4473405672e1f1f040e0c634",
+        "c61cf26583cfdf1f6f393df8d5249e21",
     ),
     (
         br#"{"CallbackCommand":"Group.CallbackAfterGroupDestroyed","GroupId":"g"}"#,
         "",
-        "711de2fc569c9187c1d225c6abd36dd9b6c009185d5a401c412588f8917070ea",
+        "711de2fc569c9187c1d225c6abd36dd9",
     ),
     (
         b"{\"CallbackCommand\":\"Group.CallbackAfterGroupInfoChanged\",\"GroupId\":\"g\",\"Name\":\"\xe6\xbc\xa2 \\ud83d\\ude00 \\u0000\\/\\\"\",\"EventTime\":1700000000000}",
         "",
-        "3f43cede3ae785b76b97b9bf0820361b789ef39c5bb3dff2d273a44c9e124113",
+        "3f43cede3ae785b76b97b9bf0820361b",
     ),
     (
         b"{\"CallbackCommand\":\"Group.CallbackAfterGroupInfoChanged\",\"GroupId\":\"g\",\"Name\":\"cut \xe5\x95\",\"EventTime\":1700000000000}",
         "",
-        "c1d906fa0503f7307881ae2c985d0cc3ba90e8dcc0a19e8bb9cd6c1f800b5875",
+        "c1d906fa0503f7307881ae2c985d0cc3",
     ),
     (
         br#"{"CallbackCommand":"Group.CallbackAfterNewMemberJoin","GroupId":"g","NewMemberList":[{"Member_Account":"u"}],"X":123456789012345678901234567890,"Y":1.50e3,"Z":[null,true,{}],"EventTime":1700000000000}"#,
         "",
-        "4b355ddaca897d11c51da2d26eb7ae4fc2c944b5c906d32824e3d4de2842cc97",
+        "4b355ddaca897d11c51da2d26eb7ae4f",
     ),
-    (b"no json", "r1", "a72fe282db727144a8cdbe547d631d2ef039e59ea0c215eb5a4b270ecd0c9f94"),
-    (b"[1, 2]", "", "c9a571136cff4f5f72c23308c0bcc4c3d14f232cb6d88c2e619ec622bb3721e5"),
+    (b"no json", "r1", "a72fe282db727144a8cdbe547d631d2e"),
+    (b"[1, 2]", "", "c9a571136cff4f5f72c23308c0bcc4c3"),
 ];
 
 #[test]

@@ -238,9 +238,9 @@ async fn an_earlier_receipt_takes_all_people_of_its_entry_along() {
     commit(&database, &later).await[0].as_ref().unwrap();
     let mut conn = test.connect().await;
     let parked = "
-UPDATE ledger SET outcome = 'parked', reason = 'refused', causes = '{refused_by_database}', operator = NULL, users = NULL,
-       user_count = 0;
-INSERT INTO ledger_people SELECT sdk_app_id, group_id, 'zoe', time_ms, digest, 2 FROM ledger";
+UPDATE ledger SET outcome = 'parked', reason = 'refused', causes = '{refused_by_database}', operator = NULL, user_id = NULL,
+       users = NULL, user_count = NULL;
+INSERT INTO ledger_people SELECT sdk_app_id, time_ms, 2, group_id, 'zoe', digest FROM ledger";
     conn.execute(parked).await.unwrap();
     let people =
         "SELECT p.user_id FROM ledger_people p JOIN ledger USING (sdk_app_id, group_id, time_ms, digest)
