@@ -101,7 +101,7 @@ const OF_ONE_GROUP: [Named; 5] = [
 
 /// A server with Citus gets another form in its place (`store/citus.rs`).
 const OTHERWISE_ON_CITUS: [Named; 5] = [
-    ("store/entry.rs", "INSERT", Form::SubSelectInInsert),
+    ("store/entry_door.rs", "INSERT", Form::SubSelectInInsert),
     ("store/pools.rs", "of", Form::GenericPlan),
     ("store/rebuild.rs", "LOCK_GROUPS", Form::RowsLockedOverGroups),
     ("store/session.rs", "PLANNED_ONCE", Form::GenericPlan),
@@ -154,7 +154,7 @@ const REFUSED: [(&str, &[Named]); 8] = [
     (
         "a relay",
         &[
-            ("store/entry.rs", "INSERT_WITH_OUTBOX", Form::ModifyingWith),
+            ("store/entry_door.rs", "INSERT_WITH_OUTBOX", Form::ModifyingWith),
             ("store/outbox.rs", "WAITING", Form::CorrelatedWithoutGroup),
             ("store/outbox.rs", "WAITING", Form::SubSelectOverLimit),
             ("store/outbox_report.rs", "AGAIN", Form::ModifyingWith),
