@@ -284,14 +284,15 @@ async fn a_parked_entry_is_dropped_only_beside_another_one_that_says_the_same() 
 #[tokio::test]
 async fn an_entry_whose_group_becomes_known_moves_into_it_with_all_that_it_holds() {
     const HELD: &str = "SELECT (to_jsonb(l) - ARRAY['group_id', 'time_ms', 'digest', 'outcome', 'reason', 'causes', 'operator',
-                                      'users', 'user_count', 'position'])::text, l.position FROM ledger l";
+                                      'user_id', 'users', 'user_count', 'position'])::text, l.position FROM ledger l";
     let app = App::start().await;
     let database = Database::new(&app.database.url).unwrap();
     let behind = T0 - 2 * EVENT_TIME_AHEAD_MAX_MS;
     let join = body("NewMemberJoin", 1, &json!({ "NewMemberList": [{ "Member_Account": "bo" }] }));
     commit(&database, &[received(&join, behind, "r1")]).await.remove(0).unwrap();
     let mut conn = app.connect().await;
-    let older = "UPDATE ledger SET group_id = '', client_ip = '10.0.0.9', platform = 'Web', query = 'a=b', content_type = 'json'";
+    let older = "UPDATE ledger SET group_id = '', client_ip = '10.0.0.9', platform = 2, query = 'a=b', content_type = 'json',
+                 odd_values = jsonb_build_object('client_ip', 'a b')";
     conn.execute(older).await.unwrap();
     conn.execute("UPDATE ledger_people SET group_id = ''").await.unwrap();
     let before: (String, i64) = sqlx::query_as(HELD).fetch_one(&mut conn).await.unwrap();
