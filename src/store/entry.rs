@@ -103,8 +103,8 @@ pub enum Entered {
     New(Option<Queued>),
     /// It was there already.
     Known,
-    /// Its request was there already, with a later receipt. Nothing is changed: the caller lets [`receive_earlier`](super::entry_door::receive_earlier) do it,
-    /// outside the batch, because the group must be rebuilt with it.
+    /// Its request was there already, with a later receipt. Nothing is changed: the caller lets
+    /// [`receive_earlier`](super::entry_door::receive_earlier) do it, outside the batch, because the group must be rebuilt with it.
     Earlier,
 }
 
