@@ -25,7 +25,8 @@ async fn until(stream: &mut Response, said: &mut String, wanted: &str) {
     let reading = async {
         while !said.contains(wanted) {
             let chunk = stream.chunk().await.unwrap().unwrap_or_else(|| panic!("it ended: {said}"));
-            said.push_str(std::str::from_utf8(&chunk).unwrap());
+            // A part may end in the middle of a character; what is waited for is ASCII.
+            said.push_str(&String::from_utf8_lossy(&chunk));
         }
     };
     let came = tokio::time::timeout(crate::support::PATIENCE, reading).await;
