@@ -202,8 +202,6 @@ def soak(place, started):
     service = subprocess.Popen([PROGRAM], env=environment, cwd=place, stderr=log, stdout=log)
     started.append(service)
     until_ready(service)
-    demo = run(["simulate", "--demo", "--callback-url", CALLBACK.rsplit("/", 1)[0], "--api-url", API], environment, place)
-    assert demo.returncode == 0, demo.stderr
     fake = ["fake-tencent", "--listen", TENCENT, "--callback-url", CALLBACK, "--groups", str(GROUPS), "--users", "5000"]
     fake += ["--changes-per-sec", str(RATE), "--knob", "lost=0.001"]
     tencent = subprocess.Popen([PROGRAM, *fake], env=environment, cwd=place, stderr=log, stdout=log)
