@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::line::{CheckLine, CheckSubject};
 use crate::model::Millis;
 use crate::store::Database;
+use crate::store::feed::FeedPlace;
 use crate::store::prune::{self, PruneLimits, PruneState};
 
 /// How much older than `LEDGER_KEEP_DAYS` entries are before they are overdue, in days: up to a week, because whole partitions are
@@ -50,9 +51,14 @@ async fn look(
 }
 
 async fn overdue(conn: &mut PgConnection, before: DateTime<Utc>) -> Result<(PruneState, bool), sqlx::Error> {
-    let until_ms = before.timestamp_millis();
-    let limits = PruneLimits { until_ms, received_before: before, before_position: i64::MAX };
-    Ok((prune::state(conn).await?, prune::is_any_foldable(conn, &limits).await?))
+    // An entry that was read further or received earlier since then has a late place in the feed, and stays for a while.
+    let end = FeedPlace { position: i64::MAX - 1, digest: String::new() };
+    let limits = PruneLimits {
+        until_ms: before.timestamp_millis(),
+        received_before: before,
+        before_position: prune::first_position_since(conn, &end, before).await?,
+    };
+    Ok((prune::state(conn).await?, prune::is_any_overdue(conn, &limits).await?))
 }
 
 fn line_of(state: &PruneState, is_overdue: bool, keep_days: u32) -> CheckLine {

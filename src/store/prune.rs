@@ -173,6 +173,16 @@ pub async fn is_any_foldable(conn: &mut PgConnection, limits: &PruneLimits) -> R
     query.bind(limits.received_before).bind(limits.before_position).fetch_one(conn).await
 }
 
+/// True where there is an entry that a run which spares the relay would fold and drop.
+///
+/// # Errors
+/// The statement's.
+pub async fn is_any_overdue(conn: &mut PgConnection, limits: &PruneLimits) -> Result<bool, sqlx::Error> {
+    let statement = format!("SELECT EXISTS (SELECT FROM ledger l WHERE NOT {})", stays(true));
+    let query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(limits.until_ms);
+    query.bind(limits.received_before).bind(limits.before_position).fetch_one(conn).await
+}
+
 /// The entry at the greatest position among those that can be dropped and are not in a table of what stays; the start where
 /// there is none.
 ///

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use group_mirror::callback::Callback;
+use group_mirror::check;
 use group_mirror::ingest::{commit, commit_snapshots};
 use group_mirror::mirror::Snapshot;
-use group_mirror::model::{SdkAppId, UserId};
+use group_mirror::model::{Millis, SdkAppId, UserId};
 use group_mirror::replay::{Mode, replay};
 use group_mirror::retention::{self, PruneWanted, Pruned};
 use group_mirror::store::feed::FeedPlace;
@@ -437,6 +438,9 @@ async fn what_the_relay_or_a_follower_has_not_taken_stays_unless_it_is_forced() 
     pruned(&database, all).await;
     assert!(waiting_before > 3);
     assert_eq!(count(&mut conn, waiting).await, waiting_before);
+    let now = Millis::new((all + chrono::TimeDelta::days(30 + 15)).timestamp_millis());
+    let line = check::pruning::line(&database, 30, now).await.unwrap();
+    assert_eq!(line.level, check::CheckLevel::Ok, "what prune spares is not overdue: {line:?}");
     verified(&database).await;
     let forced = PruneWanted { before: all, follower: None, forced: true };
     retention::prune(&database, &forced, |_| {}).await.unwrap();
