@@ -144,9 +144,8 @@ impl AppRun {
                 }
                 "known" => {
                     self.sweep(&row, true, kind).await?;
-                    self.count_candidates().await?;
                     let row = self.row().await?;
-                    self.check_candidates(&row, true)?;
+                    self.check_candidates(&row, true).await?;
                     "new"
                 }
                 "new" => {

@@ -48,35 +48,42 @@ pub fn mass_gone(
 }
 
 impl AppRun {
-    /// Stops the pass where too many groups look gone.
-    pub(super) fn check_candidates(&self, row: &PassRow, is_sweep_done: bool) -> Result<(), PassEnd> {
-        let counts = (row.known, self.candidates(), row.found_alive);
+    /// Stops the pass where too many groups look gone. The counts are taken anew: a callback may have said meanwhile that a
+    /// candidate is destroyed, and the mirror may have grown since the pass began.
+    pub(super) async fn check_candidates(&self, row: &PassRow, is_sweep_done: bool) -> Result<(), PassEnd> {
+        self.count_candidates().await?;
+        let known = self.known_now(row).await?;
+        let counts = (known, self.candidates(), row.found_alive);
         match mass_gone(counts, is_sweep_done, &self.engine.settings) {
             Some(why) => Err(PassEnd::Denied(why)),
             None => Ok(()),
         }
     }
 
-    /// The same while groups are still asked for. A group may have been counted twice, so the count is taken anew before it
-    /// stops a pass.
+    async fn known_now(&self, row: &PassRow) -> Result<i64, PassEnd> {
+        let mut tx = self.engine.pass_tx().await?;
+        let read = passes::known_count(tx.conn(), self.source.app).await;
+        Ok(tx.end(read).await?.max(row.known))
+    }
+
+    /// The same while groups are still asked for, where the counts at hand would stop the pass.
     pub(super) async fn check_on_the_way(&self, row: &PassRow) -> Result<(), PassEnd> {
-        if self.check_candidates(row, false).is_ok() {
-            return Ok(());
+        let counts = (row.known, self.candidates(), row.found_alive);
+        match mass_gone(counts, false, &self.engine.settings) {
+            Some(_) => self.check_candidates(row, false).await,
+            None => Ok(()),
         }
-        self.count_candidates().await?;
-        self.check_candidates(row, false)
     }
 
     /// Asks for the candidates again, and enters those as gone that Tencent denies twice.
     pub(super) async fn confirm_gone(&self, row: &PassRow) -> Result<(), PassEnd> {
-        let limit = gone_limit(row.known, &self.engine.settings);
+        let limit = gone_limit(self.known_now(row).await?, &self.engine.settings);
         let app = self.source.app;
         let mut tx = self.engine.pass_tx().await?;
         let read = passes::candidates(tx.conn(), app, limit.saturating_add(1)).await;
         let candidates = tx.end(read).await?;
-        // The count is taken anew: what is entered below is what was counted.
-        self.count_candidates().await?;
-        self.check_candidates(row, true)?;
+        // After the read above: what is entered below is what was counted.
+        self.check_candidates(row, true).await?;
         let candidates: Vec<(GroupId, Millis)> = candidates
             .into_iter()
             .filter_map(|(id, asked)| Some((GroupId::parse(&id).ok()?, Millis::new(asked))))

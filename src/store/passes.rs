@@ -299,6 +299,13 @@ pub async fn swept(
     sqlx::query(SWEPT).bind(app.get()).bind(number).bind(to).bind(phase).execute(conn).await.map(drop)
 }
 
+/// A callback may say that a group is destroyed after it was asked for: then its end is known, and it is no candidate.
+const CANDIDATES: &str = "
+  FROM gone_candidates c
+ WHERE c.sdk_app_id = $1
+   AND NOT EXISTS (SELECT FROM groups g
+                    WHERE g.sdk_app_id = $1 AND g.group_id = c.group_id AND g.status = 'destroyed' OFFSET 0)";
+
 /// Groups that were asked for once in vain, and when.
 ///
 /// # Errors
@@ -308,20 +315,18 @@ pub async fn candidates(
     app: SdkAppId,
     limit: i64,
 ) -> Result<Vec<(String, i64)>, sqlx::Error> {
-    let query = sqlx::query_as(
-        "SELECT group_id, asked_ms FROM gone_candidates WHERE sdk_app_id = $1 ORDER BY group_id LIMIT $2",
-    );
+    let statement = format!("SELECT c.group_id, c.asked_ms {CANDIDATES} ORDER BY c.group_id LIMIT $2");
+    let query = sqlx::query_as(sqlx::AssertSqlSafe(statement));
     query.bind(app.get()).bind(limit).fetch_all(conn).await
 }
-
-const CANDIDATE_COUNT: &str = "SELECT count(*) FROM gone_candidates WHERE sdk_app_id = $1";
 
 /// How many candidates there are.
 ///
 /// # Errors
 /// The statement's.
 pub async fn candidate_count(conn: &mut PgConnection, app: SdkAppId) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(CANDIDATE_COUNT).bind(app.get()).fetch_one(conn).await
+    let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) {CANDIDATES}"));
+    sqlx::query_scalar(statement).bind(app.get()).fetch_one(conn).await
 }
 
 /// A loose index scan over the keys would need the group first; the table is read once per pass.

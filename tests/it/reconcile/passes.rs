@@ -154,13 +154,13 @@ async fn a_reconcile_repairs_everything_that_happened_while_no_callback_arrived(
     }
 }
 
-async fn statuses(reading: &Reading) -> Vec<(String, i64)> {
+pub(crate) async fn statuses(reading: &Reading) -> Vec<(String, i64)> {
     let mut conn = reading.database.connect().await;
     let query = "SELECT status, count(*) FROM groups GROUP BY status ORDER BY status";
     sqlx::query_as(query).fetch_all(&mut conn).await.unwrap()
 }
 
-async fn destroy(fake: &Fake, groups: impl Iterator<Item = u32>) {
+pub(crate) async fn destroy(fake: &Fake, groups: impl Iterator<Item = u32>) {
     for number in groups {
         let ids = [format!("existing {number}"), format!("@TGS#_existing {number}")];
         let mut codes = Vec::new();
