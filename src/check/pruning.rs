@@ -58,7 +58,7 @@ async fn overdue(conn: &mut PgConnection, before: DateTime<Utc>) -> Result<(Prun
         received_before: before,
         before_position: prune::first_position_since(conn, &end, before).await?,
     };
-    Ok((prune::state(conn).await?, prune::is_any_overdue(conn, &limits).await?))
+    Ok((prune::state(conn).await?, prune::is_any_foldable(conn, &limits, true).await?))
 }
 
 fn line_of(state: &PruneState, is_overdue: bool, keep_days: u32) -> CheckLine {

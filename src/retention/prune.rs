@@ -100,7 +100,7 @@ pub async fn prune(
         replay::unlock(keeper).await?;
         return Ok(Pruned::default());
     };
-    if !prune::is_any_foldable(&mut keeper, &limits).await? {
+    if !prune::is_any_foldable(&mut keeper, &limits, !wanted.forced).await? {
         replay::unlock(keeper).await?;
         return Ok(Pruned::default());
     }

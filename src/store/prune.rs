@@ -163,22 +163,16 @@ pub async fn first_position_since(
     Ok(first.unwrap_or(high_watermark.position + 1))
 }
 
-/// True where there is an entry that can be folded and dropped.
+/// True where there is an entry that can be folded and dropped, without what the relay still needs or with it.
 ///
 /// # Errors
 /// The statement's.
-pub async fn is_any_foldable(conn: &mut PgConnection, limits: &PruneLimits) -> Result<bool, sqlx::Error> {
-    let statement = format!("SELECT EXISTS (SELECT FROM ledger WHERE {FOLDABLE})");
-    let query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(limits.until_ms);
-    query.bind(limits.received_before).bind(limits.before_position).fetch_one(conn).await
-}
-
-/// True where there is an entry that a run which spares the relay would fold and drop.
-///
-/// # Errors
-/// The statement's.
-pub async fn is_any_overdue(conn: &mut PgConnection, limits: &PruneLimits) -> Result<bool, sqlx::Error> {
-    let statement = format!("SELECT EXISTS (SELECT FROM ledger l WHERE NOT {})", stays(true));
+pub async fn is_any_foldable(
+    conn: &mut PgConnection,
+    limits: &PruneLimits,
+    with_relay: bool,
+) -> Result<bool, sqlx::Error> {
+    let statement = format!("SELECT EXISTS (SELECT FROM ledger l WHERE NOT {})", stays(with_relay));
     let query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(limits.until_ms);
     query.bind(limits.received_before).bind(limits.before_position).fetch_one(conn).await
 }

@@ -438,6 +438,7 @@ async fn what_the_relay_or_a_follower_has_not_taken_stays_unless_it_is_forced() 
     pruned(&database, all).await;
     assert!(waiting_before > 3);
     assert_eq!(count(&mut conn, waiting).await, waiting_before);
+    assert_eq!(pruned(&database, all).await.partitions, 0, "what waits for the relay is no reason for a run");
     let now = Millis::new((all + chrono::TimeDelta::days(30 + 15)).timestamp_millis());
     let line = check::pruning::line(&database, 30, now).await.unwrap();
     assert_eq!(line.level, check::CheckLevel::Ok, "what prune spares is not overdue: {line:?}");
