@@ -51,14 +51,23 @@ fn proxies_and_systemd_accept_the_files_that_are_shipped_for_them() {
         replaced(&text("deploy/haproxy.cfg"), "/etc/haproxy/tls/callbacks.pem", &path("callbacks.pem"));
     write("haproxy.cfg", haproxy);
     assert_accepted("/usr/sbin/haproxy", &["-c", "-f", &path("haproxy.cfg")]);
-    // It looks for the program of the unit.
-    let service = replaced(&text("deploy/group-mirror.service"), "/usr/bin/group-mirror", "/bin/sh");
-    write("group-mirror.service", service);
-    write("group-mirror.socket", text("deploy/group-mirror.socket"));
-    assert_accepted(
-        "systemd-analyze",
-        &["verify", &path("group-mirror.service"), &path("group-mirror.socket")],
-    );
+    let units = [
+        "group-mirror.service",
+        "group-mirror.socket",
+        "group-mirror-prune.service",
+        "group-mirror-prune.timer",
+    ];
+    for unit in units {
+        // It looks for the program of a service.
+        let unit_text = text(&format!("deploy/{unit}"));
+        let is_service = unit.ends_with(".service");
+        write(
+            unit,
+            if is_service { replaced(&unit_text, "/usr/bin/group-mirror", "/bin/sh") } else { unit_text },
+        );
+    }
+    let paths = units.map(path);
+    assert_accepted("systemd-analyze", &["verify", &paths[0], &paths[1], &paths[2], &paths[3]]);
 }
 
 /// The alerts by name, each with its lines.
