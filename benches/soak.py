@@ -2,23 +2,28 @@
 """A soak: does memory grow, and do answers get slower, when everything runs at once for an hour?
 
 One `serve` in embedded mode with a relay and reconcile, `fake-tencent` in front of it with a random life of groups at a fixed
-rate, readers of the API, a follower of the feed and readers of the console, all on this machine. After each window `prune`
-looks for old entries, of which an hour has none to fold. For each window the program prints the callbacks a second, the
-latency of their answers (bucket of the service's own histogram, from receipt to answer), the processor time of service and
-PostgreSQL for each, all reads, passes and deliveries included, the resident memory of the service, and what waits. At the end the mirror has to be what the ledger says.
+rate, readers of the API, a follower of the feed and readers of the console, nginx as the backend of the relay, all on this
+machine. Before the first window the ledger gets the life of SOAK_OLD groups that were created and destroyed within the last 300
+days, and in each window `prune` folds a part of it while everything else runs. For each window the program prints the callbacks a
+second, the latency of their answers (bucket of the service's own histogram, from receipt to answer), the processor time of service
+and PostgreSQL for each, all reads, passes and deliveries included, the resident memory of the service, and what waits. At the end
+the mirror has to be what the ledger says.
 
     cargo build --release --locked
-    python3 benches/soak.py                   # an hour at 1,000/s, in windows of ten minutes
-    SOAK_WINDOWS=3 SOAK_WINDOW_SECS=60 SOAK_RATE=300 python3 benches/soak.py
+    python3 benches/soak.py                   # an hour, in windows of ten minutes; wants nginx and psql
+    SOAK_WINDOWS=3 SOAK_WINDOW_SECS=60 SOAK_CHANGES=300 SOAK_OLD=500 python3 benches/soak.py
+
+SOAK_CHANGES are changes of the random life a second; some of them are refused or have no callback, so it is above the rate of callbacks.
 
 Exit 1 where a callback was refused or lost, `replay --verify` finds a difference, or a process ends early. Memory and latency are
 printed for a person to judge: a machine that others use makes both move.
 """
 
-import http.server
+import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +35,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("SOAK_PROGRAM", str(ROOT / "target/release/group-mirror"))
-RATE = int(os.environ.get("SOAK_RATE", "1000"))
+CHANGES = int(os.environ.get("SOAK_CHANGES", "1350"))
+OLD = int(os.environ.get("SOAK_OLD", "10000"))
 WINDOWS = int(os.environ.get("SOAK_WINDOWS", "6"))
 WINDOW_SECS = int(os.environ.get("SOAK_WINDOW_SECS", "600"))
 GROUPS = int(os.environ.get("SOAK_GROUPS", "2000"))
@@ -39,24 +45,39 @@ CALLBACK = "http://127.0.0.1:18080/callback"
 TENCENT = "127.0.0.1:18090"
 
 
-class Backend(http.server.BaseHTTPRequestHandler):
-    """The customer's backend behind the relay: takes everything."""
+BACKEND_PORT, DAY_MS = 18070, 86_400_000
 
-    protocol_version = "HTTP/1.1"
-    taken = 0
+# What a backend costs that takes everything: a program in Python would take the processors from what is measured.
+NGINX = """
+daemon off; pid {place}/nginx.pid; error_log {place}/nginx.log; worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 1000000; client_body_buffer_size 1m; client_body_temp_path {place}/bodies;
+  proxy_temp_path {place}/p; fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;
+  server {{
+    listen 127.0.0.1:{port};
+    location /im {{ default_type application/json; return 200 '{{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}}'; }}
+    location /status {{ stub_status; }}
+  }}
+}}
+"""
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        Backend.taken += 1
-        answer = b'{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
 
-    def log_message(self, *_):
-        pass
+def start_backend(place, started):
+    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin") or sys.exit("there is no nginx here")
+    (place / "nginx.conf").write_text(NGINX.format(place=place, port=BACKEND_PORT))
+    started.append(subprocess.Popen([program, "-e", f"{place}/nginx.log", "-c", f"{place}/nginx.conf"]))
+
+
+def taken_by_backend():
+    """Requests that the backend has answered, but for those of this function."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{BACKEND_PORT}/status", timeout=10) as answer:
+        requests = int(answer.read().split()[9])
+    taken_by_backend.asked += 1
+    return requests - taken_by_backend.asked
+
+
+taken_by_backend.asked = 0
 
 
 def get(path):
@@ -170,6 +191,51 @@ def parent_of(pid):
     return int(text[text.rindex(")") + 2 :].split()[1])
 
 
+def old_life(place):
+    """Groups that were created and destroyed days ago, one after the other over 300 days, eight callbacks each; received when they happened."""
+    now = int(time.time() * 1000)
+
+    def send(numbers):
+        connection = http.client.HTTPConnection("127.0.0.1", 18080, timeout=30)
+        for number in numbers:
+            begun = now - 300 * DAY_MS + number * 290 * DAY_MS // OLD
+            for at, (command, more) in enumerate(old_callbacks(number)):
+                body = dict(more, CallbackCommand=f"Group.CallbackAfter{command}", GroupId=f"old {number}", Type="Public",
+                            EventTime=begun + at * 60_000)
+                connection.request("POST", f"/callback?SdkAppid=1400000001&CallbackCommand={body['CallbackCommand']}", json.dumps(body))
+                answer = connection.getresponse()
+                assert b'"ErrorCode":0' in answer.read() and answer.status == 200, "an old callback was refused"
+        connection.close()
+
+    senders = [threading.Thread(target=send, args=(range(first, OLD, 16),)) for first in range(16)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    until(lambda: waiting(metrics()) == 0)
+    database = next(place.glob("**/postmaster.pid")).read_text().splitlines()
+    text = "UPDATE ledger SET received_at = to_timestamp(time_ms / 1000.0)"
+    subprocess.run(["psql", "-X", "-q", "-h", database[4], "-p", database[3], "-U", "group_mirror", "-c", text], check=True)
+
+
+def old_callbacks(number):
+    accounts = lambda first, last: [{"Member_Account": f"old_user_{(number * 7 + at) % 5000}"} for at in range(first, last)]
+    owner = accounts(0, 1)[0]["Member_Account"]
+    yield "CreateGroup", {"Operator_Account": owner, "Owner_Account": owner, "Name": f"Old {number}", "MemberList": accounts(0, 3)}
+    for joined in range(3, 9):
+        yield "NewMemberJoin", {"JoinType": "Apply", "Operator_Account": owner, "NewMemberList": accounts(joined, joined + 1)}
+    yield "GroupDestroyed", {"Owner_Account": owner, "Name": f"Old {number}", "MemberList": accounts(0, 9)}
+
+
+def waiting(samples):
+    return total(samples, "group_mirror_spool_depth") + total(samples, "group_mirror_relay_backlog_rows")
+
+
+def until(is_so):
+    while not is_so():
+        time.sleep(0.5)
+
+
 def run(arguments, environment, place):
     return subprocess.run([PROGRAM, *arguments], env=environment, cwd=place, capture_output=True, text=True, check=False)
 
@@ -187,23 +253,24 @@ def until_ready(service):
 
 
 def soak(place, started):
-    backend = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
-    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    start_backend(place, started)
     environment = {
         **os.environ,
         "CALLBACK_LISTEN": "127.0.0.1:18080",
         "API_LISTEN": "127.0.0.1:18081",
         "TENCENT_API_URL": f"http://{TENCENT}",
         "TENCENT_SECRET_KEY": "0123456789abcdef" * 4,
-        "RELAY_URL": f"http://127.0.0.1:{backend.server_port}/im",
+        "RELAY_URL": f"http://127.0.0.1:{BACKEND_PORT}/im",
         "RUST_LOG": "warn",
     }
     log = open(place / "log", "w")
     service = subprocess.Popen([PROGRAM], env=environment, cwd=place, stderr=log, stdout=log)
     started.append(service)
     until_ready(service)
+    old_life(place)
+    print(f"of the old life {taken_by_backend()} callbacks were relayed")
     fake = ["fake-tencent", "--listen", TENCENT, "--callback-url", CALLBACK, "--groups", str(GROUPS), "--users", "5000"]
-    fake += ["--changes-per-sec", str(RATE), "--knob", "lost=0.001"]
+    fake += ["--changes-per-sec", str(CHANGES), "--knob", "lost=0.001"]
     tencent = subprocess.Popen([PROGRAM, *fake], env=environment, cwd=place, stderr=log, stdout=log)
     started.append(tencent)
     readers = Readers()
@@ -212,18 +279,19 @@ def soak(place, started):
     print("window  answers/s  p50 ms  p99 ms  p99.9 ms  service ms  database ms  resident MB  reads  followed  spool  relay waits  pruned")
     for window in range(1, WINDOWS + 1):
         before, begun, read, followed = metrics(), time.monotonic(), readers.read, readers.followed
-        used = processor_ms(service)
-        largest = 0.0
-        while time.monotonic() < begun + WINDOW_SECS:
+        used, largest, pruned = processor_ms(service), 0.0, None
+        while (passed := time.monotonic() - begun) < WINDOW_SECS:
+            if pruned is None and passed > WINDOW_SECS / 2:
+                kept_days = 300 - 270 * window / WINDOWS
+                time_before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - kept_days * 86400))
+                pruned = run(["prune", "--before", time_before], environment, place)
+                assert pruned.returncode == 0, pruned.stderr
             largest = max(largest, resident_mb(service))
             for process in started:
                 assert process.poll() is None, "a process has ended early"
             time.sleep(1)
         after, took = metrics(), time.monotonic() - begun
         used = [now - then for now, then in zip(processor_ms(service), used, strict=True)]
-        week_ago = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 7 * 86400))
-        pruned = run(["prune", "--before", week_ago], environment, place)
-        assert pruned.returncode == 0, pruned.stderr
         answers = total(after, "group_mirror_answer_seconds_count") - total(before, "group_mirror_answer_seconds_count")
         quantiles = (quantile(before, after, share) for share in (0.5, 0.99, 0.999))
         print(
@@ -232,7 +300,7 @@ def soak(place, started):
             f"{used[0] / answers:10.3f}  {used[1] / answers:11.3f}",
             f"{largest:11.1f}  {readers.read - read:5}  {readers.followed - followed:8}",
             f"{total(after, 'group_mirror_spool_depth'):5.0f}  {total(after, 'group_mirror_relay_backlog_rows'):11.0f}",
-            f" {pruned.stdout.strip().splitlines()[-1] if pruned.stdout.strip() else '-'}",
+            " ".join(pruned.stdout.split("\n")),
             flush=True,
         )
 
@@ -240,13 +308,13 @@ def soak(place, started):
     tencent.send_signal(signal.SIGINT)
     tencent.wait(60)
     started.remove(tencent)
-    while total(metrics(), "group_mirror_spool_depth") > 0:
-        time.sleep(0.5)
+    until(lambda: waiting(metrics()) == 0)
     end = metrics()
     lost, refused = total(end, "group_mirror_lost_total"), total(end, "group_mirror_refusals_total")
+    passes = {key: value for key, value in end.items() if key.startswith(("group_mirror_passes_total", "group_mirror_pass_stopped"))}
     verified = run(["replay", "--verify"], environment, place)
-    print(f"lost {lost:.0f}, refused {refused:.0f}, relayed to the backend {Backend.taken}, failed reads {len(readers.failed)}")
-    print(*readers.failed[:5], sep="\n")
+    print(f"lost {lost:.0f}, refused {refused:.0f}, relayed to the backend {taken_by_backend()}, failed reads {len(readers.failed)}")
+    print(*readers.failed[:5], *passes.items(), sep="\n")
     print(verified.stdout.strip().splitlines()[-1] if verified.stdout.strip() else verified.stderr)
     return 0 if lost == refused == verified.returncode == 0 else 1
 
