@@ -8,9 +8,11 @@
 //! Once submitted, a callback is made durable, or counted as lost, whether or not its sender waits.
 
 mod aside;
+mod aside_key;
 mod attempt;
 mod bisect;
 mod breaker;
+mod by_shard;
 mod commit;
 mod drain;
 mod earlier;
@@ -45,14 +47,16 @@ use crate::outbox::Outbox;
 use crate::spool::{Gap, KeptAnswers, MARK_LANES, Spool, SpoolError, SpoolPlace, SpoolStatus};
 use crate::store::Database;
 use crate::store::schema::SchemaState;
+use crate::store::shards::KnownShards;
 use crate::traces::CallbackSpan;
 use aside::SetAside;
 use attempt::Attempts;
 use breaker::Breaker;
+use by_shard::shard_of;
 use drain::Drain;
 use earlier::{CorrectionQueue, Corrections};
 use job::{Claim, Job, Pending};
-use keeping::LaneKeeping;
+use keeping::{LaneKeeping, kept_answers};
 use lane::Lane;
 use mark_watch::MarkWatch;
 use outcome::durability;
@@ -67,9 +71,13 @@ pub use snapshots::{
     SNAPSHOTS_MAX, SnapshotOutcome, commit_reads, commit_snapshots, compare_reads, register_drift_counters,
 };
 
-/// How many lanes commit side by side. A second one works while the first waits for the disk; more share one disk and
-/// make smaller batches.
+/// How many lanes commit side by side in one database. A second one works while the first waits for the disk; more share one
+/// disk and make smaller batches.
 const LANES: usize = 2;
+
+/// Where groups are spread over shards, each shard has a lane, and so a connection, of its own, up to so many: with the drain
+/// one connection of the writers is left. Beyond that shards share lanes, and still no batch.
+const SHARD_LANES_MAX: usize = 6;
 
 /// The drain commits beside them.
 const DRAIN: usize = LANES;
@@ -91,6 +99,7 @@ const SPOOL_SHARE: Duration = Duration::from_millis(700);
 #[derive(Debug, Clone)]
 pub struct Writer {
     lanes: Vec<mpsc::Sender<Job>>,
+    shards: KnownShards,
     bytes: Arc<Semaphore>,
     spool: Spool,
     /// What was answered lately; none where nothing is kept.
@@ -118,7 +127,8 @@ impl Writer {
     ) -> Result<Self, SpoolError> {
         let (spool, writing) = Spool::open(place)?;
         let (closing, running) = (CancellationToken::new(), WriterTasks::default());
-        let (breaker, aside) = (Breaker::new(schema.clone(), spool.clone()), SetAside::default());
+        let shards = database.shards().clone();
+        let (breaker, aside) = (Breaker::new(schema.clone(), spool.clone()), SetAside::of(shards.clone()));
         running.run_thread(writing);
         let kept = kept_answers(&running, &spool, place)?;
         let keeping = |lane| kept.clone().map(|kept| LaneKeeping { kept, lane });
@@ -161,7 +171,9 @@ impl Writer {
             aside: aside.clone(),
             corrections,
         };
-        let lanes = (0..LANES).map(|number| start_lane(&running, lane.clone(), keeping(number))).collect();
+        // What is kept has a mark for each of the first lanes.
+        let count = if kept.is_some() { LANES } else { SHARD_LANES_MAX };
+        let lanes = (0..count).map(|number| start_lane(&running, lane.clone(), keeping(number))).collect();
         metrics::counter!("group_mirror_set_aside_total").increment(0);
         running.close();
         let bytes = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
@@ -169,7 +181,19 @@ impl Writer {
         let last_received = Arc::new(place.apps.iter().map(never).collect());
         outbox.start(database, schema, spool.watch());
         let outbox = outbox.clone();
-        Ok(Self { lanes, bytes, spool, kept, breaker, aside, running, closing, last_received, outbox })
+        Ok(Self {
+            lanes,
+            shards,
+            bytes,
+            spool,
+            kept,
+            breaker,
+            aside,
+            running,
+            closing,
+            last_received,
+            outbox,
+        })
     }
 
     /// Hands a callback over and waits until it is durable, at most until the deadline. Callbacks of one group keep to
@@ -209,11 +233,21 @@ impl Writer {
         self.spool.note_loss(app, received_at, cause);
     }
 
+    fn lane_of(&self, callback: &Callback) -> usize {
+        let shards = self.shards.current();
+        if shards.count() > 1 {
+            return shard_of(&shards, callback) % self.lanes.len();
+        }
+        let mut hash = DefaultHasher::new();
+        callback.group.hash(&mut hash);
+        usize::try_from(hash.finish() % LANES as u64).unwrap_or_default()
+    }
+
     async fn make_durable(&self, pending: &Pending, deadline: Instant) -> Result<Outcome, SubmitError> {
         let callback = &pending.callback;
         let size = u32::try_from(callback.received.body.len()).map_err(|_| SubmitError::Full)?;
         let permit = self.bytes.clone().try_acquire_many_owned(size).map_err(|_| SubmitError::Full)?;
-        let lane = &self.lanes[lane_of(callback)];
+        let lane = &self.lanes[self.lane_of(callback)];
         let (waiter, mut outcome) = oneshot::channel();
         let job = Job {
             pending: pending.clone(),
@@ -361,30 +395,4 @@ fn start_lane(running: &WriterTasks, mut lane: Lane, keeping: Option<LaneKeeping
     lane.attempts.keeping = keeping;
     running.run(Box::pin(lane.run(queue)));
     sender
-}
-
-/// What is kept of answered callbacks, with its thread. Files that cannot be written are no reason to take no callbacks.
-fn kept_answers(
-    running: &WriterTasks,
-    spool: &Spool,
-    place: &SpoolPlace,
-) -> Result<Option<KeptAnswers>, SpoolError> {
-    match spool.kept_answers(place) {
-        Ok(None) => Ok(None),
-        Ok(Some((kept, writing))) => {
-            running.run_thread(writing);
-            Ok(Some(kept))
-        }
-        Err(error @ SpoolError::Refused(_)) => Err(error),
-        Err(error) => {
-            tracing::error!(%error, "KEEP_ANSWERED_SECS has no effect until the next start: its files cannot be used");
-            Ok(None)
-        }
-    }
-}
-
-fn lane_of(callback: &Callback) -> usize {
-    let mut hash = DefaultHasher::new();
-    callback.group.hash(&mut hash);
-    usize::try_from(hash.finish() % LANES as u64).unwrap_or_default()
 }

@@ -23,6 +23,7 @@ pub mod freshness;
 pub mod gaps;
 mod given_up;
 mod group_filter;
+mod group_hash;
 pub mod group_list;
 mod group_order;
 pub mod groups;
@@ -41,6 +42,7 @@ pub mod moments;
 mod moves;
 pub mod outbox;
 pub mod outbox_report;
+mod own_session;
 pub mod page;
 pub mod parked;
 pub mod partitions;
@@ -61,6 +63,7 @@ pub mod same_reads;
 pub mod schema;
 pub mod search;
 mod session;
+pub mod shards;
 pub mod sights;
 mod standby;
 mod standby_watch;
@@ -77,9 +80,8 @@ pub mod work;
 mod writers;
 
 pub use errors::StoreError;
-pub use pools::{
-    Database, FEED_CONNECTIONS_MAX, OwnSession, READER_CONNECTIONS_MAX, SERVICE_CONNECTIONS_MAX,
-};
+pub use own_session::OwnSession;
+pub use pools::{Database, FEED_CONNECTIONS_MAX, READER_CONNECTIONS_MAX, SERVICE_CONNECTIONS_MAX};
 pub use probe::GiveUpTurn;
 pub use read_pool::{READ_WAIT_MAX, ReadConnection, ReadPool, STALL_WAIT_MAX, in_time};
 pub use session::{READ_SECS_MAX, SESSION_LOCK_MAX};

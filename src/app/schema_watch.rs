@@ -123,6 +123,7 @@ impl SchemaWatch {
                         if all_rights {
                             schema::make_ready(&mut conn).await?;
                         }
+                        self.database.shards().look(&mut conn).await?;
                         self.remember(&id);
                         self.report_replication(&mut conn).await?;
                         Finding::Fits

@@ -3,7 +3,8 @@
 //! A bulkhead: one row that a foreign session has locked, or one table without a grant, must delay its own callbacks and no
 //! other. What is set aside goes from the lanes straight to the spool, and the drain tries it again by itself with
 //! exponential back-off per key. The first success ends it. A command that fails in group after group is set aside as a
-//! whole, on the evidence that `evidence` keeps.
+//! whole, on the evidence that `evidence` keeps; a shard, where the database refuses a whole batch of it while another
+//! shard commits.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,11 +13,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::aside_key::AsideKey;
+use super::by_shard::shard_of;
 use super::evidence::Evidence;
 use super::outcome::{Applied, NotCommitted};
 use crate::callback::Callback;
-use crate::model::{Digest, Millis, SdkAppId};
+use crate::model::SdkAppId;
 use crate::store::errors::{Failure, classify};
+use crate::store::shards::KnownShards;
 
 /// How many keys may be set aside. What fails beyond is tried by the lanes again.
 const KEYS_MAX: usize = 10_000;
@@ -32,96 +36,6 @@ const KEPT: Duration = Duration::from_secs(5);
 
 /// The time between two log lines of one kind. A table that is locked sets thousands of groups aside at once.
 const LINE_PERIOD: Duration = Duration::from_secs(1);
-
-/// What is set aside.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum AsideKey {
-    /// Every callback of a group: a row of it is locked.
-    Group(SdkAppId, String),
-    /// The callbacks of a group with one command: a table that only some commands write refuses.
-    Command(SdkAppId, String, String),
-    /// The callbacks of all groups with one command: a table that they write is locked or refuses as a whole.
-    Everywhere(SdkAppId, String),
-    /// One callback: it can be neither applied nor parked, it ends the session that applies it or takes longer than a batch
-    /// may, or its first receipt is being corrected.
-    Callback(SdkAppId, String, Millis, Digest),
-}
-
-fn group_of(callback: &Callback) -> (SdkAppId, String) {
-    let group = callback.group.as_ref().map_or("", |group| group.as_str());
-    (callback.received.app, group.to_owned())
-}
-
-/// For log lines.
-impl fmt::Display for AsideKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Group(_, group) => write!(f, "group {group:?}"),
-            Self::Command(_, group, command) => write!(f, "{command} of group {group:?}"),
-            Self::Everywhere(_, command) => write!(f, "{command} of all groups"),
-            Self::Callback(_, group, time, _) => {
-                write!(f, "one callback of group {group:?}, time {}", time.get())
-            }
-        }
-    }
-}
-
-impl AsideKey {
-    /// The callbacks of a group with one command.
-    fn command(callback: &Callback) -> Self {
-        let (app, group) = group_of(callback);
-        Self::Command(app, group, callback.command.clone())
-    }
-
-    /// One callback.
-    pub(super) fn callback(callback: &Callback) -> Self {
-        let (app, group) = group_of(callback);
-        Self::Callback(app, group, callback.time, callback.digest)
-    }
-
-    /// What a callback that failed alone, in this way, says to be set aside.
-    pub(super) fn of(callback: &Callback, failure: Failure) -> Self {
-        match failure {
-            Failure::Data => Self::callback(callback),
-            Failure::Refused | Failure::Unavailable => Self::command(callback),
-            Failure::TimedOut | Failure::Retry | Failure::Stale => {
-                let (app, group) = group_of(callback);
-                Self::Group(app, group)
-            }
-        }
-    }
-
-    fn everywhere(callback: &Callback) -> Self {
-        Self::Everywhere(callback.received.app, callback.command.clone())
-    }
-
-    fn app(&self) -> SdkAppId {
-        let (Self::Group(app, _)
-        | Self::Command(app, ..)
-        | Self::Everywhere(app, _)
-        | Self::Callback(app, ..)) = self;
-        *app
-    }
-
-    /// None: it is about all groups.
-    fn group(&self) -> Option<&str> {
-        match self {
-            Self::Group(_, group) | Self::Command(_, group, _) | Self::Callback(_, group, ..) => Some(group),
-            Self::Everywhere(..) => None,
-        }
-    }
-
-    /// True where a success of one callback shows that others with the key can succeed.
-    pub(super) fn ends_with_one(&self) -> bool {
-        matches!(self, Self::Everywhere(..))
-    }
-
-    fn all_of(callback: &Callback) -> [Self; 4] {
-        let (app, group) = group_of(callback);
-        let command = Self::command(callback);
-        [Self::Group(app, group), command, Self::everywhere(callback), Self::callback(callback)]
-    }
-}
 
 /// Whether a callback is set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,11 +83,19 @@ struct Deferrals {
 
 /// Cheap to clone; all clones are one set.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SetAside(Arc<Mutex<Deferrals>>);
+pub(super) struct SetAside {
+    deferrals: Arc<Mutex<Deferrals>>,
+    shards: KnownShards,
+}
 
 impl SetAside {
+    /// Nothing is set aside of a database whose groups are spread so.
+    pub(super) fn of(shards: KnownShards) -> Self {
+        Self { deferrals: Arc::default(), shards }
+    }
+
     fn state(&self) -> MutexGuard<'_, Deferrals> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deferrals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets a key aside, or extends it after a further attempt that failed. True where it was not set aside before.
@@ -203,15 +125,21 @@ impl SetAside {
         true
     }
 
-    /// The same with a log line where it is new, at a bounded rate; a command as a whole always has its line.
+    /// The same with a log line where it is new, at a bounded rate; a command or a shard as a whole always has its line. A callback
+    /// has none that only shows that a shard is still away.
     pub(super) fn set(&self, key: AsideKey, error: &dyn fmt::Display) -> bool {
         let (name, always) = (key.to_string(), key.ends_with_one());
-        let (app, group) = (key.app().get(), key.group().map(str::to_owned));
+        let (app, group) = (key.app().map(SdkAppId::get), key.group().map(str::to_owned));
+        let is_callback = matches!(key, AsideKey::Callback(..));
         let new = self.add(key);
         if new {
             metrics::counter!("group_mirror_set_aside_total").increment(1);
-            let line = self.state().set_lines.line(Instant::now()).or(always.then_some(0));
-            if let Some(left_out) = line {
+            let mut state = self.state();
+            let is_of_shard =
+                is_callback && state.entries.keys().any(|key| matches!(key, AsideKey::Shard(..)));
+            let line = state.set_lines.line(Instant::now()).or(always.then_some(0));
+            drop(state);
+            if let Some(left_out) = line.filter(|_| !is_of_shard) {
                 tracing::warn!(
                     set_aside = %name, app, group.id = group, %error, left_out,
                     "set aside: its callbacks wait in the spool and are tried apart"
@@ -219,6 +147,20 @@ impl SetAside {
             }
         }
         new
+    }
+
+    /// Where there are several shards: the whole batch of one, with this callback in it, was not committed, and what the database
+    /// answered does not blame one of them. Whether the database as a whole takes nothing is for the prober to find out.
+    /// False: there is one shard.
+    pub(super) fn set_shard(&self, callback: &Callback, error: &dyn fmt::Display) -> bool {
+        let key = self.shard_key(callback);
+        key.map(|key| self.set(key, error)).is_some()
+    }
+
+    fn shard_key(&self, callback: &Callback) -> Option<AsideKey> {
+        let shards = self.shards.current();
+        let count = shards.count();
+        (count > 1).then(|| AsideKey::Shard(shard_of(&shards, callback), count))
     }
 
     /// Learns from a batch of a lane whether a command fails in every group, and sets it aside then.
@@ -270,7 +212,10 @@ impl SetAside {
     /// What of an app is set aside now, as in the log; in no order, at most [`KEYS_MAX`].
     pub(super) fn names(&self, app: SdkAppId) -> Vec<String> {
         let (state, now) = (self.state(), Instant::now());
-        let of_app = state.entries.iter().filter(|(key, entry)| key.app() == app && entry.due + KEPT >= now);
+        let of_app = state
+            .entries
+            .iter()
+            .filter(|(key, entry)| key.app().is_none_or(|of| of == app) && entry.due + KEPT >= now);
         of_app.map(|(key, _)| key.to_string()).collect()
     }
 
@@ -293,7 +238,7 @@ impl SetAside {
             return Standing::Free;
         }
         let mut due = None;
-        for key in AsideKey::all_of(callback) {
+        for key in self.shard_key(callback).into_iter().chain(AsideKey::all_of(callback)) {
             let Some(entry) = entries.get(&key) else { continue };
             if entry.due + KEPT < now {
                 entries.remove(&key);
@@ -311,6 +256,7 @@ impl SetAside {
 mod tests {
     use super::*;
     use crate::callback::{Decoded, Received, decode};
+    use crate::model::Millis;
 
     fn callback(group: &str, name: &str, time: i64) -> Callback {
         let body = format!(

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::aside::AsideKey;
+use super::aside_key::AsideKey;
 use super::bisect::Bisection;
 use super::earlier::correct;
 use super::entry::new_entry;

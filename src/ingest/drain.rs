@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::aside::{AsideKey, SetAside, Standing};
+use super::aside::{SetAside, Standing};
+use super::aside_key::AsideKey;
 use super::attempt::Attempts;
 use super::breaker::Breaker;
+use super::by_shard::by_shard;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
 use super::earlier::CorrectionQueue;
-use super::outcome::NotCommitted;
+use super::outcome::{NotCommitted, whole_failure};
 use super::pace::Pace;
 use crate::callback::{self, Callback, Decoded, Received};
 use crate::spool::{ReadRange, RecordKey, Spool, StoredRecord};
@@ -163,7 +165,10 @@ impl Drain {
                 round.skipped = true;
                 continue;
             }
-            match self.apply(&records, round).await {
+            // One record shows whether a shard is back, as in a circuit breaker that is half open.
+            let count = if matches!(key, AsideKey::Shard(..)) { 1 } else { records.len() };
+            round.skipped |= count < records.len();
+            match self.apply(&records[..count], round).await {
                 Ok(taken) if taken == records.len() || (taken > 0 && key.ends_with_one()) => {
                     self.aside.applied(&key);
                 }
@@ -210,13 +215,34 @@ impl Drain {
         (free, due, out_of_scope)
     }
 
-    /// Commits records and removes those that are in the ledger; answers how many are.
+    /// Commits records, shard by shard, and removes those that are in the ledger; answers how many are.
     async fn apply(&self, records: &[SpooledCallback], round: &mut Round) -> Result<usize, Step> {
+        let shards = self.attempts.database.shards().current();
+        let mut taken = 0;
+        for part in by_shard(&shards, records.iter().collect(), |(_, callback)| callback) {
+            taken += self.apply_part(&part, round).await?;
+        }
+        Ok(taken)
+    }
+
+    async fn apply_part(&self, records: &[&SpooledCallback], round: &mut Round) -> Result<usize, Step> {
         let callbacks: Vec<&Callback> = records.iter().map(|(_, callback)| callback).collect();
         let Some(outcomes) = self.attempts.commit(&callbacks, &mut round.pace).await else {
-            self.narrow(records, round, &"it did not end in time");
+            let error = &"it did not end in time";
+            if records.len() == 1 || !self.aside.set_shard(callbacks[0], error) {
+                self.narrow(records, round, error);
+            }
             return Err(Step::Refused);
         };
+        // One record by itself may be what its server cannot take, and does not speak for the shard.
+        if records.len() > 1
+            && let Some(error) = whole_failure(&outcomes)
+            && self.aside.set_shard(callbacks[0], error)
+        {
+            self.attempts.suspicion.report();
+            round.skipped = true;
+            return Ok(0);
+        }
         // A record whose entry has to be corrected first stays in the spool, and has not failed.
         let (mut done, mut refused, mut to_correct) = (Vec::new(), None, 0);
         for ((key, callback), outcome) in records.iter().zip(outcomes) {
@@ -246,7 +272,7 @@ impl Drain {
     /// A batch that the server refused as a whole may hold a record which ends the session that applies it, or takes more
     /// time than a batch has. So the next batch is smaller, and a record that was refused by itself is set aside; where
     /// the server takes nothing at all, the prober clears that.
-    fn narrow(&self, records: &[SpooledCallback], round: &mut Round, error: &dyn fmt::Display) {
+    fn narrow(&self, records: &[&SpooledCallback], round: &mut Round, error: &dyn fmt::Display) {
         match records {
             [(_, callback)] => drop(self.aside.set(AsideKey::callback(callback), error)),
             _ => round.pace.refused(records.len()),

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::aside::{AsideKey, SetAside, Standing};
+use super::aside::{SetAside, Standing};
+use super::aside_key::AsideKey;
 use super::entry::new_entry;
 use crate::callback::Callback;
 use crate::mirror::group_key;

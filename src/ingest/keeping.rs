@@ -5,8 +5,9 @@
 //! worth: what a failover has lost is lost for good only where this host crashes as well. The drain does the same with
 //! what it takes from the spool.
 
+use super::tasks::WriterTasks;
 use crate::callback::Callback;
-use crate::spool::{KeptAnswers, NextMark};
+use crate::spool::{KeptAnswers, NextMark, Spool, SpoolError, SpoolPlace};
 use crate::store::Tx;
 use crate::store::replica_marks::MarkRaise;
 
@@ -29,5 +30,25 @@ impl LaneKeeping {
         let is_raised = tx.commit_with_mark(&MarkRaise { replica, lane, mark, confirmed }).await?;
         self.kept.keep(next, batch.iter().map(|callback| &callback.received), is_raised);
         Ok(())
+    }
+}
+
+/// What is kept of answered callbacks, with its thread. Files that cannot be written are no reason to take no callbacks.
+pub(super) fn kept_answers(
+    running: &WriterTasks,
+    spool: &Spool,
+    place: &SpoolPlace,
+) -> Result<Option<KeptAnswers>, SpoolError> {
+    match spool.kept_answers(place) {
+        Ok(None) => Ok(None),
+        Ok(Some((kept, writing))) => {
+            running.run_thread(writing);
+            Ok(Some(kept))
+        }
+        Err(error @ SpoolError::Refused(_)) => Err(error),
+        Err(error) => {
+            tracing::error!(%error, "KEEP_ANSWERED_SECS has no effect until the next start: its files cannot be used");
+            Ok(None)
+        }
     }
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::aside::{AsideKey, SetAside, Standing};
+use super::aside::{SetAside, Standing};
+use super::aside_key::AsideKey;
 use super::attempt::Attempts;
 use super::breaker::Breaker;
+use super::by_shard::by_shard;
 use super::commit::{BATCH_BYTES_MAX, BATCH_MAX};
 use super::earlier::CorrectionQueue;
 use super::job::{Job, Pending};
-use super::outcome::{Applied, NotCommitted};
+use super::outcome::{Applied, NotCommitted, whole_failure};
 use super::pace::Pace;
 use crate::callback::Callback;
 use crate::spool::Spool;
@@ -81,15 +83,18 @@ impl Lane {
         }
         let (free, aside): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| self.aside.standing(&job.pending.callback) == Standing::Free);
-        if !free.is_empty() {
-            self.commit_together(free, pace).await;
-        }
+        self.commit_by_shard(free, pace).await;
         // What the spool has refused, failing or full, can only be tried here.
         let (refused, aside): (Vec<Job>, Vec<Job>) =
             aside.into_iter().partition(|job| job.pending.refusal().is_some());
         self.spool_all(aside);
-        if !refused.is_empty() {
-            self.commit_together(refused, pace).await;
+        self.commit_by_shard(refused, pace).await;
+    }
+
+    async fn commit_by_shard(&self, jobs: Vec<Job>, pace: &mut Pace) {
+        let shards = self.attempts.database.shards().current();
+        for jobs in by_shard(&shards, jobs, |job| &job.pending.callback) {
+            self.commit_together(jobs, pace).await;
         }
     }
 
@@ -105,12 +110,16 @@ impl Lane {
             span.end(committed.as_ref().map_or(0, done));
         }
         let Some(outcomes) = committed else {
+            if !self.spool.is_failing() {
+                self.aside.set_shard(callbacks[0], &"a batch did not end in time");
+            }
             self.spool_all(jobs);
             return;
         };
         // While the spool refuses everything, waiting is all that can be done about a table that is locked as a whole.
         let sets_aside = !self.spool.is_failing() || outcomes.iter().any(Result::is_ok);
-        if sets_aside {
+        let shard_failed = whole_failure(&outcomes).filter(|_| sets_aside);
+        if !shard_failed.is_some_and(|error| self.aside.set_shard(callbacks[0], error)) && sets_aside {
             self.aside.learn(callbacks.iter().copied().zip(&outcomes));
         }
         for (job, outcome) in jobs.into_iter().zip(outcomes) {

@@ -59,6 +59,16 @@ pub enum NotCommitted {
 /// What became of a callback.
 pub type Applied = Result<Outcome, NotCommitted>;
 
+/// What the database answered where it took nothing of a batch and blames none of its callbacks. No answer is another matter:
+/// then the way to the database is lost.
+pub(super) fn whole_failure(outcomes: &[Applied]) -> Option<&sqlx::Error> {
+    let refused = outcomes.iter().find_map(|outcome| match outcome {
+        Err(NotCommitted::Together(error)) => Some(&**error),
+        _ => None,
+    });
+    refused.filter(|error| matches!(error, sqlx::Error::Database(_)) && outcomes.iter().all(Result::is_err))
+}
+
 /// Makes the counters by cause exist with 0, so that an alert on one needs no first dead letter.
 pub fn register_counters() {
     for cause in ReasonCause::VARIANTS {

@@ -17,9 +17,11 @@ use super::erasures::KnownErasures;
 use super::errors::StoreError;
 use super::given_up::GivenUp;
 use super::hosts::{Hosts, UsedHost};
+use super::own_session::OwnSession;
 use super::read_pool::ReadPool;
 use super::rights::Rights;
 use super::session::{self, SessionSettings};
+use super::shards::KnownShards;
 use super::standby::StandbyReads;
 use super::transaction::{ReadTx, Tx};
 use super::unusable::Unusable;
@@ -75,6 +77,7 @@ pub struct Database {
     commits: watch::Sender<u64>,
     rights: Rights,
     erasures: KnownErasures,
+    shards: KnownShards,
     pub(super) given_up: GivenUp,
 }
 
@@ -109,6 +112,7 @@ impl Database {
             commits: watch::Sender::new(0),
             rights: Rights::default(),
             erasures: KnownErasures::default(),
+            shards: KnownShards::default(),
             given_up: GivenUp::default(),
         }
     }
@@ -211,6 +215,12 @@ impl Database {
     #[must_use]
     pub fn erasures(&self) -> &KnownErasures {
         &self.erasures
+    }
+
+    /// How groups are spread over parts of the tables, as last looked at.
+    #[must_use]
+    pub fn shards(&self) -> &KnownShards {
+        &self.shards
     }
 
     /// Changes whenever this process has committed something.
@@ -363,27 +373,6 @@ impl Database {
     pub async fn close(&self) {
         self.writers.close();
         tokio::join!(self.reader.close(), self.lookup.close(), self.feed.close());
-    }
-}
-
-/// A session of one caller, outside the pools: no other read can take it, and one that stalls is dropped with it.
-#[derive(Debug)]
-pub struct OwnSession {
-    conn: PgConnection,
-    made: Instant,
-    hosts: Arc<Hosts>,
-}
-
-impl OwnSession {
-    /// Where its statements run.
-    pub fn conn(&mut self) -> &mut PgConnection {
-        &mut self.conn
-    }
-
-    /// False once another host is in use than the one it leads to.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.made >= self.hosts.used().since
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -67,7 +67,7 @@ impl Database {
     }
 
     /// One small commit that inserts into `ledger` and leaves no row, on a connection of its own: the pool's may be dead
-    /// and not know it. The caller bounds the time.
+    /// and not know it. Of several shards one that takes it is enough. The caller bounds the time.
     ///
     /// # Errors
     /// Why nothing can be committed now; also that a session that was given up still exists, since another one could
@@ -78,9 +78,30 @@ impl Database {
         if !self.given_up.pids().is_empty() {
             return Err(StoreError::GivenUp);
         }
-        transaction::probe(&mut conn, self.given_up.clone()).await?;
+        self.probe_a_shard(&mut conn).await?;
         let _ = conn.close().await;
         Ok(())
+    }
+
+    /// Commits in one shard after the other until one takes it: a worker that is away is not the whole server.
+    async fn probe_a_shard(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let shards = self.shards().to_probe();
+        let count = shards.len();
+        for (tried, (shard, group)) in shards.into_iter().enumerate() {
+            // Should this one never answer, the next probe begins with another.
+            self.shards().probe_next((shard + 1) % count);
+            match transaction::probe(conn, self.given_up.clone(), &group).await {
+                Ok(()) => {
+                    self.shards().probe_next(shard);
+                    return Ok(());
+                }
+                Err(sqlx::Error::Database(_)) if tried + 1 < count => {
+                    conn.execute("ROLLBACK").await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("there is one shard at least, and the last one returns")
     }
 
     /// Asks the server to cancel the statement that a session runs. Never to be used for a commit: a commit that waits for

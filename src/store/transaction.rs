@@ -190,19 +190,24 @@ const PROBE: &str = r"
 SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
 SAVEPOINT probe;
 INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, received_at, source, outcome, body)
-VALUES (0, '', round(extract(epoch FROM now()) * 1000)::bigint,
+VALUES (0, '{group}', round(extract(epoch FROM now()) * 1000)::bigint,
         substr(sha256(convert_to(concat(pg_backend_pid(), clock_timestamp()), 'UTF8')), 1, 16), 'probe', now(), 'callback',
         'applied', '');
 UPDATE groups SET type = type WHERE false;
 ROLLBACK TO SAVEPOINT probe;
 COMMIT";
 
-/// One commit that writes nothing which stays.
-pub(super) async fn probe(conn: &mut PgConnection, given_up: GivenUp) -> Result<(), sqlx::Error> {
+/// One commit that writes nothing which stays, in the shard of a group.
+pub(super) async fn probe(
+    conn: &mut PgConnection,
+    given_up: GivenUp,
+    group: &str,
+) -> Result<(), sqlx::Error> {
+    assert!(group.bytes().all(|byte| byte.is_ascii_digit()), "it needs no quoting");
     let pid = conn.fetch_one("SELECT pg_backend_pid()").await?.try_get(0)?;
     let mut open = OpenSession::new(pid, given_up);
     begin_with(conn, PROBE_LOCK_MAX).await?;
-    let done = conn.execute(PROBE).await;
+    let done = conn.execute(AssertSqlSafe(PROBE.replace("{group}", group))).await;
     open.end();
     done.map(drop)
 }

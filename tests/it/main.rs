@@ -69,6 +69,7 @@ mod durability {
     mod replicas;
     pub(crate) mod restart;
     mod sessions;
+    mod shards;
     pub(crate) mod spool;
     mod start;
 }
@@ -200,6 +201,7 @@ mod tencent {
 /// Groups read from Tencent: what is asked, what an answer may claim, and the passes that write it into the mirror.
 mod reconcile {
     mod begun_anew;
+    mod churn;
     mod codes;
     mod details;
     mod each_second;

@@ -143,8 +143,8 @@ card-spool-remedy = What waits reaches the tables once the database commits. Whe
 card-aside = Set aside
 card-aside-count = { $count ->
     [0] Nothing is set aside.
-    [one] { $shown } group, command or callback is set aside:
-   *[other] { $shown } groups, commands or callbacks are set aside:
+    [one] { $shown } group, command, callback or shard is set aside:
+   *[other] { $shown } groups, commands, callbacks or shards are set aside:
  }
 card-aside-meaning = What fails by itself while all else is committed waits in the spool and is tried apart.
 card-aside-remedy = The log line “set aside” has the server's words: look for a lock that a session holds, or a right that is missing. It is applied by itself then.

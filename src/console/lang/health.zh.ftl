@@ -140,7 +140,7 @@ card-spool-remedy = 数据库恢复提交后，等待的回调会写入表中。
 card-aside = 单独处理
 card-aside-count = { $count ->
     [0] 没有单独处理的项目。
-   *[other] { $shown } 个群组、命令或回调正在单独处理：
+   *[other] { $shown } 个群组、命令、回调或分片正在单独处理：
  }
 card-aside-meaning = 其他回调正常提交时单独失败的项目，会在本地队列中等待并单独重试。
 card-aside-remedy = 日志中的“set aside”一行有服务器的原话：请查找某个会话持有的锁，或缺少的权限。之后会自动写入。
