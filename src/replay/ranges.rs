@@ -22,8 +22,8 @@ use crate::store::partitions::TimeSpan;
 /// How many ledger entries are read at once where they come in pages. A body has at most 1 MiB, so this is at most 128 MiB.
 pub(super) const PAGE_ROWS: i64 = 128;
 
-/// After about how many ledger entries a range ends, at the next group, divided among the partitions. Small enough for a
-/// short snapshot; a group with more is a range of its own.
+/// After about how many ledger entries a range ends, at the next group, divided among the partitions that go on. Small enough for
+/// a short snapshot; a group with more is a range of its own.
 const RANGE_ROWS: usize = 8192;
 
 /// As many of them come from each partition at least.
@@ -48,13 +48,13 @@ impl Span {
         times: &[TimeSpan],
     ) -> Result<Self, sqlx::Error> {
         assert!(!times.is_empty(), "the partitions are all of time");
-        let each = (RANGE_ROWS / times.len()).max(PARTITION_ROWS_MIN);
-        let mut last = (ALL.1.0, ALL.1.1.to_owned());
-        for time in times {
-            let ahead =
-                ledger_walk::group_ahead(conn, &after, *time, i64::try_from(each).unwrap_or(i64::MAX) - 1);
-            last = ahead.await?.map_or(last.clone(), |group| group.min(last));
+        let share = |partitions: usize| (RANGE_ROWS / partitions).max(PARTITION_ROWS_MIN);
+        let (mut going_on, mut last) = parts_ahead(conn, &after, times, share(times.len())).await?;
+        // Those ahead of time are empty, and a young ledger fills one or two.
+        if going_on.len() * 2 <= times.len() && !going_on.is_empty() {
+            (going_on, last) = parts_ahead(conn, &after, &going_on, share(going_on.len())).await?;
         }
+        assert!(going_on.len() <= times.len(), "a partition that goes on is one of all");
         // Of a group that was pruned as a whole there is no entry.
         let ahead = checkpoints::group_ahead(conn, &after, i64::try_from(RANGE_ROWS).unwrap_or(i64::MAX) - 1);
         last = ahead.await?.map_or(last.clone(), |group| group.min(last));
@@ -70,6 +70,25 @@ impl Span {
     pub(super) fn is_end(&self) -> bool {
         (self.last.0, self.last.1.as_str()) == ALL.1
     }
+}
+
+/// The partitions that have more than so many entries after a group, and the first group at which one of them has so many; the
+/// end of everything where none has.
+async fn parts_ahead(
+    conn: &mut PgConnection,
+    after: &StoredGroup,
+    times: &[TimeSpan],
+    entries: usize,
+) -> Result<(Vec<TimeSpan>, StoredGroup), sqlx::Error> {
+    let (mut going_on, mut last) = (Vec::new(), (ALL.1.0, ALL.1.1.to_owned()));
+    for time in times {
+        let ahead = i64::try_from(entries).unwrap_or(i64::MAX) - 1;
+        if let Some(group) = ledger_walk::group_ahead(conn, after, *time, ahead).await? {
+            going_on.push(*time);
+            last = group.min(last);
+        }
+    }
+    Ok((going_on, last))
 }
 
 /// The fold of one range, or of one group, with one window of its members.

@@ -382,8 +382,10 @@ async fn a_failover_to_a_synchronous_standby_loses_nothing_and_a_follower_sees_e
     let seen = follower.end().await;
     assert!(seen.entries.values().all(|(_, times)| *times == 1) && !seen.gone, "{seen:?}");
     let lines = |text: &str| service.log().matches(text).count();
-    assert_eq!(lines("PostgreSQL does not commit ("), 1, "{}", service.log());
-    assert_eq!(lines("PostgreSQL commits again"), 1, "{}", service.log());
+    // None where the standby takes over before the first probe: then it has found a database that commits.
+    let outages = lines("PostgreSQL does not commit (");
+    assert!(outages <= 1, "{}", service.log());
+    assert_eq!(lines("PostgreSQL commits again"), outages, "{}", service.log());
     assert_eq!(lines("the database is now "), 1, "{}", service.log());
     service.ends_well_on("TERM").await;
     verified(&place, &pair.url()).await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use group_mirror::replay::{Mode, ReplayPlace, replay_from};
+use group_mirror::replay::{Mode, ReplayPlace, replay, replay_from};
 use group_mirror::store::partitions::time_spans;
 use group_mirror::store::{Database, lines};
 use sqlx::postgres::PgConnection;
@@ -144,6 +144,32 @@ async fn a_replay_that_begins_at_a_place_looks_at_what_is_behind_it_alone() {
     assert_eq!(found("groups:1400000001:h9").await, BTreeSet::from(["h10-"]));
     assert_eq!(found("people:0").await, BTreeSet::from(["h10-"]));
     assert_eq!(found("people:9000000000000").await, BTreeSet::new());
+    database.close().await;
+    app.stop().await;
+}
+
+/// Partitions ahead of time are empty, and of a young ledger all but one: they take no share of a range.
+#[tokio::test]
+async fn a_range_has_thousands_of_entries_where_they_stand_in_one_of_many_partitions() {
+    let app = App::start().await;
+    let mut conn = app.connect().await;
+    let destroys = r#"
+INSERT INTO ledger (sdk_app_id, group_id, time_ms, digest, command, event_time_ms, received_at, source, outcome, body)
+SELECT 1400000001, 'g' || n, 1767225600000 + n, substr(sha256(n::text::bytea), 1, 16), 'Group.CallbackAfterGroupDestroyed',
+       1767225600000 + n, now(), 'callback', 'applied',
+       convert_to(json_build_object('CallbackCommand', 'Group.CallbackAfterGroupDestroyed', 'GroupId', 'g' || n, 'Type', 'Public',
+           'EventTime', 1767225600000 + n, 'MemberList', '[]'::json)::text, 'UTF8')
+  FROM generate_series(1, 10000) n"#;
+    conn.execute(destroys).await.unwrap();
+    assert!(time_spans(&mut conn).await.unwrap().len() > 5);
+    let database = Database::new(&app.database.url).unwrap();
+    let ranges = std::sync::Mutex::new(Vec::new());
+    let note = |rows| ranges.lock().unwrap().push(rows);
+    let report = replay(&database, Mode::Verify, note).await.unwrap();
+    assert_eq!(report.ledger_rows, 10_000);
+    // The index of people follows.
+    let ranges = ranges.into_inner().unwrap();
+    assert_eq!(ranges[..2], [8192, 1808], "in two ranges");
     database.close().await;
     app.stop().await;
 }
