@@ -54,7 +54,9 @@ impl AppRun {
         self.count_candidates().await?;
         let known = self.known_now(row).await?;
         let counts = (known, self.candidates(), row.found_alive);
-        match mass_gone(counts, is_sweep_done, &self.engine.settings) {
+        // What was found is counted of the groups at the begin alone: where these were few, it says nothing of those of now.
+        let shows_all = is_sweep_done && row.known >= self.engine.settings.all_gone_min;
+        match mass_gone(counts, shows_all, &self.engine.settings) {
             Some(why) => Err(PassEnd::Denied(why)),
             None => Ok(()),
         }

@@ -89,7 +89,7 @@ impl Database {
         let count = shards.len();
         for (tried, (shard, group)) in shards.into_iter().enumerate() {
             // Should this one never answer, the next probe begins with another.
-            self.shards().probe_next((shard + 1) % count);
+            self.shards().probe_next(shard + 1);
             match transaction::probe(conn, self.given_up.clone(), &group).await {
                 Ok(()) => {
                     self.shards().probe_next(shard);

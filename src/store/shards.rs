@@ -30,8 +30,8 @@ enum Spread {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shards {
     spread: Spread,
-    /// For each shard an id that belongs to it.
-    examples: Vec<String>,
+    /// For each shard an id that belongs to it; none for one of so few hashes that none was found.
+    examples: Vec<Option<String>>,
 }
 
 impl Default for Shards {
@@ -48,9 +48,14 @@ pub struct KnownShards {
     probed: Arc<AtomicUsize>,
 }
 
-/// On a coordinator each distributed table has a row for each shard; what is not distributed has none.
-const RANGES: &str =
-    "SELECT shardmaxvalue::integer FROM pg_dist_shard WHERE logicalrelid = 'groups'::regclass ORDER BY 1";
+/// How many ids are tried to find an example for each shard. A shard can be one of a single hash (`isolate_tenant_to_new_shard`).
+const EXAMPLES_TRIED_MAX: u32 = 20_000;
+
+/// On a coordinator each distributed table has a row for each shard; what is not distributed has none, and a copy on each server
+/// has no range.
+const RANGES: &str = "
+SELECT shardmaxvalue::integer FROM pg_dist_shard
+ WHERE logicalrelid = 'groups'::regclass AND shardmaxvalue IS NOT NULL ORDER BY 1";
 
 /// The partitions of `groups`, where they are cut by the hash of `group_id` alone.
 const REMAINDERS: &str = r"
@@ -65,17 +70,14 @@ SELECT substring(b.bound FROM 'modulus (\d+)')::bigint, substring(b.bound FROM '
 impl Shards {
     fn of(spread: Spread) -> Self {
         let mut shards = Self { spread, examples: Vec::new() };
-        let mut examples = vec![String::new(); shards.count()];
-        let mut wanted = shards.count();
-        // A hash spreads the numbers as it spreads groups: of n shards the last is found after some n log n.
-        for number in 0_u32.. {
-            if wanted == 0 || shards.count() == 1 {
-                break;
-            }
-            let example = &mut examples[shards.of_group(&number.to_string())];
-            if example.is_empty() {
-                *example = number.to_string();
-                wanted -= 1;
+        let mut examples = vec![None; shards.count()];
+        if let [only] = &mut examples[..] {
+            *only = Some(String::new());
+        } else {
+            // A hash spreads the numbers as it spreads groups: of n shards of one size the last is found after some n log n.
+            for number in (0..EXAMPLES_TRIED_MAX).map(|number| number.to_string()) {
+                let shard = shards.of_group(&number);
+                examples[shard].get_or_insert(number);
             }
         }
         shards.examples = examples;
@@ -144,12 +146,15 @@ impl KnownShards {
         Ok(())
     }
 
-    /// An id for each shard, in the order in which a probe tries them: where the last one committed comes first.
+    /// An id for each shard that has an example, in the order in which a probe tries them: where the last one committed comes first.
     pub(super) fn to_probe(&self) -> Vec<(usize, String)> {
         let shards = self.current();
         let first = self.probed.load(Ordering::Relaxed);
         let order = (0..shards.count()).map(|at| (at + first) % shards.count());
-        order.map(|shard| (shard, shards.examples[shard].clone())).collect()
+        let examples: Vec<_> =
+            order.filter_map(|shard| Some((shard, shards.examples[shard].clone()?))).collect();
+        assert!(!examples.is_empty(), "each id belongs to a shard, so one has an example");
+        examples
     }
 
     /// Where the next probe begins.

@@ -109,12 +109,16 @@ async fn the_shard_of_a_group_is_the_range_of_its_hash_in_the_catalogue_of_citus
         CREATE TABLE pg_dist_shard (logicalrelid regclass, shardminvalue text, shardmaxvalue text)";
     conn.execute(catalogue).await.unwrap();
     assert_eq!(looked_at(&mut conn).await.count(), 1, "nothing is distributed");
+    conn.execute("INSERT INTO pg_dist_shard VALUES ('groups', NULL, NULL)").await.unwrap();
+    assert_eq!(looked_at(&mut conn).await.count(), 1, "a copy on each server has no range");
+    // The last but one holds a single hash, as of one tenant.
     let ranges = "
         INSERT INTO pg_dist_shard VALUES ('groups', '-1000000000', '999999999'), ('groups', '-2147483648', '-1000000001'),
-            ('groups', '1000000000', '2147483647'), ('ledger', '-2147483648', '2147483647')";
+            ('groups', '1000000000', '1000000000'), ('groups', '1000000001', '2147483647'),
+            ('ledger', '-2147483648', '2147483647')";
     conn.execute(ranges).await.unwrap();
     let shards = looked_at(&mut conn).await;
-    assert_eq!(shards.count(), 3);
+    assert_eq!(shards.count(), 4);
     let mut seen = BTreeSet::new();
     for id in ids() {
         let wanted: i64 = sqlx::query_scalar(
@@ -147,6 +151,13 @@ async fn all_taken(service: &Process, groups: &[String]) {
     }
 }
 
+/// A service that knows how groups are spread.
+async fn served(place: &Place, database: &TestDatabase) -> Process {
+    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
+    service.says("groups are spread over 8 shards").await;
+    service
+}
+
 fn names(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{name} {number}")).collect()
 }
@@ -160,8 +171,7 @@ async fn shown(conn: &mut PgConnection) -> BTreeSet<String> {
 async fn a_batch_of_a_lane_and_of_the_drain_stays_within_one_shard() {
     let (place, database) = (Place::new(), even().await);
     let mut conn = database.connect().await;
-    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
-    service.says("groups are spread over 8 shards").await;
+    let service = served(&place, &database).await;
     all_taken(&service, &names("lane", 400)).await;
     assert!(eventually(async || drained(&service).await).await);
     let (crossing, largest) = written(&mut conn).await;
@@ -201,8 +211,7 @@ async fn a_shard_whose_server_is_away_waits_in_the_spool_and_holds_up_no_other()
     let (place, database) = (Place::new(), even().await);
     let mut conn = database.connect().await;
     let shards = looked_at(&mut conn).await;
-    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
-    service.says("groups are spread over 8 shards").await;
+    let mut service = served(&place, &database).await;
     conn.execute(away(THE_FOURTH)).await.unwrap();
     conn.execute(ON_INSERT).await.unwrap();
     let (first, second) = (names("first", 400), names("second", 400));
@@ -239,8 +248,7 @@ async fn a_shard_whose_server_is_away_waits_in_the_spool_and_holds_up_no_other()
 async fn where_every_shard_is_away_the_breaker_opens_and_closes_with_the_first_that_is_back() {
     let (place, database) = (Place::new(), even().await);
     let mut conn = database.connect().await;
-    let mut service = Process::start(place.command_on(&database.url, &["serve"])).ready().await;
-    service.says("groups are spread over 8 shards").await;
+    let mut service = served(&place, &database).await;
     conn.execute(away("true")).await.unwrap();
     conn.execute(ON_INSERT).await.unwrap();
     let groups = names("away", 100);

@@ -31,7 +31,7 @@ async fn groups_that_callbacks_end_while_a_pass_asks_for_them_do_not_stop_it() {
 }
 
 /// Aim: the share of groups that may be gone is one of the mirror as it is, not as it was when a pass of hours began. Method:
-/// the pass is noted as one that began with an empty mirror.
+/// the pass is noted as one that began with an empty mirror, of which it found no group.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_that_began_with_an_empty_mirror_counts_what_came_since() {
     let existing = ExistingGroups { groups: 130, members: 3 };
@@ -41,7 +41,11 @@ async fn a_pass_that_began_with_an_empty_mirror_counts_what_came_since() {
     let reading = Reading::of(&fake, settings).await;
     reading.pass(PassKind::Backfill).await.unwrap();
     let began_empty = "
-        CREATE FUNCTION empty() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.known := 0; RETURN NEW; END $$;
+        CREATE FUNCTION empty() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.known := 0;
+            NEW.found_alive := 0;
+            RETURN NEW;
+        END $$;
         CREATE TRIGGER empty BEFORE INSERT OR UPDATE ON reconcile_passes FOR EACH ROW EXECUTE FUNCTION empty()";
     reading.database.connect().await.execute(began_empty).await.unwrap();
     destroy(&fake, 0..12).await;
