@@ -25,6 +25,7 @@ mod given_up;
 mod group_filter;
 mod group_hash;
 pub mod group_list;
+mod group_names;
 mod group_order;
 pub mod groups;
 pub mod held;
@@ -79,6 +80,7 @@ pub mod wall;
 pub mod work;
 mod writers;
 
+pub use citus::Dialect;
 pub use errors::StoreError;
 pub use own_session::OwnSession;
 pub use pools::{Database, FEED_CONNECTIONS_MAX, READER_CONNECTIONS_MAX, SERVICE_CONNECTIONS_MAX};

@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
-use super::history::{HistoryRow, SEARCHED_ROWS_MAX};
+use super::citus::Dialect;
+use super::history::{HistoryRow, SEARCHED_ROWS_MAX, name_groups};
 use super::{ledger_pages, prune};
 use crate::mirror::{PersonPart, PersonParts};
 use crate::model::{SdkAppId, UserId};
@@ -141,6 +142,23 @@ const ENTRIES_OF_USER: &str = r"
                          WHERE $15::smallint IS NULL OR k.parts & $15 <> 0) r
                  WHERE true";
 
+/// The same by one join, for a server that takes nothing else.
+const ENTRIES_OF_USER_ON_CITUS: &str = r"
+                       (SELECT k.sdk_app_id, k.group_id, k.time_ms, k.digest, k.time_ms AS at, k.parts, l.command,
+                               l.query_command, l.request_id, l.received_at, l.outcome, l.reason, l.causes, l.body,
+                               l.event_time_ms, l.source, l.client_ip, l.platform, l.odd_values
+                          FROM ledger_people k
+                          JOIN ledger l ON l.sdk_app_id = k.sdk_app_id AND l.group_id = k.group_id
+                                       AND l.time_ms = k.time_ms AND l.digest = k.digest
+                         WHERE k.sdk_app_id = $1 AND k.user_id = $14 AND k.time_ms > $2 AND k.time_ms <= $3
+                           AND k.time_ms >= COALESCE($6, $2)
+                           AND (k.time_ms, k.digest, k.group_id) < ($3, $4, $5)
+                           AND ($6::bigint IS NULL OR (k.time_ms, k.digest, k.group_id) >= ($6, $7, $8))
+                           AND ($15::smallint IS NULL OR k.parts & $15 <> 0)
+                         ORDER BY k.time_ms DESC, k.digest DESC, k.group_id DESC
+                        LIMIT 4002) r
+                 WHERE true";
+
 /// The entries are chosen first and then cut where the bodies before them reach the limit, so that the bodies of the rest
 /// are never fetched: their length stands beside the pointer to them. The first one always passes.
 fn page_statement(entries: &str) -> String {
@@ -150,8 +168,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
        ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source,
-       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, parts, chosen,
-       (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, parts, chosen
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY at DESC, digest DESC, group_id DESC)
                  - octet_length(body) AS bytes_before
@@ -168,6 +185,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
 
 static PAGE_OF_APP: LazyLock<String> = LazyLock::new(|| page_statement(ENTRIES_OF_APP));
 static PAGE_OF_USER: LazyLock<String> = LazyLock::new(|| page_statement(ENTRIES_OF_USER));
+static PAGE_OF_USER_ON_CITUS: LazyLock<String> = LazyLock::new(|| page_statement(ENTRIES_OF_USER_ON_CITUS));
 
 #[derive(FromRow)]
 struct ChosenEntry {
@@ -183,6 +201,7 @@ struct ChosenEntry {
 /// Those of the connection and the database.
 pub async fn page(
     conn: &mut PgConnection,
+    dialect: Dialect,
     filter: &AppHistoryFilter,
     rows_max: usize,
     bytes_max: i64,
@@ -190,8 +209,10 @@ pub async fn page(
     let mut snapshot = ledger_pages::begin(conn).await?;
     let end = if filter.searches() { search_end(&mut snapshot, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, bytes_max)?;
-    let found: Vec<ChosenEntry> =
-        sqlx::query_as_with(AssertSqlSafe(statement(filter)), values).fetch_all(&mut *snapshot).await?;
+    let mut found: Vec<ChosenEntry> = sqlx::query_as_with(AssertSqlSafe(statement(filter, dialect)), values)
+        .fetch_all(&mut *snapshot)
+        .await?;
+    name_groups(&mut snapshot, found.iter_mut().map(|chosen| &mut chosen.row.entry)).await?;
     let whole_since = prune::whole_since(&mut snapshot).await?;
     snapshot.rollback().await?;
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
@@ -218,7 +239,7 @@ pub async fn explain(
     let conn = &mut *snapshot;
     let end = if filter.searches() { search_end(conn, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, i64::MAX)?;
-    let explained = AssertSqlSafe(format!("EXPLAIN ({options}) {}", statement(filter)));
+    let explained = AssertSqlSafe(format!("EXPLAIN ({options}) {}", statement(filter, Dialect::Plain)));
     let mut lines: Vec<String> = sqlx::query_scalar_with(explained, values).fetch_all(&mut *conn).await?;
     let explained = AssertSqlSafe(format!("EXPLAIN ({options}) {}", search_end_statement(filter)));
     let values = search_end_values(filter)?;
@@ -227,8 +248,12 @@ pub async fn explain(
     Ok(lines.join("\n"))
 }
 
-fn statement(filter: &AppHistoryFilter) -> &'static str {
-    if filter.user.is_some() { &PAGE_OF_USER } else { &PAGE_OF_APP }
+fn statement(filter: &AppHistoryFilter, dialect: Dialect) -> &'static str {
+    match (filter.user.is_some(), dialect) {
+        (false, _) => &PAGE_OF_APP,
+        (true, Dialect::Plain) => &PAGE_OF_USER,
+        (true, Dialect::Citus) => &PAGE_OF_USER_ON_CITUS,
+    }
 }
 
 fn search_end_statement(filter: &AppHistoryFilter) -> &'static str {

@@ -4,6 +4,15 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
+/// Which form of a statement a server gets, where there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Of PostgreSQL: plans depend neither on statistics nor on the size of a table.
+    Plain,
+    /// Of Citus: no row is looked up for each row of another select, and tables are joined by the group.
+    Citus,
+}
+
 /// True on a server that has it, whichever tables it has cut.
 pub(super) const HAS_CITUS: &str = "EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')";
 

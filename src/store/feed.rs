@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
+use super::group_names::GroupNames;
 use crate::model::{GroupId, SdkAppId};
 
 /// How many positions one page with a filter, be it the app alone, searches. Other entries may have all of them.
@@ -74,6 +75,7 @@ pub struct ChangeRow {
     /// How many these are in all.
     pub user_count: i32,
     /// The name that the group has now, cut as the command is.
+    #[sqlx(default)]
     pub group_name: Option<String>,
 }
 
@@ -197,9 +199,7 @@ const NEXT: &str = "SELECT COALESCE(min(position), $2) FROM ledger WHERE positio
 const PAGE: &str = "
 SELECT l.position, encode(substr(l.digest, 1, 4), 'hex') AS digest, l.sdk_app_id, l.group_id,
        left(l.command, $8) AS command, l.event_time_ms, l.received_at, l.source, l.outcome, l.operator,
-       ledger_users(l.user_id, l.users) AS users, ledger_user_count(l.user_count, l.user_id, l.users) AS user_count,
-       (SELECT left(g.name, $8) FROM group_names g
-         WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
+       ledger_users(l.user_id, l.users) AS users, ledger_user_count(l.user_count, l.user_id, l.users) AS user_count
   FROM (SELECT * FROM ledger WHERE position > $1 AND position <= $2 ORDER BY position OFFSET 0) l
  WHERE ($3::bigint IS NULL OR l.sdk_app_id = $3) AND ($4::text IS NULL OR l.group_id = $4)
    AND ($5::text IS NULL OR l.command = $5) AND ($6::text IS NULL OR l.outcome = $6)
@@ -228,8 +228,12 @@ pub async fn page(
     }
     let query = sqlx::query_as_with(PAGE, bound(after, last, filter, limit)?);
     let mut rows: Vec<ChangeRow> = query.fetch_all(&mut *conn).await?;
+    let groups = rows.iter().map(|row| (row.sdk_app_id, row.group_id.as_str()));
+    let names =
+        GroupNames::of(&mut *conn, groups, i32::try_from(COMMAND_CHARS_MAX + 1).unwrap_or(i32::MAX)).await?;
     for row in &mut rows {
         cut(&mut row.command);
+        row.group_name = names.name(row.sdk_app_id, &row.group_id);
         row.group_name.iter_mut().for_each(cut);
     }
     assert!(

@@ -27,31 +27,45 @@ pub struct Freshness {
     /// The oldest of the times as of which both are verified.
     pub oldest_whole_at: Option<DateTime<Utc>>,
     /// 99.9 % of the groups that are verified wholly are so as of this time or a later one.
+    #[sqlx(default)]
     pub p999_whole_at: Option<DateTime<Utc>>,
     /// When the newest completed pass through all ids began.
+    #[sqlx(default)]
     pub id_list_at: Option<DateTime<Utc>>,
 }
 
 const COUNT: &str = r"
-SELECT f.*, p.began_at AS id_list_at,
-       (SELECT v.whole_verified_at FROM group_verifications v
-         WHERE v.sdk_app_id = f.sdk_app_id AND v.status <> 'destroyed' AND v.whole_verified_at IS NOT NULL
-         ORDER BY v.whole_verified_at NULLS FIRST OFFSET (f.groups - f.never_verified) / 1000 LIMIT 1) AS p999_whole_at
-  FROM (SELECT g.sdk_app_id, count(*) AS groups, count(*) FILTER (WHERE v.whole_verified_at IS NULL) AS never_verified,
-               count(*) FILTER (WHERE v.whole_verified_at IS NULL
-                                   OR v.whole_verified_at < now() - make_interval(secs => $1)) AS outstanding,
-               min(v.verified_at) AS oldest_verified_at, min(v.members_verified_at) AS oldest_members_verified_at,
-               min(v.whole_verified_at) AS oldest_whole_at
-          FROM groups g
-          LEFT JOIN group_verifications v ON v.sdk_app_id = g.sdk_app_id AND v.group_id = g.group_id
-         WHERE g.status <> 'destroyed' GROUP BY g.sdk_app_id) f
-  LEFT JOIN id_list_passes p ON p.sdk_app_id = f.sdk_app_id";
+SELECT g.sdk_app_id, count(*) AS groups, count(*) FILTER (WHERE v.whole_verified_at IS NULL) AS never_verified,
+       count(*) FILTER (WHERE v.whole_verified_at IS NULL
+                           OR v.whole_verified_at < now() - make_interval(secs => $1)) AS outstanding,
+       min(v.verified_at) AS oldest_verified_at, min(v.members_verified_at) AS oldest_members_verified_at,
+       min(v.whole_verified_at) AS oldest_whole_at
+  FROM groups g
+  LEFT JOIN group_verifications v ON v.sdk_app_id = g.sdk_app_id AND v.group_id = g.group_id
+ WHERE g.status <> 'destroyed' GROUP BY g.sdk_app_id";
+
+/// The oldest thousandth of those that are verified lies before it.
+const P999: &str = r"
+SELECT v.whole_verified_at FROM group_verifications v
+ WHERE v.sdk_app_id = $1 AND v.status <> 'destroyed' AND v.whole_verified_at IS NOT NULL
+ ORDER BY v.whole_verified_at NULLS FIRST OFFSET $2 LIMIT 1";
+
+const ID_LISTS: &str = "SELECT sdk_app_id, began_at FROM id_list_passes";
 
 /// Counts all apps that have groups.
 ///
 /// # Errors
-/// The statement's.
+/// A statement's.
 pub async fn count(conn: &mut PgConnection) -> Result<Vec<Freshness>, sqlx::Error> {
     let secs = f64::from(i32::try_from(OUTSTANDING_AFTER_SECS).unwrap_or(i32::MAX));
-    sqlx::query_as(COUNT).bind(secs).fetch_all(conn).await
+    let mut counted: Vec<Freshness> = sqlx::query_as(COUNT).bind(secs).fetch_all(&mut *conn).await?;
+    let id_lists: Vec<(i64, DateTime<Utc>)> = sqlx::query_as(ID_LISTS).fetch_all(&mut *conn).await?;
+    for fresh in &mut counted {
+        let app = fresh.sdk_app_id;
+        let verified = fresh.groups - fresh.never_verified;
+        let oldest = sqlx::query_scalar(P999).bind(app).bind(verified / 1000);
+        fresh.p999_whole_at = oldest.fetch_optional(&mut *conn).await?;
+        fresh.id_list_at = id_lists.iter().find(|(of, _)| *of == app).map(|(_, began)| *began);
+    }
+    Ok(counted)
 }

@@ -10,6 +10,7 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
+use super::citus::Dialect;
 use super::group_filter::bound;
 pub use super::group_filter::{GroupFilter, ListCost};
 pub use super::group_order::{GroupCursorKey, GroupOrder};
@@ -17,9 +18,13 @@ use super::group_order::{KeySource, Part, order_of, parts, source};
 use super::groups::{GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
 
-const MEMBER_COUNT: &str = "
+fn member_count(row: &str) -> String {
+    format!(
+        "
        (SELECT count(*) FROM group_member_states c
-         WHERE c.sdk_app_id = p.sdk_app_id AND c.group_id = p.group_id AND c.present)";
+         WHERE c.sdk_app_id = {row}.sdk_app_id AND c.group_id = {row}.group_id AND c.present)"
+    )
+}
 
 const CREATED: &str = "
            AND ($5::timestamptz IS NULL OR s.created_at > $5)
@@ -52,9 +57,13 @@ const NAMED: &str = "
 const OWNED: &str = "
            AND s.newest_owner = $8 AND COALESCE(s.owner = $8, false)";
 
-const JOINED: &str = "
+fn joined(row: &str) -> String {
+    format!(
+        "
            AND EXISTS (SELECT FROM group_member_states m
-                        WHERE m.sdk_app_id = $1 AND m.group_id = c.group_id AND m.user_id = $9 AND m.present)";
+                        WHERE m.sdk_app_id = $1 AND m.group_id = {row}.group_id AND m.user_id = $9 AND m.present)"
+    )
+}
 
 /// With the value of a user-defined field; an index of the values may lead the plan.
 fn with_field(number: usize) -> String {
@@ -79,8 +88,9 @@ fn with_field_by_key(number: usize) -> String {
     )
 }
 
-/// What all groups on the page must match beside their status; of a list of matches also what has chosen them.
-fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
+/// What all groups on the page must match beside their status; of a list of matches, which looks each up by its key, also what
+/// has chosen them.
+fn filters(filter: &GroupFilter, order: GroupOrder, is_by_key: bool) -> String {
     let mut text = String::new();
     if filter.created_after.is_some() || filter.created_before.is_some() {
         text.push_str(CREATED);
@@ -92,13 +102,13 @@ fn filters(filter: &GroupFilter, order: GroupOrder) -> String {
         (filter.updated_after.is_some(), UPDATED),
         (filter.name_part.is_some(), NAMED),
         (filter.owner.is_some(), OWNED),
-        (filter.member.is_some(), JOINED),
+        (filter.member.is_some(), joined(if is_by_key { "c" } else { "s" }).as_str()),
     ] {
         if is_wanted {
             text.push_str(condition);
         }
     }
-    let with_field = if matches(filter, order).is_some() { with_field_by_key } else { with_field };
+    let with_field = if is_by_key { with_field_by_key } else { with_field };
     (1..=filter.user_defined_fields.len()).for_each(|number| text.push_str(&with_field(number)));
     text
 }
@@ -201,7 +211,8 @@ fn list_statement(
     with_member_count: bool,
 ) -> String {
     let is_bounded = order.is_by_verification() && filter.verified_before.is_some();
-    let (parts, filters) = (parts(order, after, is_bounded), filters(filter, order));
+    let parts = parts(order, after, is_bounded);
+    let filters = filters(filter, order, matches(filter, order).is_some());
     let time = order.time_column();
     let is_of_states = [
         !filter.group_types.is_empty(),
@@ -222,16 +233,53 @@ fn list_statement(
         None if order.is_by_verification() => keys_by_verification(&parts, keys_of_part),
         None => parts.iter().map(keys_of_part).collect::<Vec<_>>().join("\n         UNION ALL\n        "),
     };
-    let (order, count) = (order_of(order), if with_member_count { MEMBER_COUNT } else { "NULL::bigint" });
+    let (order, count) = (order_of(order), count("p", with_member_count));
     let select = format!(
         "SELECT {}, {count} AS member_count
   FROM (SELECT * FROM (
         {keys}) k ORDER BY {order} LIMIT $12) k
  CROSS JOIN LATERAL (
        SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = k.group_id OFFSET 0) p",
-        shown()
+        shown("p")
     );
     bounded(&select, "group_id", &order, &LONG_COLUMNS)
+}
+
+fn count(row: &str, is_wanted: bool) -> String {
+    if is_wanted { member_count(row) } else { "NULL::bigint".to_owned() }
+}
+
+/// The same on one level, for a server that takes nothing else: it looks through all groups that the filters and an index leave.
+fn list_on_citus(
+    filter: &GroupFilter,
+    order: GroupOrder,
+    after: Option<&GroupCursorKey>,
+    with_member_count: bool,
+) -> String {
+    let is_bounded = order.is_by_verification() && filter.verified_before.is_some();
+    let parts: Vec<String> =
+        parts(order, after, is_bounded).iter().map(|part| format!("({})", part.condition)).collect();
+    let rows = if order.is_by_verification() {
+        "(SELECT g.*, v.verified_at
+          FROM group_states g
+          LEFT JOIN group_verifications v ON v.sdk_app_id = g.sdk_app_id AND v.group_id = g.group_id)"
+    } else {
+        "group_states"
+    };
+    let ids = if filter.groups.is_empty() { "" } else { " AND s.group_id = ANY ($2)" };
+    let order_of = order_of(order);
+    let select = format!(
+        "SELECT {}, {} AS member_count
+  FROM {rows} s
+ WHERE s.sdk_app_id = $1 AND s.status = ANY ($4){ids}
+   AND ({}){}
+ ORDER BY {order_of} LIMIT $12",
+        shown("s"),
+        count("s", with_member_count),
+        parts.join(" OR "),
+        filters(filter, order, false)
+    );
+    bounded(&select, "group_id", &order_of, &LONG_COLUMNS)
 }
 
 /// The groups that match, in this order, after this place; at most `rows_max`, and up to a limit of bytes.
@@ -240,13 +288,16 @@ fn list_statement(
 /// Those of the connection and the database.
 pub async fn list(
     connection: &mut PgConnection,
+    dialect: Dialect,
     filter: &GroupFilter,
     order: GroupOrder,
-    after: Option<&GroupCursorKey>,
-    rows_max: usize,
+    (after, rows_max): (Option<&GroupCursorKey>, usize),
     with_member_count: bool,
 ) -> Result<PageRows<GroupStateRow>, sqlx::Error> {
-    let statement = list_statement(filter, order, after, with_member_count);
+    let statement = match dialect {
+        Dialect::Plain => list_statement(filter, order, after, with_member_count),
+        Dialect::Citus => list_on_citus(filter, order, after, with_member_count),
+    };
     let arguments = bound(filter, after, one_more(rows_max))?;
     let answer = sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
     PageRows::of(&answer, rows_max)

@@ -46,25 +46,29 @@ pub struct GroupStateRow {
 }
 
 /// What a group shows beside its columns; for the few rows that were chosen, so that no plan counts for the others.
-/// `p` is a row of `group_states`.
-pub(super) fn shown() -> String {
+/// `row` names a row of `group_states`.
+pub(super) fn shown(row: &str) -> String {
     let texts: Vec<String> =
-        ProfileText::VARIANTS.iter().map(|text| format!("p.{}", text.column())).collect();
-    format!("p.sdk_app_id, p.group_id, p.status, {}, {SHOWN_BESIDE_TEXTS}", texts.join(", "))
+        ProfileText::VARIANTS.iter().map(|text| format!("{row}.{}", text.column())).collect();
+    format!("{row}.sdk_app_id, {row}.group_id, {row}.status, {}, {}", texts.join(", "), beside_texts(row))
 }
 
-const SHOWN_BESIDE_TEXTS: &str = "p.owner, p.created_by, p.created_at, p.updated_at, p.destroyed_at,
-    p.apply_join_option, p.invite_join_option, p.mute_all, p.max_member_count, p.has_all_members,
+fn beside_texts(p: &str) -> String {
+    format!(
+        "{p}.owner, {p}.created_by, {p}.created_at, {p}.updated_at, {p}.destroyed_at,
+    {p}.apply_join_option, {p}.invite_join_option, {p}.mute_all, {p}.max_member_count, {p}.has_all_members,
     (SELECT v.verified_at FROM group_verifications v
-      WHERE v.sdk_app_id = p.sdk_app_id AND v.group_id = p.group_id) AS verified_at,
+      WHERE v.sdk_app_id = {p}.sdk_app_id AND v.group_id = {p}.group_id) AS verified_at,
     (SELECT v.members_verified_at FROM group_verifications v
-      WHERE v.sdk_app_id = p.sdk_app_id AND v.group_id = p.group_id) AS members_verified_at,
+      WHERE v.sdk_app_id = {p}.sdk_app_id AND v.group_id = {p}.group_id) AS members_verified_at,
     COALESCE((SELECT json_object_agg(f.key, f.value) FROM group_user_defined_fields f
-               WHERE f.sdk_app_id = p.sdk_app_id AND f.group_id = p.group_id
-                 AND f.value_stamp >= p.fields_from AND f.value IS NOT NULL), '{}') AS user_defined_fields,
+               WHERE f.sdk_app_id = {p}.sdk_app_id AND f.group_id = {p}.group_id
+                 AND f.value_stamp >= {p}.fields_from AND f.value IS NOT NULL), '{{}}') AS user_defined_fields,
     COALESCE((SELECT json_object_agg(a.key, a.value) FROM group_attributes a
-               WHERE a.sdk_app_id = p.sdk_app_id AND a.group_id = p.group_id
-                 AND a.value_stamp >= p.attributes_from AND a.value IS NOT NULL), '{}') AS attributes";
+               WHERE a.sdk_app_id = {p}.sdk_app_id AND a.group_id = {p}.group_id
+                 AND a.value_stamp >= {p}.attributes_from AND a.value IS NOT NULL), '{{}}') AS attributes"
+    )
+}
 
 /// The columns of [`shown`] whose length has no limit but that of a body.
 pub(super) const LONG_COLUMNS: [&str; 6] =
@@ -80,7 +84,7 @@ const FIND: &str = "
 /// The statement of [`find`], with `$1` for the app and `$2` for the group; for benchmarks.
 #[must_use]
 pub fn find_statement() -> String {
-    format!("SELECT {}, {FIND}", shown())
+    format!("SELECT {}, {FIND}", shown("p"))
 }
 
 /// What decides whether all members of a group are known.

@@ -136,26 +136,25 @@ pub async fn noted(conn: &mut PgConnection) -> Result<FeedPlace, sqlx::Error> {
     if feed::holds(conn, &place).await? { Ok(place) } else { feed::dropped(conn).await }
 }
 
-/// One that this ledger does not have is of another one, and anything that was proven takes its place. Without
-/// `synchronous_commit`: what a crash takes was only newer, and a commit that waits for a standby would hold up the feed.
+/// Without `synchronous_commit`: what a crash takes was only newer, and a commit that waits for a standby would hold up the
+/// feed. What is replaced is named, so that of two replicas none takes back what the other has noted since.
 const NOTE: &str = "
 UPDATE feed SET high_watermark = $1, high_watermark_digest = $2
   FROM (SELECT set_config('synchronous_commit', 'off', true)) s
- WHERE high_watermark < $1
-    OR (NOT EXISTS (SELECT FROM ledger l WHERE l.position = feed.high_watermark
-                       AND encode(substr(l.digest, 1, 4), 'hex') = feed.high_watermark_digest)
-        AND NOT EXISTS (SELECT FROM ledger_moves m WHERE m.position = feed.high_watermark
-                       AND encode(substr(m.digest, 1, 4), 'hex') = feed.high_watermark_digest)
-        AND NOT EXISTS (SELECT FROM prune_state p WHERE p.position = feed.high_watermark
-                       AND p.position_digest = feed.high_watermark_digest)
-        AND high_watermark > 0)";
+ WHERE high_watermark < $1 OR high_watermark = $3 AND high_watermark_digest = $4";
 
-/// Notes a high watermark that was proven, unless a later one is noted; about once a minute with the time.
+/// Notes a high watermark that was proven, unless a later one is noted; about once a minute with the time. One that this ledger
+/// does not have is of another ledger, and anything that was proven takes its place.
 ///
 /// # Errors
 /// The statement's: a server that takes no writes, or no right to.
 pub async fn note(conn: &mut PgConnection, place: &FeedPlace) -> Result<(), sqlx::Error> {
-    sqlx::query(NOTE).bind(place.position).bind(&place.digest).execute(&mut *conn).await?;
+    let known: Option<FeedPlace> = sqlx::query_as(NOTED).fetch_optional(&mut *conn).await?;
+    let known = known.unwrap_or(FeedPlace::start());
+    if place.position > known.position || !feed::holds(conn, &known).await? {
+        let query = sqlx::query(NOTE).bind(place.position).bind(&place.digest);
+        query.bind(known.position).bind(&known.digest).execute(&mut *conn).await?;
+    }
     let marked = sqlx::query(MARK).bind(place.position).bind(&place.digest).execute(&mut *conn).await?;
     if marked.rows_affected() > 0 {
         sqlx::query(THIN).execute(conn).await?;

@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
+use super::group_names::GroupNames;
 use super::ledger::LedgerRow;
 use super::{ledger_pages, prune};
 use crate::mirror::GroupKey;
@@ -28,6 +29,7 @@ pub struct HistoryRow {
     /// `OptPlatform` of the query.
     pub platform: Option<String>,
     /// The present name of the group; none where none is known.
+    #[sqlx(default)]
     pub group_name: Option<String>,
 }
 
@@ -88,8 +90,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
        ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source,
-       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, chosen,
-       (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, chosen
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY time_ms DESC, digest DESC) - octet_length(body) AS bytes_before
           FROM (SELECT * FROM
@@ -134,7 +135,8 @@ pub async fn page(
     let mut snapshot = ledger_pages::begin(conn).await?;
     let end = if filter.searches() { search_end(&mut snapshot, group, filter).await? } else { None };
     let values = page_values(group, filter, end.as_ref(), rows_max, bytes_max)?;
-    let found: Vec<Chosen> = sqlx::query_as_with(PAGE, values).fetch_all(&mut *snapshot).await?;
+    let mut found: Vec<Chosen> = sqlx::query_as_with(PAGE, values).fetch_all(&mut *snapshot).await?;
+    name_groups(&mut snapshot, found.iter_mut().map(|row| &mut row.history)).await?;
     let is_known = !found.is_empty() || end.is_some() || is_known(&mut snapshot, KNOWN, group).await?;
     let whole_since = prune::whole_since(&mut snapshot).await?;
     snapshot.rollback().await?;
@@ -148,6 +150,23 @@ pub async fn page(
     let cut =
         rows.last().filter(|_| rows.len() < chosen).map(|last| (last.row.time_ms, last.row.digest.clone()));
     Ok(Some(HistoryPage { next: cut.or(end), rows, whole_since }))
+}
+
+/// Gives each entry the whole name of its group.
+///
+/// # Errors
+/// The statement's.
+pub(super) async fn name_groups(
+    conn: &mut PgConnection,
+    entries: impl Iterator<Item = &mut HistoryRow>,
+) -> Result<(), sqlx::Error> {
+    let entries: Vec<&mut HistoryRow> = entries.collect();
+    let groups = entries.iter().map(|entry| (entry.row.sdk_app_id, entry.row.group_id.as_str()));
+    let names = GroupNames::of(conn, groups, i32::MAX).await?;
+    for entry in entries {
+        entry.group_name = names.name(entry.row.sdk_app_id, &entry.row.group_id);
+    }
+    Ok(())
 }
 
 /// The values of [`PAGE`]; `end` is the last key that it may search.

@@ -9,11 +9,12 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres
 
 use super::citus::HAS_CITUS;
 
-/// Without statistics of a table all that there is would be sorted for each page, as in the feed. Citus makes no plan for values
+/// Without statistics of a table all that there is would be sorted for each page, or read from one end to the other for the names of
+/// its groups, as in the feed. Citus makes no plan for values
 /// that are not known.
 fn settings() -> String {
     format!(
-        "SELECT set_config('enable_sort', 'off', true), set_config('plan_cache_mode',
+        "SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true), set_config('plan_cache_mode',
                 CASE WHEN {HAS_CITUS} THEN 'auto' ELSE 'force_generic_plan' END, true)"
     )
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
+use super::citus::Dialect;
 use super::groups::{GroupOrigin, GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
 use crate::model::{GroupId, SdkAppId, UserId};
@@ -132,10 +133,31 @@ fn of_user_statement(present: Option<bool>) -> String {
         ORDER BY c.group_id LIMIT $4) m ON true
   LEFT JOIN LATERAL (
        SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = m.group_id OFFSET 0) p ON true",
-        shown()
+        shown("p")
     );
+    bounded_by_group(&select)
+}
+
+fn bounded_by_group(select: &str) -> String {
     let long: Vec<&str> = LONG_COLUMNS.into_iter().chain(LONG_MEMBER_COLUMNS).collect();
-    bounded(&select, "group_id", "group_id", &long)
+    bounded(select, "group_id", "group_id", &long)
+}
+
+/// The same by one join, for a server that takes nothing else. How many memberships are looked through has no limit but time there.
+fn of_user_on_citus(present: Option<bool>) -> String {
+    let condition = match present {
+        Some(true) => "m.present",
+        Some(false) => "NOT m.present",
+        None => "true",
+    };
+    bounded_by_group(&format!(
+        "SELECT {}, NULL::bigint AS member_count, {MEMBER_COLUMNS}, NULL::text AS edge
+  FROM group_member_states m
+  JOIN group_states p ON p.sdk_app_id = m.sdk_app_id AND p.group_id = m.group_id
+ WHERE m.sdk_app_id = $1 AND m.user_id = $2 AND m.group_id > $3 AND {condition}
+ ORDER BY m.group_id LIMIT $4",
+        shown("p")
+    ))
 }
 
 /// The memberships of a user in the order of the bytes of `group_id`, after this one; at most `rows_max`, and up to a limit
@@ -145,13 +167,17 @@ fn of_user_statement(present: Option<bool>) -> String {
 /// Those of the connection and the database.
 pub async fn of_user(
     connection: &mut PgConnection,
-    app: SdkAppId,
-    user: &UserId,
+    dialect: Dialect,
+    (app, user): (SdkAppId, &UserId),
     present: Option<bool>,
     after: Option<&str>,
     rows_max: usize,
 ) -> Result<UserGroups, sqlx::Error> {
-    let answer = sqlx::query(AssertSqlSafe(of_user_statement(present)))
+    let statement = match dialect {
+        Dialect::Plain => of_user_statement(present),
+        Dialect::Citus => of_user_on_citus(present),
+    };
+    let answer = sqlx::query(AssertSqlSafe(statement))
         .bind(app.get())
         .bind(user.as_str())
         .bind(after.unwrap_or_default())

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 
-use super::history::{HistoryRow, SEARCHED_ROWS_MAX};
+use super::history::{HistoryRow, SEARCHED_ROWS_MAX, name_groups};
 use crate::model::{GroupId, SdkAppId};
 
 /// A row with its place in the order.
@@ -98,8 +98,7 @@ SELECT sdk_app_id, group_id, time_ms, digest, command, query_command,
        ledger_request_id(request_id, odd_values) AS request_id,
        round(extract(epoch FROM received_at) * 1000)::bigint AS received_ms, outcome, reason, causes, body,
        event_time_ms, source,
-       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, received_at, chosen,
-       (SELECT g.name FROM group_names g WHERE g.sdk_app_id = p.sdk_app_id AND g.group_id = p.group_id) AS group_name
+       ledger_client_ip(client_ip, odd_values) AS client_ip, ledger_platform(platform, odd_values) AS platform, received_at, chosen
   FROM (SELECT c.*, count(*) OVER () AS chosen,
                sum(octet_length(body)) OVER (ORDER BY received_at DESC, digest DESC, group_id DESC, time_ms DESC)
                  - octet_length(body) AS bytes_before
@@ -159,12 +158,13 @@ pub async fn page(
         .bind(end.as_ref().map(|end| end.digest.as_slice()))
         .bind(end.as_ref().map(|end| end.group.as_str()))
         .bind(end.as_ref().map(|end| end.time_ms))
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
     let chosen = found.first().map_or(0, |row| usize::try_from(row.chosen).unwrap_or_default());
     let mut rows: Vec<ParkedRow> = found.into_iter().map(|row| row.parked).collect();
     rows.truncate(rows_max);
     assert!(rows.len() <= chosen, "a page shows rows that were chosen");
+    name_groups(conn, rows.iter_mut().map(|row| &mut row.entry)).await?;
     let cut = rows.last().filter(|_| rows.len() < chosen).map(ParkedCursorKey::of);
     Ok(ParkedPage { next: cut.or(end), rows })
 }

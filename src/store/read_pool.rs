@@ -9,6 +9,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -16,6 +17,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Postgres};
 use tokio::time::timeout;
 
+use super::citus::Dialect;
 use super::hosts::Hosts;
 use super::session::{self, READ_SECS_MAX, SessionSettings};
 use super::standby::StandbyReads;
@@ -54,19 +56,22 @@ pub struct ReadPool {
     standby: Option<(PgPool, StandbyReads)>,
     connections: u32,
     settings: Arc<SessionSettings>,
+    /// The last server that was connected to has Citus; a standby has what its primary has.
+    is_citus: Arc<AtomicBool>,
 }
 
 impl ReadPool {
     /// Connects when a connection is needed; what it needs of the server is set then.
     pub(super) fn new(hosts: &Arc<Hosts>, connections: u32, settings: SessionSettings) -> Self {
         let settings = Arc::new(settings);
-        let primary = pool(hosts, connections, &settings, hosts.are_several());
-        Self { primary, standby: None, connections, settings }
+        let is_citus = Arc::default();
+        let primary = pool(hosts, connections, &settings, hosts.are_several(), &is_citus);
+        Self { primary, standby: None, connections, settings, is_citus }
     }
 
     /// The same with a standby in front.
     pub(super) fn reading_from(mut self, standby: &StandbyReads) -> Self {
-        let pool = pool(standby.hosts(), self.connections, &self.settings, false);
+        let pool = pool(standby.hosts(), self.connections, &self.settings, false, &self.is_citus);
         self.standby = Some((pool, standby.clone()));
         self
     }
@@ -78,7 +83,7 @@ impl ReadPool {
     pub async fn acquire(&self) -> Result<ReadConnection, sqlx::Error> {
         if let Some((pool, standby)) = self.standby.as_ref().filter(|(_, standby)| standby.is_used()) {
             match pool.acquire().await {
-                Ok(conn) => return Ok(ReadConnection { conn, is_closed_on_drop: false }),
+                Ok(conn) => return Ok(self.lend(conn)),
                 // All connections are lent: what is busy is not away, and the primary is not to get the rest of the load.
                 Err(error @ sqlx::Error::PoolTimedOut)
                     if pool.num_idle() == 0 && pool.size() >= self.connections =>
@@ -88,7 +93,12 @@ impl ReadPool {
                 Err(error) => standby.leave(&error.to_string()),
             }
         }
-        Ok(ReadConnection { conn: self.primary.acquire().await?, is_closed_on_drop: false })
+        Ok(self.lend(self.primary.acquire().await?))
+    }
+
+    fn lend(&self, conn: PoolConnection<Postgres>) -> ReadConnection {
+        let dialect = if self.is_citus.load(Ordering::Relaxed) { Dialect::Citus } else { Dialect::Plain };
+        ReadConnection { conn, dialect, is_closed_on_drop: false }
     }
 
     /// How many connections it has, and how many of them are idle.
@@ -123,16 +133,21 @@ fn pool(
     connections: u32,
     settings: &Arc<SessionSettings>,
     refuse_standby: bool,
+    is_citus: &Arc<AtomicBool>,
 ) -> PgPool {
-    let (settings, used_hosts) = (Arc::clone(settings), Arc::clone(hosts));
+    let (settings, used_hosts, is_citus) = (Arc::clone(settings), Arc::clone(hosts), Arc::clone(is_citus));
     let options = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_WAIT_MAX)
         .acquire_slow_threshold(ACQUIRE_WAIT_MAX)
         .test_before_acquire(false)
         .after_connect(move |conn, _| {
-            let settings = Arc::clone(&settings);
-            Box::pin(async move { session::prepare(conn, &settings, refuse_standby).await })
+            let (settings, is_citus) = (Arc::clone(&settings), Arc::clone(&is_citus));
+            Box::pin(async move {
+                let dialect = session::prepare(conn, &settings, refuse_standby).await?;
+                is_citus.store(dialect == Dialect::Citus, Ordering::Relaxed);
+                Ok(())
+            })
         })
         .before_acquire(move |conn, meta| {
             let left_behind = used_hosts.have_moved_since(meta.age);
@@ -150,10 +165,17 @@ fn pool(
 #[derive(Debug)]
 pub struct ReadConnection {
     conn: PoolConnection<Postgres>,
+    dialect: Dialect,
     is_closed_on_drop: bool,
 }
 
 impl ReadConnection {
+    /// Which form of a statement its server gets, where there are two.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Closes it when it is dropped: its session has a state that the next read must not find.
     pub(super) fn close_on_drop(&mut self) {
         self.is_closed_on_drop = true;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use super::citus::HAS_CITUS;
+use super::citus::{Dialect, HAS_CITUS};
 use super::unusable::Unusable;
 
 /// How long one read may take, in seconds: far longer than any page that an index serves, and short enough that a few
@@ -68,10 +68,11 @@ pub(super) fn reading(plans: &'static str) -> SessionSettings {
 
 /// What a session for the feed asks of the server: as for lookups, because a position says nothing of time, and a plan for the
 /// values at hand would open every partition of the ledger with all of its indexes for each page; and that entries are read
-/// in the order of the index on their positions. Without statistics all that one page may search would be sorted for each page.
+/// in the order of the index on their positions, and names of groups by their keys. Without statistics all that one page may search
+/// would be sorted for each page, and a plan that was made while there were few groups would go on to read all of them.
 pub(super) fn feed() -> SessionSettings {
     let mut settings = reading("force_generic_plan");
-    settings.push(("enable_sort", "off".to_owned()));
+    settings.extend([("enable_sort", "off".to_owned()), ("enable_seqscan", "off".to_owned())]);
     settings
 }
 
@@ -88,7 +89,8 @@ pub(super) fn following() -> SessionSettings {
 const DURABLE_COMMITS: &str = "set_config('synchronous_commit',
        replace(current_setting('synchronous_commit'), 'off', 'on'), false)";
 
-/// Sets what a session needs and reads it back in a statement of its own; refuses a standby where that is asked.
+/// Sets what a session needs and reads it back in a statement of its own; refuses a standby where that is asked. Answers what the
+/// server is.
 ///
 /// # Errors
 /// A statement's; a setting that did not stay, or a standby.
@@ -96,7 +98,7 @@ pub(super) async fn prepare(
     conn: &mut PgConnection,
     settings: &SessionSettings,
     refuse_standby: bool,
-) -> Result<(), sqlx::Error> {
+) -> Result<Dialect, sqlx::Error> {
     let set: String =
         settings.iter().map(|(name, value)| format!("set_config('{name}', '{value}', false), ")).collect();
     one_row(conn, format!("SELECT {set}{DURABLE_COMMITS}")).await?;
@@ -121,14 +123,15 @@ pub(super) async fn prepare(
             return Err(read_back(name, wanted, found));
         }
     }
+    let dialect = if row.try_get::<String, _>(2)? == "true" { Dialect::Citus } else { Dialect::Plain };
     let is_planned_once = settings.iter().any(|(name, value)| (*name, value.as_str()) == PLANNED_ONCE);
-    if is_planned_once && row.try_get::<String, _>(2)? == "true" {
+    if is_planned_once && dialect == Dialect::Citus {
         one_row(conn, PLANS_BY_CITUS.to_owned()).await?;
     }
     if refuse_standby && row.try_get::<String, _>(0)? == "true" {
         return Err(sqlx::Error::Configuration(Unusable::Standby.into()));
     }
-    Ok(())
+    Ok(dialect)
 }
 
 /// What a server says of itself.

@@ -7,6 +7,7 @@
 
 use sqlx::{FromRow, PgConnection};
 
+use super::group_names::GroupNames;
 use super::history::HistoryRow;
 use crate::model::SdkAppId;
 
@@ -17,6 +18,9 @@ const WALKED_MAX: i64 = 2_000;
 /// is made of it.
 const BODY_BYTES_MAX: i32 = 16 * 1024;
 
+/// How many characters of a name are shown.
+const NAME_CHARS_MAX: i32 = 200;
+
 /// An entry with its position.
 #[derive(Debug, Clone, FromRow)]
 pub struct WallRow {
@@ -25,7 +29,8 @@ pub struct WallRow {
     pub entry: HistoryRow,
     /// Its place in the order of arrival.
     pub position: i64,
-    /// The present name of its group.
+    /// The first characters of the present name of its group.
+    #[sqlx(default)]
     pub group_name: Option<String>,
 }
 
@@ -37,8 +42,7 @@ SELECT l.sdk_app_id, l.group_id, l.time_ms, l.digest, left(l.command, 257) AS co
        round(extract(epoch FROM l.received_at) * 1000)::bigint AS received_ms, l.outcome, l.reason, l.causes,
        CASE WHEN octet_length(l.body) <= $5 THEN l.body ELSE ''::bytea END AS body,
        l.event_time_ms, l.source, ledger_client_ip(l.client_ip, l.odd_values) AS client_ip,
-       ledger_platform(l.platform, l.odd_values) AS platform, l.position,
-       (SELECT left(g.name, 200) FROM group_names g WHERE g.sdk_app_id = l.sdk_app_id AND g.group_id = l.group_id) AS group_name
+       ledger_platform(l.platform, l.odd_values) AS platform, l.position
   FROM (SELECT * FROM (SELECT * FROM ledger WHERE position > $2 AND position <= $3 ORDER BY position DESC LIMIT $6) w
          WHERE w.sdk_app_id = $1 ORDER BY w.position DESC LIMIT $4) l
  ORDER BY l.position DESC, l.digest";
@@ -85,6 +89,12 @@ pub async fn newest(
         .await?;
     let mut is_cut = rows.len() > rows_max;
     rows.truncate(rows_max);
+    let groups = rows.iter().map(|row| (row.entry.row.sdk_app_id, row.entry.row.group_id.as_str()));
+    let names = GroupNames::of(&mut *conn, groups, NAME_CHARS_MAX).await?;
+    for WallRow { entry, group_name, .. } in &mut rows {
+        *group_name = names.name(entry.row.sdk_app_id, &entry.row.group_id);
+        entry.group_name.clone_from(group_name);
+    }
     if !is_cut && last.saturating_sub(after) > WALKED_MAX {
         is_cut =
             sqlx::query_scalar(IS_LONGER).bind(after).bind(last).bind(WALKED_MAX).fetch_one(conn).await?;

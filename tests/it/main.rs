@@ -125,6 +125,7 @@ mod api {
     mod bounds;
     mod callers;
     mod changes;
+    mod dialects;
     mod differences;
     mod doors;
     mod exports;

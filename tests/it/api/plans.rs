@@ -5,6 +5,7 @@
 
 use group_mirror::mirror::Status;
 use group_mirror::model::{FieldKey, GroupId, SdkAppId, UserId};
+use group_mirror::store::Dialect;
 use group_mirror::store::group_list::{self, GroupCursorKey, GroupFilter, GroupOrder, ListCost};
 use group_mirror::store::members::{self, LOOKED_THROUGH_MAX};
 use reqwest::StatusCode;
@@ -379,7 +380,9 @@ async fn a_walk_through_memberships_that_ended_with_their_groups_goes_on_over_sh
         let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
             let page =
-                members::of_user(&mut conn, app("7"), &bot, present, after.as_deref(), 500).await.unwrap();
+                members::of_user(&mut conn, Dialect::Plain, (app("7"), &bot), present, after.as_deref(), 500)
+                    .await
+                    .unwrap();
             seen.extend(page.rows.iter().map(|row| row.group.group_id.clone()));
             pages += 1;
             assert!(pages < 100, "the walk does not end");
@@ -411,7 +414,9 @@ async fn a_rare_part_of_a_name_is_served_by_an_index_where_the_database_has_pg_t
             .unwrap();
         assert_served(&mut conn, "name", "groups_name_idx", GroupOrder::Newest, &rare).await;
     }
-    let found = group_list::list(&mut conn, &rare, GroupOrder::Newest, None, 50, false).await.unwrap();
+    let found = group_list::list(&mut conn, Dialect::Plain, &rare, GroupOrder::Newest, (None, 50), false)
+        .await
+        .unwrap();
     assert!(!found.rows.is_empty() && !found.more, "{}", found.rows.len());
 }
 
