@@ -7,7 +7,7 @@ The database is empty, and its role a superuser; nothing else uses the server, w
 it runs (`-c autovacuum=off -c checkpoint_timeout=1h -c max_wal_size=20GB`). The service is started on it and gets each kind after
 the other over 32 connections; then tables are vacuumed and measured. Bodies are as Tencent spells them without white space, with
 `ClientIP`, `OptPlatform` and `RequestID` in the query. Time is that of all processes of the server by /proc, so this has to
-run on its machine; a service that is built without optimization changes none of the figures.
+run on its machine, with nothing beside it. Compare builds of one kind: a slower service has more of the server's periodic work in each callback.
 """
 import glob, http.client, json, os, random, subprocess, sys, tempfile, threading, time, uuid
 
