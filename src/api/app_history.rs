@@ -194,8 +194,7 @@ impl AppHistoryRequest {
     async fn read(self, state: &ApiState) -> Result<Json<HistoryList>, ApiError> {
         let (filter, rows_max) = (self.filter.clone(), self.limit.items());
         let read = async move |mut connection: ReadConnection| {
-            let dialect = connection.dialect();
-            app_history::page(&mut connection, dialect, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
+            app_history::page(&mut connection, &filter, rows_max, PAGE_BODY_BYTES_MAX).await
         };
         body_page(state, read, move |read| self.page(read)).await.map(Json)
     }

@@ -235,8 +235,8 @@ pub(crate) async fn listed(
         ListRequest::parse(raw, caller, state.app)?;
     let cost = filter.cost(order, with_member_count);
     let read = async move |mut connection: ReadConnection| {
-        let (dialect, after, items) = (connection.dialect(), after.as_ref(), limit.items());
-        group_list::list(&mut connection, dialect, &filter, order, (after, items), with_member_count).await
+        let (after, items) = (after.as_ref(), limit.items());
+        group_list::list(&mut connection, &filter, order, after, items, with_member_count).await
     };
     let rows = state.list(cost, read).await?;
     Page::of(rows, &scope, |row| GroupsKey::of(row, order), |row| row)

@@ -335,10 +335,8 @@ pub(super) async fn of_user(
     let limit = Limit::take(&mut query, Limit::MAX)?;
     let present = query.take_word("status", &STATUSES)?.unwrap_or(STATUSES[0].1);
     let mut connection = state.connection().await?;
-    let dialect = connection.dialect();
     let page =
-        members::of_user(&mut connection, dialect, (app, &user), present, after.as_deref(), limit.items())
-            .await?;
+        members::of_user(&mut connection, app, &user, present, after.as_deref(), limit.items()).await?;
     let items = page.rows.into_iter().map(|row| UserGroupView::of(row, state.avchatroom_members)).collect();
     let next_cursor = page.next.map(|group| scope.cursor(group)).transpose()?;
     Ok(Json(Page { items, next_cursor }))

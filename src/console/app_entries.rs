@@ -45,8 +45,7 @@ pub(super) async fn read(
     }
     let searched = if deed.is_some() { SEARCHED_ROWS_MAX } else { rows_max };
     let read = async move |mut connection: ReadConnection| {
-        let dialect = connection.dialect();
-        app_history::page(&mut connection, dialect, &filter, searched, PAGE_BODY_BYTES_MAX).await
+        app_history::page(&mut connection, &filter, searched, PAGE_BODY_BYTES_MAX).await
     };
     let show = move |read: AppHistoryPage| Ok(sieved(read, deed, rows_max, with_address));
     body_page(state, read, show).await

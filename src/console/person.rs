@@ -106,8 +106,7 @@ pub(super) async fn person(
     let (seen, used) = in_time(READ_WAIT_MAX, async {
         let mut connection = state.lookup_connection().await?;
         let seen = sights(&mut connection, visit.app, &user).await?;
-        let dialect = connection.dialect();
-        Ok::<_, ApiError>((seen, means(&mut connection, dialect, visit.app, &user).await?))
+        Ok::<_, ApiError>((seen, means(&mut connection, visit.app, &user).await?))
     })
     .await?;
     let body = html! {

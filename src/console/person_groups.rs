@@ -46,8 +46,7 @@ pub(super) async fn groups_of(
 ) -> Result<UserGroups, ApiError> {
     let present = Some(belonging == Belonging::Now);
     let mut connection = state.connection().await?;
-    let dialect = connection.dialect();
-    let read = of_user(&mut connection, dialect, (app, user), present, behind, GROUPS_MAX);
+    let read = of_user(&mut connection, app, user, present, behind, GROUPS_MAX);
     Ok(in_time(READ_WAIT_MAX, read).await?)
 }
 

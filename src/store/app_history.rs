@@ -12,6 +12,7 @@ use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgConnection};
 
 use super::citus::Dialect;
 use super::history::{HistoryRow, SEARCHED_ROWS_MAX, name_groups};
+use super::read_pool::ReadConnection;
 use super::{ledger_pages, prune};
 use crate::mirror::{PersonPart, PersonParts};
 use crate::model::{SdkAppId, UserId};
@@ -200,12 +201,12 @@ struct ChosenEntry {
 /// # Errors
 /// Those of the connection and the database.
 pub async fn page(
-    conn: &mut PgConnection,
-    dialect: Dialect,
+    conn: &mut ReadConnection,
     filter: &AppHistoryFilter,
     rows_max: usize,
     bytes_max: i64,
 ) -> Result<AppHistoryPage, sqlx::Error> {
+    let dialect = conn.dialect();
     let mut snapshot = ledger_pages::begin(conn).await?;
     let end = if filter.searches() { search_end(&mut snapshot, filter).await? } else { None };
     let values = page_values(filter, end.as_ref(), rows_max, bytes_max)?;

@@ -4,7 +4,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// Which form of a statement a server gets, where there are two.
+/// The dialect of SQL in which a server gets a statement that has two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Of PostgreSQL: plans depend neither on statistics nor on the size of a table.

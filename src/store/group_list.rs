@@ -17,6 +17,7 @@ pub use super::group_order::{GroupCursorKey, GroupOrder};
 use super::group_order::{KeySource, Part, order_of, parts, source};
 use super::groups::{GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
+use super::read_pool::ReadConnection;
 
 fn member_count(row: &str) -> String {
     format!(
@@ -204,7 +205,9 @@ fn keys_by_verification(parts: &[Part], keys_of_part: impl Fn(&Part) -> String) 
     )
 }
 
+/// The statement of a page.
 fn list_statement(
+    dialect: Dialect,
     filter: &GroupFilter,
     order: GroupOrder,
     after: Option<&GroupCursorKey>,
@@ -212,6 +215,20 @@ fn list_statement(
 ) -> String {
     let is_bounded = order.is_by_verification() && filter.verified_before.is_some();
     let parts = parts(order, after, is_bounded);
+    let select = match dialect {
+        Dialect::Plain => select_by_keys(filter, order, &parts, with_member_count),
+        Dialect::Citus => select_on_one_level(filter, order, &parts, with_member_count),
+    };
+    bounded(&select, "group_id", &order_of(order), &LONG_COLUMNS)
+}
+
+/// Keys are chosen first, and then read.
+fn select_by_keys(
+    filter: &GroupFilter,
+    order: GroupOrder,
+    parts: &[Part],
+    with_member_count: bool,
+) -> String {
     let filters = filters(filter, order, matches(filter, order).is_some());
     let time = order.time_column();
     let is_of_states = [
@@ -229,20 +246,19 @@ fn list_statement(
         None => keys_in_order(&source(order, part, is_of_states), &filters, part, time),
     };
     let keys = match matches(filter, order) {
-        Some(matches) => keys_of_matches(matches, &filters, &parts, time),
-        None if order.is_by_verification() => keys_by_verification(&parts, keys_of_part),
+        Some(matches) => keys_of_matches(matches, &filters, parts, time),
+        None if order.is_by_verification() => keys_by_verification(parts, keys_of_part),
         None => parts.iter().map(keys_of_part).collect::<Vec<_>>().join("\n         UNION ALL\n        "),
     };
     let (order, count) = (order_of(order), count("p", with_member_count));
-    let select = format!(
+    format!(
         "SELECT {}, {count} AS member_count
   FROM (SELECT * FROM (
         {keys}) k ORDER BY {order} LIMIT $12) k
  CROSS JOIN LATERAL (
        SELECT * FROM group_states g WHERE g.sdk_app_id = $1 AND g.group_id = k.group_id OFFSET 0) p",
         shown("p")
-    );
-    bounded(&select, "group_id", &order, &LONG_COLUMNS)
+    )
 }
 
 fn count(row: &str, is_wanted: bool) -> String {
@@ -250,15 +266,13 @@ fn count(row: &str, is_wanted: bool) -> String {
 }
 
 /// The same on one level, for a server that takes nothing else: it looks through all groups that the filters and an index leave.
-fn list_on_citus(
+fn select_on_one_level(
     filter: &GroupFilter,
     order: GroupOrder,
-    after: Option<&GroupCursorKey>,
+    parts: &[Part],
     with_member_count: bool,
 ) -> String {
-    let is_bounded = order.is_by_verification() && filter.verified_before.is_some();
-    let parts: Vec<String> =
-        parts(order, after, is_bounded).iter().map(|part| format!("({})", part.condition)).collect();
+    let parts: Vec<String> = parts.iter().map(|part| format!("({})", part.condition)).collect();
     let rows = if order.is_by_verification() {
         "(SELECT g.*, v.verified_at
           FROM group_states g
@@ -267,19 +281,18 @@ fn list_on_citus(
         "group_states"
     };
     let ids = if filter.groups.is_empty() { "" } else { " AND s.group_id = ANY ($2)" };
-    let order_of = order_of(order);
-    let select = format!(
+    format!(
         "SELECT {}, {} AS member_count
   FROM {rows} s
  WHERE s.sdk_app_id = $1 AND s.status = ANY ($4){ids}
    AND ({}){}
- ORDER BY {order_of} LIMIT $12",
+ ORDER BY {} LIMIT $12",
         shown("s"),
         count("s", with_member_count),
         parts.join(" OR "),
-        filters(filter, order, false)
-    );
-    bounded(&select, "group_id", &order_of, &LONG_COLUMNS)
+        filters(filter, order, false),
+        order_of(order)
+    )
 }
 
 /// The groups that match, in this order, after this place; at most `rows_max`, and up to a limit of bytes.
@@ -287,19 +300,16 @@ fn list_on_citus(
 /// # Errors
 /// Those of the connection and the database.
 pub async fn list(
-    connection: &mut PgConnection,
-    dialect: Dialect,
+    connection: &mut ReadConnection,
     filter: &GroupFilter,
     order: GroupOrder,
-    (after, rows_max): (Option<&GroupCursorKey>, usize),
+    after: Option<&GroupCursorKey>,
+    rows_max: usize,
     with_member_count: bool,
 ) -> Result<PageRows<GroupStateRow>, sqlx::Error> {
-    let statement = match dialect {
-        Dialect::Plain => list_statement(filter, order, after, with_member_count),
-        Dialect::Citus => list_on_citus(filter, order, after, with_member_count),
-    };
+    let statement = list_statement(connection.dialect(), filter, order, after, with_member_count);
     let arguments = bound(filter, after, one_more(rows_max))?;
-    let answer = sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
+    let answer = sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(&mut **connection).await?;
     PageRows::of(&answer, rows_max)
 }
 
@@ -315,7 +325,8 @@ pub async fn explain(
     after: Option<&GroupCursorKey>,
     rows_max: usize,
 ) -> Result<String, sqlx::Error> {
-    let statement = format!("EXPLAIN ({options}) {}", list_statement(filter, order, after, false));
+    let statement =
+        format!("EXPLAIN ({options}) {}", list_statement(Dialect::Plain, filter, order, after, false));
     let arguments = bound(filter, after, one_more(rows_max))?;
     let lines: Vec<String> =
         sqlx::query_scalar_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;

@@ -1,7 +1,7 @@
 //! The names that groups have now, for pages of entries, which show the name of a group beside its id.
 //!
-//! Read behind the page, in a statement of its own: a name may have a mebibyte, and a page on which a group stands a hundred times
-//! gets it once. Beside a page that is cut to a number of rows Citus takes no look-up for each of them. Reads only, on the connection it is given.
+//! Read after the page, in a statement of its own: a name may have a mebibyte, and a page on which a group stands a hundred times
+//! gets it once; and Citus refuses a look-up for each row of a page that has a LIMIT. Reads only, on the connection it is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 

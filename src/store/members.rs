@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, Row as _};
 use super::citus::Dialect;
 use super::groups::{GroupOrigin, GroupStateRow, LONG_COLUMNS, shown};
 use super::page::{PageRows, bounded, one_more};
+use super::read_pool::ReadConnection;
 use crate::model::{GroupId, SdkAppId, UserId};
 
 /// A membership as the views show it.
@@ -166,14 +167,14 @@ fn of_user_on_citus(present: Option<bool>) -> String {
 /// # Errors
 /// Those of the connection and the database.
 pub async fn of_user(
-    connection: &mut PgConnection,
-    dialect: Dialect,
-    (app, user): (SdkAppId, &UserId),
+    connection: &mut ReadConnection,
+    app: SdkAppId,
+    user: &UserId,
     present: Option<bool>,
     after: Option<&str>,
     rows_max: usize,
 ) -> Result<UserGroups, sqlx::Error> {
-    let statement = match dialect {
+    let statement = match connection.dialect() {
         Dialect::Plain => of_user_statement(present),
         Dialect::Citus => of_user_on_citus(present),
     };
@@ -183,7 +184,7 @@ pub async fn of_user(
         .bind(after.unwrap_or_default())
         .bind(one_more(rows_max))
         .bind(LOOKED_THROUGH_MAX)
-        .fetch_all(connection)
+        .fetch_all(&mut **connection)
         .await?;
     let edge: Option<String> = answer.first().map(|row| row.try_get("edge")).transpose()?.flatten();
     let page = PageRows::<UserGroupRow>::of(&answer, rows_max)?;

@@ -7,6 +7,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::citus::Dialect;
 use super::prune;
+use super::read_pool::ReadConnection;
 use crate::mirror::PersonPart;
 use crate::model::{SdkAppId, UserId};
 
@@ -96,12 +97,11 @@ SELECT platform, client_ip, max(time_ms) AS last_ms
 /// # Errors
 /// Those of the connection and the database.
 pub async fn means(
-    conn: &mut PgConnection,
-    dialect: Dialect,
+    conn: &mut ReadConnection,
     app: SdkAppId,
     user: &UserId,
 ) -> Result<Vec<Means>, sqlx::Error> {
-    let statement = match dialect {
+    let statement = match conn.dialect() {
         Dialect::Plain => MEANS,
         Dialect::Citus => MEANS_ON_CITUS,
     };
@@ -111,6 +111,6 @@ pub async fn means(
         .bind(ACTS_SEARCHED_MAX)
         .bind(PersonPart::Operator.stored())
         .bind(MEANS_MAX)
-        .fetch_all(conn)
+        .fetch_all(&mut **conn)
         .await
 }

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use group_mirror::model::{SdkAppId, UserId};
+use group_mirror::store::sights::{Means, means};
 use group_mirror::store::{Database, Dialect};
 use serde_json::Value;
 use sqlx::Executor as _;
 
 use crate::support::demo::Demo;
-use crate::support::{Service, settings};
+use crate::support::{APP, Service, settings};
 
 /// The extension, as far as this program looks for it, with no table cut.
 const CLAIM: &str = "
@@ -88,6 +90,21 @@ async fn answers(service: &Service, lists: &[String]) -> BTreeMap<String, Vec<Va
     answers
 }
 
+/// With what two persons acted, which the console shows, and the dialect in which lists and lookups are asked.
+async fn acted(url: &str) -> ([Dialect; 2], Vec<Vec<Means>>) {
+    let pools = Database::new(url).unwrap();
+    let (mut lookup, list) =
+        (pools.lookup().acquire().await.unwrap(), pools.reader().acquire().await.unwrap());
+    let (dialects, mut found) = ([lookup.dialect(), list.dialect()], Vec::new());
+    for user in ["ana_77", "boris-2"] {
+        let (app, user) = (SdkAppId::parse(APP).unwrap(), UserId::parse(user).unwrap());
+        found.push(means(&mut lookup, app, &user).await.unwrap());
+    }
+    drop((lookup, list));
+    pools.close().await;
+    (dialects, found)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_list_answers_the_same_in_the_forms_that_citus_takes() {
     let demo = Demo::with(|_| {}).await;
@@ -125,11 +142,13 @@ async fn every_list_answers_the_same_in_the_forms_that_citus_takes() {
     let shown: usize = plain.values().flatten().map(|page| page["items"].as_array().unwrap().len()).sum();
     assert!(shown > 1_000, "{shown} items");
 
+    let (dialects, acts) = acted(&demo.app.database.url).await;
+    assert_eq!(dialects, [Dialect::Plain; 2]);
+    assert!(acts.iter().all(|of_one| !of_one.is_empty()), "{acts:?}");
+
     demo.app.database.connect().await.execute(CLAIM).await.unwrap();
     let other = Service::start(&settings(&demo.app.database.url)).await.unwrap();
-    let pools = Database::new(&demo.app.database.url).unwrap();
-    assert_eq!(pools.reader().acquire().await.unwrap().dialect(), Dialect::Citus);
-    pools.close().await;
+    assert_eq!(acted(&demo.app.database.url).await, ([Dialect::Citus; 2], acts));
     let citus = answers(&other, &lists).await;
     for (path, plain) in plain {
         assert_eq!(citus[&path], plain, "{path}");

@@ -5,7 +5,7 @@
 
 use group_mirror::mirror::Status;
 use group_mirror::model::{FieldKey, GroupId, SdkAppId, UserId};
-use group_mirror::store::Dialect;
+use group_mirror::store::Database;
 use group_mirror::store::group_list::{self, GroupCursorKey, GroupFilter, GroupOrder, ListCost};
 use group_mirror::store::members::{self, LOOKED_THROUGH_MAX};
 use reqwest::StatusCode;
@@ -374,15 +374,15 @@ async fn memberships_of_a_user_are_read_without_those_that_ended_before() {
 /// The mirror holds 20,060 memberships of the bot that its own rows do not show as ended, and 60 that have not.
 #[tokio::test]
 async fn a_walk_through_memberships_that_ended_with_their_groups_goes_on_over_short_pages() {
-    let (_database, mut conn) = filled(&[GRAVEYARD, "ANALYZE"]).await;
+    let (database, _conn) = filled(&[GRAVEYARD, "ANALYZE"]).await;
+    let pools = Database::new(&database.url).unwrap();
+    let mut conn = pools.reader().acquire().await.unwrap();
     let bot = user("bot");
     for (present, expected) in [(Some(true), 60), (Some(false), 29_940), (None, 30_000)] {
         let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
             let page =
-                members::of_user(&mut conn, Dialect::Plain, (app("7"), &bot), present, after.as_deref(), 500)
-                    .await
-                    .unwrap();
+                members::of_user(&mut conn, app("7"), &bot, present, after.as_deref(), 500).await.unwrap();
             seen.extend(page.rows.iter().map(|row| row.group.group_id.clone()));
             pages += 1;
             assert!(pages < 100, "the walk does not end");
@@ -399,7 +399,7 @@ async fn a_walk_through_memberships_that_ended_with_their_groups_goes_on_over_sh
 
 #[tokio::test]
 async fn a_rare_part_of_a_name_is_served_by_an_index_where_the_database_has_pg_trgm() {
-    let (_database, mut conn) = filled(&[&fill("20000", "1")]).await;
+    let (database, mut conn) = filled(&[&fill("20000", "1")]).await;
     let available: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')")
             .fetch_one(&mut conn)
@@ -414,9 +414,9 @@ async fn a_rare_part_of_a_name_is_served_by_an_index_where_the_database_has_pg_t
             .unwrap();
         assert_served(&mut conn, "name", "groups_name_idx", GroupOrder::Newest, &rare).await;
     }
-    let found = group_list::list(&mut conn, Dialect::Plain, &rare, GroupOrder::Newest, (None, 50), false)
-        .await
-        .unwrap();
+    let pools = Database::new(&database.url).unwrap();
+    let mut reader = pools.reader().acquire().await.unwrap();
+    let found = group_list::list(&mut reader, &rare, GroupOrder::Newest, None, 50, false).await.unwrap();
     assert!(!found.rows.is_empty() && !found.more, "{}", found.rows.len());
 }
 

@@ -5,7 +5,7 @@
 
 use group_mirror::mirror::PersonPart;
 use group_mirror::model::{SdkAppId, UserId};
-use group_mirror::store::Dialect;
+use group_mirror::store::Database;
 use group_mirror::store::app_history::{self, AppHistoryFilter, AppHistoryKey};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -149,12 +149,13 @@ async fn a_walk_over_many_entries_of_one_millisecond_shows_each_once() {
     )
     .await
     .unwrap();
+    let pools = Database::new(&database.url).unwrap();
+    let mut reader = pools.reader().acquire().await.unwrap();
     for base in [of_app(), of_user("zoe")] {
         for (command, limit) in [(None, 7), (None, 500), (Some("c".to_owned()), 300)] {
             let (mut seen, mut filter) = (Vec::new(), AppHistoryFilter { command, ..base.clone() });
             loop {
-                let page =
-                    app_history::page(&mut conn, Dialect::Plain, &filter, limit, i64::MAX).await.unwrap();
+                let page = app_history::page(&mut reader, &filter, limit, i64::MAX).await.unwrap();
                 let key = |row: &app_history::AppHistoryRow| {
                     (row.entry.row.time_ms, row.entry.row.digest.clone(), row.entry.row.group_id.clone())
                 };

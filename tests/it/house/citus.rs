@@ -98,14 +98,14 @@ const OF_ONE_GROUP: [Named; 4] = [
     ("store/topics.rs", "OF_GROUP", Form::Lateral),
 ];
 
-/// A server with Citus gets another form in its place (`store/citus.rs`). Those here keep plans on PostgreSQL that depend neither
-/// on statistics nor on the size of a table.
+/// A server with Citus gets another form in its place (`store/citus.rs`). The plain forms of lists keep plans that depend neither on
+/// statistics nor on the size of a table.
 const OTHERWISE_ON_CITUS: [Named; 12] = [
     ("store/app_history.rs", "ENTRIES_OF_USER", Form::Lateral),
     ("store/entry_door.rs", "INSERT", Form::SubSelectInInsert),
     ("store/group_list.rs", "keys_in_order", Form::Lateral),
     ("store/group_list.rs", "keys_of_matches", Form::Lateral),
-    ("store/group_list.rs", "list_statement", Form::Lateral),
+    ("store/group_list.rs", "select_by_keys", Form::Lateral),
     ("store/members.rs", "of_user_statement", Form::CorrelatedWithoutGroup),
     ("store/members.rs", "of_user_statement", Form::Lateral),
     ("store/pools.rs", "of", Form::GenericPlan),
